@@ -1,0 +1,225 @@
+"""One error class a failure mode.
+
+Every message names the thing, the offending value, the limit it broke and what to do next; ``runbook`` is the page
+under ``docs/runbooks`` that the on-call engineer opens. Nothing here knows where an error is shown.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class MlpipexError(Exception):
+    """Root of every error the provider raises on purpose.
+
+    :param thing: what is wrong, in the user's words (``manifest flight-delay.yaml, field canary.steps[2]``).
+    :param value: the offending value, or ``None`` where there is none to show.
+    :param limit: the rule or bound that it broke.
+    :param remedy: what the reader should do now.
+    """
+
+    runbook: ClassVar[str] = "unexpected"
+    #: Whether running the same verb again may succeed without anybody changing anything.
+    transient: ClassVar[bool] = False
+
+    def __init__(self, thing: str, *, value: object = None, limit: str = "", remedy: str = "") -> None:
+        self.thing = thing
+        self.value = value
+        self.limit = limit
+        self.remedy = remedy
+        super().__init__(self._sentence())
+
+    def _sentence(self) -> str:
+        parts = [self.thing]
+        if self.value is not None:
+            parts.append(f"value: {self.value!r}")
+        if self.limit:
+            parts.append(f"limit: {self.limit}")
+        if self.remedy:
+            parts.append(f"do: {self.remedy}")
+        parts.append(f"runbook: {self.runbook}")
+        return " | ".join(parts)
+
+    def as_dict(self) -> dict[str, object]:
+        """The error as JSON-ready fields, for HTTP bodies, XCom and ledger entries."""
+        return {
+            "error": type(self).__name__,
+            "thing": self.thing,
+            "value": None if self.value is None else str(self.value),
+            "limit": self.limit,
+            "remedy": self.remedy,
+            "runbook": self.runbook,
+        }
+
+
+class InvalidName(MlpipexError):
+    """A name that must not reach a path, a URL or an Envoy cluster."""
+
+    runbook = "invalid-name"
+
+
+class InvalidQuantity(MlpipexError):
+    """A duration, ratio or count that cannot be read as people write it."""
+
+    runbook = "manifest-invalid"
+
+
+class ManifestInvalid(MlpipexError):
+    """A manifest that cannot be loaded, or that could never work. ``problems`` lists every defect found."""
+
+    runbook = "manifest-invalid"
+
+    def __init__(self, thing: str, *, problems: tuple[str, ...] = (), **details: object) -> None:
+        self.problems = problems
+        super().__init__(thing, **details)  # type: ignore[arg-type]
+
+    def _sentence(self) -> str:
+        return "\n".join([super()._sentence(), *(f"  - {problem}" for problem in self.problems)])
+
+
+class ManifestChanged(MlpipexError):
+    """The manifest on disk is not the one under which this rollout was opened and reviewed."""
+
+    runbook = "manifest-changed"
+
+
+class DataQualityFailed(MlpipexError):
+    """A table broke an expectation; the stage that would have used it did not run."""
+
+    runbook = "data-quality-failed"
+
+
+class SnapshotCorrupt(MlpipexError):
+    """The rows read back are not the rows whose digest was recorded."""
+
+    runbook = "snapshot-corrupt"
+
+
+class RegistrationRefused(MlpipexError):
+    """A model without metrics, signature, dataset digest, code version or artifact digest."""
+
+    runbook = "registration-refused"
+
+
+class TrainingFailed(MlpipexError):
+    """The training callable is missing, raised, or returned something that cannot be served."""
+
+    runbook = "training-failed"
+
+
+class RegistryUnavailable(MlpipexError):
+    """The model registry does not answer. Rollback does not need it; training and registration wait for it."""
+
+    runbook = "registry-unavailable"
+    transient = True
+
+
+class ModelNotFound(MlpipexError):
+    """A pinned model version that the registry does not hold."""
+
+    runbook = "model-not-found"
+
+
+class GateFailed(MlpipexError):
+    """A gate judged measured evidence and said no."""
+
+    runbook = "gate-failed"
+
+
+class GateUndecided(MlpipexError):
+    """A gate had no, too little, stale or broken evidence. Fail closed: this is never a pass."""
+
+    runbook = "gate-undecided"
+
+
+class ReviewRejected(MlpipexError):
+    """A person, or the review's deadline, said no."""
+
+    runbook = "review-rejected"
+
+
+class RolloutInProgress(MlpipexError):
+    """Another rollout holds the endpoint; exactly one writer wins."""
+
+    runbook = "rollout-in-progress"
+
+
+class IllegalTransition(MlpipexError):
+    """A verb that the endpoint's state does not allow (promote before canary, roll back with no previous release)."""
+
+    runbook = "illegal-transition"
+
+
+class RolloutRolledBack(MlpipexError):
+    """The rollout this task belongs to was rolled back; the task stops and the run says so."""
+
+    runbook = "rolled-back"
+
+
+class LedgerConflict(MlpipexError):
+    """Somebody appended first. Read the ledger again, decide again."""
+
+    runbook = "ledger-conflict"
+    transient = True
+
+
+class LedgerUnavailable(MlpipexError):
+    """The ledger's database is locked, full or away. Nothing was decided."""
+
+    runbook = "ledger-unavailable"
+    transient = True
+
+
+class LedgerTampered(MlpipexError):
+    """The hash chain does not verify from some entry on."""
+
+    runbook = "ledger-tampered"
+
+
+class PlaneUnavailable(MlpipexError):
+    """The serving plane's control API does not answer. Traffic goes on as last confirmed."""
+
+    runbook = "plane-unavailable"
+    transient = True
+
+
+class PlanRefused(MlpipexError):
+    """The plane did not take a traffic plan; the plan before it is still in force."""
+
+    runbook = "plan-refused"
+
+
+class ReleaseNotReady(MlpipexError):
+    """A model server that did not become ready in time, or died on the way. It never receives traffic."""
+
+    runbook = "release-not-ready"
+
+
+class ArtifactMismatch(MlpipexError):
+    """The bytes to be served are not the bytes that were registered."""
+
+    runbook = "artifact-mismatch"
+
+
+class RuntimeMismatch(MlpipexError):
+    """The runtime environment is not the one whose lock digest the release pins, or could not be built."""
+
+    runbook = "runtime-mismatch"
+
+
+class SignatureMismatch(MlpipexError):
+    """The served model answers its golden rows differently from the trained one, or refuses their schema."""
+
+    runbook = "signature-mismatch"
+
+
+class NotAuthorised(MlpipexError):
+    """A missing or wrong credential. Never carries the credential."""
+
+    runbook = "not-authorised"
+
+
+class ConfigurationInvalid(MlpipexError):
+    """A connection, environment variable or port that cannot work as set."""
+
+    runbook = "configuration-invalid"

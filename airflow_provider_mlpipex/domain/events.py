@@ -1,0 +1,208 @@
+"""Everything that can be written into a ledger. An event states a fact; its time and origin stand on the entry."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from airflow_provider_mlpipex.domain.evidence import Evidence
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.release import Release
+from airflow_provider_mlpipex.domain.traffic import TrafficPlan
+from airflow_provider_mlpipex.domain.values import Value
+
+StageName = Literal["snapshot", "train", "register", "gate", "review", "shadow", "canary", "promote", "watch", "rollback"]
+VerdictName = Literal["pass", "fail", "inconclusive", "error"]
+
+
+class Origin(Value):
+    """Who wrote an entry: a task, a trigger, a person at a terminal, an HTTP caller."""
+
+    kind: Literal["task", "trigger", "cli", "http", "plane", "test"]
+    user: str = ""
+    dag_id: str = ""
+    run_id: str = ""
+    task_id: str = ""
+    try_number: int = 0
+    trace_id: str = ""
+
+
+class GateResult(Value):
+    """One gate judged once: the evidence, the threshold as written and as computed, and how far from it."""
+
+    gate: str
+    verdict: VerdictName
+    advisory: bool = False
+    rule: str = Field(description="the gate as people read it: 'evaluation.accuracy within 0.5% of the baseline'")
+    evidence: Evidence
+    threshold: float | None = None
+    margin: float | None = Field(default=None, description="signed distance to the threshold; negative: beyond it")
+    reason: str = ""
+
+
+class Change(Value):
+    """One typed difference between two releases or manifests."""
+
+    kind: Literal["model", "runtime", "data", "features", "gate-tightened", "gate-loosened", "policy"]
+    what: str
+    before: str
+    after: str
+
+
+class RolloutOpened(Value):
+    """A rollout takes the endpoint. ``manifest`` is the whole manifest it runs under, whatever the file says later."""
+
+    type: Literal["rollout-opened"] = "rollout-opened"
+    rollout_id: str
+    release: Release
+    manifest: dict[str, Any]
+
+
+class GatesJudged(Value):
+    type: Literal["gates-judged"] = "gates-judged"
+    rollout_id: str
+    stage: StageName
+    results: tuple[GateResult, ...]
+
+
+class ReviewOpened(Value):
+    type: Literal["review-opened"] = "review-opened"
+    rollout_id: str
+    changes: tuple[Change, ...]
+
+
+class ReviewDecided(Value):
+    """``automatic`` names the policy that approved without a person; empty where a person decided."""
+
+    type: Literal["review-decided"] = "review-decided"
+    rollout_id: str
+    approved: bool
+    reviewer: str
+    note: str = ""
+    automatic: str = ""
+
+
+class ShadowStarted(Value):
+    type: Literal["shadow-started"] = "shadow-started"
+    rollout_id: str
+    fraction: float
+
+
+class CanaryStepped(Value):
+    """Step ``step`` (from 0) of the canary, at ``weight`` of ``TOTAL_WEIGHT``."""
+
+    type: Literal["canary-stepped"] = "canary-stepped"
+    rollout_id: str
+    step: int
+    weight: int
+
+
+class TrafficPlanned(Value):
+    """Intent: written before the plane is touched."""
+
+    type: Literal["traffic-planned"] = "traffic-planned"
+    plan: TrafficPlan
+    reason: str
+
+
+class TrafficConfirmed(Value):
+    """Effect: written after the plane has been read back."""
+
+    type: Literal["traffic-confirmed"] = "traffic-confirmed"
+    plan_id: str
+    acknowledged_ms: float
+
+
+class Promoted(Value):
+    """The candidate became *current*; what was current became *previous* and stays warm."""
+
+    type: Literal["promoted"] = "promoted"
+    rollout_id: str
+    watch_until: datetime
+
+
+class WatchPassed(Value):
+    """The rollback window ended without cause; the rollout is over."""
+
+    type: Literal["watch-passed"] = "watch-passed"
+    rollout_id: str
+
+
+class RollbackDecided(Value):
+    """Traffic is to return to ``to_release``. ``detected_at``: when the evidence behind ``cause`` was complete."""
+
+    type: Literal["rollback-decided"] = "rollback-decided"
+    rollout_id: str
+    cause: str
+    from_release: str
+    to_release: str
+    detected_at: datetime
+
+
+class RolledBack(Value):
+    """Traffic has returned; ends the rollout. The bad release does not become *previous*."""
+
+    type: Literal["rolled-back"] = "rolled-back"
+    rollout_id: str
+    from_release: str
+    to_release: str
+
+
+class RolloutRejected(Value):
+    """The rollout ended before the candidate received a single live request that could reach a client."""
+
+    type: Literal["rollout-rejected"] = "rollout-rejected"
+    rollout_id: str
+    cause: str
+
+
+class AlertRaised(Value):
+    type: Literal["alert-raised"] = "alert-raised"
+    title: str
+    failures: tuple[str, ...] = ()
+
+
+class StageEnded(Value):
+    """Written by the stage envelope for every run of every stage."""
+
+    type: Literal["stage-ended"] = "stage-ended"
+    stage: StageName
+    outcome: Literal["succeeded", "failed", "deferred", "skipped"]
+    seconds: float
+    facts: dict[str, Any] = {}
+    error: dict[str, Any] | None = None
+
+
+Event = Annotated[
+    RolloutOpened
+    | GatesJudged
+    | ReviewOpened
+    | ReviewDecided
+    | ShadowStarted
+    | CanaryStepped
+    | TrafficPlanned
+    | TrafficConfirmed
+    | Promoted
+    | WatchPassed
+    | RollbackDecided
+    | RolledBack
+    | RolloutRejected
+    | AlertRaised
+    | StageEnded,
+    Field(discriminator="type"),
+]
+EVENT = TypeAdapter[Event](Event)
+
+
+class Entry(Value):
+    """One event in its place in the chain. ``hash`` covers every other field, ``previous_hash`` the entry before."""
+
+    endpoint: EndpointRef
+    seq: int = Field(ge=1)
+    recorded_at: datetime
+    origin: Origin
+    event: Event
+    previous_hash: str
+    hash: str

@@ -1,0 +1,113 @@
+"""Measured facts. A bare float never reaches a gate: it comes with count, window and source."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from airflow_provider_mlpipex.domain.values import Value
+
+Source = Literal["evaluation", "baseline", "shadow", "canary", "serving", "drift", "quality", "prometheus"]
+
+
+class Evidence(Value):
+    """One measured number.
+
+    :param source: who measured it (first part of a gate's ``metric``).
+    :param metric: what was measured (``accuracy``, ``latency_p95``), in the unit of :data:`UNITS`.
+    :param value: the candidate's value; ``None`` where nothing was measured.
+    :param baseline: the current release's value of the same metric over the same rows or the same minutes.
+    :param samples: observations behind ``value``; ``baseline_samples`` those behind ``baseline``.
+    :param since: start of the window, with ``until`` its end, both UTC.
+    :param broken: why the measurement could not be made; a broken measurement is a verdict ``error``.
+    """
+
+    source: Source
+    metric: str
+    value: float | None = None
+    baseline: float | None = None
+    samples: int = Field(default=0, ge=0)
+    baseline_samples: int = Field(default=0, ge=0)
+    since: datetime
+    until: datetime
+    broken: str | None = None
+
+    @property
+    def key(self) -> str:
+        return f"{self.source}.{self.metric}"
+
+
+class LatencyHistogram(Value):
+    """Counts in buckets of upper bound ``bounds_ms[i]`` (milliseconds, rising); the last bucket is unbounded."""
+
+    bounds_ms: tuple[float, ...]
+    counts: tuple[int, ...]
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts)
+
+    def quantile(self, q: float) -> float | None:
+        """The ``q``-quantile in milliseconds, interpolated inside its bucket; ``None`` without observations."""
+        total = self.total
+        if total == 0:
+            return None
+        rank, seen, lower = q * total, 0, 0.0
+        for bound, count in zip((*self.bounds_ms, self.bounds_ms[-1]), self.counts, strict=True):
+            if count and seen + count >= rank:
+                return lower + (bound - lower) * max(0.0, rank - seen) / count
+            seen, lower = seen + count, bound
+        return lower
+
+
+class ReleaseTelemetry(Value):
+    """What the data plane saw one release do in a window. Mirrored attempts count for the shadow release only."""
+
+    release: str
+    requests: int = 0
+    errors: int = Field(default=0, description="attempts ended by 5xx, reset, timeout or refused connection")
+    client_errors: int = Field(default=0, description="4xx: the caller's fault, never the release's")
+    latency: LatencyHistogram
+
+    @property
+    def error_rate(self) -> float | None:
+        return self.errors / self.requests if self.requests else None
+
+
+class Telemetry(Value):
+    """One endpoint over one window. ``complete`` is false where the log was cut, dropped or not yet read."""
+
+    endpoint: str
+    since: datetime
+    until: datetime
+    releases: dict[str, ReleaseTelemetry]
+    complete: bool = True
+    detail: str = ""
+
+    def of(self, release: str) -> ReleaseTelemetry | None:
+        return self.releases.get(release)
+
+
+class ShadowComparison(Value):
+    """Current and shadow answers to the same requests, joined on request id.
+
+    :param pairs: requests answered by both.
+    :param missing: mirrored requests that only one side logged.
+    :param agreement: share of pairs with the same label (classification: thresholded at 0.5 or arg max;
+        regression: equal within ``tolerance``).
+    :param mean_absolute_difference: of the first output, in its own unit.
+    :param dropped_share: predictions lost by full log queues over all predictions; above a limit gates say
+        ``inconclusive``.
+    """
+
+    primary: str
+    shadow: str
+    since: datetime
+    until: datetime
+    pairs: int = 0
+    missing: int = 0
+    agreement: float | None = None
+    mean_absolute_difference: float | None = None
+    dropped_share: float = 0.0

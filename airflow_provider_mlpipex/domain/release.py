@@ -1,0 +1,114 @@
+"""What is released: a model version bound to its data, code, artifact and runtime, all by digest."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from functools import cached_property
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from airflow_provider_mlpipex.domain.names import Name
+from airflow_provider_mlpipex.domain.values import Value, digest_of
+
+#: A content digest as 64 lower-case hex digits (blake2b-256 or SHA-256; the producer says which).
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+#: ``major.minor.patch``; no pre-release tags, because a release either exists or does not.
+SemVer = Annotated[str, StringConstraints(pattern=r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)$")]
+
+
+class DatasetSnapshot(Value):
+    """One immutable table: every row counts in ``digest``.
+
+    ``window_start`` ≤ training rows < ``split_at`` ≤ evaluation rows < ``window_end`` on the dataset's time column;
+    the split is recorded, not recomputed, so that training can be reproduced.
+    """
+
+    name: Name
+    digest: Digest
+    uri: str
+    rows: int = Field(ge=0)
+    columns: dict[str, str] = Field(description="column name -> dtype name, in table order")
+    window_start: datetime
+    split_at: datetime
+    window_end: datetime
+    time_column: str
+
+
+class RuntimeEnvironment(Value):
+    """The pinned environment that a model server runs in.
+
+    ``kind`` ``provider`` is the environment the provider itself runs in, ``lock`` a virtual environment built from a
+    pinned requirements file, ``image`` a container image. ``digest`` is of the lock file, of the installed
+    distributions, or of the image: whatever decides the bytes that run.
+    """
+
+    version: SemVer
+    kind: Literal["provider", "lock", "image"]
+    digest: Digest
+    lock_uri: str | None = None
+    image: str | None = None
+
+
+class ModelVersion(Value):
+    """A registered model: nothing here may be missing (see ``services.registration``)."""
+
+    name: Name
+    version: SemVer
+    artifact_uri: str
+    artifact_digest: Digest
+    signature: dict[str, object] = Field(description="MLflow signature as its dict form")
+    signature_digest: Digest
+    architecture: str = Field(description="what a major bump is about, e.g. Pipeline[ColumnTransformer, HistGB…]")
+    configuration_digest: Digest = Field(description="of hyper-parameters and feature columns")
+    dataset: DatasetSnapshot
+    code_version: str = Field(min_length=7, description="git commit the training code came from")
+    metrics: dict[str, float] = Field(min_length=1)
+    run_id: str = Field(description="training run in the registry")
+
+
+class Release(Value):
+    """Immutable unit of deployment: model version + runtime + dataset snapshot + features + manifest digest."""
+
+    model: ModelVersion
+    runtime: RuntimeEnvironment
+    feature_service: str | None = None
+    manifest_digest: Digest
+
+    @cached_property
+    def digest(self) -> str:
+        """What this release *is*: two releases with the same digest serve the same answers from the same bytes.
+
+        The manifest digest is left out: a tightened gate does not make another model server.
+        """
+        return digest_of(
+            {
+                "model": self.model.name,
+                "version": self.model.version,
+                "artifact": self.model.artifact_digest,
+                "runtime": [self.runtime.version, self.runtime.kind, self.runtime.digest],
+                "features": self.feature_service,
+            }
+        )
+
+    @cached_property
+    def id(self) -> str:
+        """``1.1.0-rt1.0.0-3fa9c2d1``: model version, runtime version, first digits of the digest."""
+        return f"{self.model.version}-rt{self.runtime.version}-{self.digest[:8]}"
+
+    @cached_property
+    def slug(self) -> str:
+        """:attr:`id` without dots, for Envoy cluster names (a dot would split their metrics) and file names."""
+        return slug_of(self.id)
+
+
+#: A release id as it travels where the whole release is not needed.
+ReleaseId = Annotated[
+    str, StringConstraints(pattern=r"^\d+\.\d+\.\d+-rt\d+\.\d+\.\d+-[0-9a-f]{8}$")
+]
+
+
+def slug_of(release_id: str) -> str:
+    """A release id as a DNS-safe slug: ``1-1-0-rt1-0-0-3fa9c2d1``."""
+    return re.sub(r"[^a-z0-9]+", "-", release_id)

@@ -1,0 +1,29 @@
+"""The base of every immutable value that crosses a process: XCom, ledger, HTTP, trigger."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Value(BaseModel):
+    """A frozen, strict-shaped value. Unknown fields are refused, so a typo can never be silently dropped."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", allow_inf_nan=True)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready dict (datetimes as ISO 8601), the form used in XCom, ledger entries and HTTP bodies."""
+        return self.model_dump(mode="json")
+
+
+def canonical_json(payload: Any) -> bytes:
+    """One byte string for one meaning: sorted keys, no spaces, UTF-8. The input of every digest."""
+    return json.dumps(payload, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def digest_of(payload: Any) -> str:
+    """SHA-256 over :func:`canonical_json`, as 64 hex digits."""
+    return hashlib.sha256(canonical_json(payload)).hexdigest()

@@ -1,0 +1,177 @@
+"""What the use cases need from the world. Adapters implement these; services know nothing else of it.
+
+Every verb is idempotent: running it twice leaves what running it once left. Errors are those of ``domain.errors``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+    from airflow_provider_mlpipex.domain.events import Entry, Event, Origin
+    from airflow_provider_mlpipex.domain.evidence import ShadowComparison, Telemetry
+    from airflow_provider_mlpipex.domain.manifest import Expectation, RuntimeSpec
+    from airflow_provider_mlpipex.domain.names import EndpointRef
+    from airflow_provider_mlpipex.domain.observation import AppliedPlan, PlaneObservation, ReleaseStatus
+    from airflow_provider_mlpipex.domain.quality import QualityReport
+    from airflow_provider_mlpipex.domain.release import DatasetSnapshot, ModelVersion, Release, RuntimeEnvironment
+    from airflow_provider_mlpipex.domain.traffic import TrafficPlan
+    from airflow_provider_mlpipex.domain.training import TrainedModel, TrainingRecord
+
+
+@runtime_checkable
+class Clock(Protocol):
+    """Wall time, UTC. The only way a service learns what time it is."""
+
+    def now(self) -> datetime: ...
+
+
+@runtime_checkable
+class Ledger(Protocol):
+    """Append-only, hash-chained journal, one chain an endpoint."""
+
+    def append(
+        self, endpoint: EndpointRef, *, expected_seq: int, events: Sequence[Event], origin: Origin
+    ) -> list[Entry]:
+        """Append all ``events`` or none, if the chain's last sequence number is ``expected_seq`` (0: empty).
+
+        :raises LedgerConflict: somebody appended first.
+        :raises LedgerUnavailable: the database is locked, full or away; nothing was written.
+        """
+        ...
+
+    def read(self, endpoint: EndpointRef, *, after_seq: int = 0, until: datetime | None = None) -> list[Entry]:
+        """Entries in order with ``seq > after_seq`` and, if given, ``recorded_at <= until``."""
+        ...
+
+    def endpoints(self) -> list[EndpointRef]:
+        """Every endpoint that has a chain, sorted."""
+        ...
+
+
+@runtime_checkable
+class ServingPlane(Protocol):
+    """What runs releases and routes requests: embedded Envoy with model servers, or Kubernetes."""
+
+    def ensure(self, endpoint: EndpointRef, release: Release, *, timeout_s: float) -> ReleaseStatus:
+        """Return when ``release`` is running for ``endpoint``: artifact digest verified, golden rows answered.
+
+        :raises ReleaseNotReady: not ready in ``timeout_s`` seconds.
+        :raises ArtifactMismatch: the artifact's bytes are not the registered ones.
+        :raises RuntimeMismatch: the environment is not the pinned one.
+        :raises SignatureMismatch: it answers its golden rows differently.
+        """
+        ...
+
+    def apply(self, plan: TrafficPlan) -> AppliedPlan:
+        """Return only when ``plan`` is seen in force.
+
+        :raises PlanRefused: the data plane did not take it; the plan before is in force.
+        """
+        ...
+
+    def renew(self, endpoint: EndpointRef, plan_id: str) -> None:
+        """Prolong the lease of the plan in force.
+
+        :raises PlanRefused: another plan is in force (the lease had run out, or somebody else applied one).
+        """
+        ...
+
+    def observe(self, endpoint: EndpointRef) -> PlaneObservation:
+        """The plan in force as the data plane itself reports it, and the state of every release kept for it."""
+        ...
+
+    def telemetry(self, endpoint: EndpointRef, *, since: datetime, until: datetime) -> Telemetry:
+        """Attempts per release in the window, mirrored ones included."""
+        ...
+
+    def compare(
+        self, endpoint: EndpointRef, *, primary: str, shadow: str, since: datetime, until: datetime
+    ) -> ShadowComparison:
+        """Answers of two releases to the same requests in the window, from the prediction log."""
+        ...
+
+    def retire(self, endpoint: EndpointRef, release_id: str) -> None:
+        """Drain and stop a release. A release that the plan in force needs is refused (:class:`PlanRefused`)."""
+        ...
+
+
+@runtime_checkable
+class ModelRegistry(Protocol):
+    """Training runs and model versions. Not needed by rollback."""
+
+    def log_training(self, trained: TrainedModel, record: TrainingRecord) -> TrainingRecord:
+        """Log run, dataset input, parameters, metrics, model and golden rows; return the record completed with
+        ``run_id``, ``artifact_uri``, ``artifact_digest`` and ``signature``. Same ``record.key``: same run."""
+        ...
+
+    def register(self, record: TrainingRecord, *, version: str) -> ModelVersion:
+        """Make ``record`` a model version; the same record again returns the version it already has."""
+        ...
+
+    def get(self, name: str, version: str) -> ModelVersion:
+        """:raises ModelNotFound: no such version."""
+        ...
+
+    def versions(self, name: str) -> list[ModelVersion]:
+        """All registered versions in semver order; empty if the model is unknown."""
+        ...
+
+    def load(self, model: ModelVersion) -> Any:
+        """An MLflow pyfunc with ``predict(frame)``, digest verified before it is unpickled."""
+        ...
+
+    def mirror_alias(self, model: ModelVersion, alias: str) -> None:
+        """Point ``alias`` at ``model``, for people who browse the registry. The ledger is the truth."""
+        ...
+
+
+@runtime_checkable
+class SnapshotStore(Protocol):
+    """Content-addressed tables."""
+
+    def write(
+        self,
+        frame: pd.DataFrame,
+        *,
+        name: str,
+        time_column: str,
+        window_start: datetime,
+        split_at: datetime,
+        window_end: datetime,
+    ) -> DatasetSnapshot: ...
+
+    def read(self, snapshot: DatasetSnapshot) -> pd.DataFrame:
+        """:raises SnapshotCorrupt: the rows are not the recorded ones, or are gone."""
+        ...
+
+
+@runtime_checkable
+class DataValidator(Protocol):
+    """Judges a table against the expectations that a manifest names."""
+
+    def validate(self, frame: pd.DataFrame, expectations: Sequence[Expectation], *, subject: str) -> QualityReport: ...
+
+
+@runtime_checkable
+class Alerter(Protocol):
+    """Tells on-call. Returns how it went; never raises, because an alert must not stop a rollback."""
+
+    def alert(self, *, title: str, body: str, severity: str, facts: Mapping[str, str]) -> list[str]:
+        """Send to every configured channel; return one message per channel that failed (empty: all delivered)."""
+        ...
+
+
+@runtime_checkable
+class RuntimeResolver(Protocol):
+    """Turns a manifest's runtime block into a digest-pinned environment."""
+
+    def resolve(self, spec: RuntimeSpec, *, manifest_dir: Path) -> RuntimeEnvironment:
+        """:raises RuntimeMismatch: the lock file is missing or its digest is not the one the manifest pins."""
+        ...
