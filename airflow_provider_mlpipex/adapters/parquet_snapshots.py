@@ -1,0 +1,135 @@
+"""Dataset snapshots as Parquet files named by the digest of their rows."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_provider_mlpipex.adapters.snapshot_table import describe, digest_of_rows, table_of
+from airflow_provider_mlpipex.domain.errors import DataQualityFailed, SnapshotCorrupt
+from airflow_provider_mlpipex.domain.names import check_name
+from airflow_provider_mlpipex.domain.release import DatasetSnapshot
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+
+class ParquetSnapshots:
+    """``<root>/<name>/<digest>.parquet``, with ``<digest>.json`` beside it for people.
+
+    Files are never changed: the same rows find the file that holds them, other rows get another name. A file is
+    written beside its place, synced and renamed, so that a reader sees a whole one or none.
+
+    :param root: folder of all snapshots; made where it is missing.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    def write(
+        self,
+        frame: pd.DataFrame,
+        *,
+        name: str,
+        time_column: str,
+        window_start: datetime,
+        split_at: datetime,
+        window_end: datetime,
+    ) -> DatasetSnapshot:
+        """Keep ``frame`` (its index is dropped) and describe it.
+
+        :raises DataQualityFailed: the table is empty, does not fit its windows, or holds what Parquet cannot.
+        """
+        import pyarrow.parquet as pq
+
+        check_name(name, what="dataset name")
+        table = table_of(frame, name=name)
+        digest = digest_of_rows(table)
+        path = self._path(name, digest)
+        snapshot = describe(
+            table,
+            name=name,
+            uri=path.absolute().as_uri(),
+            digest=digest,
+            time_column=time_column,
+            window_start=window_start,
+            split_at=split_at,
+            window_end=window_end,
+        )
+        # A torn file under this name can only come from a broken disk; rewriting it is what heals it.
+        if _rows_in(path) != digest:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write_whole(path, lambda part: pq.write_table(table, part, compression="zstd"))
+            if (held := _rows_in(path)) != digest:
+                path.unlink(missing_ok=True)
+                raise DataQualityFailed(
+                    f"dataset {name}",
+                    value=f"rows written {digest}, rows read back {held}",
+                    limit="a table that Parquet holds exactly",
+                    remedy="convert unusual column types to numbers, text or timestamps in the data source",
+                )
+        sidecar = path.with_suffix(".json")
+        if not sidecar.exists():
+            text = snapshot.model_dump_json(indent=2)
+            _write_whole(sidecar, lambda part: part.write_text(text, encoding="utf-8"))
+        return snapshot
+
+    def read(self, snapshot: DatasetSnapshot) -> pd.DataFrame:
+        """The rows of ``snapshot``.
+
+        :raises SnapshotCorrupt: the file is gone, torn, or holds other rows.
+        """
+        path = self._path(snapshot.name, snapshot.digest)
+        table = _read(path)
+        held = None if table is None else digest_of_rows(table)
+        if table is None or held != snapshot.digest:
+            raise SnapshotCorrupt(
+                f"snapshot {snapshot.name} at {path}",
+                value=held or ("unreadable file" if path.exists() else "no file"),
+                limit=f"rows with digest {snapshot.digest}",
+                remedy="restore the file from a backup, or take the snapshot again",
+            )
+        return table.to_pandas()
+
+    def _path(self, name: str, digest: str) -> Path:
+        return self.root / name / f"{digest}.parquet"
+
+
+def _read(path: Path) -> pa.Table | None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        # One file, not a data set: Arrow must not read partition columns out of the folder's name.
+        return pq.ParquetFile(path).read()
+    except (OSError, pa.ArrowException):
+        return None
+
+
+def _rows_in(path: Path) -> str | None:
+    table = _read(path)
+    return None if table is None else digest_of_rows(table)
+
+
+def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        write(part)
+        _sync(part)
+        os.replace(part, path)
+        _sync(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
