@@ -163,8 +163,8 @@ class DataValidator(Protocol):
 class Alerter(Protocol):
     """Tells on-call. Returns how it went; never raises, because an alert must not stop a rollback."""
 
-    def alert(self, *, title: str, body: str, severity: str, facts: Mapping[str, str]) -> list[str]:
-        """Send to every configured channel; return one message per channel that failed (empty: all delivered)."""
+    def alert(self, *, channel: str, title: str, body: str, severity: str, facts: Mapping[str, str]) -> list[str]:
+        """Send to everything behind ``channel``; return one message per receiver that failed (empty: all told)."""
         ...
 
 

@@ -10,10 +10,12 @@ from pydantic import Field, TypeAdapter
 from airflow_provider_mlpipex.domain.evidence import Evidence
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release import Release
-from airflow_provider_mlpipex.domain.traffic import TrafficPlan
+from airflow_provider_mlpipex.domain.traffic import STICKY_HEADER, TrafficPlan
 from airflow_provider_mlpipex.domain.values import Value
 
-StageName = Literal["snapshot", "train", "register", "gate", "review", "shadow", "canary", "promote", "watch", "rollback"]
+StageName = Literal[
+    "snapshot", "train", "register", "gate", "review", "shadow", "canary", "promote", "watch", "rollback"
+]
 VerdictName = Literal["pass", "fail", "inconclusive", "error"]
 
 
@@ -51,19 +53,45 @@ class Change(Value):
     after: str
 
 
+class RolloutPolicy(Value):
+    """What the manifest demands of one rollout, resolved once when it opens.
+
+    :param serve: whether this environment runs releases at all (development may only judge them).
+    :param offline_gates: gates on evaluation evidence must pass first.
+    :param review: somebody, or a named policy, must approve.
+    :param shadow_fraction: share of live requests mirrored, or ``None`` for no shadow.
+    :param canary_weights: rising shares of ``TOTAL_WEIGHT``; empty for no canary.
+    :param rollback_window_s: seconds after promotion in which the watch may revert by itself.
+    :param lease_s: seconds a shadow or canary plan lives without its watcher.
+    """
+
+    serve: bool = True
+    offline_gates: bool = True
+    review: bool = False
+    shadow_fraction: float | None = None
+    canary_weights: tuple[int, ...] = ()
+    rollback_window_s: float = 0.0
+    lease_s: float | None = None
+    sticky_header: str = STICKY_HEADER
+
+
 class RolloutOpened(Value):
     """A rollout takes the endpoint. ``manifest`` is the whole manifest it runs under, whatever the file says later."""
 
     type: Literal["rollout-opened"] = "rollout-opened"
     rollout_id: str
     release: Release
+    policy: RolloutPolicy
     manifest: dict[str, Any]
 
 
 class GatesJudged(Value):
+    """Gates of one stage judged together; ``verdict`` is what they say as one, advisory gates left out."""
+
     type: Literal["gates-judged"] = "gates-judged"
     rollout_id: str
     stage: StageName
+    verdict: VerdictName
     results: tuple[GateResult, ...]
 
 
@@ -124,10 +152,15 @@ class Promoted(Value):
 
 
 class WatchPassed(Value):
-    """The rollback window ended without cause; the rollout is over."""
+    """The rollback window ended without cause; the rollout is over.
+
+    ``verdict`` says on what ground: ``inconclusive`` where too little traffic came to judge, which is no reason to
+    take a promoted release away, but is not a pass either.
+    """
 
     type: Literal["watch-passed"] = "watch-passed"
     rollout_id: str
+    verdict: VerdictName
 
 
 class RollbackDecided(Value):

@@ -65,6 +65,7 @@ class ModelVersion(Value):
     dataset: DatasetSnapshot
     code_version: str = Field(min_length=7, description="git commit the training code came from")
     metrics: dict[str, float] = Field(min_length=1)
+    evaluation_rows: int = Field(default=0, ge=0, description="rows behind ``metrics``")
     run_id: str = Field(description="training run in the registry")
 
 
@@ -104,9 +105,7 @@ class Release(Value):
 
 
 #: A release id as it travels where the whole release is not needed.
-ReleaseId = Annotated[
-    str, StringConstraints(pattern=r"^\d+\.\d+\.\d+-rt\d+\.\d+\.\d+-[0-9a-f]{8}$")
-]
+ReleaseId = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+-rt\d+\.\d+\.\d+-[0-9a-f]{8}$")]
 
 
 def slug_of(release_id: str) -> str:

@@ -1,0 +1,186 @@
+"""The state of one endpoint: a fold over its ledger, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from functools import reduce
+from typing import Any, Literal
+
+from airflow_provider_mlpipex.domain.events import (
+    CanaryStepped,
+    Entry,
+    GatesJudged,
+    Promoted,
+    ReviewDecided,
+    ReviewOpened,
+    RollbackDecided,
+    RolledBack,
+    RolloutOpened,
+    RolloutPolicy,
+    RolloutRejected,
+    ShadowStarted,
+    TrafficConfirmed,
+    TrafficPlanned,
+    VerdictName,
+    WatchPassed,
+)
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.release import Release
+from airflow_provider_mlpipex.domain.traffic import TrafficPlan
+from airflow_provider_mlpipex.domain.values import Value
+
+Phase = Literal["opened", "review", "shadow", "canary", "watching"]
+Ending = Literal["promoted", "rolled-back", "rejected"]
+
+
+class Rollout(Value):
+    """A candidate on its way. ``verdicts`` holds the last verdict of each judged step (see :func:`verdict_key`)."""
+
+    id: str
+    candidate: Release
+    policy: RolloutPolicy
+    manifest: dict[str, Any]
+    phase: Phase = "opened"
+    opened_at: datetime
+    since: datetime
+    canary_since: datetime | None = None
+    step: int = -1
+    approved: bool | None = None
+    verdicts: dict[str, VerdictName] = {}
+    watch_until: datetime | None = None
+
+
+class RollbackIntent(Value):
+    """A rollback that was decided and is not yet confirmed. Whoever finds it carries it out."""
+
+    rollout_id: str
+    from_release: str
+    to_release: str
+    cause: str
+
+
+class Outcome(Value):
+    """How a rollout ended."""
+
+    rollout_id: str
+    ending: Ending
+    cause: str = ""
+    at: datetime
+
+
+class EndpointState(Value):
+    """``previous`` stays warm and is what a rollback returns to; it is ``None`` after one."""
+
+    endpoint: EndpointRef
+    seq: int = 0
+    current: Release | None = None
+    current_manifest: dict[str, Any] | None = None
+    current_since: datetime | None = None
+    previous: Release | None = None
+    previous_manifest: dict[str, Any] | None = None
+    rollout: Rollout | None = None
+    rollback: RollbackIntent | None = None
+    planned: TrafficPlan | None = None
+    confirmed: bool = True
+    outcomes: dict[str, Outcome] = {}
+
+    @property
+    def is_first(self) -> bool:
+        """No release has ever been promoted here: there is nothing to compare with or to return to."""
+        return self.current is None
+
+    def release(self, release_id: str) -> Release | None:
+        """The release with this id among current, previous and candidate."""
+        candidate = self.rollout.candidate if self.rollout else None
+        return next((r for r in (self.current, self.previous, candidate) if r and r.id == release_id), None)
+
+
+def verdict_key(stage: str, step: int) -> str:
+    """Where a verdict is kept: every canary step is judged for itself."""
+    return f"canary-{step}" if stage == "canary" else stage
+
+
+def fold(endpoint: EndpointRef, entries: Iterable[Entry], start: EndpointState | None = None) -> EndpointState:
+    """State after ``entries``."""
+    return reduce(evolve, entries, start or EndpointState(endpoint=endpoint))
+
+
+def evolve(state: EndpointState, entry: Entry) -> EndpointState:
+    """State after one more entry. Total: every event leads somewhere, facts that change nothing only move ``seq``."""
+    changes = _changes(state, entry)
+    return state.model_copy(update={**changes, "seq": entry.seq})
+
+
+def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
+    event, at, rollout = entry.event, entry.recorded_at, state.rollout
+    match event:
+        case RolloutOpened():
+            opened = Rollout(
+                id=event.rollout_id,
+                candidate=event.release,
+                policy=event.policy,
+                manifest=event.manifest,
+                opened_at=at,
+                since=at,
+            )
+            return {"rollout": opened}
+        case GatesJudged() if rollout:
+            key = verdict_key(event.stage, rollout.step)
+            return _rollout(rollout, verdicts={**rollout.verdicts, key: event.verdict})
+        case ReviewOpened() if rollout:
+            return _rollout(rollout, phase="review", since=at)
+        case ReviewDecided() if rollout:
+            return _rollout(rollout, approved=event.approved)
+        case ShadowStarted() if rollout:
+            return _rollout(rollout, phase="shadow", since=at)
+        case CanaryStepped() if rollout:
+            return _rollout(rollout, phase="canary", step=event.step, since=at, canary_since=rollout.canary_since or at)
+        case TrafficPlanned():
+            return {"planned": event.plan, "confirmed": False}
+        case TrafficConfirmed() if state.planned and state.planned.id == event.plan_id:
+            # A stage's clock starts when its traffic flows, not when it was planned.
+            moved = _rollout(rollout, since=at) if rollout and rollout.phase in ("shadow", "canary") else {}
+            return {"confirmed": True, **moved}
+        case Promoted() if rollout:
+            watching = _rollout(rollout, phase="watching", since=at, watch_until=event.watch_until)
+            promoted = {
+                "current": rollout.candidate,
+                "current_manifest": rollout.manifest,
+                "current_since": at,
+                **watching,
+            }
+            if state.current and state.current.digest == rollout.candidate.digest:
+                return promoted  # a change of policy alone: what could be rolled back to before still can
+            return {**promoted, "previous": state.current, "previous_manifest": state.current_manifest}
+        case WatchPassed():
+            return _ended(state, event.rollout_id, "promoted", f"watch ended {event.verdict}", at)
+        case RollbackDecided():
+            intent = RollbackIntent.model_validate(event.model_dump(exclude={"type", "detected_at"}))
+            return {"rollback": intent}
+        case RolledBack():
+            cause = state.rollback.cause if state.rollback else ""
+            ended = _ended(state, event.rollout_id, "rolled-back", cause, at)
+            if state.current and state.current.id == event.from_release:
+                restored = {
+                    "current": state.previous,
+                    "current_manifest": state.previous_manifest,
+                    "current_since": at,
+                    "previous": None,
+                    "previous_manifest": None,
+                }
+                return {**ended, **restored}
+            return ended
+        case RolloutRejected():
+            return _ended(state, event.rollout_id, "rejected", event.cause, at)
+        case _:
+            return {}
+
+
+def _rollout(rollout: Rollout, **changes: Any) -> dict[str, Any]:
+    return {"rollout": rollout.model_copy(update=changes)}
+
+
+def _ended(state: EndpointState, rollout_id: str, ending: Ending, cause: str, at: datetime) -> dict[str, Any]:
+    outcome = Outcome(rollout_id=rollout_id, ending=ending, cause=cause, at=at)
+    return {"rollout": None, "rollback": None, "outcomes": {**state.outcomes, rollout_id: outcome}}

@@ -1,0 +1,352 @@
+"""The rollout as a pure state machine.
+
+Each verb is ``decide``: it looks at the state and answers with the events that follow, or raises. An empty list means
+that the verb has been run before and there is nothing left to do, so every verb may be run twice. Nothing here does
+I/O or reads a clock; ``endpoint_state.evolve`` is the other half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from airflow_provider_mlpipex.domain.endpoint_state import EndpointState, Rollout, verdict_key
+from airflow_provider_mlpipex.domain.errors import (
+    GateUndecided,
+    IllegalTransition,
+    ReviewRejected,
+    RolloutInProgress,
+    RolloutRolledBack,
+)
+from airflow_provider_mlpipex.domain.events import (
+    CanaryStepped,
+    Change,
+    Event,
+    Promoted,
+    ReviewDecided,
+    ReviewOpened,
+    RollbackDecided,
+    RolledBack,
+    RolloutOpened,
+    RolloutPolicy,
+    RolloutRejected,
+    ShadowStarted,
+    StageName,
+    TrafficPlanned,
+    VerdictName,
+    WatchPassed,
+)
+from airflow_provider_mlpipex.domain.release import Release
+from airflow_provider_mlpipex.domain.traffic import TOTAL_WEIGHT, Mirror, TrafficPlan
+
+
+def open_rollout(
+    state: EndpointState, *, rollout_id: str, release: Release, policy: RolloutPolicy, manifest: dict[str, Any]
+) -> list[Event]:
+    """Take the endpoint for ``release``.
+
+    :raises RolloutInProgress: another rollout holds it, or a rollback is under way.
+    :raises RolloutRolledBack: this very rollout has ended already.
+    """
+    if rollout_id in state.outcomes:
+        raise _ended(state, rollout_id)
+    if state.rollout and state.rollout.id == rollout_id:
+        if state.rollout.candidate.digest != release.digest:
+            raise IllegalTransition(
+                f"rollout {rollout_id} of {state.endpoint}",
+                value=release.id,
+                limit=f"it was opened for {state.rollout.candidate.id}",
+                remedy="start a new Dag run for another release",
+            )
+        return []
+    if state.rollout or state.rollback:
+        holder = state.rollout.id if state.rollout else state.rollback.rollout_id if state.rollback else ""
+        raise RolloutInProgress(
+            f"endpoint {state.endpoint}",
+            value=rollout_id,
+            limit=f"rollout {holder} holds it",
+            remedy=f"wait for it to end, or end it with: mlpipex rollback {state.endpoint}",
+        )
+    if is_current(state, release):
+        return []
+    return [RolloutOpened(rollout_id=rollout_id, release=release, policy=policy, manifest=manifest)]
+
+
+def is_current(state: EndpointState, release: Release) -> bool:
+    """Whether ``release`` is current under the very same manifest, so that a rollout would change nothing."""
+    return (
+        state.current is not None
+        and state.current.digest == release.digest
+        and state.current.manifest_digest == release.manifest_digest
+    )
+
+
+def needs_live_trial(state: EndpointState) -> bool:
+    """Whether shadow and canary have something to compare: not for a first release nor for a change of policy."""
+    rollout = state.rollout
+    return bool(rollout and state.current and state.current.digest != rollout.candidate.digest)
+
+
+def open_review(state: EndpointState, *, rollout_id: str, changes: Sequence[Change]) -> list[Event]:
+    """Ask for approval of ``changes``. Offline gates come first, so that nobody reviews what cannot pass."""
+    rollout = _own(state, rollout_id)
+    _require_offline_gates(rollout)
+    if rollout.approved is not None or rollout.phase == "review":
+        return []
+    return [ReviewOpened(rollout_id=rollout_id, changes=tuple(changes))]
+
+
+def decide_review(
+    state: EndpointState, *, rollout_id: str, approved: bool, reviewer: str, note: str = "", automatic: str = ""
+) -> list[Event]:
+    """Record the answer; a rejection ends the rollout.
+
+    :raises IllegalTransition: the review was answered otherwise before.
+    """
+    rollout = _own(state, rollout_id)
+    if rollout.approved is not None:
+        if rollout.approved == approved:
+            return []
+        raise IllegalTransition(
+            f"review of rollout {rollout_id}",
+            value="approved" if approved else "rejected",
+            limit="it has been answered otherwise",
+            remedy="start a new rollout to decide anew",
+        )
+    decided = ReviewDecided(rollout_id=rollout_id, approved=approved, reviewer=reviewer, note=note, automatic=automatic)
+    if approved:
+        return [decided]
+    cause = f"review rejected by {reviewer}" + (f": {note}" if note else "")
+    return [decided, RolloutRejected(rollout_id=rollout_id, cause=cause)]
+
+
+def start_shadow(state: EndpointState, *, rollout_id: str) -> list[Event]:
+    """Mirror live requests to the candidate."""
+    rollout = _own(state, rollout_id)
+    _require_offline_gates(rollout)
+    _require_review(rollout)
+    fraction = rollout.policy.shadow_fraction
+    if fraction is None or not needs_live_trial(state) or rollout.phase in ("shadow", "canary", "watching"):
+        return []
+    plan = _plan(state, mirror=Mirror(release=rollout.candidate.id, fraction=fraction))
+    return [ShadowStarted(rollout_id=rollout_id, fraction=fraction), TrafficPlanned(plan=plan, reason="shadow")]
+
+
+def step_canary(state: EndpointState, *, rollout_id: str, step: int) -> list[Event]:
+    """Move the candidate to the weight of ``step`` (from 0). Every step before it must have passed its gates."""
+    rollout = _own(state, rollout_id)
+    _require_offline_gates(rollout)
+    _require_review(rollout)
+    weights = rollout.policy.canary_weights
+    if not 0 <= step < len(weights):
+        raise IllegalTransition(
+            f"canary of {state.endpoint}",
+            value=f"step {step}",
+            limit=f"the manifest it was opened under has {len(weights)} steps",
+            remedy="parse the Dag again from the manifest",
+        )
+    if not needs_live_trial(state) or rollout.step >= step:
+        return []
+    if step == 0:
+        if rollout.policy.shadow_fraction is not None:
+            _require_verdict(rollout, "shadow", step=-1)
+    else:
+        _require_verdict(rollout, "canary", step=step - 1)
+    plan = _plan(state, candidate=rollout.candidate.id, weight=weights[step])
+    return [
+        CanaryStepped(rollout_id=rollout_id, step=step, weight=weights[step]),
+        TrafficPlanned(plan=plan, reason=f"canary step {step + 1} of {len(weights)}"),
+    ]
+
+
+def plan_promotion(state: EndpointState, *, rollout_id: str) -> list[Event]:
+    """Intent to give the candidate all traffic, once everything the policy demands has passed.
+
+    :raises GateUndecided: a demanded stage has no passing verdict. No evidence, no promotion.
+    """
+    rollout = _own(state, rollout_id)
+    _require_offline_gates(rollout)
+    _require_review(rollout)
+    if rollout.phase == "watching":
+        return []
+    if needs_live_trial(state):
+        if rollout.policy.shadow_fraction is not None:
+            _require_verdict(rollout, "shadow", step=-1)
+        if rollout.policy.canary_weights:
+            _require_verdict(rollout, "canary", step=len(rollout.policy.canary_weights) - 1)
+    if not rollout.policy.serve:
+        return []
+    plan = TrafficPlan(
+        endpoint=state.endpoint, current=rollout.candidate.id, sticky_header=rollout.policy.sticky_header
+    )
+    if state.confirmed and state.planned and state.planned.id == plan.id:
+        return []
+    return [TrafficPlanned(plan=plan, reason="promotion")]
+
+
+def confirm_promotion(state: EndpointState, *, rollout_id: str, now: datetime) -> list[Event]:
+    """The candidate has all traffic, confirmed: make it current and start its rollback window."""
+    rollout = _own(state, rollout_id)
+    if rollout.phase == "watching":
+        return []
+    watch_until = now + timedelta(seconds=rollout.policy.rollback_window_s)
+    promoted = Promoted(rollout_id=rollout_id, watch_until=watch_until)
+    if rollout.policy.serve and rollout.policy.rollback_window_s > 0 and needs_live_trial(state):
+        return [promoted]
+    # Nothing to watch for: no release to return to, none that serves, or the same release under a new policy.
+    return [promoted, WatchPassed(rollout_id=rollout_id, verdict="inconclusive")]
+
+
+def pass_watch(state: EndpointState, *, rollout_id: str, verdict: VerdictName) -> list[Event]:
+    """End the rollback window."""
+    if rollout_id in state.outcomes and state.outcomes[rollout_id].ending == "promoted":
+        return []
+    _own(state, rollout_id)
+    return [WatchPassed(rollout_id=rollout_id, verdict=verdict)]
+
+
+def reject(state: EndpointState, *, rollout_id: str, cause: str) -> list[Event]:
+    """End a rollout whose candidate has not received traffic."""
+    if rollout_id in state.outcomes:
+        return []
+    rollout = _own(state, rollout_id)
+    if rollout.phase not in ("opened", "review"):
+        raise IllegalTransition(
+            f"rollout {rollout_id} of {state.endpoint}",
+            value=f"reject in {rollout.phase}",
+            limit="traffic has been planned for the candidate",
+            remedy="roll it back",
+        )
+    return [RolloutRejected(rollout_id=rollout_id, cause=cause)]
+
+
+def roll_back(state: EndpointState, *, cause: str, detected_at: datetime, rollout_id: str | None = None) -> list[Event]:
+    """Return all traffic to the last good release: *current* during a trial, *previous* after promotion.
+
+    :param rollout_id: roll back only if this rollout is the one to undo; ``None``: whatever is there.
+    :raises IllegalTransition: no release to return to.
+    """
+    if state.rollback:
+        return []
+    if rollout_id is not None and rollout_id in state.outcomes:
+        if state.outcomes[rollout_id].ending != "promoted" or rollout_id != _last_promoted(state):
+            return []
+    elif rollout_id is not None:
+        _own(state, rollout_id)
+    rollout = state.rollout
+    if rollout and rollout.phase in ("opened", "review"):
+        return [RolloutRejected(rollout_id=rollout.id, cause=cause)]
+    on_trial = rollout is not None and rollout.phase in ("shadow", "canary")
+    bad = rollout.candidate if rollout and on_trial else state.current
+    good = state.current if on_trial else state.previous
+    if good is None and rollout is None and _last_ending(state) == "rolled-back":
+        return []
+    if bad is None or good is None:
+        raise IllegalTransition(
+            f"rollback of {state.endpoint}",
+            value=f"current {state.current.id if state.current else 'none'}",
+            limit="there is no previous release to return to",
+            remedy="a rollback that has run already needs nothing more; otherwise release a good version",
+        )
+    intent = RollbackDecided(
+        rollout_id=rollout.id if rollout else rollout_id or _last_promoted(state),
+        cause=cause,
+        from_release=bad.id,
+        to_release=good.id,
+        detected_at=detected_at,
+    )
+    sticky = rollout.policy.sticky_header if rollout else state.planned.sticky_header if state.planned else ""
+    plan = TrafficPlan(endpoint=state.endpoint, current=good.id, **({"sticky_header": sticky} if sticky else {}))
+    return [intent, TrafficPlanned(plan=plan, reason=f"rollback: {cause}")]
+
+
+def confirm_rollback(state: EndpointState) -> list[Event]:
+    """The plan of a decided rollback is in force."""
+    intent = state.rollback
+    if intent is None:
+        return []
+    return [RolledBack(rollout_id=intent.rollout_id, from_release=intent.from_release, to_release=intent.to_release)]
+
+
+def _plan(
+    state: EndpointState, *, candidate: str | None = None, weight: int = 0, mirror: Mirror | None = None
+) -> TrafficPlan:
+    assert state.rollout is not None and state.current is not None  # callers have checked
+    policy = state.rollout.policy
+    return TrafficPlan(
+        endpoint=state.endpoint,
+        current=state.current.id,
+        candidate=candidate,
+        candidate_weight=min(weight, TOTAL_WEIGHT),
+        mirror=mirror,
+        sticky_header=policy.sticky_header,
+        lease_s=policy.lease_s,
+    )
+
+
+def _own(state: EndpointState, rollout_id: str) -> Rollout:
+    """The rollout in progress, if it is ``rollout_id`` and no rollback is undoing it."""
+    if rollout_id in state.outcomes or (state.rollback and state.rollback.rollout_id == rollout_id):
+        raise _ended(state, rollout_id)
+    if state.rollout is None or state.rollout.id != rollout_id:
+        holder = state.rollout.id if state.rollout else "no rollout"
+        raise IllegalTransition(
+            f"endpoint {state.endpoint}",
+            value=rollout_id,
+            limit=f"{holder} is in progress",
+            remedy="run the gate check of this environment first: it opens the rollout",
+        )
+    return state.rollout
+
+
+def _ended(state: EndpointState, rollout_id: str) -> RolloutRolledBack | ReviewRejected | IllegalTransition:
+    outcome = state.outcomes.get(rollout_id)
+    cause = outcome.cause if outcome else state.rollback.cause if state.rollback else ""
+    ending = outcome.ending if outcome else "rolled-back"
+    errors: dict[str, type[RolloutRolledBack | ReviewRejected]] = {
+        "rolled-back": RolloutRolledBack,
+        "rejected": ReviewRejected,
+    }
+    return errors.get(ending, IllegalTransition)(
+        f"rollout {rollout_id} of {state.endpoint}",
+        value=ending,
+        limit=cause or "it has ended",
+        remedy="start a new rollout when the cause is mended",
+    )
+
+
+def _last_promoted(state: EndpointState) -> str:
+    promoted = [outcome for outcome in state.outcomes.values() if outcome.ending == "promoted"]
+    return max(promoted, key=lambda outcome: outcome.at).rollout_id if promoted else ""
+
+
+def _last_ending(state: EndpointState) -> str:
+    return max(state.outcomes.values(), key=lambda outcome: outcome.at).ending if state.outcomes else ""
+
+
+def _require_offline_gates(rollout: Rollout) -> None:
+    if rollout.policy.offline_gates:
+        _require_verdict(rollout, "gate", step=-1)
+
+
+def _require_review(rollout: Rollout) -> None:
+    if rollout.policy.review and not rollout.approved:
+        raise IllegalTransition(
+            f"rollout {rollout.id}",
+            value="not approved",
+            limit="the manifest demands a review",
+            remedy="answer the review task in the Airflow UI",
+        )
+
+
+def _require_verdict(rollout: Rollout, stage: StageName, *, step: int) -> None:
+    key = verdict_key(stage, step)
+    verdict = rollout.verdicts.get(key)
+    if verdict != "pass":
+        raise GateUndecided(
+            f"rollout {rollout.id}, {key}",
+            value=verdict or "never judged",
+            limit="verdict pass",
+            remedy="run the stage that judges it",
+        )

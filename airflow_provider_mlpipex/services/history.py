@@ -1,0 +1,65 @@
+"""What was current when, and whether the record can be believed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from airflow_provider_mlpipex.domain import chain
+from airflow_provider_mlpipex.domain.endpoint_state import EndpointState, evolve
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.values import Value
+from airflow_provider_mlpipex.services import journal
+from airflow_provider_mlpipex.services.platform import Platform
+
+
+class Tenure(Value):
+    """One release as *current*: from ``since`` until ``until`` (``None``: still)."""
+
+    release: str
+    model: str
+    runtime: str
+    rollout_id: str
+    since: datetime
+    until: datetime | None = None
+    ended_by: str = ""
+
+
+def tenures(platform: Platform, endpoint: EndpointRef) -> list[Tenure]:
+    """Every release that was ever current, oldest first."""
+    found: list[Tenure] = []
+    state = EndpointState(endpoint=endpoint)
+    for entry in platform.ledger.read(endpoint):
+        before, state = state, evolve(state, entry)
+        if (before.current and before.current.id) == (state.current and state.current.id):
+            continue
+        if found and found[-1].until is None:
+            found[-1] = found[-1].model_copy(update={"until": entry.recorded_at, "ended_by": entry.event.type})
+        if state.current:
+            found.append(
+                Tenure(
+                    release=state.current.id,
+                    model=f"{state.current.model.name} {state.current.model.version}",
+                    runtime=state.current.runtime.version,
+                    rollout_id=getattr(entry.event, "rollout_id", ""),
+                    since=entry.recorded_at,
+                )
+            )
+    return found
+
+
+def as_of(platform: Platform, endpoint: EndpointRef, at: datetime) -> EndpointState:
+    """The whole state of ``endpoint`` at ``at`` (UTC): what served, why, and who approved."""
+    return journal.load(platform, endpoint, at=at)
+
+
+def audit(platform: Platform) -> dict[str, int]:
+    """Verify every chain; return entries per endpoint.
+
+    :raises LedgerTampered: naming the first entry that does not verify.
+    """
+    counts = {}
+    for endpoint in platform.ledger.endpoints():
+        entries = platform.ledger.read(endpoint)
+        chain.verify(entries)
+        counts[str(endpoint)] = len(entries)
+    return counts

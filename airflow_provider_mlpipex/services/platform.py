@@ -1,0 +1,37 @@
+"""The ports that a use case works with, and on whose behalf."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from airflow_provider_mlpipex.domain.events import Origin
+from airflow_provider_mlpipex.ports import (
+    Alerter,
+    Clock,
+    DataValidator,
+    Ledger,
+    ModelRegistry,
+    RuntimeResolver,
+    ServingPlane,
+    SnapshotStore,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Platform:
+    """Built by a composition root. Constructing an adapter does no I/O, so a rollback is not held up by a dead
+    registry that it never calls."""
+
+    ledger: Ledger
+    plane: ServingPlane
+    registry: ModelRegistry
+    snapshots: SnapshotStore
+    validator: DataValidator
+    runtimes: RuntimeResolver
+    alerter: Alerter
+    clock: Clock
+    origin: Origin
+
+    def acting_as(self, origin: Origin) -> Platform:
+        """The same ports, with ledger entries signed by ``origin``."""
+        return replace(self, origin=origin)

@@ -1,0 +1,41 @@
+"""Rollback: one call, whoever makes it. Needs the ledger and the plane; no registry, scheduler, worker or build."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from airflow_provider_mlpipex.domain import rollout as machine
+from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.services import alerts, journal, traffic
+from airflow_provider_mlpipex.services.platform import Platform
+
+
+def roll_back(
+    platform: Platform,
+    endpoint: EndpointRef,
+    *,
+    cause: str,
+    detected_at: datetime | None = None,
+    rollout_id: str | None = None,
+) -> EndpointState:
+    """Return all traffic of ``endpoint`` to its last good release and tell on-call.
+
+    During a trial that is the current release, after promotion the previous one. Run twice, the second call finds
+    nothing to do.
+
+    :param cause: why, in words; goes into ledger and alert.
+    :param detected_at: when the evidence was complete (UTC); now, if a person decides.
+    :param rollout_id: undo only this rollout.
+    :raises IllegalTransition: there is no release to return to.
+    """
+    detected = detected_at or platform.clock.now()
+    before = journal.load(platform, endpoint)
+    state = traffic.shift(
+        platform,
+        endpoint,
+        intend=lambda now: machine.roll_back(now, cause=cause, detected_at=detected, rollout_id=rollout_id),
+        conclude=machine.confirm_rollback,
+    )
+    alerts.tell_endings(platform, before, state)
+    return state
