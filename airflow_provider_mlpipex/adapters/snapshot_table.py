@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def table_of(frame: pd.DataFrame, *, name: str) -> pa.Table:
     """``frame`` as Arrow; its index is not part of a snapshot.
 
-    Missing is missing: ``NaN``, ``None``, ``NaT`` and ``pd.NA`` all become Arrow nulls, with the column's type saying of
-    what. Categories that are not text become plain values, because Parquet cannot hold them.
+    Missing is missing: ``NaN``, ``None``, ``NaT`` and ``pd.NA`` all become Arrow nulls. Categories that
+    are not text become plain values, because Parquet cannot hold them.
 
     :raises DataQualityFailed: on repeated or non-text column names, and on a column that mixes types.
     """
@@ -79,8 +79,8 @@ def describe(
 ) -> DatasetSnapshot:
     """The snapshot of ``table``, once its rows are seen to fit the windows that it claims.
 
-    :raises DataQualityFailed: no rows, no (or no timezone-aware) time column, rows without a time or outside the window,
-        no training rows or no evaluation rows.
+    :raises DataQualityFailed: no rows, no (or no timezone-aware) time column, rows without a time or outside the
+        window, no training rows or no evaluation rows.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
