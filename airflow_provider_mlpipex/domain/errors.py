@@ -213,6 +213,12 @@ class SignatureMismatch(MlpipexError):
     runbook = "signature-mismatch"
 
 
+class InvariantBroken(MlpipexError):
+    """Something that must hold for a stage to be healthy does not."""
+
+    runbook = "invariant-broken"
+
+
 class NotAuthorised(MlpipexError):
     """A missing or wrong credential. Never carries the credential."""
 

@@ -100,7 +100,7 @@ def judge_stage(
 ) -> tuple[GateResult, ...]:
     """The gates of ``stage`` on live evidence, each over its own window."""
     now = platform.clock.now()
-    environment = Manifest.model_validate(rollout.manifest).environments[state.endpoint.environment]
+    environment = _environment(state, rollout)
     judged, beside = rollout.candidate.id, state.current.id if state.current else None
     if stage == "watch":
         beside = state.previous.id if state.previous else None
@@ -120,6 +120,10 @@ def judge_stage(
             )
         results.append(gates.judge(gate, measured[since].get(gate.metric), now=now, first_release=False))
     return tuple(results)
+
+
+def _environment(state: EndpointState, rollout: Rollout) -> EnvironmentSpec:
+    return Manifest.model_validate(rollout.manifest).environments[state.endpoint.environment]
 
 
 def stage_gates(environment: EnvironmentSpec, stage: WatchedStage) -> tuple[Gate, ...]:
@@ -148,10 +152,10 @@ def _act(
     results: tuple[GateResult, ...],
 ) -> Look:
     now = platform.clock.now()
-    verdict = gates.overall(_due(rollout, stage, results, now))
+    verdict = gates.overall(_due(state, rollout, stage, results, now))
     if verdict == "fail":
         return _revert(platform, state, rollout, stage, results, explain(results))
-    ends = rollout.watch_until if stage == "watch" else rollout.since + stage_duration(rollout, state, stage)
+    ends = rollout.watch_until if stage == "watch" else rollout.since + stage_duration(state, rollout, stage)
     assert ends is not None
     if stage == "watch":
         if now < ends:
@@ -176,9 +180,9 @@ def _act(
     return Look(status="watching", verdict=verdict, results=results)
 
 
-def stage_duration(rollout: Rollout, state: EndpointState, stage: WatchedStage) -> timedelta:
+def stage_duration(state: EndpointState, rollout: Rollout, stage: WatchedStage) -> timedelta:
     """How long the manifest wants this step to bake before it may pass."""
-    environment = Manifest.model_validate(rollout.manifest).environments[state.endpoint.environment]
+    environment = _environment(state, rollout)
     if stage == "shadow" and environment.shadow:
         return environment.shadow.duration
     if stage == "canary" and environment.canary:
@@ -187,16 +191,13 @@ def stage_duration(rollout: Rollout, state: EndpointState, stage: WatchedStage) 
 
 
 def _due(
-    rollout: Rollout, stage: WatchedStage, results: tuple[GateResult, ...], now: datetime
+    state: EndpointState, rollout: Rollout, stage: WatchedStage, results: tuple[GateResult, ...], now: datetime
 ) -> tuple[GateResult, ...]:
     """Results that count now. A gate over the whole canary can fail at any step but need only pass at the last:
     until then its window cannot be covered."""
     if stage != "canary" or rollout.step + 1 >= len(rollout.policy.canary_weights):
         return results
-    manifest = Manifest.model_validate(rollout.manifest)
-    windows = {
-        gate.name: gate.window for env in manifest.environments.values() if env.canary for gate in env.canary.gates
-    }
+    windows = {gate.name: gate.window for gate in stage_gates(_environment(state, rollout), stage)}
     elapsed = now - (rollout.canary_since or rollout.since)
     return tuple(r for r in results if r.verdict != "inconclusive" or elapsed >= (windows.get(r.gate) or timedelta(0)))
 

@@ -1,0 +1,110 @@
+"""Where adapters meet ports: the one place, besides the hook's connection, that knows vendors.
+
+Settings come from a connection (Airflow), from the environment (``MLPIPEX_*``: terminal, plane daemon) or from a test.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr, ValidationError
+
+from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
+from airflow_provider_mlpipex.domain.events import Origin
+from airflow_provider_mlpipex.domain.values import Value
+from airflow_provider_mlpipex.services.platform import Platform
+
+
+class Settings(Value):
+    """Everything a composition root needs to know.
+
+    :param ledger_url: SQLAlchemy url of the ledger.
+    :param plane_url: control API of the serving plane, on loopback or behind TLS.
+    :param plane_token: its bearer token; or ``plane_token_file``, a file that holds it.
+    :param tracking_uri: MLflow.
+    :param snapshot_root: directory of dataset snapshots.
+    :param alert_channels: channel -> Apprise urls.
+    """
+
+    ledger_url: str = "sqlite:///.mlpipex/ledger.db"
+    plane_url: str = "http://127.0.0.1:8089"
+    plane_token: SecretStr | None = None
+    plane_token_file: Path | None = None
+    tracking_uri: str = "http://127.0.0.1:5000"
+    snapshot_root: Path = Path(".mlpipex/snapshots")
+    alert_channels: dict[str, tuple[str, ...]] = Field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_mapping(cls, raw: Mapping[str, Any], *, where: str) -> Settings:
+        """:raises ConfigurationInvalid: naming ``where`` and every field that cannot work."""
+        try:
+            return cls.model_validate(dict(raw))
+        except ValidationError as error:
+            fields = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+            raise ConfigurationInvalid(
+                where, value=fields, limit=f"fields: {', '.join(cls.model_fields)}", remedy="correct the fields named"
+            ) from None
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """``MLPIPEX_LEDGER_URL``, ``MLPIPEX_PLANE_URL``, … (one per field); ``MLPIPEX_ALERT_CHANNELS`` is JSON."""
+        raw: dict[str, Any] = {}
+        for field in cls.model_fields:
+            text = environ.get(f"MLPIPEX_{field.upper()}")
+            if text:
+                raw[field] = json.loads(text) if field == "alert_channels" else text
+        return cls.from_mapping(raw, where="environment variables MLPIPEX_*")
+
+    def token(self) -> str:
+        """:raises ConfigurationInvalid: neither token nor readable token file."""
+        if self.plane_token is not None:
+            return self.plane_token.get_secret_value()
+        if self.plane_token_file is not None:
+            try:
+                return self.plane_token_file.read_text().strip()
+            except OSError as error:
+                raise ConfigurationInvalid(
+                    "token of the serving plane",
+                    value=str(self.plane_token_file),
+                    limit=error.strerror or "unreadable",
+                    remedy="start the plane (mlpipex serve start); it writes the file, readable by its owner alone",
+                ) from None
+        raise ConfigurationInvalid(
+            "token of the serving plane",
+            limit="plane_token or plane_token_file",
+            remedy="set MLPIPEX_PLANE_TOKEN_FILE, or the password of the Airflow connection",
+        )
+
+
+def build_platform(settings: Settings, origin: Origin) -> Platform:
+    """The ports over their real adapters. No I/O happens here."""
+    from airflow_provider_mlpipex.adapters.apprise_alerts import AppriseAlerter
+    from airflow_provider_mlpipex.adapters.embedded_plane import EmbeddedPlane
+    from airflow_provider_mlpipex.adapters.gx_validator import GxValidator
+    from airflow_provider_mlpipex.adapters.mlflow_registry import MlflowRegistry
+    from airflow_provider_mlpipex.adapters.parquet_snapshots import ParquetSnapshots
+    from airflow_provider_mlpipex.adapters.runtime_lock import LockedRuntimes
+    from airflow_provider_mlpipex.adapters.sql_ledger import SqlLedger
+    from airflow_provider_mlpipex.adapters.system_clock import SystemClock
+
+    return Platform(
+        ledger=SqlLedger(settings.ledger_url),
+        plane=EmbeddedPlane(settings.plane_url, settings.token()),
+        registry=MlflowRegistry(settings.tracking_uri),
+        snapshots=ParquetSnapshots(settings.snapshot_root),
+        validator=GxValidator(),
+        runtimes=LockedRuntimes(),
+        alerter=AppriseAlerter(settings.alert_channels),
+        clock=SystemClock(),
+        origin=origin,
+    )
+
+
+def terminal_origin(kind: str = "cli") -> Origin:
+    """Who is at the terminal."""
+    return Origin.model_validate({"kind": kind, "user": getpass.getuser()})

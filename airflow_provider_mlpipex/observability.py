@@ -1,0 +1,183 @@
+"""Names of every event, metric and span, and the stage envelope that emits them. Nothing else invents names.
+
+Metrics (low-cardinality tags only: ``stage``, ``endpoint``, ``outcome``):
+
+- ``mlpipex.stage.seconds``: duration of one run of a stage, in seconds
+- ``mlpipex.stage.ended``: count, by outcome
+- ``mlpipex.gate.judged``: count, tags ``gate`` and ``verdict``
+- ``mlpipex.rollback``: count of decided rollbacks
+
+Spans are named ``mlpipex.<stage>`` and nest under whatever span is current (Airflow's task span in a worker).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, Protocol
+
+from opentelemetry import trace
+
+from airflow_provider_mlpipex.domain.errors import InvariantBroken, MlpipexError
+from airflow_provider_mlpipex.domain.events import GateResult, StageEnded, StageName
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.services import journal
+from airflow_provider_mlpipex.services.platform import Platform
+
+STAGE_STARTED = "stage started"
+STAGE_ENDED = "stage ended"
+GATE_JUDGED = "gate judged"
+STAGE_SECONDS = "mlpipex.stage.seconds"
+STAGE_COUNT = "mlpipex.stage.ended"
+GATE_COUNT = "mlpipex.gate.judged"
+ROLLBACK_COUNT = "mlpipex.rollback"
+
+Outcome = Literal["succeeded", "failed", "deferred", "skipped"]
+
+
+class Log(Protocol):
+    """A structured logger: event name first, facts as fields (``self.log`` of an Airflow task is one)."""
+
+    def info(self, event: str, **facts: Any) -> Any: ...
+    def warning(self, event: str, **facts: Any) -> Any: ...
+    def error(self, event: str, **facts: Any) -> Any: ...
+
+
+class Metrics(Protocol):
+    """The part of Airflow's ``Stats`` that the provider uses."""
+
+    def incr(self, stat: str, count: int = 1, *, tags: dict[str, str] | None = None) -> Any: ...
+    def timing(self, stat: str, dt: float, *, tags: dict[str, str] | None = None) -> Any: ...
+
+
+class NoMetrics:
+    """For a terminal, where nobody collects."""
+
+    def incr(self, stat: str, count: int = 1, *, tags: dict[str, str] | None = None) -> None: ...
+    def timing(self, stat: str, dt: float, *, tags: dict[str, str] | None = None) -> None: ...
+
+
+class Invariant(Protocol):
+    """Something that must hold while a stage is healthy; answers with what is wrong, or ``None``."""
+
+    def __call__(self) -> str | None: ...
+
+
+class Envelope:
+    """Handed to the stage's body: facts added here go into log, span and ledger alike."""
+
+    def __init__(self, *, stage: StageName, endpoint: EndpointRef, log: Log, metrics: Metrics) -> None:
+        self.stage = stage
+        self.endpoint = endpoint
+        self.outcome: Outcome = "succeeded"
+        self.facts: dict[str, Any] = {}
+        self._log = log
+        self._metrics = metrics
+
+    def add(self, **facts: Any) -> None:
+        """JSON-ready facts only: the ledger keeps them."""
+        self.facts.update(facts)
+
+    def gates(self, results: Sequence[GateResult]) -> None:
+        """Log and count every gate with observed value, threshold and margin."""
+        for result in results:
+            self._metrics.incr(GATE_COUNT, tags={"gate": result.gate, "verdict": result.verdict})
+            self._log.info(
+                GATE_JUDGED,
+                gate=result.gate,
+                verdict=result.verdict,
+                rule=result.rule,
+                observed=str(result.evidence.value),
+                threshold=str(result.threshold),
+                margin=str(result.margin),
+                samples=result.evidence.samples,
+                reason=result.reason,
+            )
+
+    def rolled_back(self, cause: str) -> None:
+        self._metrics.incr(ROLLBACK_COUNT, tags={"endpoint": str(self.endpoint)})
+        self.add(rolled_back=cause)
+
+
+@contextmanager
+def stage(
+    name: StageName,
+    *,
+    endpoint: EndpointRef,
+    platform: Platform,
+    log: Log,
+    metrics: Metrics,
+    before: Mapping[str, Invariant] | None = None,
+    after: Mapping[str, Invariant] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Envelope]:
+    """The envelope that every operator and sensor runs its verb in.
+
+    :param before: invariants checked before the body; a broken one means that the body does not run.
+    :param after: invariants checked after it; a broken one fails the stage.
+    :raises InvariantBroken: naming the invariant and what was found.
+    """
+    envelope = Envelope(stage=name, endpoint=endpoint, log=log, metrics=metrics)
+    tags = {"stage": name, "endpoint": str(endpoint)}
+    started = clock()
+    failure: MlpipexError | None = None
+    log.info(STAGE_STARTED, stage=name, endpoint=str(endpoint))
+    with trace.get_tracer(__name__).start_as_current_span(f"mlpipex.{name}", attributes=dict(tags)) as span:
+        try:
+            _check(name, before or {}, when="before")
+            yield envelope
+            _check(name, after or {}, when="after")
+        except BaseException as error:
+            envelope.outcome = "failed"
+            failure = error if isinstance(error, MlpipexError) else None
+            envelope.add(exception=type(error).__name__)
+            raise
+        finally:
+            seconds = round(clock() - started, 6)
+            outcome_tags = {**tags, "outcome": envelope.outcome}
+            metrics.timing(STAGE_SECONDS, seconds * 1000.0, tags=tags)
+            metrics.incr(STAGE_COUNT, tags=outcome_tags)
+            span.set_attributes({f"mlpipex.{key}": str(value) for key, value in envelope.facts.items()})
+            span.set_attribute("mlpipex.outcome", envelope.outcome)
+            log.info(
+                STAGE_ENDED,
+                stage=name,
+                endpoint=str(endpoint),
+                outcome=envelope.outcome,
+                seconds=seconds,
+                **{key: value for key, value in envelope.facts.items() if key not in _RESERVED},
+            )
+            journal.note(
+                platform,
+                endpoint,
+                StageEnded(
+                    stage=name,
+                    outcome=envelope.outcome,
+                    seconds=seconds,
+                    facts=envelope.facts,
+                    error=failure.as_dict() if failure else None,
+                ),
+            )
+
+
+#: Keys that structlog or Airflow's log formatters own.
+_RESERVED = {"event", "level", "timestamp", "logger", "dag_id", "task_id", "run_id", "try_number", "map_index", "stage"}
+
+
+def trace_id() -> str:
+    """The current trace as 32 hex digits; empty where nothing is traced."""
+    context = trace.get_current_span().get_span_context()
+    return f"{context.trace_id:032x}" if context.is_valid else ""
+
+
+def _check(stage_name: str, invariants: Mapping[str, Invariant], *, when: str) -> None:
+    for name, holds in invariants.items():
+        broken = holds()
+        if broken:
+            raise InvariantBroken(
+                f"stage {stage_name}, {when} it",
+                value=broken,
+                limit=name,
+                remedy="the stage did not go on; see what the endpoint serves with: mlpipex status",
+            )

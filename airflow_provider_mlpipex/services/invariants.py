@@ -1,0 +1,30 @@
+"""What healthy means for a stage that touches traffic; the stage envelope checks these before and after."""
+
+from __future__ import annotations
+
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.services import journal
+from airflow_provider_mlpipex.services.platform import Platform
+
+
+def plane_serves_what_the_ledger_confirmed(platform: Platform, endpoint: EndpointRef) -> str | None:
+    """The plan that the data plane reports is the last one confirmed in the ledger."""
+    state = journal.load(platform, endpoint)
+    if state.planned is None or not state.confirmed:
+        return None
+    seen = platform.plane.observe(endpoint)
+    in_force = seen.plan.id if seen.plan else "none"
+    return None if in_force == state.planned.id else f"plan {in_force} in force, ledger confirmed {state.planned.id}"
+
+
+def every_planned_release_is_ready(platform: Platform, endpoint: EndpointRef) -> str | None:
+    """No release that may receive a request is down."""
+    seen = platform.plane.observe(endpoint)
+    if seen.plan is None:
+        return None
+    down = [
+        f"{release} is {seen.releases[release].state if release in seen.releases else 'unknown'}"
+        for release in seen.plan.releases
+        if release not in seen.releases or seen.releases[release].state != "ready"
+    ]
+    return "; ".join(down) or None
