@@ -1,0 +1,63 @@
+"""Small valid domain values, varied only where a test says so."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from airflow_provider_mlpipex.domain.events import Origin, RolloutPolicy
+from airflow_provider_mlpipex.domain.release import DatasetSnapshot, ModelVersion, Release, RuntimeEnvironment
+from airflow_provider_mlpipex.domain.values import digest_of
+
+NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+ORIGIN = Origin(kind="test", user="pytest")
+
+
+def make_snapshot(seed: str = "march") -> DatasetSnapshot:
+    return DatasetSnapshot(
+        name="flight-delay",
+        digest=digest_of(["snapshot", seed]),
+        uri=f"memory://{seed}",
+        rows=100,
+        columns={"distance": "int64", "late": "bool"},
+        window_start=NOON - timedelta(days=90),
+        split_at=NOON - timedelta(days=30),
+        window_end=NOON,
+        time_column="time_hour",
+    )
+
+
+def make_model(version: str = "1.0.0", *, name: str = "flight-delay", **metrics: float) -> ModelVersion:
+    return ModelVersion(
+        name=name,
+        version=version,
+        artifact_uri=f"memory://{name}/{version}",
+        artifact_digest=digest_of(["artifact", name, version]),
+        signature={"inputs": "[]"},
+        signature_digest=digest_of({"inputs": "[]"}),
+        architecture="Pipeline[HistGradientBoostingClassifier]",
+        configuration_digest=digest_of({}),
+        dataset=make_snapshot(version),
+        code_version="0123abc",
+        metrics=metrics or {"accuracy": 0.8},
+        evaluation_rows=1000,
+        run_id=f"run-{version}",
+    )
+
+
+def make_release(version: str = "1.0.0", *, runtime: str = "1.0.0", manifest: str = "first") -> Release:
+    return Release(
+        model=make_model(version),
+        runtime=RuntimeEnvironment(version=runtime, kind="provider", digest=digest_of(["runtime", runtime])),
+        manifest_digest=digest_of(manifest),
+    )
+
+
+def make_policy(**changes: object) -> RolloutPolicy:
+    demanding = {
+        "review": True,
+        "shadow_fraction": 0.5,
+        "canary_weights": (500, 2500, 10_000),
+        "rollback_window_s": 60.0,
+        "lease_s": 30.0,
+    }
+    return RolloutPolicy.model_validate({**demanding, **changes})
