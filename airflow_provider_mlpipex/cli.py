@@ -1,0 +1,283 @@
+"""``mlpipex``: the same verbs for a terminal. Every command takes ``--json``.
+
+Exit codes: 0 done, 1 refused or failed (the message says what, why and what to do), 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from airflow_provider_mlpipex import __version__
+from airflow_provider_mlpipex.composition import Settings, build_platform, terminal_origin
+from airflow_provider_mlpipex.domain.errors import InvalidQuantity, MlpipexError
+from airflow_provider_mlpipex.domain.manifest import Manifest
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.services.platform import Platform
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Ship models the way good teams ship code.")
+manifest_app = typer.Typer(no_args_is_help=True, help="Check, compare and describe deployment manifests.")
+audit_app = typer.Typer(no_args_is_help=True, help="Verify the ledger.")
+serve_app = typer.Typer(no_args_is_help=True, help="The embedded serving plane.")
+app.add_typer(manifest_app, name="manifest")
+app.add_typer(audit_app, name="audit")
+app.add_typer(serve_app, name="serve")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+ManifestFile = Annotated[Path, typer.Argument(help="Deployment manifest (YAML).", exists=True, dir_okay=False)]
+Endpoint = Annotated[str, typer.Argument(help="environment/name, for example production/fraud-scorer")]
+StateDir = Annotated[Path, typer.Option(help="Where the plane keeps its state.", envvar="MLPIPEX_STATE_DIR")]
+
+
+def main() -> None:
+    """Entry point: a refusal is a message and exit code 1, never a traceback."""
+    try:
+        app()
+    except MlpipexError as error:
+        if "--json" in sys.argv:
+            typer.echo(json.dumps(error.as_dict()), err=True)
+        else:
+            typer.echo(str(error), err=True)
+        raise SystemExit(1) from None
+
+
+def _emit(payload: Any, as_json: bool, text: Callable[[], str]) -> None:
+    typer.echo(json.dumps(payload, indent=2, default=str) if as_json else text())
+
+
+def _platform() -> Platform:
+    return build_platform(Settings.from_environment(), terminal_origin())
+
+
+def _load(path: Path) -> Manifest:
+    from airflow_provider_mlpipex.domain.manifest_loading import load_manifest
+
+    return load_manifest(path.read_text(encoding="utf-8"), file=str(path))
+
+
+@app.command()
+def version() -> None:
+    """Print the provider's version."""
+    typer.echo(__version__)
+
+
+@manifest_app.command("schema")
+def manifest_schema() -> None:
+    """Print the JSON Schema of manifests, for editors and linters."""
+    from airflow_provider_mlpipex.domain import manifest_schema as schema
+
+    typer.echo(json.dumps(schema.manifest_schema(), indent=2))
+
+
+@manifest_app.command("validate")
+def manifest_validate(file: ManifestFile, as_json: AsJson = False) -> None:
+    """Say whether a manifest can work; every defect at once, with its line."""
+    manifest = _load(file)
+    _emit(
+        {"name": manifest.name, "digest": manifest.digest},
+        as_json,
+        lambda: f"{file}: {manifest.name} is valid, digest {manifest.digest[:12]}",
+    )
+
+
+@manifest_app.command("diff")
+def manifest_diff(before: ManifestFile, after: ManifestFile, as_json: AsJson = False) -> None:
+    """Typed differences between two manifests, and the review that they open in each environment."""
+    from airflow_provider_mlpipex.domain.manifest_diff import diff, review_needed
+
+    changes = diff(_load(before), _load(after))
+    reviews = {}
+    for name, environment in _load(after).environments.items():
+        if environment.review is not None:
+            needs_person, why, policy = review_needed(changes, environment.review)
+            reviews[name] = {"needs_person": needs_person, "why": why, "auto_approved_by": policy}
+
+    def text() -> str:
+        if not changes:
+            return "no difference"
+        lines = [f"{change.kind:15} {change.what}: {change.before} -> {change.after}" for change in changes]
+        lines += [f"{name}: {'review by a person' if r['needs_person'] else 'no person needed'} ({r['why']})"
+                  for name, r in reviews.items()]
+        return "\n".join(lines)
+
+    _emit({"changes": [change.to_json() for change in changes], "reviews": reviews}, as_json, text)
+
+
+@app.command()
+def plan(
+    file: ManifestFile,
+    environment: Annotated[str, typer.Option(help="Only this environment.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """What a release would go through: steps, gates, time to promote and to roll back."""
+    from airflow_provider_mlpipex.domain import rollout_plan
+
+    manifest = _load(file)
+    names = [environment] if environment else list(manifest.environments)
+    plans = [rollout_plan.plan(manifest, name) for name in names]
+    _emit(
+        [p.to_json() for p in plans], as_json, lambda: "\n\n".join(rollout_plan.render(each) for each in plans)
+    )
+
+
+@app.command()
+def status(endpoint: Annotated[str, typer.Argument()] = "", as_json: AsJson = False) -> None:
+    """What an endpoint serves now (all endpoints without an argument)."""
+    from airflow_provider_mlpipex.services.status import endpoint_status
+
+    platform = _platform()
+    endpoints = [EndpointRef.parse(endpoint)] if endpoint else platform.ledger.endpoints()
+    found = [endpoint_status(platform, each) for each in endpoints]
+
+    def text() -> str:
+        lines = []
+        for one in found:
+            rollout = f", rollout {one['rollout']['phase']}" if one["rollout"] else ""
+            plane = one["plane_error"] or (one["plane"] or {}).get("weights") or "not serving"
+            lines.append(f"{one['endpoint']}: current {one['current']}, previous {one['previous']}{rollout}; {plane}")
+        return "\n".join(lines) or "no endpoint has a ledger yet"
+
+    _emit(found, as_json, text)
+
+
+@app.command()
+def history(
+    endpoint: Endpoint,
+    at: Annotated[str, typer.Option(help="ISO 8601 time, UTC if it names no zone.")] = "",
+    events: Annotated[bool, typer.Option(help="Every ledger entry instead of tenures.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Which release was current when; with --at, the whole state at that moment."""
+    from airflow_provider_mlpipex.services.history import as_of, tenures
+
+    platform, ref = _platform(), EndpointRef.parse(endpoint)
+    if at:
+        state = as_of(platform, ref, _moment(at))
+        current = state.current.id if state.current else "nothing"
+        _emit(state.to_json(), as_json, lambda: f"{ref} at {at}: {current} (ledger entry {state.seq})")
+    elif events:
+        entries = platform.ledger.read(ref)
+        _emit(
+            [entry.to_json() for entry in entries],
+            as_json,
+            lambda: "\n".join(
+                f"{e.seq:5} {e.recorded_at:%Y-%m-%d %H:%M:%S} {e.event.type:18} {e.origin.kind} "
+                f"{e.origin.task_id or e.origin.user}"
+                for e in entries
+            ),
+        )
+    else:
+        found = tenures(platform, ref)
+        _emit(
+            [tenure.to_json() for tenure in found],
+            as_json,
+            lambda: "\n".join(
+                f"{t.since:%Y-%m-%d %H:%M:%S} – {f'{t.until:%Y-%m-%d %H:%M:%S}' if t.until else 'now':19}  {t.release}"
+                f"  {t.ended_by}"
+                for t in found
+            )
+            or f"{ref}: nothing has been released",
+        )
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidQuantity(
+            "--at", value=text, limit="ISO 8601", remedy="write 2026-03-01T14:03:00+00:00"
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+@app.command()
+def rollback(
+    endpoint: Endpoint,
+    cause: Annotated[str, typer.Option(help="Why; goes into ledger and alert.")] = "manual rollback",
+    as_json: AsJson = False,
+) -> None:
+    """Return all traffic to the last good release, now. Needs no Airflow, no registry and no build."""
+    from airflow_provider_mlpipex.services.rollback import roll_back
+
+    state = roll_back(_platform(), EndpointRef.parse(endpoint), cause=cause)
+    current = state.current.id if state.current else None
+    _emit(
+        {"endpoint": endpoint, "current": current, "seq": state.seq},
+        as_json,
+        lambda: f"{endpoint} serves {current}",
+    )
+
+
+@app.command()
+def reproduce(endpoint: Endpoint, as_json: AsJson = False) -> None:
+    """Retrain the current release of an endpoint from its recorded snapshot and compare metrics."""
+    from airflow_provider_mlpipex.services import journal
+    from airflow_provider_mlpipex.services.training import reproduce as retrain
+
+    platform, ref = _platform(), EndpointRef.parse(endpoint)
+    state = journal.load(platform, ref)
+    if state.current is None or state.current_manifest is None:
+        raise typer.BadParameter(f"{endpoint}: nothing has been released", param_hint="endpoint")
+    manifest = Manifest.model_validate(state.current_manifest)
+    differences = retrain(state.current, manifest, store=platform.snapshots)
+    _emit(
+        differences,
+        as_json,
+        lambda: "\n".join(f"{metric}: {values}" for metric, values in differences.items()),
+    )
+
+
+@audit_app.command("verify")
+def audit_verify(as_json: AsJson = False) -> None:
+    """Verify the hash chain of every endpoint."""
+    from airflow_provider_mlpipex.services.history import audit
+
+    counts = audit(_platform())
+    _emit(counts, as_json, lambda: "\n".join(f"{name}: {n} entries verified" for name, n in counts.items()))
+
+
+@serve_app.command("run")
+def serve_run(
+    state_dir: StateDir = Path(".mlpipex/plane"),
+    ingress_port: Annotated[int, typer.Option(envvar="MLPIPEX_INGRESS_PORT")] = 8088,
+    control_port: Annotated[int, typer.Option(envvar="MLPIPEX_CONTROL_PORT")] = 8089,
+    tracking_uri: Annotated[str, typer.Option(envvar="MLPIPEX_TRACKING_URI")] = "http://127.0.0.1:5000",
+) -> None:
+    """Run the plane in the foreground: Envoy, model servers, control API with rollback."""
+    from airflow_provider_mlpipex.plane import run
+
+    run(state_dir=state_dir, ingress_port=ingress_port, control_port=control_port, tracking_uri=tracking_uri)
+
+
+@serve_app.command("stop")
+def serve_stop(state_dir: StateDir = Path(".mlpipex/plane")) -> None:
+    """Stop the plane with everything it runs."""
+    from airflow_provider_mlpipex.serving import daemon
+
+    daemon.stop(state_dir)
+
+
+@serve_app.command("status")
+def serve_status(state_dir: StateDir = Path(".mlpipex/plane"), as_json: AsJson = False) -> None:
+    """Whether the plane runs, and where."""
+    from airflow_provider_mlpipex.serving import daemon
+
+    found = daemon.status(state_dir)
+    _emit(found, as_json, lambda: "\n".join(f"{key}: {value}" for key, value in found.items()))
+
+
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option(help="Stop everything at the end and report.")] = False,
+    ports: Annotated[str, typer.Option(help="'default' or 'auto'")] = "default",
+) -> None:
+    """Play the whole life of a model on real data, on this machine."""
+    from airflow_provider_mlpipex.demo.play import play
+
+    raise typer.Exit(play(once=once, ports=ports))

@@ -1,0 +1,77 @@
+"""Rollback and status over HTTP, mounted into the plane's authenticated control API.
+
+So a rollback needs the plane and the ledger, and neither Airflow nor a registry: ``POST
+/v1/endpoints/production/fraud-scorer/rollback``. Authentication, body limits and the mapping of errors are the control
+API's; a request arrives here with a valid bearer token or not at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
+from airflow_provider_mlpipex.domain.events import Origin
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.services.history import tenures
+from airflow_provider_mlpipex.services.platform import Platform
+from airflow_provider_mlpipex.services.rollback import roll_back
+from airflow_provider_mlpipex.services.status import endpoint_status
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+MAX_CAUSE_LENGTH = 500
+
+
+def routes(platform: Platform) -> list[Route]:
+    """Routes over ``platform``; every handler runs its use case in a thread, because ledger and plane block."""
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    async def post_rollback(request: Request) -> Response:
+        endpoint = _endpoint(request)
+        body = await request.json() if await request.body() else {}
+        cause, user = _text(body, "cause") or "manual rollback over HTTP", _text(body, "user")
+        acting = platform.acting_as(Origin(kind="http", user=user))
+        state = await asyncio.to_thread(roll_back, acting, endpoint, cause=cause)
+        return JSONResponse(
+            {
+                "endpoint": str(endpoint),
+                "current": state.current.id if state.current else None,
+                "previous": state.previous.id if state.previous else None,
+                "seq": state.seq,
+            }
+        )
+
+    async def get_status(request: Request) -> Response:
+        return JSONResponse(await asyncio.to_thread(endpoint_status, platform, _endpoint(request)))
+
+    async def get_history(request: Request) -> Response:
+        found = await asyncio.to_thread(tenures, platform, _endpoint(request))
+        return JSONResponse([tenure.to_json() for tenure in found])
+
+    base = "/v1/endpoints/{environment}/{name}"
+    return [
+        Route(f"{base}/rollback", post_rollback, methods=["POST"]),
+        Route(f"{base}/status", get_status, methods=["GET"]),
+        Route(f"{base}/history", get_history, methods=["GET"]),
+    ]
+
+
+def _endpoint(request: Request) -> EndpointRef:
+    return EndpointRef.parse(f"{request.path_params['environment']}/{request.path_params['name']}")
+
+
+def _text(body: object, field: str) -> str:
+    value = body.get(field, "") if isinstance(body, dict) else None
+    if not isinstance(value, str) or len(value) > MAX_CAUSE_LENGTH:
+        raise ConfigurationInvalid(
+            f"request body, field {field}",
+            value=str(value)[:80],
+            limit=f"a string of at most {MAX_CAUSE_LENGTH} characters in a JSON object",
+            remedy='send {"cause": "…", "user": "…"}',
+        )
+    return value

@@ -1,0 +1,51 @@
+"""What an endpoint serves right now: the ledger's view beside the plane's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_mlpipex.domain.errors import PlaneUnavailable
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.observation import PlaneObservation
+from airflow_provider_mlpipex.services import journal
+from airflow_provider_mlpipex.services.platform import Platform
+
+
+def endpoint_status(platform: Platform, endpoint: EndpointRef) -> dict[str, Any]:
+    """JSON-ready summary; ``plane`` is ``None`` with ``plane_error`` where the plane does not answer."""
+    state = journal.load(platform, endpoint)
+    seen: PlaneObservation | None = None
+    trouble = ""
+    try:
+        seen = platform.plane.observe(endpoint)
+    except PlaneUnavailable as error:
+        trouble = str(error)
+    rollout = state.rollout
+    last = max(state.outcomes.values(), key=lambda outcome: outcome.at) if state.outcomes else None
+    return {
+        "endpoint": str(endpoint),
+        "current": state.current.id if state.current else None,
+        "current_since": state.current_since.isoformat() if state.current_since else None,
+        "previous": state.previous.id if state.previous else None,
+        "rollout": None
+        if rollout is None
+        else {
+            "id": rollout.id,
+            "phase": rollout.phase,
+            "candidate": rollout.candidate.id,
+            "step": rollout.step,
+            "verdicts": dict(rollout.verdicts),
+        },
+        "rollback_under_way": state.rollback.to_json() if state.rollback else None,
+        "last_outcome": last.to_json() if last else None,
+        "plane": None
+        if seen is None
+        else {
+            "weights": seen.plan.weights if seen.plan else {},
+            "mirror": seen.plan.mirror.to_json() if seen.plan and seen.plan.mirror else None,
+            "releases": {name: status.to_json() for name, status in seen.releases.items()},
+            "as_confirmed": bool(seen.plan and state.planned and seen.plan.id == state.planned.id),
+        },
+        "plane_error": trouble,
+        "seq": state.seq,
+    }
