@@ -72,7 +72,15 @@ class TrainingRecord(Value):
     def key(self) -> str:
         """Identity of the work: same data, code and configuration give the same key, so a retry finds its run."""
         return digest_of(
-            [self.model_name, self.dataset.digest, self.configuration_digest, self.architecture, self.code_version]
+            [
+                self.model_name,
+                self.dataset.digest,
+                # The same rows split elsewhere are other training rows.
+                self.dataset.split_at.isoformat(),
+                self.configuration_digest,
+                self.architecture,
+                self.code_version,
+            ]
         )[:16]
 
     @property
