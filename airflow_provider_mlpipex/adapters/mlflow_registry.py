@@ -68,7 +68,10 @@ class MlflowRegistry:
         :raises TrainingFailed: the model cannot be saved or does not answer its example rows.
         """
         check_name(record.model_name, what="model name")
-        with self._answering("log a training run"), tempfile.TemporaryDirectory(prefix="mlpipex-") as scratch:
+        with (
+            self._answering(f"log a training run of {record.model_name}"),
+            tempfile.TemporaryDirectory(prefix="mlpipex-") as scratch,
+        ):
             experiment = self._experiment(record.model_name)
             for run in self._runs(experiment, record.key):
                 if run.info.status == "FINISHED":

@@ -1,0 +1,107 @@
+"""Taking a dataset snapshot: load the windows, judge the rows, and only then keep them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mlpipex.domain.errors import DataQualityFailed
+from airflow_provider_mlpipex.domain.manifest import Manifest
+from airflow_provider_mlpipex.domain.quality import QualityReport
+from airflow_provider_mlpipex.domain.release import DatasetSnapshot
+from airflow_provider_mlpipex.services.callables import import_callable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from airflow_provider_mlpipex.ports import DataValidator, SnapshotStore
+
+
+def snapshot_dataset(
+    manifest: Manifest,
+    as_of: datetime,
+    *,
+    store: SnapshotStore,
+    validator: DataValidator,
+    load: Callable[..., pd.DataFrame] | None = None,
+) -> tuple[DatasetSnapshot, QualityReport]:
+    """Keep the rows that are known at ``as_of``: the training window, and after it the evaluation window.
+
+    :param as_of: end of the evaluation window, with its time zone; the same moment gives the same snapshot.
+    :param load: the data source, called as ``load(start, end, **parameters)``; that of the manifest if not given.
+    :raises DataQualityFailed: the source failed, lacks a column, or broke an expectation. Nothing was kept.
+    :raises ManifestInvalid: the source cannot be imported, or an expectation does not exist.
+    """
+    data = manifest.data
+    subject = f"dataset {manifest.name}"
+    if as_of.tzinfo is None:
+        raise DataQualityFailed(
+            f"{subject}, as_of", value=as_of, limit="a moment with a time zone", remedy="give it in UTC"
+        )
+    split_at = as_of - data.evaluate
+    window_start = split_at - data.train
+    load = load or import_callable(data.source, field="data.source")
+    frame = _load(load, data.source, window_start, as_of, dict(data.parameters))
+    _require_columns(frame, (data.time_column, data.target, *manifest.features.columns), subject=subject)
+    report = validator.validate(frame, data.expectations, subject=subject)
+    if report.broken:
+        raise DataQualityFailed(
+            f"{subject}, {report.rows} rows from {window_start:%Y-%m-%d} to {as_of:%Y-%m-%d}",
+            value=explain(report),
+            limit=f"all {report.judged} expectations of the manifest",
+            remedy="repair the data at its source and run the task again; the current release keeps serving",
+        )
+    snapshot = store.write(
+        frame,
+        name=manifest.name,
+        time_column=data.time_column,
+        window_start=window_start,
+        split_at=split_at,
+        window_end=as_of,
+    )
+    return snapshot, report
+
+
+def explain(report: QualityReport) -> str:
+    """Every broken expectation in words: column, what was expected, what was found, a few offending values."""
+    return "; ".join(
+        f"{broken.column or 'table'}: {broken.expectation} ({broken.expected}), observed {broken.observed}"
+        + (f", for example {', '.join(broken.sample)}" if broken.sample else "")
+        for broken in report.broken
+    )
+
+
+def _load(
+    load: Callable[..., pd.DataFrame], source: str, start: datetime, end: datetime, parameters: dict[str, Any]
+) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        frame = load(start, end, **parameters)
+    except Exception as error:
+        raise DataQualityFailed(
+            f"data source {source}",
+            value=f"{type(error).__name__}: {error}",
+            limit="a table",
+            remedy="see the chained error; does the source take the manifest's data.parameters?",
+        ) from error
+    if not isinstance(frame, pd.DataFrame):
+        raise DataQualityFailed(
+            f"data source {source}",
+            value=type(frame).__name__,
+            limit="a pandas DataFrame",
+            remedy="return a DataFrame with one row an example",
+        )
+    return frame
+
+
+def _require_columns(frame: pd.DataFrame, needed: tuple[str, ...], *, subject: str) -> None:
+    missing = [column for column in needed if column not in frame.columns]
+    if missing:
+        raise DataQualityFailed(
+            f"{subject}, columns {', '.join(missing)}",
+            value=f"the source gave {', '.join(map(str, frame.columns))}",
+            limit="time column, target and every feature column of the manifest",
+            remedy="correct the manifest's names, or let the data source give these columns",
+        )

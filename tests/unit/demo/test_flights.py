@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pandas as pd
+import pytest
+
+from airflow_provider_mlpipex.demo import flights
+from airflow_provider_mlpipex.domain.training import TrainingContext
+from airflow_provider_mlpipex.services.evaluation import evaluate
+
+MARCH, APRIL = datetime(2013, 3, 1, tzinfo=UTC), datetime(2013, 4, 1, tzinfo=UTC)
+#: As the demo's manifest sets them; see ``flights.train``.
+PARAMETERS = {
+    "max_iter": 150,
+    "learning_rate": 0.05,
+    "max_leaf_nodes": 15,
+    "min_samples_leaf": 200,
+    "l2_regularization": 1.0,
+}
+
+
+def test_load_gives_the_flights_of_its_window() -> None:
+    march = flights.load(MARCH, APRIL)
+    assert tuple(march.columns) == flights.COLUMNS
+    assert march["time_hour"].between(MARCH, APRIL, inclusive="left").all()
+    assert march["flight_id"].is_unique
+    assert set(march["late"]) == {0, 1}
+    assert march["distance"].min() > 0
+    assert march["temp"].notna().mean() > 0.99
+    halves = [flights.load(MARCH, MARCH + timedelta(days=10)), flights.load(MARCH + timedelta(days=10), APRIL)]
+    pd.testing.assert_frame_equal(pd.concat(halves, ignore_index=True), march)
+
+
+def test_a_loaded_table_is_the_callers_own() -> None:
+    mine = flights.load(MARCH, APRIL)
+    mine.loc[:, "distance"] = 0
+    assert flights.load(MARCH, APRIL)["distance"].min() > 0
+
+
+def test_corrupt_rows_are_visibly_wrong() -> None:
+    spoiled = flights.load(MARCH, APRIL, corrupt=True)
+    assert (spoiled["distance"] < 0).any()
+    assert spoiled["origin"].isna().any()
+    assert len(spoiled) == len(flights.load(MARCH, APRIL))
+
+
+def auc(model: object, rows: pd.DataFrame) -> float:
+    predictions = model.predict_proba(rows[list(flights.FEATURES)])  # type: ignore[attr-defined]
+    return evaluate("binary", rows["late"], predictions)["auc"]
+
+
+def fit(as_of: datetime) -> tuple[object, pd.DataFrame]:
+    split = as_of - timedelta(days=30)
+    rows = flights.load(split - timedelta(days=60), split)
+    context = TrainingContext(features=rows[list(flights.FEATURES)], target=rows["late"], parameters=PARAMETERS, seed=7)
+    return flights.train(context), flights.load(split, as_of)
+
+
+def test_training_is_deterministic_and_answers_what_it_never_saw() -> None:
+    first, evaluation = fit(APRIL)
+    again, _ = fit(APRIL)
+    assert auc(first, evaluation) == auc(again, evaluation)
+    unseen = evaluation.head(3).assign(dest="XXX", temp=float("nan"))
+    assert first.predict_proba(unseen[list(flights.FEATURES)]).shape == (3, 2)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("current_as_of", "challenger_as_of", "better"),
+    [
+        (datetime(2013, 4, 1, tzinfo=UTC), datetime(2013, 7, 1, tzinfo=UTC), True),
+        (datetime(2013, 7, 1, tzinfo=UTC), datetime(2013, 11, 1, tzinfo=UTC), False),
+        (datetime(2013, 7, 1, tzinfo=UTC), datetime(2013, 12, 1, tzinfo=UTC), True),
+    ],
+    ids=["july", "november", "december"],
+)
+def test_the_demo_tells_a_true_story(current_as_of: datetime, challenger_as_of: datetime, better: bool) -> None:
+    """The demo's gate is AUC + 0.5 % of the current model's: each challenger passes or fails by several times that."""
+    current, _ = fit(current_as_of)
+    challenger, evaluation = fit(challenger_as_of)
+    gain = auc(challenger, evaluation) / auc(current, evaluation) - 1
+    assert gain > 0.02 if better else gain < -0.02
