@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, model_serializer, model_validator
 
 from airflow_provider_mlpipex.domain.errors import InvalidName
+from airflow_provider_mlpipex.domain.refusal import Refusal
 from airflow_provider_mlpipex.domain.values import Value
 
 MAX_NAME_LENGTH = 63
@@ -36,7 +37,7 @@ def _pydantic_name(name: str) -> str:
     try:
         return check_name(name)
     except InvalidName as error:
-        raise ValueError(str(error)) from None
+        raise Refusal.of(error) from None
 
 
 #: A validated name as a pydantic field type.

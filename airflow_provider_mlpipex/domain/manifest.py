@@ -1,0 +1,268 @@
+"""The deployment manifest: what is released, and under which numbers it may reach users.
+
+These models check each field for itself. ``manifest_loading`` reads them from YAML with line numbers and applies
+``manifest_rules``, which refuse what can never work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, StringConstraints, model_serializer, model_validator
+
+from airflow_provider_mlpipex.domain.evidence import Source
+from airflow_provider_mlpipex.domain.gate_sentences import read_sentence
+from airflow_provider_mlpipex.domain.gates import Gate
+from airflow_provider_mlpipex.domain.names import Name
+from airflow_provider_mlpipex.domain.quantities import Duration, Rate, Ratio, parse_duration
+from airflow_provider_mlpipex.domain.refusal import Refusal
+from airflow_provider_mlpipex.domain.release import Digest, SemVer
+from airflow_provider_mlpipex.domain.traffic import STICKY_HEADER
+from airflow_provider_mlpipex.domain.training import Task
+from airflow_provider_mlpipex.domain.values import Value, digest_of
+
+API_VERSION = "mlpipex/v1"
+ChangeKind = Literal["model", "runtime", "data", "features", "gate-tightened", "gate-loosened", "policy"]
+EndingName = Literal["promoted", "rolled-back", "rejected"]
+
+#: ``package.module:function``
+ImportPath = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z_][\w]*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", max_length=255)
+]
+#: A column of a table.
+Column = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+#: A file beside the manifest; it may not lead out of the manifest's folder.
+RelativePath = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$", max_length=255)
+]
+HeaderName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+ImageReference = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._/:-]*@sha256:[0-9a-f]{64}$", max_length=400)
+]
+
+
+class Owner(Value):
+    """Who answers for the endpoint."""
+
+    team: Annotated[str, StringConstraints(min_length=1, max_length=120)]
+    contact: Annotated[str, StringConstraints(min_length=1, max_length=250)] = Field(description="where on-call is")
+
+
+class ModelSpec(Value):
+    """``version``: ``auto`` trains and registers a new version; a number deploys that registered version."""
+
+    name: Name
+    version: Literal["auto"] | SemVer = "auto"
+
+    @property
+    def pinned(self) -> bool:
+        return self.version != "auto"
+
+
+class TrainingSpec(Value):
+    """How a new version is trained."""
+
+    callable: ImportPath = Field(description="function that gets a TrainingContext and returns a fitted model")
+    task: Task
+    target: Column
+    predict_method: Annotated[str, StringConstraints(pattern=r"^[a-z]\w{0,62}$")] = "predict"
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    parameters: dict[str, JsonValue] = {}
+
+
+class RuntimeSpec(Value):
+    """The environment that serves the model, under a version of its own: exactly one of three kinds.
+
+    :param environment: ``provider``, the environment that the provider itself runs in.
+    :param lock: a requirements file with pinned versions, beside the manifest.
+    :param image: a container image pinned by digest.
+    :param digest: of lock file or image; where it is absent it is recorded at release time.
+    """
+
+    version: SemVer
+    environment: Literal["provider"] | None = None
+    lock: RelativePath | None = None
+    image: ImageReference | None = None
+    digest: Digest | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> RuntimeSpec:
+        kinds = {"environment": self.environment, "lock": self.lock, "image": self.image}
+        stated = [name for name, value in kinds.items() if value is not None]
+        if len(stated) != 1:
+            raise Refusal(
+                "exactly one of environment, lock, image",
+                value=", ".join(stated) or "none of them",
+                remedy="write environment: provider, or pin a lock file or an image",
+            )
+        if self.image is not None and self.digest != self.image.rpartition(":")[2]:
+            raise Refusal(
+                "an image needs digest, the same as behind @sha256:",
+                value=self.digest or "no digest",
+                remedy=f"write digest: {self.image.rpartition(':')[2]}",
+            )
+        return self
+
+    @property
+    def kind(self) -> Literal["provider", "lock", "image"]:
+        return "provider" if self.environment else "lock" if self.lock else "image"
+
+
+class Expectation(Value):
+    """One Great Expectations expectation by its snake-case name without ``expect_``.
+
+    Its arguments are written beside it in the manifest (``min_value: 1``) and kept in ``arguments``.
+    """
+
+    expect: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,120}$")]
+    column: Column | None = None
+    arguments: dict[str, JsonValue] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_arguments(cls, raw: Any) -> Any:
+        if not isinstance(raw, Mapping) or isinstance(raw.get("arguments"), Mapping):
+            return raw
+        own = {name: raw[name] for name in ("expect", "column") if name in raw}
+        return {**own, "arguments": {name: value for name, value in raw.items() if name not in own}}
+
+    @model_serializer
+    def _as_written(self) -> dict[str, Any]:
+        column = {} if self.column is None else {"column": self.column}
+        return {"expect": self.expect, **column, **self.arguments}
+
+
+class WindowSpec(Value):
+    """Time that the rows cover: ``train`` first, then ``evaluate``, ending at the snapshot's moment."""
+
+    train: Duration
+    evaluate: Duration
+
+
+class DataSpec(Value):
+    """Where rows come from, which of them are used, and what must hold for them."""
+
+    source: ImportPath = Field(description="function (start, end, **parameters) -> DataFrame")
+    parameters: dict[str, JsonValue] = {}
+    time_column: Column
+    window: WindowSpec
+    max_age: Duration | None = Field(default=None, description="refuse to train on a snapshot older than this")
+    quality: tuple[Expectation, ...] = ()
+
+
+class FeaturesSpec(Value):
+    """Model inputs, in order."""
+
+    columns: tuple[Column, ...] = Field(min_length=1)
+    service: Name | None = None
+
+
+class TrafficSpec(Value):
+    """What live traffic looks like.
+
+    :param expected_rate: requests a second that the endpoint sees on a quiet day; sample sizes are checked against it.
+    :param sticky_header: requests with the same value stay on the same release.
+    """
+
+    expected_rate: Rate | None = None
+    sticky_header: HeaderName = STICKY_HEADER
+    timeout: Duration = parse_duration("2s")
+
+
+def gates_of(source: Source) -> BeforeValidator:
+    """Reads a list of gates whose sentences speak of ``source`` unless they say otherwise."""
+
+    def read(raw: Any) -> Any:
+        if not isinstance(raw, (list, tuple)):
+            return raw
+        return [read_gate(item, source=source) for item in raw]
+
+    return BeforeValidator(read)
+
+
+def read_gate(raw: Any, *, source: Source) -> Any:
+    return read_sentence(raw, source=source) if isinstance(raw, str) else raw
+
+
+OfflineGates = Annotated[tuple[Gate, ...], gates_of("evaluation")]
+ShadowGates = Annotated[tuple[Gate, ...], gates_of("shadow")]
+CanaryGates = Annotated[tuple[Gate, ...], gates_of("canary")]
+ServingGates = Annotated[tuple[Gate, ...], gates_of("serving")]
+
+
+class ReviewSpec(Value):
+    """Which changes a person must approve, and which this policy approves by itself. Others need a person too."""
+
+    required_for: tuple[ChangeKind, ...] = ("model", "runtime", "gate-loosened")
+    auto_approve: tuple[ChangeKind, ...] = ()
+    timeout: Duration = Field(default=parse_duration("24h"), description="after this without an answer: rejected")
+
+
+class ShadowSpec(Value):
+    """A copy of live requests goes to the candidate; its answers never reach a client."""
+
+    fraction: Ratio
+    duration: Duration
+    min_pairs: int = Field(default=1, ge=1, description="requests answered by both releases, at least")
+    gates: ShadowGates = ()
+
+
+class CanarySpec(Value):
+    """Rising shares of live requests, each kept for ``step_duration`` and judged before the next."""
+
+    steps: tuple[Ratio, ...] = Field(min_length=1)
+    step_duration: Duration
+    gates: CanaryGates = ()
+
+
+class RollbackSpec(Value):
+    """For ``window`` after promotion, a failed gate returns traffic to the previous release by itself."""
+
+    window: Duration
+    gates: ServingGates = ()
+
+
+class AlertsSpec(Value):
+    """Which endings are told, and where. A rollback always is."""
+
+    on: tuple[EndingName, ...] = ("rolled-back", "rejected")
+    channel: Name
+
+
+class EnvironmentSpec(Value):
+    """What one environment demands. ``serve``: whether it runs releases at all, or only judges them."""
+
+    serve: bool = True
+    gates: OfflineGates = ()
+    review: ReviewSpec | None = None
+    shadow: ShadowSpec | None = None
+    canary: CanarySpec | None = None
+    rollback: RollbackSpec | None = None
+    alerts: AlertsSpec | None = None
+
+
+class Manifest(Value):
+    """One deployment manifest, ``apiVersion: mlpipex/v1``."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_by_alias=True, validate_by_name=True, serialize_by_alias=True
+    )
+
+    api_version: Literal["mlpipex/v1"] = Field(alias="apiVersion")
+    kind: Literal["Deployment"]
+    name: Name
+    owner: Owner
+    model: ModelSpec
+    training: TrainingSpec | None = None
+    runtime: RuntimeSpec
+    data: DataSpec
+    features: FeaturesSpec
+    traffic: TrafficSpec = TrafficSpec()
+    environments: dict[Name, EnvironmentSpec] = Field(min_length=1, description="in order of promotion")
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the meaning: comments, order of keys and ``1%`` or ``0.01`` make no difference."""
+        return digest_of(self.to_json())

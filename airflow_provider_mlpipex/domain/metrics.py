@@ -1,0 +1,77 @@
+"""Every metric that evidence can carry: who measures it, in what unit, and which way is better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+from airflow_provider_mlpipex.domain.evidence import Source
+from airflow_provider_mlpipex.domain.training import Task
+
+Unit = Literal["ratio", "ms", "count", "number"]
+Direction = Literal["higher", "lower"]
+
+
+class Metric(NamedTuple):
+    """One metric.
+
+    :param better: which way is better; ``None`` where that is the manifest author's to say.
+    :param compared: measured for the current release too, so that a gate may be relative to it.
+    """
+
+    unit: Unit
+    better: Direction | None
+    compared: bool = True
+
+    @property
+    def only_grows(self) -> bool:
+        """A count: what it has exceeded once, no further evidence can take back."""
+        return self.unit == "count"
+
+
+_SCORES = {name: Metric("ratio", "higher") for name in ("accuracy", "precision", "recall", "f1", "f1_macro", "auc")}
+_LOSSES = {name: Metric("number", "lower") for name in ("log_loss", "brier", "mae", "rmse")}
+_FITS = {"r2": Metric("ratio", "higher"), "bias": Metric("number", None)}
+_EVALUATED: Mapping[str, Metric] = {**_SCORES, **_LOSSES, **_FITS}
+
+#: Metrics that the evaluation of a task yields (``services.evaluation``).
+TASK_METRICS: Mapping[Task, tuple[str, ...]] = {
+    "binary": ("accuracy", "precision", "recall", "f1", "auc", "log_loss", "brier"),
+    "multiclass": ("accuracy", "f1_macro", "auc", "log_loss"),
+    "regression": ("mae", "rmse", "bias", "r2"),
+}
+
+_TRAFFIC: Mapping[str, Metric] = {
+    "requests": Metric("count", "higher", compared=False),
+    "error_rate": Metric("ratio", "lower"),
+    "critical_errors": Metric("count", "lower", compared=False),
+    "latency_p50": Metric("ms", "lower"),
+    "latency_p95": Metric("ms", "lower"),
+    "latency_p99": Metric("ms", "lower"),
+}
+_PAIRED: Mapping[str, Metric] = {
+    "pairs": Metric("count", "higher", compared=False),
+    "agreement": Metric("ratio", "higher", compared=False),
+    "mean_absolute_difference": Metric("number", "lower", compared=False),
+}
+
+#: Source -> metrics that it yields. A gate on anything else could never fire. ``drift``, ``quality`` and
+#: ``prometheus`` measure nothing yet that a gate may name.
+METRICS: Mapping[Source, Mapping[str, Metric]] = {
+    "evaluation": _EVALUATED,
+    "baseline": {name: metric._replace(compared=False) for name, metric in _EVALUATED.items()},
+    "shadow": {**_TRAFFIC, **_PAIRED},
+    "canary": _TRAFFIC,
+    # After promotion nobody but the new release answers: there is nothing to compare with.
+    "serving": {name: metric._replace(compared=False) for name, metric in _TRAFFIC.items()},
+    "drift": {},
+    "quality": {},
+    "prometheus": {},
+}
+
+
+def find_metric(key: str) -> Metric | None:
+    """The metric written ``source.metric``, or ``None`` where no source yields it."""
+    source, _, name = key.partition(".")
+    yielded = next((metrics for known, metrics in METRICS.items() if known == source), {})
+    return yielded.get(name)
