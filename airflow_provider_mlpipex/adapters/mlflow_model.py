@@ -94,7 +94,7 @@ def _golden(folder: Path, examples: pd.DataFrame) -> dict[str, Any]:
     split = {"columns": list(rows.columns), "data": rows.to_numpy().tolist()}
     request = json.dumps({"dataframe_split": split}, cls=NumpyEncoder, allow_nan=False)
     model = mlflow.pyfunc.load_model(str(folder))
-    answer = scoring_server.invocations(request, "application/json", model, model.metadata.get_input_schema())
+    answer = scoring_server.invocations(request, "application/json", model, model.metadata.get_input_schema())  # type: ignore[no-untyped-call]
     if answer.status != 200:
         raise ValueError(f"the model refuses its example rows: {answer.response[:300]}")
     return {"request": json.loads(request), **json.loads(answer.response)}

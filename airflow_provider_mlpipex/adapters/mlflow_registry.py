@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -224,15 +225,14 @@ class MlflowRegistry:
     def _experiment(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
 
-        found = self._client.get_experiment_by_name(name)
-        if found is None:
-            try:
-                return self._client.create_experiment(name)
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-                found = self._client.get_experiment_by_name(name)
-        return str(found.experiment_id)
+        # Asked to create first: of two tasks that both saw no experiment, one would fail.
+        try:
+            return self._client.create_experiment(name)
+        except MlflowException:
+            found = self._client.get_experiment_by_name(name)
+            if found is None:
+                raise
+            return str(found.experiment_id)
 
     def _runs(self, experiment: str, key: str) -> list[Run]:
         query = f"tags.`{_KEY}` = '{key}'"
@@ -248,7 +248,6 @@ class MlflowRegistry:
         signature: dict[str, object],
     ) -> TrainingRecord:
         from mlflow.entities import Metric, Param, RunTag
-        from mlflow.utils.time import get_current_time_millis
 
         from airflow_provider_mlpipex.serving.artifacts import directory_digest
 
@@ -259,7 +258,7 @@ class MlflowRegistry:
             "mlflow.source.git.commit": record.code_version,
         }
         run_id = client.create_run(experiment, run_name=f"{record.model_name}-{record.key}", tags=tags).info.run_id
-        now = get_current_time_millis()
+        now = time.time_ns() // 1_000_000
         metrics = {**trained.metrics, "evaluation_rows": float(trained.evaluation_rows)}
         client.log_batch(run_id, metrics=[Metric(name, value, now, 0) for name, value in metrics.items()])
         params = [Param(name, str(value)) for name, value in trained.parameters.items()]

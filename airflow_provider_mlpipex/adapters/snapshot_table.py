@@ -153,7 +153,7 @@ def describe(
     )
 
 
-def _hash_column(digest: hashlib._Hash, column: pa.ChunkedArray) -> None:
+def _hash_column(digest: hashlib.blake2b, column: pa.ChunkedArray) -> None:
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -25,7 +25,8 @@ def evaluate(task: Task, target: Any, predictions: Any, *, classes: Sequence[Any
     Binary: ``accuracy``, ``precision``, ``recall``, ``f1`` of the last class; with probabilities also ``auc``,
     ``log_loss``, ``brier``. Multiclass: ``accuracy``, ``f1_macro``; with probabilities also ``auc`` (one against the
     rest), ``log_loss``. Regression, in the target's unit: ``mae``, ``rmse``, ``bias`` (mean of prediction minus
-    target), and ``r2``. A metric that these rows do not define (AUC of one class only) is left out: a gate on it finds no evidence.
+    target), and ``r2``. A metric that these rows do not define (AUC of one class only) is left out: a gate on it
+    finds no evidence.
 
     :param predictions: labels or values, one a row; or probabilities, one column a class, or of the last class alone.
     :param classes: labels in the order of the probability columns; those of ``target``, sorted, where not given.
@@ -68,10 +69,14 @@ def baseline_metrics(
 ) -> tuple[dict[str, float], int]:
     """The metrics of ``current`` on the evaluation rows of ``snapshot``, and how many rows they are.
 
-    The current model answers for its own feature columns, which need not be those of ``manifest``.
+    The current model answers for its own feature columns, which need not be those of ``manifest``. A manifest without
+    training names no target, so nothing can be measured: no metrics, and relative gates find no evidence.
 
     :raises SignatureMismatch: the snapshot lacks a column that the current model needs.
     """
+    training = manifest.training
+    if training is None:
+        return {}, 0
     rows = split_rows(snapshot, store).evaluation
     needed = [column["name"] for column in json.loads(str(current.signature["inputs"])) if "name" in column]
     missing = [column for column in needed if column not in rows.columns]
@@ -83,7 +88,7 @@ def baseline_metrics(
             remedy="keep the columns that the current release needs in the data source until it is replaced",
         )
     predictions = registry.load(current).predict(rows[needed])
-    return evaluate(manifest.training.task, rows[manifest.data.target], predictions), len(rows)
+    return evaluate(training.task, rows[training.target], predictions), len(rows)
 
 
 def _classes(truth: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_mlpipex.domain import semver
+from airflow_provider_mlpipex.domain.errors import RegistrationRefused
 from airflow_provider_mlpipex.domain.manifest import Manifest
 from airflow_provider_mlpipex.domain.release import ModelVersion
 from airflow_provider_mlpipex.domain.training import TrainingRecord
@@ -26,7 +27,14 @@ def register_model(manifest: Manifest, record: TrainingRecord, *, registry: Mode
 
     :raises RegistrationRefused: something is missing in ``record``, or another record took the version meanwhile.
     """
-    versions = registry.versions(manifest.name)
+    if record.model_name != manifest.model.name:
+        raise RegistrationRefused(
+            f"training record of model {record.model_name}",
+            value=record.model_name,
+            limit=f"model {manifest.model.name} of manifest {manifest.name}",
+            remedy="register with the manifest that the model was trained by",
+        )
+    versions = registry.versions(record.model_name)
     # A retry must not bump on top of what the first try registered.
     runs = [model.run_id for model in versions]
     earlier = versions[: runs.index(record.run_id)] if record.run_id in runs else versions

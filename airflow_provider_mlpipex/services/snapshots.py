@@ -39,12 +39,13 @@ def snapshot_dataset(
         raise DataQualityFailed(
             f"{subject}, as_of", value=as_of, limit="a moment with a time zone", remedy="give it in UTC"
         )
-    split_at = as_of - data.evaluate
-    window_start = split_at - data.train
+    split_at = as_of - data.window.evaluate
+    window_start = split_at - data.window.train
     load = load or import_callable(data.source, field="data.source")
     frame = _load(load, data.source, window_start, as_of, dict(data.parameters))
-    _require_columns(frame, (data.time_column, data.target, *manifest.features.columns), subject=subject)
-    report = validator.validate(frame, data.expectations, subject=subject)
+    target = (manifest.training.target,) if manifest.training else ()
+    _require_columns(frame, (data.time_column, *target, *manifest.features.columns), subject=subject)
+    report = validator.validate(frame, data.quality, subject=subject)
     if report.broken:
         raise DataQualityFailed(
             f"{subject}, {report.rows} rows from {window_start:%Y-%m-%d} to {as_of:%Y-%m-%d}",

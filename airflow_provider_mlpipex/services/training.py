@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mlpipex.domain.errors import ManifestInvalid, TrainingFailed
-from airflow_provider_mlpipex.domain.manifest import Manifest
+from airflow_provider_mlpipex.domain.errors import DataQualityFailed, ManifestInvalid, TrainingFailed
+from airflow_provider_mlpipex.domain.manifest import Manifest, TrainingSpec
 from airflow_provider_mlpipex.domain.release import DatasetSnapshot, Release
 from airflow_provider_mlpipex.domain.training import TrainedModel, TrainingContext, TrainingRecord
 from airflow_provider_mlpipex.domain.values import digest_of
@@ -23,23 +25,33 @@ GOLDEN_ROWS = 20
 
 
 def train_model(
-    manifest: Manifest, snapshot: DatasetSnapshot, *, store: SnapshotStore, registry: ModelRegistry, code_version: str
+    manifest: Manifest,
+    snapshot: DatasetSnapshot,
+    *,
+    store: SnapshotStore,
+    registry: ModelRegistry,
+    code_version: str,
+    now: datetime | None = None,
 ) -> TrainingRecord:
     """Train on ``snapshot``, evaluate on the rows after its split, and log both; running it twice logs one run.
 
     :param code_version: git commit of the training code; empty where it is not known (registration refuses that).
+    :param now: judges the manifest's ``data.max_age``; needed only where that is set.
     :raises TrainingFailed: the training callable is missing, raised, or returned something that cannot be served.
+    :raises DataQualityFailed: the snapshot is older than the manifest allows.
     :raises SnapshotCorrupt: the rows are not the recorded ones.
     """
-    trained = _fit(manifest, split_rows(snapshot, store))
+    training = _training_of(manifest)
+    _require_fresh(manifest, snapshot, now)
+    trained = _fit(manifest, training, split_rows(snapshot, store))
     record = TrainingRecord(
-        model_name=manifest.name,
+        model_name=manifest.model.name,
         endpoint_name=manifest.name,
         dataset=snapshot,
         architecture=architecture_of(trained.model),
         configuration_digest=configuration_digest(manifest),
         code_version=code_version,
-        task=manifest.training.task,
+        task=training.task,
         metrics=dict(trained.metrics),
         evaluation_rows=trained.evaluation_rows,
     )
@@ -54,7 +66,7 @@ def reproduce(release: Release, manifest: Manifest, *, store: SnapshotStore) -> 
     """
     model = release.model
     now = configuration_digest(manifest)
-    trained = _fit(manifest, split_rows(model.dataset, store))
+    trained = _fit(manifest, _training_of(manifest), split_rows(model.dataset, store))
     changed = {
         "configuration": (model.configuration_digest, now),
         "architecture": (model.architecture, architecture_of(trained.model)),
@@ -80,7 +92,7 @@ def reproduce(release: Release, manifest: Manifest, *, store: SnapshotStore) -> 
 
 def configuration_digest(manifest: Manifest) -> str:
     """Digest of what a person sets: hyper-parameters, feature columns in order, and seed."""
-    training = manifest.training
+    training = _training_of(manifest)
     return digest_of([dict(training.parameters), list(manifest.features.columns), training.seed])
 
 
@@ -106,57 +118,77 @@ _COMPOSED = ("steps", "transformers", "transformer_list", "estimators")
 _WRAPPED = ("best_estimator_", "estimator")
 
 
-def _fit(manifest: Manifest, rows: SplitRows) -> TrainedModel:
-    training, columns, target = manifest.training, list(manifest.features.columns), manifest.data.target
-    try:
-        train = import_callable(training.callable, field="training.callable")
-    except ManifestInvalid as error:
-        raise _failed(manifest, error.value, "a function that can be imported", error.remedy) from error
+def _training_of(manifest: Manifest) -> TrainingSpec:
+    if manifest.training is None:
+        raise TrainingFailed(
+            f"manifest {manifest.name}",
+            value=f"model.version: {manifest.model.version}",
+            limit="a training block",
+            remedy="deploy the pinned version without the training stage, or say how a model is trained",
+        )
+    return manifest.training
+
+
+def _require_fresh(manifest: Manifest, snapshot: DatasetSnapshot, now: datetime | None) -> None:
+    limit = manifest.data.max_age
+    if limit is None or (now is not None and now - snapshot.window_end <= limit):
+        return
+    raise DataQualityFailed(
+        f"snapshot {snapshot.name} {snapshot.digest[:12]}, age",
+        value="not known" if now is None else str(now - snapshot.window_end),
+        limit=f"data.max_age {limit}",
+        remedy="take a new snapshot and train on that",
+    )
+
+
+def _fit(manifest: Manifest, training: TrainingSpec, rows: SplitRows) -> TrainedModel:
+    columns = list(manifest.features.columns)
     context = TrainingContext(
         features=rows.training[columns],
-        target=rows.training[target],
+        target=rows.training[training.target],
         parameters=dict(training.parameters),
         seed=training.seed,
     )
-    examples = _golden_rows(rows.evaluation[columns])
-    try:
-        model = train(context)
-    except Exception as error:
-        cause = f"{type(error).__name__}: {error}"
-        raise _failed(manifest, cause, "a fitted model", "see the chained error") from error
-    predict = getattr(model, training.predict_method, None)
-    if not callable(predict):
-        raise _failed(
-            manifest,
-            type(model).__name__,
-            f"a fitted model with the method {training.predict_method}",
-            "return the fitted estimator, or name another training.predict_method",
-        )
-    try:
-        predictions = predict(rows.evaluation[columns])
-    except Exception as error:
-        cause = f"{type(error).__name__}: {error}"
-        raise _failed(
-            manifest, cause, f"predictions for {len(rows.evaluation)} evaluation rows", "see the chained error"
-        ) from error
-    metrics = evaluate(training.task, rows.evaluation[target], predictions, classes=getattr(model, "classes_", None))
+    features = rows.evaluation[columns]
+    model, predictions = _call(training, context, features)
     return TrainedModel(
         model=model,
         predict_method=training.predict_method,
-        examples=examples,
-        metrics=metrics,
-        evaluation_rows=len(rows.evaluation),
+        examples=_golden_rows(features),
+        metrics=evaluate(
+            training.task, rows.evaluation[training.target], predictions, classes=getattr(model, "classes_", None)
+        ),
+        evaluation_rows=len(features),
         parameters=dict(training.parameters),
     )
+
+
+def _call(training: TrainingSpec, context: TrainingContext, features: pd.DataFrame) -> tuple[Any, Any]:
+    """The fitted model and its predictions for ``features``; whatever the team's code raises is told by its name."""
+    failed = partial(TrainingFailed, f"training callable {training.callable}", remedy="see the chained error")
+    try:
+        train = import_callable(training.callable, field="training.callable")
+    except ManifestInvalid as error:
+        raise failed(value=error.value, limit=error.limit, remedy=error.remedy) from error
+    try:
+        model = train(context)
+    except Exception as error:
+        raise failed(value=f"{type(error).__name__}: {error}", limit="a fitted model") from error
+    predict = getattr(model, training.predict_method, None)
+    if not callable(predict):
+        raise failed(
+            value=type(model).__name__,
+            limit=f"a fitted model with the method {training.predict_method}",
+            remedy="return the fitted estimator, or name another training.predict_method",
+        )
+    try:
+        return model, predict(features)
+    except Exception as error:
+        limit = f"predictions for {len(features)} evaluation rows"
+        raise failed(value=f"{type(error).__name__}: {error}", limit=limit) from error
 
 
 def _golden_rows(features: pd.DataFrame) -> pd.DataFrame:
     """Rows spread evenly over the evaluation window, so that a quiet first hour does not stand for all of it."""
     step = max(1, len(features) // GOLDEN_ROWS)
     return features.iloc[::step].head(GOLDEN_ROWS).reset_index(drop=True)
-
-
-def _failed(manifest: Manifest, value: object, limit: str, remedy: str) -> TrainingFailed:
-    return TrainingFailed(
-        f"training callable {manifest.training.callable} of {manifest.name}", value=value, limit=limit, remedy=remedy
-    )
