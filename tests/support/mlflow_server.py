@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -42,11 +43,12 @@ def mlflow_server(folder: Path) -> Iterator[str]:
             yield uri
         finally:
             # Its own session, so the group is the server and its worker and nothing else.
-            os.killpg(server.pid, 15)
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGTERM)
             try:
                 server.wait(timeout=10)
             except subprocess.TimeoutExpired:
-                os.killpg(server.pid, 9)
+                os.killpg(server.pid, signal.SIGKILL)
                 server.wait()
 
 

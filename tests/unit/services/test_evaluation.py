@@ -7,6 +7,7 @@ import pytest
 from sklearn import metrics
 
 from airflow_provider_mlpipex.domain.errors import TrainingFailed
+from airflow_provider_mlpipex.domain.metrics import TASK_METRICS
 from airflow_provider_mlpipex.services.evaluation import evaluate
 
 TRUTH = np.array([0, 0, 1, 1, 1, 0])
@@ -77,6 +78,18 @@ def test_regression() -> None:
     found = evaluate("regression", [1.0, 2.0, 3.0], [2.0, 2.0, 5.0])
     assert found == pytest.approx({"mae": 1.0, "rmse": np.sqrt(5 / 3), "bias": 1.0, "r2": -1.5})
     assert "r2" not in evaluate("regression", [1.0, 1.0], [1.0, 2.0])
+
+
+def test_every_metric_that_a_gate_may_name_is_yielded() -> None:
+    three = np.array([0, 1, 2])
+    yielded = {
+        "binary": evaluate("binary", TRUTH, PROBABILITY),
+        "multiclass": evaluate("multiclass", three, np.eye(3)),
+        "regression": evaluate("regression", three, three + 0.5),
+    }
+    assert {task: set(found) for task, found in yielded.items()} == {
+        task: set(names) for task, names in TASK_METRICS.items()
+    }
 
 
 @pytest.mark.parametrize(
