@@ -129,6 +129,11 @@ class Gate(Value):
         return self.within is not None or self.improves is not None
 
     @property
+    def needs_current(self) -> bool:
+        """Whether it can only be judged where a current release exists."""
+        return self.relative or self.source == "baseline"
+
+    @property
     def better(self) -> Direction:
         """Which way the value has to move to pass."""
         if not self.relative:
@@ -249,13 +254,15 @@ def _judge(
     if broken:
         return "error", f"{gate.metric} could not be measured: {broken}", None, None
     value = evidence.value
+    if value is None and first_release and gate.source == "baseline":
+        return "pass", "first release: there is no current release to measure", None, None
     if value is None:
         return "inconclusive", f"no evidence of {gate.metric}", None, None
     threshold = gate.threshold(evidence.baseline)
     margin = None if threshold is None else gate.margin(value, threshold)
     if margin is not None and margin < 0 and gate.max is not None and known_metric(gate.metric).only_grows:
         return "fail", _explain(gate, evidence, threshold, margin), threshold, margin
-    missing = _too_little(gate, evidence, now, first_release)
+    missing = _too_little(gate, evidence, now, first_release) or _still_counting(gate, value)
     if missing:
         return "inconclusive", f"{missing}; observed {gate.in_unit(value)} so far", threshold, margin
     if threshold is None or margin is None:
@@ -298,6 +305,13 @@ def _too_little(gate: Gate, evidence: Evidence, now: datetime, first_release: bo
         return "no baseline: the current release was not measured"
     if evidence.baseline_samples < gate.min_samples:
         return f"{evidence.baseline_samples} baseline samples, at least {gate.min_samples} needed"
+    return None
+
+
+def _still_counting(gate: Gate, value: float) -> str | None:
+    """A count below its minimum is not a failure: it only has to grow."""
+    if gate.min is not None and known_metric(gate.metric).only_grows and value < gate.min:
+        return f"{gate.metric} still below {gate.in_unit(gate.min)}"
     return None
 
 

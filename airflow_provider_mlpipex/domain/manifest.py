@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, StringConstraints, model_serializer, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, model_serializer, model_validator
 
 from airflow_provider_mlpipex.domain.evidence import Source
 from airflow_provider_mlpipex.domain.gate_sentences import read_sentence
@@ -18,43 +18,40 @@ from airflow_provider_mlpipex.domain.gates import Gate
 from airflow_provider_mlpipex.domain.names import Name
 from airflow_provider_mlpipex.domain.quantities import Duration, Rate, Ratio, parse_duration
 from airflow_provider_mlpipex.domain.refusal import Refusal
-from airflow_provider_mlpipex.domain.release import Digest, SemVer
 from airflow_provider_mlpipex.domain.traffic import STICKY_HEADER
 from airflow_provider_mlpipex.domain.training import Task
 from airflow_provider_mlpipex.domain.values import Value, digest_of
+from airflow_provider_mlpipex.domain.written import (
+    AutoOrVersion,
+    Column,
+    ExpectationName,
+    HeaderName,
+    ImageReference,
+    ImportPath,
+    Method,
+    RelativePath,
+    Sha256,
+    Version,
+    Words,
+)
 
 API_VERSION = "mlpipex/v1"
 ChangeKind = Literal["model", "runtime", "data", "features", "gate-tightened", "gate-loosened", "policy"]
 EndingName = Literal["promoted", "rolled-back", "rejected"]
 
-#: ``package.module:function``
-ImportPath = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z_][\w]*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", max_length=255)
-]
-#: A column of a table.
-Column = Annotated[str, StringConstraints(min_length=1, max_length=255)]
-#: A file beside the manifest; it may not lead out of the manifest's folder.
-RelativePath = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$", max_length=255)
-]
-HeaderName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-ImageReference = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._/:-]*@sha256:[0-9a-f]{64}$", max_length=400)
-]
-
 
 class Owner(Value):
     """Who answers for the endpoint."""
 
-    team: Annotated[str, StringConstraints(min_length=1, max_length=120)]
-    contact: Annotated[str, StringConstraints(min_length=1, max_length=250)] = Field(description="where on-call is")
+    team: Words
+    contact: Words = Field(description="where on-call is")
 
 
 class ModelSpec(Value):
     """``version``: ``auto`` trains and registers a new version; a number deploys that registered version."""
 
     name: Name
-    version: Literal["auto"] | SemVer = "auto"
+    version: AutoOrVersion = "auto"
 
     @property
     def pinned(self) -> bool:
@@ -67,7 +64,7 @@ class TrainingSpec(Value):
     callable: ImportPath = Field(description="function that gets a TrainingContext and returns a fitted model")
     task: Task
     target: Column
-    predict_method: Annotated[str, StringConstraints(pattern=r"^[a-z]\w{0,62}$")] = "predict"
+    predict_method: Method = "predict"
     seed: int = Field(default=0, ge=0, lt=2**32)
     parameters: dict[str, JsonValue] = {}
 
@@ -81,11 +78,11 @@ class RuntimeSpec(Value):
     :param digest: of lock file or image; where it is absent it is recorded at release time.
     """
 
-    version: SemVer
+    version: Version
     environment: Literal["provider"] | None = None
     lock: RelativePath | None = None
     image: ImageReference | None = None
-    digest: Digest | None = None
+    digest: Sha256 | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> RuntimeSpec:
@@ -116,7 +113,7 @@ class Expectation(Value):
     Its arguments are written beside it in the manifest (``min_value: 1``) and kept in ``arguments``.
     """
 
-    expect: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,120}$")]
+    expect: ExpectationName
     column: Column | None = None
     arguments: dict[str, JsonValue] = {}
 
@@ -130,8 +127,8 @@ class Expectation(Value):
 
     @model_serializer
     def _as_written(self) -> dict[str, Any]:
-        column = {} if self.column is None else {"column": self.column}
-        return {"expect": self.expect, **column, **self.arguments}
+        named = {"expect": self.expect, "column": self.column, **self.arguments}
+        return {name: value for name, value in named.items() if name != "column" or value is not None}
 
 
 class WindowSpec(Value):
@@ -171,25 +168,15 @@ class TrafficSpec(Value):
     timeout: Duration = parse_duration("2s")
 
 
-def gates_of(source: Source) -> BeforeValidator:
-    """Reads a list of gates whose sentences speak of ``source`` unless they say otherwise."""
-
-    def read(raw: Any) -> Any:
-        if not isinstance(raw, (list, tuple)):
-            return raw
-        return [read_gate(item, source=source) for item in raw]
-
-    return BeforeValidator(read)
+def _gate_of(source: Source) -> BeforeValidator:
+    """Reads a gate; a sentence speaks of ``source`` unless it says otherwise."""
+    return BeforeValidator(lambda raw: read_sentence(raw, source=source) if isinstance(raw, str) else raw)
 
 
-def read_gate(raw: Any, *, source: Source) -> Any:
-    return read_sentence(raw, source=source) if isinstance(raw, str) else raw
-
-
-OfflineGates = Annotated[tuple[Gate, ...], gates_of("evaluation")]
-ShadowGates = Annotated[tuple[Gate, ...], gates_of("shadow")]
-CanaryGates = Annotated[tuple[Gate, ...], gates_of("canary")]
-ServingGates = Annotated[tuple[Gate, ...], gates_of("serving")]
+OfflineGates = tuple[Annotated[Gate, _gate_of("evaluation")], ...]
+ShadowGates = tuple[Annotated[Gate, _gate_of("shadow")], ...]
+CanaryGates = tuple[Annotated[Gate, _gate_of("canary")], ...]
+ServingGates = tuple[Annotated[Gate, _gate_of("serving")], ...]
 
 
 class ReviewSpec(Value):

@@ -12,7 +12,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 from airflow_provider_mlpipex.domain.errors import InvalidQuantity
 from airflow_provider_mlpipex.domain.refusal import Refusal
@@ -124,7 +124,32 @@ def _field(parse: Callable[[Any], Any]) -> BeforeValidator:
     return BeforeValidator(read)
 
 
+_DURATION_SCHEMA: dict[str, Any] = {
+    "type": "string",
+    "pattern": DURATION_PATTERN,
+    "examples": ["30m", "1h30m", "120ms"],
+}
+_RATIO_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string", "pattern": RATIO_PATTERN, "examples": ["0.5%"]},
+        {"type": "number", "minimum": -1, "maximum": 1},
+    ]
+}
+_RATE_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string", "pattern": RATE_PATTERN, "examples": ["30/s", "1800/min"]},
+        {"type": "number", "exclusiveMinimum": 0},
+    ]
+}
+
 #: Pydantic field types; they serialise back to what people write.
-Duration = Annotated[timedelta, _field(parse_duration), PlainSerializer(format_duration, return_type=str)]
-Ratio = Annotated[float, _field(parse_ratio), PlainSerializer(format_ratio, return_type=str)]
-Rate = Annotated[float, _field(parse_rate), PlainSerializer(format_rate, return_type=str)]
+Duration = Annotated[
+    timedelta,
+    _field(parse_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema(_DURATION_SCHEMA),
+]
+Ratio = Annotated[
+    float, _field(parse_ratio), PlainSerializer(format_ratio, return_type=str), WithJsonSchema(_RATIO_SCHEMA)
+]
+Rate = Annotated[float, _field(parse_rate), PlainSerializer(format_rate, return_type=str), WithJsonSchema(_RATE_SCHEMA)]

@@ -1,0 +1,178 @@
+"""Rules for shadow, canary and rollback: each must be able to gather the evidence that its gates ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from itertools import pairwise
+
+from airflow_provider_mlpipex.domain.gates import Gate
+from airflow_provider_mlpipex.domain.manifest import CanarySpec, EnvironmentSpec, RollbackSpec, ShadowSpec
+from airflow_provider_mlpipex.domain.quantities import format_duration, format_rate, format_ratio
+from airflow_provider_mlpipex.domain.sampling import canary_duration, expected_samples, needed_duration, spans_canary
+from airflow_provider_mlpipex.domain.traffic import TOTAL_WEIGHT
+from airflow_provider_mlpipex.domain.yaml_text import FieldPath, Problem
+
+_SMALLEST_SHARE = 1 / TOTAL_WEIGHT
+
+
+def broken_rules(rate: float | None, environment: EnvironmentSpec, path: FieldPath) -> Iterator[Problem]:
+    """Every rule that the live stages of ``environment`` break at ``rate`` requests a second."""
+    shadow, canary, rollback = environment.shadow, environment.canary, environment.rollback
+    live = {"shadow": shadow, "canary": canary, "rollback": rollback}
+    if not environment.serve:
+        for name, block in live.items():
+            if block is not None:
+                yield Problem((*path, name), "given", "serve: false serves nobody", "remove it, or write serve: true")
+        return
+    for name, block in live.items():
+        if block is not None and not any(not gate.advisory for gate in block.gates):
+            yield Problem(
+                (*path, name, "gates"),
+                "only advisory gates" if block.gates else "no gates",
+                f"a {name} needs a signal: at least one gate that is not advisory",
+                "add a gate, for example 'error rate at most 1%'",
+            )
+    if canary is not None and rollback is None:
+        yield Problem(
+            (*path, "rollback"),
+            "missing",
+            "what takes live traffic in steps must be able to go back after the last",
+            "add a rollback block with a window and gates",
+        )
+    if rate is None:
+        yield from _rate_needed(shadow, canary, rollback)
+    if shadow is not None:
+        yield from _shadow(shadow, rate, (*path, "shadow"))
+    if canary is not None:
+        yield from _canary(canary, rate, (*path, "canary"))
+    if rollback is not None:
+        yield from _rollback(rollback, rate, (*path, "rollback"))
+
+
+def _rate_needed(
+    shadow: ShadowSpec | None, canary: CanarySpec | None, rollback: RollbackSpec | None
+) -> Iterator[Problem]:
+    gates = [gate for block in (shadow, canary, rollback) if block for gate in block.gates]
+    if (shadow and shadow.min_pairs > 1) or any(gate.min_samples > 1 for gate in gates):
+        yield Problem(
+            ("traffic", "expected_rate"),
+            "missing",
+            "min_pairs and min_samples can only be checked against a rate",
+            "declare the rate of a quiet day, for example 30/s",
+        )
+
+
+def _share(share: float, path: FieldPath) -> Iterator[Problem]:
+    if not _SMALLEST_SHARE <= share <= 1:
+        limit = f"from {format_ratio(_SMALLEST_SHARE)} to 100%"
+        yield Problem(path, format_ratio(share), limit, "write a share of the live requests, for example 5%")
+
+
+def _shadow(shadow: ShadowSpec, rate: float | None, path: FieldPath) -> Iterator[Problem]:
+    yield from _share(shadow.fraction, (*path, "fraction"))
+    for index, gate in enumerate(shadow.gates):
+        yield from window_fits(gate, (*path, "gates", index), shadow.duration, "shadow.duration")
+    if rate is None or not _SMALLEST_SHARE <= shadow.fraction <= 1:
+        return
+    expected = expected_samples(rate, shadow.fraction, shadow.duration)
+    asked = [((*path, "min_pairs"), shadow.min_pairs)]
+    asked += [((*path, "gates", index, "min_samples"), gate.min_samples) for index, gate in enumerate(shadow.gates)]
+    for at, samples in asked:
+        if samples > expected:
+            yield Problem(
+                at,
+                samples,
+                f"{format_duration(shadow.duration)} at {format_rate(rate)} and {format_ratio(shadow.fraction)} "
+                f"bring {expected}",
+                f"lengthen shadow.duration to {format_duration(needed_duration(samples, rate, shadow.fraction))}, "
+                "mirror a larger fraction, or ask for fewer",
+            )
+
+
+def _canary(canary: CanarySpec, rate: float | None, path: FieldPath) -> Iterator[Problem]:
+    steps = canary.steps
+    for index, step in enumerate(steps):
+        yield from _share(step, (*path, "steps", index))
+    for index, (before, after) in enumerate(pairwise(steps), start=1):
+        if round(after * TOTAL_WEIGHT) <= round(before * TOTAL_WEIGHT):
+            yield Problem(
+                (*path, "steps", index),
+                format_ratio(after),
+                f"more than the step before, {format_ratio(before)}",
+                "let the steps rise",
+            )
+    if steps[-1] != 1:
+        yield Problem(
+            (*path, "steps", len(steps) - 1),
+            format_ratio(steps[-1]),
+            "the last step is 100%",
+            "add 100% as the last step",
+        )
+    for index, gate in enumerate(canary.gates):
+        at: FieldPath = (*path, "gates", index)
+        yield from window_fits(gate, at, canary_duration(canary), "the whole canary (step_duration × steps)")
+        yield from _canary_baseline(gate, canary, at)
+        if rate is not None:
+            yield from _canary_samples(gate, canary, rate, at)
+
+
+def _canary_baseline(gate: Gate, canary: CanarySpec, at: FieldPath) -> Iterator[Problem]:
+    """At 100 % the current release answers nobody, so a comparison must reach back to earlier steps."""
+    if not gate.relative:
+        return
+    if len(canary.steps) < 2 or not spans_canary(gate, canary):
+        yield Problem(
+            at,
+            gate.rule,
+            "at 100% the current release answers nobody: there is no baseline within that step",
+            f"add a window longer than step_duration ({format_duration(canary.step_duration)}) that reaches back to "
+            "earlier steps, compare in shadow, or state max or min",
+        )
+
+
+def _canary_samples(gate: Gate, canary: CanarySpec, rate: float, at: FieldPath) -> Iterator[Problem]:
+    shares = [share for share in canary.steps if _SMALLEST_SHARE <= share <= 1]
+    if not shares or canary.step_duration <= timedelta(0):
+        return
+    over_all = spans_canary(gate, canary)
+    own = sum(shares) if over_all else min(shares)
+    sides = [("", own)]
+    if gate.relative and over_all:
+        sides.append((" of the current release", len(shares) - sum(shares)))
+    where = "over all steps" if over_all else f"in the {format_ratio(own)} step"
+    for whose, share in sides:
+        expected = expected_samples(rate, share, canary.step_duration)
+        if share > 0 and gate.min_samples > expected:
+            needed = format_duration(needed_duration(gate.min_samples, rate, share))
+            yield Problem(
+                (*at, "min_samples"),
+                gate.min_samples,
+                f"{where}, {format_rate(rate)} for {format_duration(canary.step_duration)} bring {expected}{whose}",
+                f"lengthen canary.step_duration to {needed}, or ask for fewer",
+            )
+
+
+def _rollback(rollback: RollbackSpec, rate: float | None, path: FieldPath) -> Iterator[Problem]:
+    for index, gate in enumerate(rollback.gates):
+        at: FieldPath = (*path, "gates", index)
+        yield from window_fits(gate, at, rollback.window, "rollback.window")
+        watched = gate.window or rollback.window
+        if rate is not None and gate.min_samples > expected_samples(rate, 1.0, watched):
+            needed = format_duration(needed_duration(gate.min_samples, rate, 1.0))
+            yield Problem(
+                (*at, "min_samples"),
+                gate.min_samples,
+                f"{format_duration(watched)} at {format_rate(rate)} bring {expected_samples(rate, 1.0, watched)}",
+                f"widen the window to {needed}, or ask for fewer",
+            )
+
+
+def window_fits(gate: Gate, at: FieldPath, stage: timedelta, what: str) -> Iterator[Problem]:
+    if gate.window is not None and gate.window > stage:
+        yield Problem(
+            (*at, "window"),
+            format_duration(gate.window),
+            f"at most {format_duration(stage)}: {what}",
+            f"shorten the window, or lengthen {what}",
+        )

@@ -1,0 +1,29 @@
+"""How much a stage will observe at the traffic that a manifest declares, and how long it would need for more."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+
+from airflow_provider_mlpipex.domain.gates import Gate
+from airflow_provider_mlpipex.domain.manifest import CanarySpec
+
+
+def expected_samples(rate: float, share: float, duration: timedelta) -> int:
+    """Whole requests that ``share`` of ``rate`` requests a second brings in ``duration``."""
+    # A hair of tolerance, because 30/s × 50 % × 30m must be 27,000 and not one less.
+    return math.floor(rate * share * duration.total_seconds() + 1e-6)
+
+
+def needed_duration(samples: int, rate: float, share: float) -> timedelta:
+    """Time in which ``share`` of ``rate`` requests a second brings ``samples``, rounded up to a second."""
+    return timedelta(seconds=math.ceil(samples / (rate * share) - 1e-6))
+
+
+def spans_canary(gate: Gate, canary: CanarySpec) -> bool:
+    """Whether ``gate`` is judged over the whole canary: its window is longer than one step."""
+    return gate.window is not None and gate.window > canary.step_duration
+
+
+def canary_duration(canary: CanarySpec) -> timedelta:
+    return canary.step_duration * len(canary.steps)
