@@ -7,10 +7,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_mlpipex.adapters.registration_rules import model_version_of, semver_key, taken
+from airflow_provider_mlpipex.adapters.registration_rules import model_version_of, taken
 from airflow_provider_mlpipex.domain.errors import ArtifactMismatch, ModelNotFound
 from airflow_provider_mlpipex.domain.names import check_name
 from airflow_provider_mlpipex.domain.release import ModelVersion
+from airflow_provider_mlpipex.domain.semver import Version
 from airflow_provider_mlpipex.domain.training import TrainedModel, TrainingRecord
 
 
@@ -76,7 +77,10 @@ class MemoryRegistry:
     def versions(self, name: str) -> list[ModelVersion]:
         check_name(name, what="model name")
         with self._lock:
-            return sorted((model for _, model in self._versions.get(name, {}).values()), key=semver_key)
+            return sorted(
+                (model for _, model in self._versions.get(name, {}).values()),
+                key=lambda model: Version.parse(model.version),
+            )
 
     def load(self, model: ModelVersion) -> Any:
         import mlflow.pyfunc

@@ -12,6 +12,7 @@ from airflow_provider_mlpipex.domain.errors import TrainingFailed
 
 if TYPE_CHECKING:
     import pandas as pd
+    from mlflow.models import ModelSignature
 
     from airflow_provider_mlpipex.domain.training import TrainedModel
 
@@ -51,12 +52,11 @@ def save_model(trained: TrainedModel, folder: Path) -> dict[str, object]:
     settle_environment()
     import mlflow.sklearn
     from mlflow.exceptions import MlflowException
-    from mlflow.models import infer_signature
 
     requirements = [f"{package}=={version(package)}" for package in _REQUIREMENTS]
     try:
         answers = getattr(trained.model, trained.predict_method)(trained.examples)
-        signature = infer_signature(trained.examples, answers)
+        signature = _signature(trained.examples, answers)
         if isinstance(trained.model, mlflow.pyfunc.PythonModel):
             mlflow.pyfunc.save_model(
                 folder, python_model=trained.model, signature=signature, pip_requirements=requirements
@@ -81,6 +81,20 @@ def save_model(trained: TrainedModel, folder: Path) -> dict[str, object]:
     (folder / GOLDEN_PATH).parent.mkdir()
     (folder / GOLDEN_PATH).write_text(json.dumps(golden), encoding="utf-8")
     return dict(signature.to_dict())
+
+
+def _signature(examples: pd.DataFrame, answers: Any) -> ModelSignature:
+    """What the column types say.
+
+    MLflow would also make a column optional whenever one of the examples lacks a value: the signature, and with it the
+    major version, would follow the weather. A required column may hold missing values; it may not be left out.
+    """
+    from mlflow.models import infer_signature
+    from mlflow.types import ColSpec, Schema
+
+    signature = infer_signature(examples, answers)
+    signature.inputs = Schema([ColSpec(column.type, column.name, required=True) for column in signature.inputs])
+    return signature
 
 
 def _golden(folder: Path, examples: pd.DataFrame) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_provider_mlpipex.adapters.mlflow_model import save_model, settle_environment
-from airflow_provider_mlpipex.adapters.registration_rules import model_version_of, semver_key, taken
+from airflow_provider_mlpipex.adapters.registration_rules import model_version_of, taken
 from airflow_provider_mlpipex.domain.errors import (
     ArtifactMismatch,
     ConfigurationInvalid,
@@ -29,6 +29,7 @@ from airflow_provider_mlpipex.domain.errors import (
 )
 from airflow_provider_mlpipex.domain.names import check_name
 from airflow_provider_mlpipex.domain.release import ModelVersion
+from airflow_provider_mlpipex.domain.semver import Version
 from airflow_provider_mlpipex.domain.training import TrainedModel, TrainingRecord
 
 if TYPE_CHECKING:
@@ -122,7 +123,9 @@ class MlflowRegistry:
         """All versions in semver order."""
         check_name(name, what="model name")
         with self._answering(f"list the versions of {name}"):
-            return sorted((_model_of(held) for held in self._held(name)), key=semver_key)
+            return sorted(
+                (_model_of(held) for held in self._held(name)), key=lambda model: Version.parse(model.version)
+            )
 
     def load(self, model: ModelVersion) -> Any:
         """The model as an MLflow pyfunc; its files live as long as it does.

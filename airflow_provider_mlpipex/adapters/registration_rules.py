@@ -60,8 +60,3 @@ def taken(model: ModelVersion, *, by: ModelVersion) -> RegistrationRefused:
         limit=f"a free version; run {by.run_id} registered {by.version} first",
         remedy="register again: the next version is computed from what is registered now",
     )
-
-
-def semver_key(model: ModelVersion) -> tuple[int, ...]:
-    """Sorts ``1.10.0`` after ``1.9.0``."""
-    return tuple(int(part) for part in model.version.split("."))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from airflow_provider_mlpipex.domain import semver
 from airflow_provider_mlpipex.domain.errors import RegistrationRefused
 from airflow_provider_mlpipex.domain.manifest import Manifest
 from airflow_provider_mlpipex.domain.release import ModelVersion
+from airflow_provider_mlpipex.domain.semver import BumpKind, bump
 from airflow_provider_mlpipex.domain.training import TrainingRecord
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ class Registration(NamedTuple):
     """A registered model, the kind of bump that its version is, and why."""
 
     model: ModelVersion
-    bump: str
+    bump: BumpKind
     reasons: tuple[str, ...]
 
 
@@ -38,5 +38,5 @@ def register_model(manifest: Manifest, record: TrainingRecord, *, registry: Mode
     # A retry must not bump on top of what the first try registered.
     runs = [model.run_id for model in versions]
     earlier = versions[: runs.index(record.run_id)] if record.run_id in runs else versions
-    version, bump, reasons = semver.bump(earlier[-1] if earlier else None, record)
-    return Registration(registry.register(record, version=version), bump, tuple(reasons))
+    version, kind, reasons = bump(earlier[-1] if earlier else None, record)
+    return Registration(registry.register(record, version=version), kind, reasons)

@@ -78,8 +78,9 @@ def double(values: Any) -> Any:
 
 
 def fitted() -> Pipeline:
+    carriers = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
     columns = ColumnTransformer(
-        [("carrier", OrdinalEncoder(), ["carrier"]), ("double", FunctionTransformer(double), ["distance"])],
+        [("carrier", carriers, ["carrier"]), ("double", FunctionTransformer(double), ["distance"])],
         remainder="passthrough",
     )
     pipeline = Pipeline([("columns", columns), ("trees", HistGradientBoostingClassifier(max_iter=5, random_state=0))])
@@ -128,6 +129,17 @@ def test_log_training_completes_the_record(registry: ModelRegistry, name: str) -
     ]
     assert (done.metrics, done.evaluation_rows) == ({"auc": 0.75, "accuracy": 0.8}, 1000)
     assert done.key == record(name).key
+
+
+def test_the_signature_does_not_depend_on_which_examples_lack_a_value(registry: ModelRegistry, name: str) -> None:
+    examples = FEATURES.head(20)
+    samples = {"a": examples, "b": examples.dropna(), "c": examples.assign(carrier=[None, *["AA"] * 19])}
+    signatures = [
+        registry.log_training(trained(examples=rows), record(name, configuration_digest=digit * 64)).signature
+        for digit, rows in samples.items()
+    ]
+    assert signatures[0] == signatures[1] == signatures[2]
+    assert all(column["required"] for column in json.loads(str(signatures[0]["inputs"])))
 
 
 def test_same_key_is_the_same_run(registry: ModelRegistry, name: str) -> None:
