@@ -1,0 +1,72 @@
+"""Whatever is done to a chain, verification finds it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_mlpipex.domain import chain
+from airflow_provider_mlpipex.domain.errors import LedgerTampered
+from airflow_provider_mlpipex.domain.events import AlertRaised, Entry, Origin
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from tests.support.factories import NOON, ORIGIN
+
+ENDPOINT = EndpointRef.parse("production/flight-delay")
+
+
+def make_chain(titles: list[str]) -> list[Entry]:
+    return chain.extend(ENDPOINT, None, [AlertRaised(title=title) for title in titles], now=NOON, origin=ORIGIN)
+
+
+CHAINS = st.lists(st.text(max_size=20), min_size=2, max_size=8).map(make_chain)
+MUTATIONS = st.sampled_from(
+    [
+        {"event": AlertRaised(title="never happened", failures=("x",))},
+        {"origin": Origin(kind="cli", user="mallory")},
+        {"recorded_at": NOON + timedelta(seconds=1)},
+        {"previous_hash": "f" * 64},
+        {"hash": "f" * 64},
+        {"seq": 77},
+        {"endpoint": EndpointRef.parse("staging/flight-delay")},
+    ]
+)
+
+
+@given(CHAINS)
+def test_an_honest_chain_verifies(entries: list[Entry]) -> None:
+    chain.verify(entries)
+    chain.verify(entries, expected_head=entries[-1].hash)
+
+
+@given(CHAINS, st.data(), MUTATIONS)
+def test_any_changed_field_is_found(entries: list[Entry], data: st.DataObject, mutation: dict[str, object]) -> None:
+    position = data.draw(st.integers(0, len(entries) - 1))
+    forged = [*entries]
+    forged[position] = entries[position].model_copy(update=mutation)
+    with pytest.raises(LedgerTampered):
+        chain.verify(forged)
+
+
+@given(CHAINS, st.data())
+def test_a_missing_entry_is_found(entries: list[Entry], data: st.DataObject) -> None:
+    position = data.draw(st.integers(0, len(entries) - 2))
+    with pytest.raises(LedgerTampered, match="missing or was moved"):
+        chain.verify(entries[:position] + entries[position + 1 :])
+
+
+@given(CHAINS, st.data())
+def test_a_swap_is_found(entries: list[Entry], data: st.DataObject) -> None:
+    one = data.draw(st.integers(0, len(entries) - 2))
+    swapped = [*entries]
+    swapped[one], swapped[one + 1] = swapped[one + 1], swapped[one]
+    with pytest.raises(LedgerTampered):
+        chain.verify(swapped)
+
+
+@given(CHAINS)
+def test_a_cut_tail_is_found_by_whoever_noted_the_head(entries: list[Entry]) -> None:
+    with pytest.raises(LedgerTampered, match="cut off"):
+        chain.verify(entries[:-1], expected_head=entries[-1].hash)
