@@ -94,9 +94,11 @@ class MlflowRegistry:
         """
         model = model_version_of(record, version)
         with self._answering(f"register {model.name} {version}"):
-            for held in self._held(model.name):
+            registered = self._held(model.name)
+            for held in registered:
                 if held.tags[_KEY] == record.key:
                     return _model_of(held)
+            for held in registered:
                 if held.tags[_VERSION] == version:
                     raise taken(model, by=_model_of(held))
             self._ensure_registered_model(model.name)

@@ -185,6 +185,8 @@ def test_a_version_belongs_to_one_record(registry: ModelRegistry, name: str) -> 
     with pytest.raises(RegistrationRefused, match=one.run_id):
         registry.register(two, version="1.0.0")
     assert [model.run_id for model in registry.versions(name)] == [one.run_id]
+    # A record that has a version keeps it, whichever it is offered next.
+    assert registry.register(two, version="1.1.0") == registry.register(two, version="1.0.0")
 
 
 def test_of_two_at_once_one_is_refused(registry: ModelRegistry, name: str) -> None:
