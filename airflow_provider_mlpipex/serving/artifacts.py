@@ -1,0 +1,136 @@
+"""Model artifacts by the digest of their bytes: verified at registration, before loading, and in the plane's cache."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from airflow_provider_mlpipex.domain.errors import ArtifactMismatch, RegistryUnavailable
+
+#: Written by MLflow into a download, never into what was logged.
+_ADDED_BY_DOWNLOAD = frozenset({"registered_model_meta"})
+DOWNLOAD_TIMEOUT_S = 300
+_CHUNK = 1 << 20
+
+
+def directory_digest(folder: Path) -> str:
+    """SHA-256 over every file's relative path, length and bytes, in sorted order; 64 hex digits.
+
+    Times and modes are left out, as is ``registered_model_meta``, so the digest is the same before upload and after
+    download. A symbolic link is refused: what it points to is not in the artifact.
+
+    :raises ArtifactMismatch: the folder is missing, empty, or holds a symbolic link.
+    """
+    files = sorted(path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
+    total = hashlib.sha256()
+    counted = 0
+    for path in files:
+        name = path.relative_to(folder).as_posix()
+        if name in _ADDED_BY_DOWNLOAD:
+            continue
+        if path.is_symlink():
+            raise _mismatch(folder, value=f"symbolic link {name}", limit="regular files only")
+        content = hashlib.sha256()
+        with path.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                content.update(chunk)
+        total.update(f"{len(name)}:{name}:{path.stat().st_size}:{content.hexdigest()}\n".encode())
+        counted += 1
+    if counted == 0:
+        raise _mismatch(folder, value="no files", limit="a model directory")
+    return total.hexdigest()
+
+
+def verify_directory(folder: Path, digest: str) -> None:
+    """:raises ArtifactMismatch: ``folder`` does not hold the bytes of ``digest``."""
+    found = directory_digest(folder)
+    if found != digest:
+        raise _mismatch(folder, value=found, limit=f"registered digest {digest}")
+
+
+class ArtifactCache:
+    """Content-addressed model directories under ``root``. What is cached needs no registry and no network."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def fetch(self, uri: str, digest: str, *, tracking_uri: str) -> Path:
+        """The local directory of artifact ``uri``, verified against ``digest``.
+
+        :param uri: what ``mlflow artifacts download -u`` takes, a ``file:`` uri, or a path.
+        :raises ArtifactMismatch: downloaded or cached bytes are not the registered ones.
+        :raises RegistryUnavailable: it is not cached and cannot be downloaded.
+        """
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        target = self._root / digest
+        with _exclusive(self._root / f".{digest}.lock"):
+            if not target.is_dir():
+                with tempfile.TemporaryDirectory(dir=self._root, prefix=".fetch-") as scratch:
+                    fetched = _obtain(uri, Path(scratch), tracking_uri)
+                    verify_directory(fetched, digest)
+                    os.replace(fetched, target)
+            verify_directory(target, digest)
+        return target
+
+
+def _obtain(uri: str, scratch: Path, tracking_uri: str) -> Path:
+    parts = urlsplit(uri)
+    if parts.scheme in ("", "file"):
+        source = Path(unquote(parts.path))
+        if not source.is_dir():
+            raise _unavailable(uri, "no such directory")
+        return Path(shutil.copytree(source, scratch / "artifact", symlinks=True))
+    target = scratch / "artifact"
+    target.mkdir()
+    command = [sys.executable, "-m", "mlflow", "artifacts", "download", "-u", uri, "-d", str(target)]
+    environment = {
+        **os.environ,
+        "MLFLOW_TRACKING_URI": tracking_uri,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    }
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=DOWNLOAD_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise _unavailable(uri, f"no download within {DOWNLOAD_TIMEOUT_S} s") from None
+    if done.returncode != 0:
+        raise _unavailable(uri, (done.stderr.strip().splitlines() or ["no message"])[-1][:300])
+    # MLflow downloads a directory either as itself or as one directory inside the target.
+    inside = list(target.iterdir())
+    return inside[0] if len(inside) == 1 and inside[0].is_dir() else target
+
+
+@contextmanager
+def _exclusive(path: Path) -> Iterator[None]:
+    """One process at a time; the others wait and then find the work done."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _mismatch(folder: Path, *, value: str, limit: str) -> ArtifactMismatch:
+    return ArtifactMismatch(
+        f"model artifact {folder.name}",
+        value=value,
+        limit=limit,
+        remedy="do not serve it; register the model again, and find who could write to the artifact store",
+    )
+
+
+def _unavailable(uri: str, why: str) -> RegistryUnavailable:
+    return RegistryUnavailable(
+        f"model artifact {uri}", value=why, limit="a download from the registry", remedy="start the registry, run again"
+    )
