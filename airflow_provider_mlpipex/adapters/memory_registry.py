@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_mlpipex.adapters.registration_rules import model_version_of, taken
-from airflow_provider_mlpipex.domain.errors import ArtifactMismatch, ModelNotFound
+from airflow_provider_mlpipex.domain.errors import ModelNotFound
 from airflow_provider_mlpipex.domain.names import check_name
 from airflow_provider_mlpipex.domain.release import ModelVersion
 from airflow_provider_mlpipex.domain.semver import Version
@@ -85,16 +85,10 @@ class MemoryRegistry:
     def load(self, model: ModelVersion) -> Any:
         import mlflow.pyfunc
 
-        from airflow_provider_mlpipex.serving.artifacts import directory_digest
+        from airflow_provider_mlpipex.serving.artifacts import verify_directory
 
         folder = self.folders[model.run_id]
-        if (found := directory_digest(folder)) != model.artifact_digest:
-            raise ArtifactMismatch(
-                f"model {model.name} {model.version}",
-                value=found,
-                limit=f"artifact digest {model.artifact_digest}",
-                remedy="train again",
-            )
+        verify_directory(folder, model.artifact_digest)
         return mlflow.pyfunc.load_model(str(folder))
 
     def mirror_alias(self, model: ModelVersion, alias: str) -> None:
