@@ -1,0 +1,129 @@
+"""Whether a gate, or a demand like one, was tightened or loosened: decided by its numbers, never by its wording.
+
+What cannot be decided counts as loosened, because a loosening must never pass as anything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from airflow_provider_mlpipex.domain.events import Change
+from airflow_provider_mlpipex.domain.gates import Gate
+from airflow_provider_mlpipex.domain.manifest import Expectation
+from airflow_provider_mlpipex.domain.quantities import format_duration
+from airflow_provider_mlpipex.domain.values import canonical_json
+
+NONE = "none"
+
+
+class Strictness(NamedTuple):
+    """One number of a demand. ``demand`` grows as it gets stricter; ``shown`` is what people wrote."""
+
+    aspect: str
+    demand: float
+    shown: str
+
+
+def tightened(what: str, before: str, after: str) -> Change:
+    return Change(kind="gate-tightened", what=what, before=before, after=after)
+
+
+def loosened(what: str, before: str, after: str) -> Change:
+    return Change(kind="gate-loosened", what=what, before=before, after=after)
+
+
+def compare(what: str, before: Sequence[Strictness], after: Sequence[Strictness]) -> Iterator[Change]:
+    """Changes between two readings of the same demand, aspect by aspect."""
+    for old, new in zip(before, after, strict=True):
+        if old.demand != new.demand:
+            change = tightened if new.demand > old.demand else loosened
+            yield change(f"{what} {old.aspect}".rstrip(), old.shown, new.shown)
+
+
+def diff_gates(what: str, before: Sequence[Gate], after: Sequence[Gate]) -> Iterator[Change]:
+    """Changes between two lists of gates of one block; a gate is known by its name."""
+    old, new = {gate.name: gate for gate in before}, {gate.name: gate for gate in after}
+    for name in dict.fromkeys([*old, *new]):
+        where = f"{what} {name}"
+        a, b = old.get(name), new.get(name)
+        if a is not None and b is not None and _same_question(a, b):
+            yield from compare(where, _strictness(a), _strictness(b))
+            continue
+        if a is not None:
+            yield loosened(where, a.rule, NONE)
+        if b is not None:
+            yield tightened(where, NONE, b.rule)
+
+
+def _same_question(a: Gate, b: Gate) -> bool:
+    return (a.metric, a.criterion, a.better) == (b.metric, b.criterion, b.better)
+
+
+def _strictness(gate: Gate) -> tuple[Strictness, ...]:
+    """A gate's numbers. In a trial more evidence is more demanding, because nothing passes without it. A watch after
+    promotion reverts on a failure only: there, whatever makes the gate speak later makes it looser."""
+    watching = gate.source == "serving"
+    seconds = gate.window.total_seconds() if gate.window else float("inf") if watching else 0.0
+    lower_is_stricter = gate.criterion in ("max", "within")
+    sign = -1 if watching else 1
+    return (
+        Strictness("threshold", -gate.bound if lower_is_stricter else gate.bound, gate.rule),
+        Strictness("min_samples", sign * gate.min_samples, str(gate.min_samples)),
+        Strictness("window", sign * seconds, _duration(gate.window)),
+        Strictness(
+            "max_age", -gate.max_age.total_seconds() if gate.max_age else float("-inf"), _duration(gate.max_age)
+        ),
+        Strictness("advisory", -float(gate.advisory), str(gate.advisory).lower()),
+    )
+
+
+def _duration(duration: timedelta | None) -> str:
+    return NONE if duration is None else format_duration(duration)
+
+
+def diff_expectations(before: Sequence[Expectation], after: Sequence[Expectation]) -> Iterator[Change]:
+    """Changes of what must hold for the data. Bounds and ``mostly`` are compared; other arguments cannot be."""
+    old, new = _by_subject(before), _by_subject(after)
+    for subject in dict.fromkeys([*old, *new]):
+        where = f"data.quality {subject}"
+        a, b = old.get(subject), new.get(subject)
+        if a is None and b is not None:
+            yield tightened(where, NONE, _shown(b))
+        elif a is not None and b is None:
+            yield loosened(where, _shown(a), NONE)
+        elif a is not None and b is not None and a != b:
+            change = tightened if _only_tightens(a.arguments, b.arguments) else loosened
+            yield change(where, _shown(a), _shown(b))
+
+
+def _by_subject(expectations: Sequence[Expectation]) -> dict[str, Expectation]:
+    found: dict[str, Expectation] = {}
+    for expectation in expectations:
+        subject = " ".join(part for part in (expectation.expect, expectation.column) if part)
+        # The same expectation twice on a column: the second is another demand.
+        while subject in found:
+            subject += "'"
+        found[subject] = expectation
+    return found
+
+
+def _only_tightens(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    lowest, highest = float("-inf"), float("inf")
+    absent = {"mostly": 1.0, "min_value": lowest, "max_value": highest}
+    other = [{name: value for name, value in side.items() if name not in absent} for side in (before, after)]
+    if other[0] != other[1]:
+        return False
+    for name, default in absent.items():
+        old, new = (default if side.get(name) is None else side[name] for side in (before, after))
+        if not all(isinstance(value, (int, float)) for value in (old, new)):
+            if old != new:
+                return False
+        elif new > old if name == "max_value" else new < old:
+            return False
+    return True
+
+
+def _shown(expectation: Expectation) -> str:
+    return canonical_json(expectation.arguments).decode() if expectation.arguments else "to hold"
