@@ -86,12 +86,24 @@ def read_yaml(text: str) -> Document:
     if node is None:
         return _refused(1, "nothing", "a mapping that starts with apiVersion: mlpipex/v1", "write a manifest")
     reading = _Reading()
-    data = reading.value(node, ())
+    try:
+        data = reading.value(node, ())
+    except _Unbounded as error:
+        limit = f"{MAX_VALUES} values, {MAX_DEPTH} deep, aliases followed"
+        endless = Problem(error.path, "more than can be read", limit, "write it out without aliases")
+        return Document(None, reading.lines, (endless,))
     return Document(data, reading.lines, tuple(reading.problems))
 
 
 def _refused(line: int, value: object, limit: str, remedy: str) -> Document:
     return Document(None, {}, (Problem((), value, limit, remedy, line),))
+
+
+class _Unbounded(Exception):
+    """Aliases that repeat one another without end."""
+
+    def __init__(self, path: FieldPath) -> None:
+        self.path = path
 
 
 class _Reading:
@@ -106,10 +118,7 @@ class _Reading:
         self.lines.setdefault(path, node.start_mark.line + 1)
         self._values += 1
         if self._values > MAX_VALUES or len(path) > MAX_DEPTH:
-            if self._values == MAX_VALUES + 1 or len(path) > MAX_DEPTH:
-                self._refuse(node, path, "aliases that repeat too much", f"{MAX_VALUES} values", "write them out")
-                self._values = MAX_VALUES + 1
-            return None
+            raise _Unbounded(path[:1])
         if isinstance(node, yaml.MappingNode) and node.tag.endswith(":map"):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode) and node.tag.endswith(":seq"):

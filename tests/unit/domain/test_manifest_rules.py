@@ -1,0 +1,164 @@
+"""Manifests whose every field is well-formed, but which could never work or never stop anything."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_mlpipex.domain.errors import ManifestInvalid
+from airflow_provider_mlpipex.domain.manifest_loading import load_manifest
+from tests.support.manifests import FILE, edited, line_of, make_manifest
+
+STAGING, PRODUCTION = "environments.staging", "environments.production"
+SHADOW, CANARY, ROLLBACK = (f"{PRODUCTION}.{stage}" for stage in ("shadow", "canary", "rollback"))
+ZERO = "zero critical errors in a 30-minute canary window"
+ERRORS = "{name: errors, metric: canary.error_rate, max: 1%, min_samples: 100}"
+FAILING = "{name: failing, metric: serving.error_rate, max: 2%, window: 1m}"
+OFFLINE = "accuracy within 0.5% of the baseline"
+RISING = "steps: [5%, 50%, 100%]"
+
+
+def instead_of(gate: str, spec: str) -> tuple[str, str]:
+    return gate, f"{{name: other, {spec}}}"
+
+
+# (edits, text on the line that is told, field, what it says)
+REFUSALS = [
+    # what is trained
+    ([("training:\n  callable: acme.fraud:train\n  task: binary\n  target: fraud\n  predict_method: predict_proba\n"
+       "  parameters: {depth: 3}\n", "")], "apiVersion", "training", "add a training block"),
+    ([("[amount, country]", "[amount, fraud]")], "columns:", "features.columns[1]", "must not contain training.target"),
+    ([("[amount, country]", "[amount, amount]")], "columns:", "features.columns[1]", "each column once"),
+    # durations of nothing
+    ([("train: 60d", "train: 0d")], "train: 0d", "data.window.train", "longer than nothing"),
+    ([("evaluate: 30d", "evaluate: 0s")], "evaluate: 0s", "data.window.evaluate", "longer than nothing"),
+    ([("time_column: at", "time_column: at\n  max_age: 0d")], "max_age", "data.max_age", "longer than nothing"),
+    ([("10/s", "10/s\n  timeout: 0s")], "timeout: 0s", "traffic.timeout", "longer than nothing"),
+    ([("timeout: 24h", "timeout: 0h")], "timeout: 0h", f"{PRODUCTION}.review.timeout", "longer than nothing"),
+    ([("duration: 10m", "duration: 0m")], "duration: 0m", f"{SHADOW}.duration", "longer than nothing"),
+    ([("step_duration: 15m", "step_duration: 0m")], "step_duration", f"{CANARY}.step_duration", "longer than nothing"),
+    ([("window: 30m", "window: 0m")], "window: 0m", f"{ROLLBACK}.window", "longer than nothing"),
+    ([("window: 1m", "window: 0m")], "window: 0m", f"{ROLLBACK}.gates[0].window", "longer than nothing"),
+    ([("max: 1%", "max: 1%, max_age: 0s")], "max_age", f"{CANARY}.gates[1].max_age", "longer than nothing"),
+    # review
+    ([("[data]", "[data, model]")], "auto_approve", f"{PRODUCTION}.review.auto_approve", "not by both"),
+    # offline gates
+    ([(f"gates:\n      - {OFFLINE}",
+       "gates: # these\n      - {name: it, metric: evaluation.auc, min: 60%, advisory: true}")], "these",
+     f"{PRODUCTION}.gates", "only advisory gates"),
+    ([instead_of(OFFLINE, "metric: evaluation.rmse, max: 3")], "rmse", f"{PRODUCTION}.gates[0]",
+     "a binary task yields"),
+    ([("predict_proba", "predict"), instead_of(OFFLINE, "metric: evaluation.auc, min: 60%")], "evaluation.auc",
+     f"{PRODUCTION}.gates[0]", "predict_method is predict"),
+    ([instead_of(OFFLINE, "metric: evaluation.auc, min: 60%, window: 31d")], "31d", f"{PRODUCTION}.gates[0].window",
+     "at most 30d"),
+    # gates in the wrong block
+    ([instead_of(OFFLINE, "metric: canary.error_rate, max: 1%")], "name: other", f"{PRODUCTION}.gates[0].metric",
+     "evaluation or baseline"),
+    ([("p95 latency under 120 ms", "canary p95 latency under 120 ms")], "canary p95", f"{SHADOW}.gates[0].metric",
+     "evidence of shadow"),
+    ([instead_of(ERRORS, "metric: serving.error_rate, max: 1%")], "name: other", f"{CANARY}.gates[1].metric",
+     "evidence of canary"),
+    ([instead_of(FAILING, "metric: canary.error_rate, max: 1%")], "name: other", f"{ROLLBACK}.gates[0].metric",
+     "evidence of serving"),
+    # gates of one name
+    ([instead_of(ERRORS, "metric: canary.error_rate, max: 1%"), (ZERO, "{name: other, metric: canary.latency_p99, "
+      "max: 1s}")], "canary.error_rate", f"{CANARY}.gates[1].name", "differ within a block"),
+    # gates that cannot say both yes and no
+    ([("max: 1%", "max: 100%")], "max: 100%", f"{CANARY}.gates[1]", "tighten the threshold"),
+    ([("max: 1%", "max: -1%")], "max: -1%", f"{CANARY}.gates[1]", "correct the threshold"),
+    ([("at least 60%", "at least 0%")], "at least 0%", f"{STAGING}.gates[0]", "tighten the threshold"),
+    ([("at least 60%", "at least 160%")], "at least 160%", f"{STAGING}.gates[0]", "correct the threshold"),
+    ([("within 0.5%", "within 100%")], "within 100%", f"{PRODUCTION}.gates[0]", "below 100%"),
+    ([instead_of("p95 latency under 120 ms", "metric: shadow.pairs, min: 0")], "pairs, min", f"{SHADOW}.gates[0]",
+     "tighten the threshold"),
+    # shadow
+    ([("fraction: 50%", "fraction: 0%")], "fraction: 0%", f"{SHADOW}.fraction", "from 0.01% to 100%"),
+    ([("fraction: 50%", "fraction: 150%")], "fraction: 150%", f"{SHADOW}.fraction", "from 0.01% to 100%"),
+    ([("min_pairs: 500", "min_pairs: 3001")], "min_pairs", f"{SHADOW}.min_pairs", "lengthen shadow.duration to 10m1s"),
+    ([("duration: 10m", "duration: 1m")], "min_pairs", f"{SHADOW}.min_pairs", "bring 300"),
+    ([instead_of("p95 latency under 120 ms", "metric: shadow.agreement, min: 9%, min_samples: 6000")], "6000",
+     f"{SHADOW}.gates[0].min_samples", "lengthen shadow.duration to 20m"),
+    ([("under 120 ms", "under 120 ms over 11m")], "over 11m", f"{SHADOW}.gates[0].window", "at most 10m"),
+    ([("gates:\n        - p95 latency under 120 ms\n", "gates: []\n")], "gates: []", f"{SHADOW}.gates",
+     "a shadow needs a signal"),
+    # canary
+    ([(RISING, "steps: [5%, 5%, 100%]")], "steps:", f"{CANARY}.steps[1]", "more than the step before, 5%"),
+    ([(RISING, "steps: [5%, 4%, 100%]")], "steps:", f"{CANARY}.steps[1]", "let the steps rise"),
+    ([(RISING, "steps: [50%, 50.001%, 100%]")], "steps:", f"{CANARY}.steps[1]", "more than the step before"),
+    ([(RISING, "steps: [5%, 50%, 90%]")], "steps:", f"{CANARY}.steps[2]", "the last step is 100%"),
+    ([(RISING, "steps: [0%, 50%, 100%]")], "steps:", f"{CANARY}.steps[0]", "from 0.01% to 100%"),
+    ([(RISING, "steps: [-5%, 50%, 100%]")], "steps:", f"{CANARY}.steps[0]", "from 0.01% to 100%"),
+    ([(RISING, "steps: [50%, 100%, 110%]")], "steps:", f"{CANARY}.steps[2]", "from 0.01% to 100%"),
+    ([("min_samples: 100", "min_samples: 451")], "451", f"{CANARY}.gates[1].min_samples", "step_duration to 15m2s"),
+    ([("max: 1%, min_samples: 100", "max: 1%, window: 40m, min_samples: 13951")], "13951",
+     f"{CANARY}.gates[1].min_samples", "over all steps"),
+    ([("30-minute canary", "46-minute canary")], "46-minute", f"{CANARY}.gates[0].window", "at most 45m"),
+    ([instead_of(ERRORS, "metric: canary.latency_p95, within: 10%")], "name: other", f"{CANARY}.gates[1]",
+     "at 100% the current release answers nobody"),
+    ([instead_of(ERRORS, "metric: canary.latency_p95, within: 10%, window: 20m, min_samples: 13051")], "13051",
+     f"{CANARY}.gates[1].min_samples", "bring 13050 of the current release"),
+    ([(f"gates:\n        - {ZERO}\n", "gates: # these\n"), ("max: 1%", "max: 1%, advisory: true")], "these",
+     f"{CANARY}.gates", "only advisory gates"),
+    # rollback
+    ([(f"gates:\n        - {FAILING}\n", "gates: []\n")], "gates: []", f"{ROLLBACK}.gates",
+     "a rollback needs a signal"),
+    ([(f"gates:\n        - {FAILING}", "gates: # these\n        - " + FAILING.replace("1m", "1m, advisory: true"))],
+     "these", f"{ROLLBACK}.gates", "only advisory gates"),
+    ([("window: 1m", "window: 31m")], "31m", f"{ROLLBACK}.gates[0].window", "at most 30m"),
+    ([("window: 1m", "window: 1m, min_samples: 601")], "601", f"{ROLLBACK}.gates[0].min_samples",
+     "widen the window to 1m1s"),
+    ([(f"    rollback:\n      window: 30m\n      gates:\n        - {FAILING}\n", "")], "production:",
+     f"{PRODUCTION}.rollback", "must be able to go back"),
+    # traffic and serving
+    ([("  expected_rate: 10/s", "  timeout: 2s")], "traffic:", "traffic.expected_rate", "declare the rate"),
+    ([("serve: false", "serve: false\n    rollback: {window: 1m, gates: [p95 latency under 1s]}")],
+     "rollback: {window", f"{STAGING}.rollback", "serves nobody"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("edits", "on_line", "field", "says"), REFUSALS, ids=[f"{r[2]} {r[3][:24]}" for r in REFUSALS])
+def test_what_can_never_work_is_refused(edits: list[tuple[str, str]], on_line: str, field: str, says: str) -> None:
+    text = edited(*edits)
+    with pytest.raises(ManifestInvalid) as refused:
+        load_manifest(text, file=FILE)
+    start = f"{FILE}:{line_of(text, on_line)}: {field}: "
+    told = [problem for problem in refused.value.problems if problem.startswith(start) and says in problem]
+    assert len(told) == 1, refused.value.problems
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        [("min_pairs: 500", "min_pairs: 3000")],
+        [("min_samples: 100", "min_samples: 450")],
+        [("max: 1%, min_samples: 100", "max: 1%, window: 40m, min_samples: 13950")],
+        [instead_of(ERRORS, "metric: canary.latency_p95, within: 10%, window: 20m, min_samples: 13050")],
+        [("window: 1m", "window: 1m, min_samples: 600")],
+        [("30-minute canary", "45-minute canary")],
+        [("under 120 ms", "under 120 ms over 10m")],
+        [(RISING, "steps: [100%]"), ("30-minute canary", "15-minute canary")],
+        [(RISING, "steps: [0.01%, 100%]"), ("step_duration: 15m", "step_duration: 100000s")],
+        [("  version: auto", "  version: 1.1.0")],
+    ],
+)
+def test_the_very_limit_is_allowed(edits: list[tuple[str, str]]) -> None:
+    assert make_manifest(*edits)
+
+
+def test_a_pinned_version_needs_no_training_but_then_no_comparison() -> None:
+    training = (
+        "training:\n  callable: acme.fraud:train\n  task: binary\n  target: fraud\n"
+        "  predict_method: predict_proba\n  parameters: {depth: 3}\n"
+    )
+    pinned = [("  version: auto", "  version: 1.1.0"), (training, "")]
+    assert make_manifest(*pinned, (OFFLINE, "accuracy at least 60%")).training is None
+    with pytest.raises(ManifestInvalid, match="needs the task and the target"):
+        make_manifest(*pinned)
+
+
+def test_a_loaded_manifest_may_be_read_again_although_rules_have_changed() -> None:
+    """Rules bind at loading; what the ledger holds was valid when it was written and must stay readable."""
+    manifest = make_manifest()
+    payload = manifest.to_json()
+    payload["environments"]["production"]["rollback"] = None
+    assert type(manifest).model_validate(payload).environments["production"].rollback is None
