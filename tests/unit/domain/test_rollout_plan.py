@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from airflow_provider_mlpipex.domain.errors import ManifestInvalid
+from airflow_provider_mlpipex.domain.rollout_plan import LOOK_EVERY, REVERT, RolloutPlan, plan, render
+from tests.support.manifests import make_manifest
+
+LOOK_AND_REVERT = LOOK_EVERY + REVERT
+
+
+def test_the_steps_of_a_whole_rollout() -> None:
+    planned = plan(make_manifest(), "production")
+    stages = [step.stage for step in planned.steps]
+    assert stages == ["gate", "review", "shadow", "canary", "canary", "canary", "promote", "watch"]
+    assert planned.time_to_promote == timedelta(minutes=10 + 3 * 15)
+    assert planned.review_at_most == timedelta(hours=24)
+    assert planned.watched_for == timedelta(minutes=30)
+
+
+def test_samples_are_computed_from_rate_share_and_time() -> None:
+    steps = plan(make_manifest(), "production").steps
+    assert [step.expected_samples for step in steps if step.share] == [3000, 450, 4500, 9000, 18000]
+
+
+def test_the_time_to_roll_back_is_evidence_look_and_revert() -> None:
+    planned = plan(make_manifest(), "production")
+    first_canary, watch = planned.steps[3], planned.steps[-1]
+    # 5% of 10/s: the first critical error can be seen after 2 s, 100 samples for the error rate after 200 s.
+    assert [gate.detects_after for gate in first_canary.gates] == [timedelta(seconds=2), timedelta(seconds=200)]
+    assert first_canary.rolls_back_after == (
+        timedelta(seconds=2) + LOOK_AND_REVERT,
+        timedelta(seconds=200) + LOOK_AND_REVERT,
+    )
+    assert watch.rolls_back_after == (timedelta(minutes=1) + LOOK_AND_REVERT,) * 2
+    assert planned.time_to_roll_back == timedelta(seconds=200) + LOOK_AND_REVERT
+
+
+def test_an_advisory_gate_rolls_nothing_back() -> None:
+    advised = make_manifest(("max: 1%", "max: 1%, advisory: true"))
+    assert plan(advised, "production").steps[3].rolls_back_after == (timedelta(seconds=2) + LOOK_AND_REVERT,) * 2
+
+
+def test_an_environment_that_serves_nobody_only_judges() -> None:
+    planned = plan(make_manifest(), "staging")
+    assert [step.stage for step in planned.steps] == ["gate", "promote"]
+    assert planned.time_to_roll_back is None
+
+
+def test_an_environment_that_is_not_declared() -> None:
+    with pytest.raises(ManifestInvalid) as refused:
+        plan(make_manifest(), "prod")
+    assert refused.value.value == "prod"
+    assert "staging, production" in refused.value.limit
+
+
+def test_a_plan_survives_json() -> None:
+    planned = plan(make_manifest(), "production")
+    assert RolloutPlan.model_validate(planned.to_json()) == planned
+
+
+def test_the_text_names_every_step_gate_and_time() -> None:
+    planned = plan(make_manifest(), "production")
+    text = render(planned)
+    for step in planned.steps:
+        assert step.title in text
+        assert all(gate.rule in text for gate in step.gates)
+    assert "+0s  shadow" in text and "+10m  canary 1 of 3: 5%" in text and "+55m  watch" in text
+    assert "Time to promote    55m, plus a review of at most 1d" in text
+    assert "Time to roll back  up to 3m23s" in text
+    assert not any(line.endswith(" ") for line in text.splitlines())
+
+
+def test_without_a_declared_rate_nothing_is_guessed() -> None:
+    manifest = make_manifest(
+        ("  expected_rate: 10/s", "  timeout: 2s"), ("min_pairs: 500", "min_pairs: 1"), (", min_samples: 100", "")
+    )
+    planned = plan(manifest, "production")
+    assert planned.time_to_roll_back is None
+    assert all(step.expected_samples is None for step in planned.steps)
+    assert "requests in" not in render(planned)
