@@ -72,7 +72,7 @@ class ArtifactCache:
         """
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         target = self._root / digest
-        with _exclusive(self._root / f".{digest}.lock"):
+        with exclusive(self._root / f".{digest}.lock"):
             if not target.is_dir():
                 with tempfile.TemporaryDirectory(dir=self._root, prefix=".fetch-") as scratch:
                     fetched = _obtain(uri, Path(scratch), tracking_uri)
@@ -114,7 +114,7 @@ def _obtain(uri: str, scratch: Path, tracking_uri: str) -> Path:
 
 
 @contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
+def exclusive(path: Path) -> Iterator[None]:
     """One process at a time; the others wait and then find the work done."""
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

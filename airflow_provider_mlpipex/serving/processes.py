@@ -1,0 +1,183 @@
+"""Keeping processes: started detached, found again after the keeper itself was killed, restarted when they die.
+
+supervisord and circus do not serve here: both lose their children when they are killed and cannot adopt them again,
+while a model server must go on answering through a restart of its supervisor. So each child is recorded by pid *and*
+creation time, and carries the plane's id in its environment for the one case that a record misses: a keeper killed
+between starting a child and writing it down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+PLANE_ID = "MLPIPEX_PLANE_ID"
+#: Creation times differ by a tick between two readings.
+_SAME_START_S = 0.5
+FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 10.0
+
+
+@dataclass
+class Child:
+    """One process that should run. ``restarts`` counts deaths since it was first started."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    log: str
+    pid: int = 0
+    created: float = 0.0
+    restarts: int = 0
+    next_start: float = 0.0
+
+
+class ProcessKeeper:
+    """:param folder: where children are recorded, one file each. :param plane_id: unique to this plane."""
+
+    def __init__(self, folder: Path, *, plane_id: str) -> None:
+        self._folder = folder
+        self._plane_id = plane_id
+        self._started: dict[int, subprocess.Popen[bytes]] = {}
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.children = {child.name: child for child in map(_read, folder.glob("*.json")) if child}
+
+    def start(self, name: str, command: Sequence[str], *, environment: Mapping[str, str], log: Path) -> Child:
+        """Start ``name`` unless it is running already."""
+        child = self.children.get(name)
+        if child is not None and self.alive(name):
+            return child
+        child = Child(name=name, command=list(command), environment=dict(environment), log=str(log))
+        self.children[name] = child
+        self._spawn(child)
+        return child
+
+    def alive(self, name: str) -> bool:
+        child = self.children.get(name)
+        return child is not None and self._process(child) is not None
+
+    def revive(self) -> list[str]:
+        """Start again what has died, each with a growing pause; return the names started."""
+        revived = []
+        for child in list(self.children.values()):
+            if self._process(child) is not None:
+                continue
+            now = time.monotonic()
+            if child.next_start == 0.0:
+                # The first restart comes at once: most deaths are singular, and users are waiting.
+                child.next_start = now
+            if now >= child.next_start:
+                child.restarts += 1
+                pause = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(child.restarts, 10))
+                self._spawn(child)
+                child.next_start = now + pause
+                revived.append(child.name)
+        return revived
+
+    def stop(self, name: str, *, grace_s: float = 10.0) -> None:
+        """SIGTERM, then SIGKILL after ``grace_s``; forgets the child."""
+        child = self.children.pop(name, None)
+        if child is None:
+            return
+        process = self._process(child)
+        if process is not None:
+            _end([process], grace_s=grace_s)
+        self._reap(child.pid)
+        self._record(child).unlink(missing_ok=True)
+
+    def stop_all(self, *, grace_s: float = 10.0) -> None:
+        """Stop every child, and every process that carries this plane's id and has no record."""
+        processes = [p for child in self.children.values() if (p := self._process(child)) is not None]
+        known = {process.pid for process in processes}
+        processes += [process for process in carriers(PLANE_ID, self._plane_id) if process.pid not in known]
+        _end(processes, grace_s=grace_s)
+        for child in list(self.children.values()):
+            self._reap(child.pid)
+            self._record(child).unlink(missing_ok=True)
+        self.children.clear()
+
+    def end_strays(self) -> None:
+        """End processes of this plane that no record names."""
+        known = {child.pid for child in self.children.values()}
+        _end([p for p in carriers(PLANE_ID, self._plane_id) if p.pid not in known], grace_s=2.0)
+
+    def _spawn(self, child: Child) -> None:
+        with Path(child.log).open("ab") as log:
+            process = subprocess.Popen(
+                child.command,
+                env={**child.environment, PLANE_ID: self._plane_id},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Its own session: a Ctrl-C at the terminal, or the keeper's death, does not reach it.
+                start_new_session=True,
+            )
+        self._started[process.pid] = process
+        child.pid = process.pid
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.created = psutil.Process(process.pid).create_time()
+        scratch = self._folder / f".{child.name}"
+        scratch.write_text(json.dumps(asdict(child)), encoding="utf-8")
+        scratch.chmod(0o600)
+        scratch.replace(self._record(child))
+
+    def _process(self, child: Child) -> psutil.Process | None:
+        """The living process of ``child``; a pid that was given to somebody else meanwhile is not it."""
+        started = self._started.get(child.pid)
+        if started is not None and started.poll() is not None:
+            return None
+        try:
+            process = psutil.Process(child.pid)
+            same = abs(process.create_time() - child.created) < _SAME_START_S
+            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        except psutil.NoSuchProcess:
+            return None
+
+    def _reap(self, pid: int) -> None:
+        started = self._started.pop(pid, None)
+        if started is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                started.wait(timeout=5)
+
+    def _record(self, child: Child) -> Path:
+        return self._folder / f"{child.name}.json"
+
+
+def carriers(variable: str, value: str) -> list[psutil.Process]:
+    """Every process but this one whose environment holds ``variable=value``."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(variable) == value:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess, OSError):
+            continue
+    return found
+
+
+def _end(processes: list[psutil.Process], *, grace_s: float) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, stubborn = psutil.wait_procs(processes, timeout=grace_s)
+    for process in stubborn:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(stubborn, timeout=5)
+
+
+def _read(path: Path) -> Child | None:
+    try:
+        found = Child(**json.loads(path.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, TypeError, FileNotFoundError):
+        return None
+    # The pause is in the dead keeper's monotonic time.
+    found.next_start = 0.0
+    return found

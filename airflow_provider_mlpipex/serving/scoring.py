@@ -1,0 +1,193 @@
+"""Scoring one request: MLflow's contract exactly, and a fast path where it is provably the same.
+
+Everything that the fast path does not cover goes through ``mlflow.pyfunc.scoring_server.invocations`` itself: all
+input forms, schema enforcement, parameters, error shapes. The fast path takes JSON ``dataframe_split`` and
+``dataframe_records`` with exactly the columns of a flat signature and values of exactly its types, and gives a frame
+that MLflow's own decoding and enforcement would leave as it is. A differential test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+_INT64 = 2**63
+#: Integers beyond this do not survive a double; MLflow then decides what happens.
+_EXACT_IN_DOUBLE = 2**53
+_JSON = "application/json"
+
+
+@dataclass
+class Scored:
+    """One answer. ``rows`` and ``outputs`` are what the prediction log keeps; empty where nothing was predicted."""
+
+    status: int
+    body: bytes
+    media_type: str
+    columns: list[str] = field(default_factory=list)
+    rows: list[list[Any]] = field(default_factory=list)
+    outputs: list[Any] = field(default_factory=list)
+    fast: bool = False
+
+
+class Scorer:
+    """:param model: a loaded MLflow pyfunc of any flavour."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._schema = model.metadata.get_input_schema()
+        self._columns = self._flat_columns()
+        self.fast_enabled = bool(self._columns)
+
+    def score(self, body: bytes, content_type: str | None) -> Scored:
+        """Answer one ``/invocations`` request. Never raises: errors come back in MLflow's own shape."""
+        if self.fast_enabled and content_type in (_JSON, "application/json; charset=utf-8"):
+            columns = self._read_exact(body)
+            if columns is not None:
+                answer = self._predict_fast(columns)
+                if answer is not None:
+                    return answer
+        return self.score_as_mlflow(body, content_type)
+
+    def _flat_columns(self) -> dict[str, str]:
+        """Column name -> ``long``, ``double`` or ``string``; empty where the fast path does not apply."""
+        from mlflow.types import DataType
+
+        kinds = {DataType.long: "long", DataType.double: "double", DataType.string: "string"}
+        schema = self._schema
+        plain = schema is not None and not schema.is_tensor_spec() and schema.has_input_names()
+        if not plain or self._model.metadata.get_params_schema() or getattr(self._model, "_predict_fn", None) is None:
+            return {}
+        types = schema.input_types()
+        if any(kind not in kinds for kind in types) or len(schema.required_input_names()) != len(types):
+            return {}
+        if self._model.loader_module != "mlflow.sklearn":
+            return {}
+        return {name: kinds[kind] for name, kind in zip(schema.input_names(), types, strict=True)}
+
+    def _read_exact(self, body: bytes) -> dict[str, list[Any]] | None:
+        """Columns of a request that needs no conversion at all, or ``None``."""
+        try:
+            payload = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return None
+        if not isinstance(payload, dict) or len(payload) != 1:
+            return None
+        names = list(self._columns)
+        split, records = payload.get("dataframe_split"), payload.get("dataframe_records")
+        if isinstance(split, dict) and split.keys() == {"columns", "data"}:
+            header, rows = split["columns"], split["data"]
+            if not isinstance(header, list) or not isinstance(rows, list) or sorted(map(str, header)) != sorted(names):
+                return None
+            if not rows or any(not isinstance(row, list) or len(row) != len(names) for row in rows):
+                return None
+            found = {name: [row[at] for row in rows] for at, name in enumerate(header)}
+        elif isinstance(records, list) and records:
+            if any(not isinstance(row, dict) or row.keys() != self._columns.keys() for row in records):
+                return None
+            found = {name: [row[name] for row in records] for name in names}
+        else:
+            return None
+        return found if all(_fits(found[name], kind) for name, kind in self._columns.items()) else None
+
+    def _predict_fast(self, found: dict[str, list[Any]]) -> Scored | None:
+        import numpy as np
+        import pandas as pd
+
+        dtypes = {"long": np.int64, "double": np.float64, "string": object}
+        frame = pd.DataFrame(
+            {name: np.array(found[name], dtype=dtypes[kind]) for name, kind in self._columns.items()}, copy=False
+        )
+        try:
+            raw = self._model._predict_fn(frame)
+        except Exception:  # noqa: BLE001 - a model may raise anything; MLflow's path gives it MLflow's error shape
+            return None
+        if not isinstance(raw, np.ndarray) or raw.dtype.kind not in "fiu" or not np.isfinite(raw).all():
+            return None
+        outputs = raw.tolist()
+        names = list(self._columns)
+        return Scored(
+            status=200,
+            body=orjson.dumps({"predictions": outputs}),
+            media_type=_JSON,
+            columns=names,
+            rows=[list(row) for row in zip(*(found[name] for name in names), strict=True)],
+            outputs=outputs,
+            fast=True,
+        )
+
+    def score_as_mlflow(self, body: bytes, content_type: str | None) -> Scored:
+        """MLflow's own path, whatever the request."""
+        from mlflow.exceptions import MlflowException
+        from mlflow.pyfunc import scoring_server
+
+        try:
+            answer = scoring_server.invocations(body, content_type or "", self._model, self._schema)
+        except MlflowException as error:
+            return Scored(error.get_http_status_code(), error.serialize_as_json().encode(), _JSON)
+        text = answer.response.encode() if isinstance(answer.response, str) else answer.response
+        scored = Scored(answer.status, text, answer.mimetype)
+        if answer.status == 200:
+            scored.outputs = _predictions(text)
+            scored.columns, scored.rows = _inputs(body)
+        return scored
+
+
+def _fits(values: list[Any], kind: str) -> bool:
+    if kind == "string":
+        return all(type(value) is str for value in values)
+    if kind == "long":
+        return all(type(value) is int and -_INT64 <= value < _INT64 for value in values)
+    # A column without a single float is an integer or object column to pandas: leave that to MLflow.
+    return any(type(value) is float for value in values) and all(
+        value is None or type(value) is float or (type(value) is int and abs(value) <= _EXACT_IN_DOUBLE)
+        for value in values
+    )
+
+
+def _predictions(text: bytes) -> list[Any]:
+    # MLflow writes NaN literally, which orjson refuses and json reads.
+    answered = json.loads(text)
+    found = answered.get("predictions") if isinstance(answered, dict) else answered
+    return found if isinstance(found, list) else [found]
+
+
+def _inputs(body: bytes) -> tuple[list[str], list[list[Any]]]:
+    """Inputs for the log, as far as they are rows of columns; other forms are logged without inputs."""
+    try:
+        payload = json.loads(body)
+    except ValueError:
+        return [], []
+    split = payload.get("dataframe_split") if isinstance(payload, dict) else None
+    if isinstance(split, dict) and isinstance(split.get("data"), list):
+        return [str(column) for column in split.get("columns", [])], split["data"]
+    records = payload.get("dataframe_records") if isinstance(payload, dict) else None
+    if isinstance(records, list) and records and all(isinstance(row, dict) for row in records):
+        columns = list(records[0])
+        return columns, [[row.get(column) for column in columns] for row in records]
+    return [], []
+
+
+def score_and_label(output: Any) -> tuple[float | None, str]:
+    """One output as a number to subtract and a label to compare.
+
+    Probabilities of two classes: that of the second, thresholded at one half. Of more classes: the largest, arg max.
+    A mapping of several outputs: its first. Anything else: the value itself.
+    """
+    if isinstance(output, dict):
+        output = next(iter(output.values()), None)
+    if isinstance(output, list) and output and all(isinstance(value, (int, float)) for value in output):
+        best = max(range(len(output)), key=lambda at: output[at])
+        score = output[-1] if len(output) == 2 else output[best]
+        return _finite(score), str(best)
+    if isinstance(output, bool) or not isinstance(output, (int, float)):
+        return None, str(output)
+    return _finite(output), repr(float(output))
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
