@@ -17,6 +17,7 @@ StageName = Literal[
     "snapshot", "train", "register", "gate", "review", "shadow", "canary", "promote", "watch", "rollback"
 ]
 VerdictName = Literal["pass", "fail", "inconclusive", "error"]
+ChangeKind = Literal["model", "runtime", "data", "features", "gate-tightened", "gate-loosened", "policy"]
 
 
 class Origin(Value):
@@ -47,7 +48,7 @@ class GateResult(Value):
 class Change(Value):
     """One typed difference between two releases or manifests."""
 
-    kind: Literal["model", "runtime", "data", "features", "gate-tightened", "gate-loosened", "policy"]
+    kind: ChangeKind
     what: str
     before: str
     after: str

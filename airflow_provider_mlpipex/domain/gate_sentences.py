@@ -23,6 +23,7 @@ FORMS = (
     "p95 latency under 120 ms from at least 500 requests",
 )
 
+_LONGEST = 200
 _NUMBER = r"\d+(?:\.\d+)?"
 _QUANTITY = rf"{_NUMBER}\s*(?:%|milliseconds?|ms|seconds?|s)?"
 _UNIT = r"milliseconds?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|h|days?|d|weeks?|w"
@@ -77,7 +78,7 @@ def read_sentence(sentence: str, *, source: Source) -> dict[str, Any]:
         source = _source(window["source"]) or source
         words = words[: window.start()]
     for criterion, form in _CRITERIA:
-        if match := form.fullmatch(words):
+        if match := form.fullmatch(words[:_LONGEST]):
             source, metric = _metric(match["metric"], source)
             name = "-".join([*metric.split("_"), criterion, *([gate["window"].replace(".", "-")] if window else [])])
             return {"name": name, "metric": f"{source}.{metric}", criterion: _value(match["value"]), **gate}

@@ -107,7 +107,15 @@ class Gate(Value):
 
     @field_serializer("max", "min")
     def _write_threshold(self, bound: float | None) -> str | float | None:
-        return self.in_unit(bound) if bound is not None and self._metric.unit in ("ms", "ratio") else bound
+        if bound is None:
+            return None
+        match self._metric.unit:
+            case "ms":
+                return format_duration(timedelta(milliseconds=bound))
+            case "ratio":
+                return format_ratio(bound)
+            case _:
+                return bound
 
     @property
     def source(self) -> Source:
@@ -177,14 +185,9 @@ class Gate(Value):
         return known_metric(self.metric)
 
     def in_unit(self, value: float) -> str:
-        """``value`` as people read this gate's metric: ``120ms``, ``0.5%``, ``3``."""
-        match self._metric.unit:
-            case "ms":
-                return f"{value:.12g}ms"
-            case "ratio":
-                return format_ratio(value)
-            case _:
-                return f"{value:.12g}"
+        """``value`` as people read this gate's metric: ``120ms``, ``0.5%``, ``3``; nine digits are enough for eyes."""
+        scale, unit = {"ms": (1, "ms"), "ratio": (100, "%")}.get(self._metric.unit, (1, ""))
+        return f"{value * scale:.9g}{unit}"
 
 
 def known_metric(key: str) -> Metric:

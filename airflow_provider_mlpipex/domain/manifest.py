@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, model_serializer, model_validator
 
+from airflow_provider_mlpipex.domain.endpoint_state import Ending
+from airflow_provider_mlpipex.domain.events import ChangeKind
 from airflow_provider_mlpipex.domain.evidence import Source
 from airflow_provider_mlpipex.domain.gate_sentences import read_sentence
 from airflow_provider_mlpipex.domain.gates import Gate
@@ -36,8 +38,6 @@ from airflow_provider_mlpipex.domain.written import (
 )
 
 API_VERSION = "mlpipex/v1"
-ChangeKind = Literal["model", "runtime", "data", "features", "gate-tightened", "gate-loosened", "policy"]
-EndingName = Literal["promoted", "rolled-back", "rejected"]
 
 
 class Owner(Value):
@@ -195,6 +195,11 @@ class ShadowSpec(Value):
     min_pairs: int = Field(default=1, ge=1, description="requests answered by both releases, at least")
     gates: ShadowGates = ()
 
+    @property
+    def judged_gates(self) -> tuple[Gate, ...]:
+        """:attr:`gates`, and the one that ``min_pairs`` stands for."""
+        return (*self.gates, Gate(name="min-pairs", metric="shadow.pairs", min=self.min_pairs))
+
 
 class CanarySpec(Value):
     """Rising shares of live requests, each kept for ``step_duration`` and judged before the next."""
@@ -214,7 +219,7 @@ class RollbackSpec(Value):
 class AlertsSpec(Value):
     """Which endings are told, and where. A rollback always is."""
 
-    on: tuple[EndingName, ...] = ("rolled-back", "rejected")
+    on: tuple[Ending, ...] = ("rolled-back", "rejected")
     channel: Name
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, get_args
 
-from airflow_provider_mlpipex.domain.events import Change
+from airflow_provider_mlpipex.domain.events import Change, ChangeKind
 from airflow_provider_mlpipex.domain.gate_diff import (
     NONE,
     Strictness,
@@ -15,7 +15,7 @@ from airflow_provider_mlpipex.domain.gate_diff import (
     loosened,
     tightened,
 )
-from airflow_provider_mlpipex.domain.manifest import ChangeKind, EnvironmentSpec, Manifest, ReviewSpec
+from airflow_provider_mlpipex.domain.manifest import EnvironmentSpec, Manifest, ReviewSpec
 from airflow_provider_mlpipex.domain.quantities import format_duration, format_ratio
 from airflow_provider_mlpipex.domain.release import Release
 from airflow_provider_mlpipex.domain.values import canonical_json

@@ -13,7 +13,7 @@ from airflow_provider_mlpipex.domain.errors import ManifestInvalid
 from airflow_provider_mlpipex.domain.manifest import Manifest
 from airflow_provider_mlpipex.domain.manifest_rules import broken_rules
 from airflow_provider_mlpipex.domain.refusal import Refusal
-from airflow_provider_mlpipex.domain.yaml_text import Document, FieldPath, Problem, read_yaml
+from airflow_provider_mlpipex.domain.yaml_text import FieldPath, Problem, read_yaml
 
 _SHOWN = 100
 
@@ -32,13 +32,15 @@ def load_manifest(text: str, *, file: str) -> Manifest:
     if manifest is not None:
         problems += broken_rules(manifest)
     if manifest is None or problems:
-        told = sorted({_tell(problem, document, file): problem for problem in problems}, key=_line_in(file))
+        located = [problem._replace(line=problem.line or document.line_of(problem.path)) for problem in problems]
+        ordered = sorted(located, key=lambda problem: problem.line)
+        told = tuple(dict.fromkeys(_tell(problem, file) for problem in ordered))
         raise ManifestInvalid(
             f"manifest {file}",
             value=f"{len(told)} {'problem' if len(told) == 1 else 'problems'}",
             limit="all fields known, well-formed and able to work together",
             remedy="correct the lines below; mlpipex manifest schema prints what may be written",
-            problems=tuple(told),
+            problems=told,
         )
     return manifest
 
@@ -145,12 +147,8 @@ def _plain(annotation: Any) -> Any:
     return annotation
 
 
-def _tell(problem: Problem, document: Document, file: str) -> str:
-    line = problem.line or document.line_of(problem.path)
-    shown = problem.value if isinstance(problem.value, str) else repr(problem.value)
+def _tell(problem: Problem, file: str) -> str:
+    shown = "nothing" if problem.value is None else str(problem.value)
     shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}… ({len(shown)} characters)"
-    return f"{file}:{line}: {field_name(problem.path)}: {shown} | limit: {problem.limit} | do: {problem.remedy}"
-
-
-def _line_in(file: str) -> Any:
-    return lambda told: int(told[len(file) + 1 :].partition(":")[0])
+    where = f"{file}:{problem.line}: {field_name(problem.path)}"
+    return f"{where}: {shown} | limit: {problem.limit} | do: {problem.remedy}"

@@ -19,6 +19,11 @@ MAX_DEPTH = 32
 MAX_VALUES = 20_000
 
 
+MAX_DIGITS = 18
+_INT = r"[-+]?[0-9]+"
+_FLOAT = r"[-+]?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|\.inf|\.Inf|\.INF)|\.nan|\.NaN|\.NAN"
+
+
 class Problem(NamedTuple):
     """One defect of a manifest. ``line`` is 0 until the loader has found it."""
 
@@ -62,8 +67,8 @@ _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
     ("tag:yaml.org,2002:null", r"~|null|Null|NULL|", [*"~nN", ""]),
     ("tag:yaml.org,2002:bool", r"true|True|TRUE|false|False|FALSE", [*"tTfF"]),
-    ("tag:yaml.org,2002:int", r"[-+]?[0-9]{1,18}", [*"-+0123456789"]),
-    ("tag:yaml.org,2002:float", r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,3})?", [*"-+.0123456789"]),
+    ("tag:yaml.org,2002:int", _INT, [*"-+0123456789"]),
+    ("tag:yaml.org,2002:float", _FLOAT, [*"-+.0123456789"]),
 ):
     _Loader.add_implicit_resolver(_tag, re.compile(rf"^(?:{_pattern})$"), _first)
 
@@ -150,11 +155,15 @@ class _Reading:
                 return None
             case "bool":
                 return text.lower() == "true"
-            case "int" if re.fullmatch(r"[-+]?\d{1,18}", text):
-                return int(text)
-            case "float" if re.fullmatch(r"[-+.\deE]+", text):
-                number = float(text)
-                return number if math.isfinite(number) else text
+            case "int" if re.fullmatch(_INT, text):
+                if len(text) <= MAX_DIGITS:
+                    return int(text)
+                return self._refuse(node, path, f"{len(text)} digits", f"at most {MAX_DIGITS} digits", "round it")
+            case "float" if re.fullmatch(_FLOAT, text):
+                number = float(text) if text[-1] in ".0123456789" else math.nan
+                if math.isfinite(number):
+                    return number
+                return self._refuse(node, path, text[:MAX_DIGITS], "a finite number", "write a smaller number")
         return self._refuse(node, path, f"{node.tag} {text[:40]}", "plain YAML without tags", "remove the tag")
 
     def _refuse(self, node: yaml.Node, path: FieldPath, value: object, limit: str, remedy: str) -> None:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from airflow_provider_mlpipex.domain.events import GateResult
 from airflow_provider_mlpipex.domain.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates import Gate, judge, overall
+from airflow_provider_mlpipex.domain.manifest import ShadowSpec
 from airflow_provider_mlpipex.domain.metrics import METRICS, TASK_METRICS
 from tests.support.factories import NOON
 
@@ -118,6 +119,14 @@ def test_a_count_below_its_minimum_waits() -> None:
     pairs = gate("shadow.pairs", min=500)
     assert verdict(pairs, evidence(499, "shadow.pairs")) == "inconclusive"
     assert verdict(pairs, evidence(500, "shadow.pairs")) == "pass"
+
+
+def test_a_shadow_waits_for_its_pairs_whatever_its_gates_say() -> None:
+    shadow = ShadowSpec.model_validate({"fraction": "50%", "duration": "10m", "min_pairs": 500})
+    (pairs,) = shadow.judged_gates
+    assert verdict(pairs, evidence(499, "shadow.pairs", samples=499)) == "inconclusive"
+    assert verdict(pairs, evidence(500, "shadow.pairs", samples=500)) == "pass"
+    assert verdict(pairs, None) == "inconclusive"
 
 
 def test_a_first_release_has_nothing_to_be_worse_than() -> None:

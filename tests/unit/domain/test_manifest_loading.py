@@ -87,7 +87,12 @@ FIELD_DEFECTS = [
     (("p95 latency under 120 ms", "be fast"), "environments.production.shadow.gates[0]", "accuracy within 0.5%"),
     (("max: 1%", "max: 1%, min: 0%"), "environments.production.canary.gates[1]", "exactly one of"),
     (("max: 1%", "maxx: 1%, max: 1%"), "environments.production.canary.gates[1].maxx", "did you mean max?"),
-    (("max: 1%", "max: .inf"), "environments.production.canary.gates[1].max", "a percentage"),
+    (("max: 1%", "max: five"), "environments.production.canary.gates[1].max", "a percentage"),
+    (("max: 1%", "max: .inf"), "environments.production.canary.gates[1].max", "a finite number"),
+    (("depth: 3", "depth: 1e999"), "training.parameters.depth", "a finite number"),
+    (("depth: 3", "depth: .nan"), "training.parameters.depth", "a finite number"),
+    (("depth: 3", "depth: 12345678901234567890"), "training.parameters.depth", "at most 18 digits"),
+    (("version: auto", "version:"), "model.version", "write text"),
     (
         ("metric: canary.error_rate", "metric: canary.eror_rate"),
         "environments.production.canary.gates[1].metric",
