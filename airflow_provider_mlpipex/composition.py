@@ -17,6 +17,7 @@ from pydantic import Field, SecretStr, ValidationError
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
 from airflow_provider_mlpipex.domain.events import Origin
 from airflow_provider_mlpipex.domain.values import Value
+from airflow_provider_mlpipex.ports import ServingPlane
 from airflow_provider_mlpipex.services.platform import Platform
 
 
@@ -81,8 +82,11 @@ class Settings(Value):
         )
 
 
-def build_platform(settings: Settings, origin: Origin) -> Platform:
-    """The ports over their real adapters. No I/O happens here."""
+def build_platform(settings: Settings, origin: Origin, *, plane: ServingPlane | None = None) -> Platform:
+    """The ports over their real adapters. No I/O happens here.
+
+    :param plane: the serving plane, where it is in this very process; else the one at ``settings.plane_url``.
+    """
     from airflow_provider_mlpipex.adapters.apprise_alerts import AppriseAlerter
     from airflow_provider_mlpipex.adapters.embedded_plane import EmbeddedPlane
     from airflow_provider_mlpipex.adapters.gx_validator import GxValidator
@@ -94,7 +98,7 @@ def build_platform(settings: Settings, origin: Origin) -> Platform:
 
     return Platform(
         ledger=SqlLedger(settings.ledger_url),
-        plane=EmbeddedPlane(settings.plane_url, settings.token()),
+        plane=plane or EmbeddedPlane(settings.plane_url, settings.token()),
         registry=MlflowRegistry(settings.tracking_uri),
         snapshots=ParquetSnapshots(settings.snapshot_root),
         validator=GxValidator(),

@@ -42,7 +42,8 @@ def compare(
         for name, release in (("a", primary), ("b", shadow)):
             database.execute(
                 f"CREATE TABLE {name} AS "
-                "SELECT rid, first(score ORDER BY t) AS score, first(label ORDER BY t) AS label FROM read_json(?, format='newline_delimited', ignore_errors=true, columns="
+                "SELECT rid, first(score ORDER BY t) AS score, first(label ORDER BY t) AS label "
+                "FROM read_json(?, format='newline_delimited', ignore_errors=true, columns="
                 "{t: 'DOUBLE', rid: 'VARCHAR', status: 'INTEGER', score: 'DOUBLE', label: 'VARCHAR'}) "
                 "WHERE status = 200 AND t BETWEEN ? AND ? GROUP BY rid",
                 [paths[release], *window],

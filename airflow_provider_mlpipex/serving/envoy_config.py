@@ -176,12 +176,12 @@ def _forced(plan: TrafficPlan) -> list[dict[str, Any]]:
 
 def _split(plan: TrafficPlan) -> dict[str, Any]:
     shares = plan.weights
-    weighted = [
+    weighted: list[dict[str, Any]] = [
         {"name": _target(plan, release), "weight": shares[release]}
         for release in (plan.current, plan.candidate, plan.control)
         if release is not None and release in shares
     ]
-    assert sum(int(cluster["weight"]) for cluster in weighted) == TOTAL_WEIGHT
+    assert sum(cluster["weight"] for cluster in weighted) == TOTAL_WEIGHT
     action: dict[str, Any] = {
         "prefix_rewrite": "/invocations",
         "timeout": f"{REQUEST_TIMEOUT_S}s",

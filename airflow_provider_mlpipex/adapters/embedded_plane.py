@@ -1,0 +1,90 @@
+"""The embedded serving plane through its control API."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import httpx
+
+from airflow_provider_mlpipex.domain import errors
+from airflow_provider_mlpipex.domain.errors import MlpipexError, NotAuthorised, PlaneUnavailable
+from airflow_provider_mlpipex.domain.evidence import ShadowComparison, Telemetry
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.observation import AppliedPlan, PlaneObservation, ReleaseStatus
+from airflow_provider_mlpipex.domain.release import Release
+from airflow_provider_mlpipex.domain.traffic import TrafficPlan
+
+TIMEOUT_S = 15.0
+#: ``ensure`` may build a runtime before the clock of ``timeout_s`` starts.
+BUILD_ALLOWANCE_S = 900.0
+
+
+class EmbeddedPlane:
+    """:param control_url: of the plane's control API. :param token: its bearer token; never logged."""
+
+    def __init__(self, control_url: str, token: str) -> None:
+        self._url = control_url.rstrip("/")
+        self._headers = {"authorization": f"Bearer {token}"}
+
+    def ensure(self, endpoint: EndpointRef, release: Release, *, timeout_s: float) -> ReleaseStatus:
+        body = {"release": release.to_json(), "timeout_s": timeout_s}
+        answer = self._call(
+            "PUT", endpoint, f"/releases/{release.id}", json=body, timeout=timeout_s + BUILD_ALLOWANCE_S
+        )
+        return ReleaseStatus.model_validate(answer)
+
+    def apply(self, plan: TrafficPlan) -> AppliedPlan:
+        return AppliedPlan.model_validate(self._call("PUT", plan.endpoint, "/plan", json=plan.to_json()))
+
+    def renew(self, endpoint: EndpointRef, plan_id: str) -> None:
+        self._call("POST", endpoint, "/lease", json={"plan_id": plan_id})
+
+    def observe(self, endpoint: EndpointRef) -> PlaneObservation:
+        return PlaneObservation.model_validate(self._call("GET", endpoint, ""))
+
+    def telemetry(self, endpoint: EndpointRef, *, since: datetime, until: datetime) -> Telemetry:
+        window = {"since": since.isoformat(), "until": until.isoformat()}
+        return Telemetry.model_validate(self._call("GET", endpoint, "/telemetry", params=window))
+
+    def compare(
+        self, endpoint: EndpointRef, *, primary: str, shadow: str, since: datetime, until: datetime
+    ) -> ShadowComparison:
+        asked = {"primary": primary, "shadow": shadow, "since": since.isoformat(), "until": until.isoformat()}
+        return ShadowComparison.model_validate(self._call("GET", endpoint, "/comparison", params=asked))
+
+    def retire(self, endpoint: EndpointRef, release_id: str) -> None:
+        self._call("DELETE", endpoint, f"/releases/{release_id}")
+
+    def _call(self, method: str, endpoint: EndpointRef, path: str, *, timeout: float = TIMEOUT_S, **sent: Any) -> Any:
+        url = f"{self._url}/v1/endpoints/{endpoint.environment}/{endpoint.name}{path}"
+        try:
+            answer = httpx.request(method, url, headers=self._headers, timeout=timeout, **sent)
+        except httpx.HTTPError as error:
+            raise PlaneUnavailable(
+                f"serving plane at {self._url}",
+                value=type(error).__name__,
+                limit=f"an answer within {timeout:g} s",
+                remedy="traffic goes on as last confirmed; start the plane (mlpipex serve run), run the task again",
+            ) from None
+        if answer.is_success:
+            return answer.json() if answer.content else None
+        raise _raised_there(answer, self._url)
+
+
+def _raised_there(answer: httpx.Response, url: str) -> MlpipexError:
+    """The error that the plane raised, as the class that it was."""
+    try:
+        left = answer.json()
+    except ValueError:
+        left = {}
+    kind = getattr(errors, str(left.get("error")), None)
+    if not (isinstance(kind, type) and issubclass(kind, MlpipexError)):
+        kind = NotAuthorised if answer.status_code in (401, 403) else PlaneUnavailable
+        left = {"thing": f"serving plane at {url}", "value": f"HTTP {answer.status_code}"}
+    return kind(
+        left.get("thing", ""),
+        value=left.get("value"),
+        limit=left.get("limit") or "",
+        remedy=left.get("remedy") or "",
+    )

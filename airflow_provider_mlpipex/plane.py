@@ -1,0 +1,32 @@
+"""Composition root of the plane daemon: the supervisor with the release verbs mounted beside its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mlpipex import rollback_api
+from airflow_provider_mlpipex.composition import Settings, build_platform
+from airflow_provider_mlpipex.domain.events import Origin
+from airflow_provider_mlpipex.serving import daemon
+
+if TYPE_CHECKING:
+    from airflow_provider_mlpipex.serving.supervisor import Supervisor
+
+
+def run(*, state_dir: Path, ingress_port: int, control_port: int, tracking_uri: str) -> None:
+    """Serve in the foreground; ledger and alert channels come from the environment (``MLPIPEX_*``)."""
+    settings = Settings.from_environment()
+
+    def release_routes(supervisor: Supervisor) -> Sequence[Any]:
+        # The plane in this very process: a rollback over HTTP takes no detour over HTTP.
+        return rollback_api.routes(build_platform(settings, Origin(kind="http"), plane=supervisor))
+
+    daemon.run(
+        state_dir,
+        ingress_port=ingress_port,
+        control_port=control_port,
+        tracking_uri=tracking_uri,
+        extra_routes=release_routes,
+    )

@@ -1,0 +1,189 @@
+"""The control API of the embedded plane, on loopback: every route wants the bearer token.
+
+Errors come back as ``MlpipexError.as_dict()`` with a status that says whose fault it is; the client raises them again
+as the same class. The composition root mounts further routes (rollback, status) through ``extra_routes``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from airflow_provider_mlpipex.domain import errors
+from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, MlpipexError
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.release import Release
+from airflow_provider_mlpipex.domain.traffic import TrafficPlan
+from airflow_provider_mlpipex.serving.supervisor import Supervisor
+
+MAX_BODY_BYTES = 1_000_000
+_STATUS: dict[type[MlpipexError], int] = {
+    errors.NotAuthorised: 401,
+    errors.InvalidName: 422,
+    errors.ConfigurationInvalid: 422,
+    errors.PlanRefused: 409,
+    errors.IllegalTransition: 409,
+    errors.LedgerConflict: 409,
+    errors.RolloutInProgress: 409,
+    errors.PlaneUnavailable: 503,
+    errors.LedgerUnavailable: 503,
+    errors.RegistryUnavailable: 503,
+}
+
+
+class BearerToken:
+    """ASGI middleware: no token, no route, no difference between what exists and what does not."""
+
+    def __init__(self, app: ASGIApp, *, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        if not hmac.compare_digest(headers.get(b"authorization", b""), self._expected):
+            refused = errors.NotAuthorised(
+                "control API", limit="authorization: Bearer <token>", remedy="read the token file of the plane"
+            )
+            await JSONResponse(refused.as_dict(), status_code=401)(scope, receive, send)
+            return
+        if int(headers.get(b"content-length", b"0") or 0) > MAX_BODY_BYTES:
+            await JSONResponse({"error": "body too large"}, status_code=413)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def create_app(supervisor: Supervisor, *, token: str, extra_routes: Sequence[Route] = ()) -> Starlette:
+    """The API over ``supervisor``. Its verbs block, so each runs in a thread."""
+
+    async def put_release(request: Request) -> Response:
+        body = await _body(request)
+        release = _read(Release, body.get("release"), "release")
+        timeout_s = float(body.get("timeout_s", 120.0))
+        status = await asyncio.to_thread(supervisor.ensure, _endpoint(request), release, timeout_s=timeout_s)
+        return JSONResponse(status.to_json())
+
+    async def delete_release(request: Request) -> Response:
+        await asyncio.to_thread(supervisor.retire, _endpoint(request), request.path_params["release"])
+        return Response(status_code=204)
+
+    async def put_plan(request: Request) -> Response:
+        plan = _read(TrafficPlan, await _body(request), "plan")
+        if plan.endpoint != _endpoint(request):
+            raise _invalid("plan.endpoint", str(plan.endpoint), f"the endpoint in the path: {_endpoint(request)}")
+        return JSONResponse((await asyncio.to_thread(supervisor.apply, plan)).to_json())
+
+    async def post_lease(request: Request) -> Response:
+        body = await _body(request)
+        await asyncio.to_thread(supervisor.renew, _endpoint(request), str(body.get("plan_id")))
+        return Response(status_code=204)
+
+    async def get_endpoint(request: Request) -> Response:
+        return JSONResponse((await asyncio.to_thread(supervisor.observe, _endpoint(request))).to_json())
+
+    async def get_telemetry(request: Request) -> Response:
+        since, until = _moment(request, "since"), _moment(request, "until")
+        found = await asyncio.to_thread(supervisor.telemetry, _endpoint(request), since=since, until=until)
+        return JSONResponse(found.to_json())
+
+    async def get_comparison(request: Request) -> Response:
+        found = await asyncio.to_thread(
+            supervisor.compare,
+            _endpoint(request),
+            primary=request.query_params.get("primary", ""),
+            shadow=request.query_params.get("shadow", ""),
+            since=_moment(request, "since"),
+            until=_moment(request, "until"),
+        )
+        return JSONResponse(found.to_json())
+
+    async def put_fault(request: Request) -> Response:
+        body = await _body(request)
+        unknown = body.keys() - {"error_rate", "latency_ms"}
+        if unknown or any(isinstance(v, bool) or not isinstance(v, (int, float)) or v < 0 for v in body.values()):
+            raise _invalid("fault", json.dumps(body)[:200], "error_rate and latency_ms, numbers from 0 up")
+        await asyncio.to_thread(supervisor.inject_fault, _endpoint(request), request.path_params["release"], body)
+        return Response(status_code=204)
+
+    async def delete_fault(request: Request) -> Response:
+        await asyncio.to_thread(supervisor.inject_fault, _endpoint(request), request.path_params["release"], None)
+        return Response(status_code=204)
+
+    async def health(_: Request) -> Response:
+        return JSONResponse({"status": "serving"})
+
+    base = "/v1/endpoints/{environment}/{name}"
+    app = Starlette(
+        routes=[
+            Route("/v1/health", health),
+            Route(base, get_endpoint),
+            Route(f"{base}/plan", put_plan, methods=["PUT"]),
+            Route(f"{base}/lease", post_lease, methods=["POST"]),
+            Route(f"{base}/telemetry", get_telemetry),
+            Route(f"{base}/comparison", get_comparison),
+            Route(f"{base}/releases/{{release}}", put_release, methods=["PUT"]),
+            Route(f"{base}/releases/{{release}}", delete_release, methods=["DELETE"]),
+            Route(f"{base}/releases/{{release}}/fault", put_fault, methods=["PUT"]),
+            Route(f"{base}/releases/{{release}}/fault", delete_fault, methods=["DELETE"]),
+            *extra_routes,
+        ],
+        exception_handlers={MlpipexError: _explain},
+    )
+    app.add_middleware(BearerToken, token=token)
+    return app
+
+
+async def _explain(_: Request, error: Exception) -> Response:
+    assert isinstance(error, MlpipexError)
+    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 422)
+    return JSONResponse(error.as_dict(), status_code=status)
+
+
+def _endpoint(request: Request) -> EndpointRef:
+    return EndpointRef.parse(f"{request.path_params['environment']}/{request.path_params['name']}")
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    raw = await request.body()
+    try:
+        body = json.loads(raw) if len(raw) <= MAX_BODY_BYTES else None
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise _invalid("request body", raw[:80].decode(errors="replace"), f"a JSON object ≤ {MAX_BODY_BYTES} bytes")
+    return body
+
+
+def _read(kind: Any, raw: object, field: str) -> Any:
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        raise _invalid(field, found[:500], kind.__name__) from None
+
+
+def _moment(request: Request, field: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(request.query_params[field])
+        if moment.tzinfo is None:
+            raise ValueError
+    except (KeyError, ValueError):
+        raise _invalid(field, request.query_params.get(field, ""), "ISO 8601 with a time zone") from None
+    return moment
+
+
+def _invalid(field: str, value: str, limit: str) -> ConfigurationInvalid:
+    return ConfigurationInvalid(f"control API, {field}", value=value, limit=limit, remedy="correct the request")

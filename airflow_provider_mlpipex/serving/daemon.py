@@ -1,0 +1,147 @@
+"""The plane as a process: ``run`` in the foreground, ``stop`` and ``status`` from anywhere."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
+from airflow_provider_mlpipex.serving.control_api import create_app
+from airflow_provider_mlpipex.serving.plane_state import read_memory
+from airflow_provider_mlpipex.serving.processes import ProcessKeeper
+from airflow_provider_mlpipex.serving.supervisor import Supervisor, read_or_make_token
+
+ADDRESS_FILE = "plane.json"
+STOP_TIMEOUT_S = 30.0
+
+
+def run(
+    state_dir: Path,
+    *,
+    ingress_port: int,
+    control_port: int,
+    tracking_uri: str,
+    extra_routes: Callable[[Supervisor], Sequence[Any]] = lambda _: (),
+) -> None:
+    """Serve until SIGTERM or Ctrl-C, which stop the whole plane; SIGKILL leaves Envoy and models serving.
+
+    :param extra_routes: Starlette routes to mount into the control API, made from the supervisor.
+    :raises ConfigurationInvalid: a port is busy, or another supervisor runs on this state.
+    """
+    import uvicorn
+
+    state_dir = state_dir.resolve()
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _only_one(state_dir):
+        require_free_port(control_port, what="control API", variable="MLPIPEX_CONTROL_PORT")
+        if not _envoy_was_left_running(state_dir):
+            require_free_port(ingress_port, what="ingress", variable="MLPIPEX_INGRESS_PORT")
+        token = read_or_make_token(state_dir / "token")
+        supervisor = Supervisor(state_dir, ingress_port=ingress_port, tracking_uri=tracking_uri)
+        supervisor.start()
+        addresses = {
+            "pid": os.getpid(),
+            "control_url": f"http://127.0.0.1:{control_port}",
+            "ingress_url": f"http://127.0.0.1:{ingress_port}",
+            "token_file": str(state_dir / "token"),
+            "client_token_file": str(state_dir / "client-token"),
+        }
+        app = create_app(supervisor, token=token, extra_routes=extra_routes(supervisor))
+        server = uvicorn.Server(
+            uvicorn.Config(app, host="127.0.0.1", port=control_port, log_level="warning", access_log=False)
+        )
+        try:
+            (state_dir / ADDRESS_FILE).write_text(json.dumps(addresses, indent=2), encoding="utf-8")
+            server.run()
+        finally:
+            (state_dir / ADDRESS_FILE).unlink(missing_ok=True)
+            supervisor.shut_down()
+            supervisor.remove_socket_folder()
+
+
+def stop(state_dir: Path) -> None:
+    """Stop supervisor, Envoy and every model server; nothing to do is fine."""
+    supervisor = _supervisor_process(state_dir)
+    if supervisor is not None:
+        supervisor.send_signal(signal.SIGTERM)
+        psutil.wait_procs([supervisor], timeout=STOP_TIMEOUT_S)
+    if (state_dir / "state.json").exists():
+        ProcessKeeper(state_dir / "children", plane_id=read_memory(state_dir / "state.json").plane_id).stop_all()
+
+
+def status(state_dir: Path) -> dict[str, Any]:
+    """Addresses and whether the supervisor lives; ``{"running": false}`` where none was started."""
+    try:
+        addresses = json.loads((state_dir / ADDRESS_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {"running": False}
+    return {"running": _supervisor_process(state_dir) is not None, **addresses}
+
+
+def require_free_port(port: int, *, what: str, variable: str) -> None:
+    """:raises ConfigurationInvalid: somebody listens there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            raise ConfigurationInvalid(
+                f"port of the {what}",
+                value=port,
+                limit="a free port on 127.0.0.1",
+                remedy=f"stop what listens there, or set {variable}",
+            ) from None
+
+
+def _supervisor_process(state_dir: Path) -> psutil.Process | None:
+    try:
+        pid = json.loads((state_dir / ADDRESS_FILE).read_text(encoding="utf-8"))["pid"]
+        process = psutil.Process(pid)
+        # A pid may have been given to somebody else: ours holds the lock of this state.
+        return process if not _lock_is_free(state_dir) else None
+    except (FileNotFoundError, KeyError, psutil.NoSuchProcess):
+        return None
+
+
+def _lock_is_free(state_dir: Path) -> bool:
+    with (state_dir / "supervisor.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+@contextmanager
+def _only_one(state_dir: Path) -> Iterator[None]:
+    with (state_dir / "supervisor.lock").open("a") as lock:
+        deadline = time.monotonic() + 2.0
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise ConfigurationInvalid(
+                        "state folder of the plane",
+                        value=state_dir.name,
+                        limit="one supervisor a state folder",
+                        remedy="stop the other (mlpipex serve stop), or choose another --state-dir",
+                    ) from None
+                time.sleep(0.1)
+        yield
+
+
+def _envoy_was_left_running(state_dir: Path) -> bool:
+    keeper = ProcessKeeper(state_dir / "children", plane_id=read_memory(state_dir / "state.json").plane_id)
+    return keeper.alive("envoy")
