@@ -102,8 +102,10 @@ def manifest_diff(before: ManifestFile, after: ManifestFile, as_json: AsJson = F
         if not changes:
             return "no difference"
         lines = [f"{change.kind:15} {change.what}: {change.before} -> {change.after}" for change in changes]
-        lines += [f"{name}: {'review by a person' if r['needs_person'] else 'no person needed'} ({r['why']})"
-                  for name, r in reviews.items()]
+        lines += [
+            f"{name}: {'review by a person' if r['needs_person'] else 'no person needed'} ({r['why']})"
+            for name, r in reviews.items()
+        ]
         return "\n".join(lines)
 
     _emit({"changes": [change.to_json() for change in changes], "reviews": reviews}, as_json, text)
@@ -121,9 +123,7 @@ def plan(
     manifest = _load(file)
     names = [environment] if environment else list(manifest.environments)
     plans = [rollout_plan.plan(manifest, name) for name in names]
-    _emit(
-        [p.to_json() for p in plans], as_json, lambda: "\n\n".join(rollout_plan.render(each) for each in plans)
-    )
+    _emit([p.to_json() for p in plans], as_json, lambda: "\n\n".join(rollout_plan.render(each) for each in plans))
 
 
 @app.command()
@@ -177,12 +177,14 @@ def history(
         _emit(
             [tenure.to_json() for tenure in found],
             as_json,
-            lambda: "\n".join(
-                f"{t.since:%Y-%m-%d %H:%M:%S} – {f'{t.until:%Y-%m-%d %H:%M:%S}' if t.until else 'now':19}  {t.release}"
-                f"  {t.ended_by}"
-                for t in found
-            )
-            or f"{ref}: nothing has been released",
+            lambda: (
+                "\n".join(
+                    f"{t.since:%Y-%m-%d %H:%M:%S} – {f'{t.until:%Y-%m-%d %H:%M:%S}' if t.until else 'now':19}  {t.release}"
+                    f"  {t.ended_by}"
+                    for t in found
+                )
+                or f"{ref}: nothing has been released"
+            ),
         )
 
 
@@ -190,9 +192,7 @@ def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise InvalidQuantity(
-            "--at", value=text, limit="ISO 8601", remedy="write 2026-03-01T14:03:00+00:00"
-        ) from None
+        raise InvalidQuantity("--at", value=text, limit="ISO 8601", remedy="write 2026-03-01T14:03:00+00:00") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 

@@ -65,11 +65,10 @@ def cluster_name(endpoint: EndpointRef, release_id: str) -> str:
     return f"{endpoint.environment}--{endpoint.name}--{slug_of(release_id)}"
 
 
-def read_cluster_name(cluster: str) -> tuple[str, str, bool] | None:
-    """(endpoint, release slug, mirrored) of an attempt's cluster; ``None`` for a composite or a foreign name."""
-    mirrored = cluster.endswith(_SHADOW)
-    parts = cluster.removesuffix(_SHADOW).split("--")
-    return (f"{parts[0]}/{parts[1]}", parts[2], mirrored) if len(parts) == 3 else None
+def read_cluster_name(cluster: str) -> tuple[str, str] | None:
+    """(endpoint, release slug) of a cluster, of a composite its candidate; ``None`` for a foreign name."""
+    parts = cluster.removesuffix(_SHADOW).partition(_OVER)[0].split("--")
+    return (f"{parts[0]}/{parts[1]}", parts[2]) if len(parts) == 3 else None
 
 
 def bootstrap(paths: Paths) -> dict[str, Any]:

@@ -228,6 +228,7 @@ class Supervisor:
     def _launch(self, endpoint: EndpointRef, release: Release) -> None:
         """Fetch, build if it was never built, and start; returns before it is ready."""
         name = _child_name(endpoint, release.id)
+        self._tail.owners[self._socket(endpoint, release.id).name] = (str(endpoint), release.slug)
         if self._keeper.alive(name):
             return
         folder = self._server_folder(endpoint, release.id)

@@ -50,6 +50,9 @@ class AttemptTail:
     def __init__(self, log: Path, *, reopen: Any) -> None:
         self._log = log
         self._reopen = reopen
+        #: Name of a model server's socket -> (endpoint, release slug). The socket says who answered an attempt; the
+        #: cluster only says who was asked first, and a composite has two.
+        self.owners: dict[str, tuple[str, str]] = {}
         self._buckets: dict[tuple[str, str], dict[int, Bucket]] = defaultdict(dict)
         self._lock = threading.Lock()
         self._offset = 0
@@ -121,16 +124,17 @@ class AttemptTail:
             return
         try:
             attempt = orjson.loads(line)
-            cluster = read_cluster_name(attempt["cluster"] or "")
+            owner = self.owners.get(os.path.basename(attempt["host"] or "")) or read_cluster_name(
+                attempt["cluster"] or ""
+            )
             at = float(attempt["ts"]) + float(attempt["ms"] or 0) / 1000.0
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
             self.unreadable += 1
             return
         flags = set((attempt["flags"] or "").split(",")) - {"-", ""}
-        if cluster is None or flags & _NOT_THE_RELEASE:
+        if owner is None or flags & _NOT_THE_RELEASE:
             return
-        endpoint, slug, _ = cluster
-        bucket = self._buckets[endpoint, slug].setdefault(int(at), Bucket())
+        bucket = self._buckets[owner].setdefault(int(at), Bucket())
         bucket.requests += 1
         code = int(attempt["code"] or 0)
         if code >= 500 or code == 0:
