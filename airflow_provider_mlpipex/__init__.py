@@ -1,3 +1,79 @@
-"""MLPipeX: ship models from Apache Airflow the way good teams ship code."""
+"""MLPipeX: ship models from Apache Airflow the way good teams ship code.
+
+The names in ``__all__`` are the public API. They are imported when first used, so that a Dag file pays only for what it
+names.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
+    from airflow_provider_mlpipex.manifest_files import load_manifest_file, read_manifests
+    from airflow_provider_mlpipex.notifications.rollout import RolloutNotifier
+    from airflow_provider_mlpipex.operators.canary import CanaryDeployOperator
+    from airflow_provider_mlpipex.operators.gate import GateCheckOperator
+    from airflow_provider_mlpipex.operators.promote import PromoteModelOperator
+    from airflow_provider_mlpipex.operators.register import RegisterModelOperator
+    from airflow_provider_mlpipex.operators.review import DeploymentReviewOperator
+    from airflow_provider_mlpipex.operators.rollback import RollbackOperator
+    from airflow_provider_mlpipex.operators.shadow import ShadowDeployOperator
+    from airflow_provider_mlpipex.operators.snapshot import SnapshotDatasetOperator
+    from airflow_provider_mlpipex.operators.train import TrainModelOperator
+    from airflow_provider_mlpipex.sensors.rollout import CanarySensor, EndpointHealthSensor, ShadowSensor
+    from airflow_provider_mlpipex.task_groups import release_tasks, training_tasks
+    from airflow_provider_mlpipex.triggers.rollout import RolloutTrigger
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "CanaryDeployOperator": "operators.canary",
+    "CanarySensor": "sensors.rollout",
+    "DeploymentReviewOperator": "operators.review",
+    "EndpointHealthSensor": "sensors.rollout",
+    "GateCheckOperator": "operators.gate",
+    "MlpipexHook": "hooks.mlpipex",
+    "PromoteModelOperator": "operators.promote",
+    "RegisterModelOperator": "operators.register",
+    "RollbackOperator": "operators.rollback",
+    "RolloutNotifier": "notifications.rollout",
+    "RolloutTrigger": "triggers.rollout",
+    "ShadowDeployOperator": "operators.shadow",
+    "ShadowSensor": "sensors.rollout",
+    "SnapshotDatasetOperator": "operators.snapshot",
+    "TrainModelOperator": "operators.train",
+    "load_manifest_file": "manifest_files",
+    "read_manifests": "manifest_files",
+    "release_tasks": "task_groups",
+    "training_tasks": "task_groups",
+}
+
+__all__ = [
+    "CanaryDeployOperator",
+    "CanarySensor",
+    "DeploymentReviewOperator",
+    "EndpointHealthSensor",
+    "GateCheckOperator",
+    "MlpipexHook",
+    "PromoteModelOperator",
+    "RegisterModelOperator",
+    "RollbackOperator",
+    "RolloutNotifier",
+    "RolloutTrigger",
+    "ShadowDeployOperator",
+    "ShadowSensor",
+    "SnapshotDatasetOperator",
+    "TrainModelOperator",
+    "load_manifest_file",
+    "read_manifests",
+    "release_tasks",
+    "training_tasks",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

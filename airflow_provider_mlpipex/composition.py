@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
 from airflow_provider_mlpipex.domain.events import Origin
@@ -40,6 +40,16 @@ class Settings(Value):
     snapshot_root: Path = Path(".mlpipex/snapshots")
     alert_channels: dict[str, tuple[str, ...]] = Field(default_factory=dict, repr=False)
 
+    @field_validator("alert_channels", mode="before")
+    @classmethod
+    def _read_json(cls, raw: Any) -> Any:
+        if not isinstance(raw, str):
+            return raw
+        try:
+            return json.loads(raw)
+        except ValueError:
+            raise ValueError('not JSON; write {"on-call": ["<Apprise url>"]}') from None
+
     @classmethod
     def from_mapping(cls, raw: Mapping[str, Any], *, where: str) -> Settings:
         """:raises ConfigurationInvalid: naming ``where`` and every field that cannot work."""
@@ -58,7 +68,7 @@ class Settings(Value):
         for field in cls.model_fields:
             text = environ.get(f"MLPIPEX_{field.upper()}")
             if text:
-                raw[field] = json.loads(text) if field == "alert_channels" else text
+                raw[field] = text
         return cls.from_mapping(raw, where="environment variables MLPIPEX_*")
 
     def token(self) -> str:

@@ -127,6 +127,10 @@ class ModelRegistry(Protocol):
         """An MLflow pyfunc with ``predict(frame)``, digest verified before it is unpickled."""
         ...
 
+    def page(self, run_id: str) -> str:
+        """Address at which people look at a training run; empty where there is none."""
+        ...
+
     def mirror_alias(self, model: ModelVersion, alias: str) -> None:
         """Point ``alias`` at ``model``, for people who browse the registry. The ledger is the truth."""
         ...

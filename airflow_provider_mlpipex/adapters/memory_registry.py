@@ -91,6 +91,9 @@ class MemoryRegistry:
         verify_directory(folder, model.artifact_digest)
         return mlflow.pyfunc.load_model(str(folder))
 
+    def page(self, run_id: str) -> str:
+        return ""
+
     def mirror_alias(self, model: ModelVersion, alias: str) -> None:
         check_name(alias, what="alias")
         self.get(model.name, model.version)

@@ -156,6 +156,14 @@ class MlflowRegistry:
         weakref.finalize(loaded, shutil.rmtree, scratch, ignore_errors=True)
         return loaded
 
+    def page(self, run_id: str) -> str:
+        """The run in MLflow's UI; empty where the tracking URI is no web server."""
+        if not self.tracking_uri.startswith("http"):
+            return ""
+        with self._answering(f"find run {run_id}"):
+            experiment = self._client.get_run(run_id).info.experiment_id
+        return f"{self.tracking_uri}/#/experiments/{experiment}/runs/{run_id}"
+
     def mirror_alias(self, model: ModelVersion, alias: str) -> None:
         """Point ``alias`` at ``model``; a mirror of the ledger, for people who browse MLflow."""
         check_name(alias, what="alias")

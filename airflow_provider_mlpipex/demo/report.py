@@ -69,9 +69,12 @@ class Report:
         for endpoint, tenures in self.tenures.items():
             lines += ["", f"{endpoint}, what was current when", "-" * (len(endpoint) + 23)]
             lines += [
-                f"{t['since'][11:19]} – {(t['until'] or '          now     ')[11:19]:8}  {t['release']}" for t in tenures
+                f"{t['since'][11:19]} – {(t['until'] or '          now     ')[11:19]:8}  {t['release']}"
+                for t in tenures
             ]
         sent, failed = self.requests.get("sent", 0), self.requests.get("failed", 0)
         lines += ["", f"Requests: {sent} sent, {failed} failed"]
-        lines += [f"  {count:6} answered by {release}" for release, count in self.requests.get("by_release", {}).items()]
+        lines += [
+            f"  {count:6} answered by {release}" for release, count in self.requests.get("by_release", {}).items()
+        ]
         return "\n".join(lines)

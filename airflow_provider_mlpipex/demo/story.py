@@ -139,8 +139,9 @@ class Story:
             run = self.release(as_of="2013-09-01")
             self.edit(lambda manifest: manifest["data"].update(parameters={}))
             stopped = [task for task, state in run.tasks.items() if state == "failed"]
-            untrained = not any("train" in task and state == "success" for task, state in run.tasks.items()
-                                if task.endswith("train"))
+            untrained = not any(
+                "train" in task and state == "success" for task, state in run.tasks.items() if task.endswith("train")
+            )
             ok = run.state == "failed" and untrained and any("snapshot" in task for task in stopped)
             self.judge(step, ok and self.version() == "1.1.0", run, stopped_at=stopped)
 
@@ -166,7 +167,7 @@ class Story:
             bad, cause = self.state().current, Cause("manual rollback by CLI")
             assert bad is not None
             cause.strike(bad.id)
-            called = subprocess.run(  # noqa: S603 - our own module, no shell, fixed arguments
+            called = subprocess.run(
                 [sys.executable, "-m", "airflow_provider_mlpipex", "rollback", str(PRODUCTION), "--cause", "drill"],
                 env=self.environment,
                 capture_output=True,

@@ -217,6 +217,8 @@ class InvariantBroken(MlpipexError):
     """Something that must hold for a stage to be healthy does not."""
 
     runbook = "invariant-broken"
+    #: A model server that the plane is restarting is healthy again in seconds.
+    transient = True
 
 
 class NotAuthorised(MlpipexError):

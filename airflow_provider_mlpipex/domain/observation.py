@@ -31,9 +31,13 @@ class AppliedPlan(Value):
 
 
 class PlaneObservation(Value):
-    """An endpoint as the plane sees it. ``lease_expired_at`` is set once the plane took traffic back by itself."""
+    """An endpoint as the plane sees it.
+
+    ``address`` is where clients call it; ``lease_expired_at`` is set once the plane took traffic back by itself.
+    """
 
     endpoint: EndpointRef
+    address: str = ""
     plan: TrafficPlan | None = None
     releases: dict[str, ReleaseStatus] = {}
     known: dict[str, Release] = {}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from airflow_provider_mlpipex.domain import gates, rollout as machine
+from airflow_provider_mlpipex.domain import gates
+from airflow_provider_mlpipex.domain import rollout as machine
 from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
 from airflow_provider_mlpipex.domain.events import GateResult, GatesJudged, RolloutPolicy, VerdictName
 from airflow_provider_mlpipex.domain.evidence import Evidence

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from airflow_provider_mlpipex.domain import rollout as machine
-from airflow_provider_mlpipex.domain.events import Change
+from airflow_provider_mlpipex.domain.events import Change, GateResult, GatesJudged
 from airflow_provider_mlpipex.domain.manifest import Manifest
 from airflow_provider_mlpipex.domain.manifest_diff import diff, release_changes, review_needed
 from airflow_provider_mlpipex.domain.names import EndpointRef
@@ -17,6 +17,7 @@ class ReviewRequest(Value):
 
     needs_person: bool
     changes: tuple[Change, ...] = ()
+    results: tuple[GateResult, ...] = ()
     why: str = ""
 
 
@@ -56,7 +57,18 @@ def open_review(platform: Platform, *, endpoint: EndpointRef, rollout_id: str) -
             reviewer="policy",
             automatic=policy_name or why,
         )
-    return ReviewRequest(needs_person=needs_person, changes=changes, why=why)
+    return ReviewRequest(
+        needs_person=needs_person, changes=changes, results=_offline_results(platform, endpoint, rollout_id), why=why
+    )
+
+
+def _offline_results(platform: Platform, endpoint: EndpointRef, rollout_id: str) -> tuple[GateResult, ...]:
+    """What the offline gates of a rollout said last."""
+    judged = (entry.event for entry in reversed(platform.ledger.read(endpoint)))
+    return next(
+        (e.results for e in judged if isinstance(e, GatesJudged) and (e.rollout_id, e.stage) == (rollout_id, "gate")),
+        (),
+    )
 
 
 def decide_review(

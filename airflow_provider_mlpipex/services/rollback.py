@@ -9,6 +9,7 @@ from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.services import alerts, journal, traffic
 from airflow_provider_mlpipex.services.platform import Platform
+from airflow_provider_mlpipex.services.promotion import retire_superseded
 
 
 def roll_back(
@@ -39,3 +40,16 @@ def roll_back(
     )
     alerts.tell_endings(platform, before, state)
     return state
+
+
+def end_trial(platform: Platform, endpoint: EndpointRef, *, cause: str, rollout_id: str) -> EndpointState | None:
+    """End ``rollout_id`` if it is still before its promotion; ``None`` where there was nothing to end.
+
+    For whoever cleans up after a failed or killed Dag run: a promotion and an ordinary end are left alone, a trial
+    must not go on without anybody waiting for it. Releases that nothing refers to any more are stopped.
+    """
+    state = traffic.converge(platform, endpoint)
+    open_here = state.rollout is not None and state.rollout.id == rollout_id and state.rollout.phase != "watching"
+    ended = roll_back(platform, endpoint, cause=cause, rollout_id=rollout_id) if open_here else None
+    retire_superseded(platform, endpoint)
+    return ended

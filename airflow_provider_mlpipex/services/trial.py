@@ -22,10 +22,9 @@ def make_ready(platform: Platform, state: EndpointState, *, rollout_id: str, tim
         platform.plane.ensure(state.endpoint, rollout.candidate, timeout_s=timeout_s)
     except MlpipexError as error:
         if not error.transient and rollout.phase in ("opened", "review"):
+            cause = str(error)
             after = journal.decide(
-                platform,
-                state.endpoint,
-                lambda now: machine.reject(now, rollout_id=rollout_id, cause=str(error)),
+                platform, state.endpoint, lambda now: machine.reject(now, rollout_id=rollout_id, cause=cause)
             )
             alerts.tell_endings(platform, state, after)
         raise

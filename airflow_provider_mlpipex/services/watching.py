@@ -10,7 +10,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Literal
 
-from airflow_provider_mlpipex.domain import gates, rollout as machine
+from airflow_provider_mlpipex.domain import gates
+from airflow_provider_mlpipex.domain import rollout as machine
 from airflow_provider_mlpipex.domain.endpoint_state import EndpointState, Rollout, verdict_key
 from airflow_provider_mlpipex.domain.errors import IllegalTransition, PlanRefused
 from airflow_provider_mlpipex.domain.events import GateResult, GatesJudged, VerdictName

@@ -170,6 +170,7 @@ class Supervisor:
             folders = [self._log_folder(endpoint, release) for release in memory.releases]
             return PlaneObservation(
                 endpoint=endpoint,
+                address=f"http://127.0.0.1:{self._port}/endpoints/{endpoint}",
                 plan=memory.plan,
                 releases={release: self._status(endpoint, release) for release in memory.releases},
                 known=memory.releases,

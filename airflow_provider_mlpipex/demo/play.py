@@ -1,0 +1,136 @@
+"""``make demo``: start the stack, play the story, report, and stay up (or not)."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import httpx
+
+from airflow_provider_mlpipex.composition import Settings, build_platform
+from airflow_provider_mlpipex.demo import flights
+from airflow_provider_mlpipex.demo.airflow_client import AirflowClient
+from airflow_provider_mlpipex.demo.report import Report
+from airflow_provider_mlpipex.demo.stack import USER, Ports, Stack
+from airflow_provider_mlpipex.demo.story import DAG_ID, PRODUCTION, Story
+from airflow_provider_mlpipex.demo.traffic import LiveTraffic
+from airflow_provider_mlpipex.demo.webhook import AlertReceiver
+from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
+from airflow_provider_mlpipex.domain.events import Origin
+
+FOLDER = Path(".mlpipex/demo")
+MANIFEST = Path(__file__).with_name("flight-delay.yaml")
+#: Flights that no model of the story was trained on.
+_REPLAYED = (datetime(2013, 12, 1, tzinfo=UTC), datetime(2014, 1, 1, tzinfo=UTC))
+
+
+def play(*, once: bool, ports: str, dags: Path = Path("dags")) -> int:
+    """Play everything; return the exit code: 0 only if every step behaved.
+
+    :param once: stop everything at the end, instead of staying up for people to look around.
+    :param ports: ``default`` or ``auto``.
+    """
+    if not (dags / "release.py").is_file():
+        raise ConfigurationInvalid(
+            "reference Dags", value=str(dags), limit="a folder with release.py", remedy="run this in the checkout"
+        )
+    began = time.monotonic()
+    chosen = Ports.choose(ports)
+    pager = AlertReceiver()
+    stack = Stack(FOLDER, dags=dags, ports=chosen, alert_url=pager.apprise_url)
+    _stop_like_ctrl_c(signal.SIGTERM, signal.SIGHUP)
+    traffic: LiveTraffic | None = None
+    try:
+        say(f"Starting MLflow, the serving plane and Airflow under {FOLDER}; logs in {FOLDER}/logs")
+        manifest = stack.prepare(MANIFEST)
+        stack.start()
+        say(
+            f"All answer after {time.monotonic() - began:.0f} s: Airflow {stack.airflow_url}, MLflow {stack.mlflow_url}"
+        )
+        traffic = LiveTraffic(
+            f"{stack.ingress_url}/endpoints/{PRODUCTION}",
+            token=(stack.plane_dir / "client-token").read_text(encoding="utf-8").strip(),
+            rows=flights.load(*_REPLAYED)[list(flights.FEATURES)].sample(2000, random_state=7),
+        )
+        report = _play_story(stack, manifest, traffic, pager)
+        say(report.summary())
+        say(f"\nThe whole story took {time.monotonic() - began:.0f} s. Report: {FOLDER / 'report.json'}")
+        if not once:
+            _stay_up(stack)
+        return 0 if report.ok else 1
+    except KeyboardInterrupt:
+        say("\nStopping …")
+        return 130
+    finally:
+        # A second Ctrl-C must not leave half of it running.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if traffic is not None:
+            traffic.stop()
+        stack.stop()
+        pager.stop()
+
+
+def _play_story(stack: Stack, manifest: Path, traffic: LiveTraffic, pager: AlertReceiver) -> Report:
+    airflow = AirflowClient(stack.airflow_url, user=USER, password=stack.password)
+    airflow.wait_until_parsed(DAG_ID)
+    token = (stack.plane_dir / "token").read_text(encoding="utf-8").strip()
+    settings = Settings.from_environment(stack.environment)
+    with httpx.Client(
+        base_url=stack.control_url, headers={"authorization": f"Bearer {token}"}, timeout=60.0
+    ) as control:
+        story = Story(
+            airflow=airflow,
+            platform=build_platform(settings, Origin(kind="cli", user="demo")),
+            control=control,
+            traffic=traffic,
+            alerts=pager,
+            manifest=manifest,
+            environment=stack.environment,
+            say=say,
+        )
+        try:
+            return story.play()
+        finally:
+            # Whatever happened: what was seen until then is the evidence.
+            story.report.write(FOLDER / "report.json")
+
+
+def _stay_up(stack: Stack) -> None:
+    variables = (
+        f"MLPIPEX_LEDGER_URL={stack.environment['MLPIPEX_LEDGER_URL']} MLPIPEX_PLANE_URL={stack.control_url} "
+        f"MLPIPEX_PLANE_TOKEN_FILE={stack.environment['MLPIPEX_PLANE_TOKEN_FILE']}"
+    )
+    say(
+        f"\nStill up; Ctrl-C stops everything.\n"
+        f"  Airflow   {stack.airflow_url}   user {USER}, password {stack.password}\n"
+        f"  MLflow    {stack.mlflow_url}\n\n"
+        f"Things to try:\n"
+        f"  export {variables}\n"
+        f"  .venv/bin/mlpipex status\n"
+        f"  .venv/bin/mlpipex history {PRODUCTION}\n"
+        f"  .venv/bin/mlpipex audit verify\n"
+        f"  .venv/bin/mlpipex plan {stack.manifests / MANIFEST.name} --environment production\n"
+        f"  trigger release__flight_delay in Airflow with as_of 2013-10-01, and answer its review"
+    )
+    while True:
+        time.sleep(1.0)
+        stack.check()
+
+
+def _stop_like_ctrl_c(*signals: signal.Signals) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    for one in signals:
+        signal.signal(one, interrupt)
+
+
+def say(text: Any) -> None:
+    """To the terminal, at once: a pipe must not hold the story back."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()

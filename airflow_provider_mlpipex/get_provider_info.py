@@ -1,0 +1,54 @@
+"""What Airflow asks a provider about itself. A literal without imports: every Airflow process calls it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Validated by Airflow against ``provider_info.schema.json``."""
+    package = "airflow_provider_mlpipex"
+    verbs = ("snapshot", "train", "register", "gate", "review", "shadow", "canary", "promote", "rollback")
+    name = "MLPipeX"
+    return {
+        "package-name": "airflow-provider-mlpipex",
+        "name": name,
+        "description": "Ship models the way good teams ship code: versioned, gated by numbers, trivially rolled back.",
+        "integrations": [
+            {
+                "integration-name": name,
+                "external-doc-url": "https://github.com/mlpipex/airflow-provider-mlpipex",
+                "tags": ["software"],
+            }
+        ],
+        "operators": [{"integration-name": name, "python-modules": [f"{package}.operators.{verb}" for verb in verbs]}],
+        "sensors": [{"integration-name": name, "python-modules": [f"{package}.sensors.rollout"]}],
+        "triggers": [{"integration-name": name, "python-modules": [f"{package}.triggers.rollout"]}],
+        "hooks": [{"integration-name": name, "python-modules": [f"{package}.hooks.mlpipex"]}],
+        "notifications": [f"{package}.notifications.rollout.RolloutNotifier"],
+        "extra-links": [f"{package}.links.mlpipex.MlflowRunLink", f"{package}.links.mlpipex.EndpointLink"],
+        "task-decorators": [{"name": "gate", "class-name": f"{package}.decorators.gate.gate_task"}],
+        "connection-types": [
+            {
+                "connection-type": "mlpipex",
+                "hook-class-name": f"{package}.hooks.mlpipex.MlpipexHook",
+                "hook-name": name,
+                "ui-field-behaviour": {
+                    "hidden-fields": ["login", "extra"],
+                    "relabeling": {"password": "Plane token", "schema": "Plane scheme", "host": "Plane host"},
+                    "placeholders": {"host": "127.0.0.1", "port": "8089", "schema": "http"},
+                },
+                "conn-fields": {
+                    "ledger_url": _field("Ledger (SQLAlchemy url)", "sqlite:////var/lib/mlpipex/ledger.db"),
+                    "tracking_uri": _field("MLflow tracking URI", "http://127.0.0.1:5000"),
+                    "snapshot_root": _field("Folder of dataset snapshots", "/var/lib/mlpipex/snapshots"),
+                    "plane_token_file": _field("Token file of the plane, instead of the token", ""),
+                    "alert_channels": _field('Alert channels, JSON: {"on-call": ["<Apprise url>"]}', ""),
+                },
+            }
+        ],
+    }
+
+
+def _field(label: str, example: str) -> dict[str, Any]:
+    return {"label": label, "description": example, "schema": {"type": ["string", "null"]}}

@@ -1,0 +1,90 @@
+"""The connection ``mlpipex``: where ledger, serving plane, registry and snapshots are, and the ports over them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow.sdk import BaseHook
+from airflow.sdk.log import mask_secret
+
+from airflow_provider_mlpipex.composition import Settings, build_platform
+from airflow_provider_mlpipex.domain.errors import MlpipexError
+from airflow_provider_mlpipex.domain.events import Origin
+
+if TYPE_CHECKING:
+    from airflow.sdk.definitions.connection import Connection
+
+    from airflow_provider_mlpipex.services.platform import Platform
+
+#: Fields of the connection's extra; the rest of :class:`Settings` comes from host, port, schema and password.
+EXTRA_FIELDS = ("ledger_url", "tracking_uri", "snapshot_root", "plane_token_file", "alert_channels")
+
+
+class MlpipexHook(BaseHook):
+    """Builds the ports that every operator, sensor and trigger of this provider works with.
+
+    Connection: ``schema://host:port`` is the control API of the serving plane (default ``http://127.0.0.1:8089``), the
+    password its bearer token; the extra holds :data:`EXTRA_FIELDS`.
+
+    :param mlpipex_conn_id: id of a connection of type ``mlpipex``.
+    """
+
+    conn_name_attr = "mlpipex_conn_id"
+    default_conn_name = "mlpipex_default"
+    conn_type = "mlpipex"
+    hook_name = "MLPipeX"
+
+    def __init__(self, mlpipex_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.mlpipex_conn_id = mlpipex_conn_id
+
+    def get_conn(self) -> Settings:
+        """:raises ConfigurationInvalid: naming the connection and every field that cannot work."""
+        return settings_of(self.get_connection(self.mlpipex_conn_id))
+
+    def platform(self, origin: Origin) -> Platform:
+        """The ports, their ledger entries signed by ``origin``. Nothing is contacted yet."""
+        return build_platform(self.get_conn(), origin)
+
+    async def platform_async(self, origin: Origin) -> Platform:
+        """:meth:`platform` for the triggerer."""
+        return build_platform(settings_of(await self.aget_connection(self.mlpipex_conn_id)), origin)
+
+    def code_version(self, folder: Path) -> str:
+        """The git commit of ``folder``, or what ``MLPIPEX_CODE_VERSION`` says; empty where neither is known."""
+        from airflow_provider_mlpipex.adapters.git_code import code_version
+
+        return code_version(folder)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Ask the ledger for its endpoints and the plane for each of them."""
+        try:
+            platform = self.platform(Origin(kind="task"))
+            endpoints = platform.ledger.endpoints()
+            for endpoint in endpoints:
+                platform.plane.observe(endpoint)
+        except MlpipexError as error:
+            return False, str(error)
+        return True, f"ledger and serving plane answer; {len(endpoints)} endpoints"
+
+
+def settings_of(connection: Connection) -> Settings:
+    """Settings from an Airflow connection; its secrets are masked in logs from here on."""
+    extra = dict(connection.extra_dejson)
+    raw: dict[str, Any] = {name: extra.pop(name) for name in EXTRA_FIELDS if extra.get(name) not in (None, "")}
+    raw |= {name: value for name, value in extra.items() if value not in (None, "")}
+    if connection.host:
+        port = f":{connection.port}" if connection.port else ""
+        raw["plane_url"] = f"{connection.schema or 'http'}://{connection.host}{port}"
+    if connection.password:
+        raw["plane_token"] = connection.password
+    settings = Settings.from_mapping(raw, where=f"connection {connection.conn_id}")
+    for secret in (connection.password, urlsplit(settings.ledger_url).password):
+        if secret:
+            mask_secret(secret)
+    for urls in settings.alert_channels.values():
+        for url in urls:
+            mask_secret(url)
+    return settings

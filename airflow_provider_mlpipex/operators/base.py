@@ -1,0 +1,200 @@
+"""What every operator and sensor shares: the connection, the stage envelope, and how errors become task states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.observability import stats
+
+from airflow_provider_mlpipex.domain.errors import ManifestChanged, MlpipexError
+from airflow_provider_mlpipex.domain.events import Origin, StageName
+from airflow_provider_mlpipex.domain.manifest import Manifest
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
+from airflow_provider_mlpipex.manifest_files import load_manifest_file
+from airflow_provider_mlpipex.observability import Envelope, Invariant, stage, trace_id
+from airflow_provider_mlpipex.services import invariants
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_mlpipex.services.platform import Platform
+
+#: One rollout a Dag run: a retry and a cleared task find their rollout again, another run is another rollout.
+ROLLOUT_ID = "{{ dag.dag_id }}/{{ run_id }}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRun:
+    """What a verb works with: the ports, the envelope that records its facts, and Airflow's context."""
+
+    platform: Platform
+    envelope: Envelope
+    endpoint: EndpointRef
+    context: Context
+
+    def push(self, key: str, value: Any) -> None:
+        """Keep ``value`` (JSON) in XCom even if the task fails after this."""
+        self.context["ti"].xcom_push(key=key, value=value)
+
+
+class StageTask:
+    """Mixin of every operator and sensor: runs its verb in the stage envelope, so that no author can forget it."""
+
+    stage_name: ClassVar[StageName]
+    mlpipex_conn_id: str
+
+    if TYPE_CHECKING:
+        log: Any
+
+    @cached_property
+    def hook(self) -> MlpipexHook:
+        return MlpipexHook(self.mlpipex_conn_id)
+
+    def stage_endpoint(self) -> EndpointRef:
+        """The endpoint whose ledger the stage writes to."""
+        raise NotImplementedError
+
+    def healthy_before(self, platform: Platform, endpoint: EndpointRef) -> Mapping[str, Invariant]:
+        """Invariants without which the verb must not run."""
+        return {}
+
+    def healthy_after(self, platform: Platform, endpoint: EndpointRef) -> Mapping[str, Invariant]:
+        """Invariants without which the stage has failed, whatever its verb thinks."""
+        return {}
+
+    @contextmanager
+    def in_stage(self, context: Context) -> Iterator[StageRun]:
+        """The stage envelope around one run of the verb.
+
+        An error that may pass by itself goes on to Airflow, which retries the task; any other fails the task at once.
+        """
+        try:
+            endpoint = self.stage_endpoint()
+            platform = self.hook.platform(task_origin(context))
+            with stage(
+                self.stage_name,
+                endpoint=endpoint,
+                platform=platform,
+                log=self.log,
+                metrics=stats,
+                before=self.healthy_before(platform, endpoint),
+                after=self.healthy_after(platform, endpoint),
+            ) as envelope:
+                # The task's own span is current only now, so only now the origin can carry its trace.
+                platform = platform.acting_as(task_origin(context))
+                yield StageRun(platform=platform, envelope=envelope, endpoint=endpoint, context=context)
+        except MlpipexError as error:
+            if error.transient:
+                raise
+            raise AirflowFailException(str(error)) from error
+
+
+class MlpipexOperator(StageTask, BaseOperator):
+    """An operator that runs one verb of the provider.
+
+    :param mlpipex_conn_id: connection of type ``mlpipex``.
+    """
+
+    def __init__(self, *, mlpipex_conn_id: str = MlpipexHook.default_conn_name, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.mlpipex_conn_id = mlpipex_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        with self.in_stage(context) as run:
+            result = self.verb(run)
+            run.envelope.add(**{key: value for key, value in result.items() if isinstance(value, (str, int, bool))})
+            return result
+
+    def verb(self, run: StageRun) -> dict[str, Any]:
+        """What the operator does; returns a small JSON dict for XCom."""
+        raise NotImplementedError
+
+
+class ManifestOperator(MlpipexOperator):
+    """An operator that follows a manifest file, at the manifest's first environment.
+
+    :param manifest: path of the deployment manifest.
+    """
+
+    def __init__(self, *, manifest: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.manifest = manifest
+
+    def read_manifest(self, given: Mapping[str, Any] | None = None) -> Manifest:
+        """The manifest, which must not have changed since the task that handed over ``given``.
+
+        :raises ManifestChanged: somebody edited it while the Dag run was under way.
+        """
+        manifest = load_manifest_file(self.manifest)
+        before = (given or {}).get("manifest_digest")
+        if before is not None and before != manifest.digest:
+            raise ManifestChanged(
+                f"manifest {self.manifest}",
+                value=manifest.digest[:12],
+                limit=f"the one this run began with: {before[:12]}",
+                remedy="start a new Dag run; it will follow the new manifest from its first stage",
+            )
+        return manifest
+
+    def stage_endpoint(self) -> EndpointRef:
+        manifest = load_manifest_file(self.manifest)
+        return EndpointRef(environment=next(iter(manifest.environments)), name=manifest.name)
+
+
+class EndpointOperator(MlpipexOperator):
+    """An operator that moves a rollout of one endpoint.
+
+    :param endpoint: ``environment/name``.
+    :param rollout_id: the rollout; one a Dag run by default.
+    """
+
+    template_fields = ("endpoint", "rollout_id")
+
+    def __init__(self, *, endpoint: str, rollout_id: str = ROLLOUT_ID, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.endpoint = endpoint
+        self.rollout_id = rollout_id
+
+    def stage_endpoint(self) -> EndpointRef:
+        return EndpointRef.parse(self.endpoint)
+
+
+class TrafficOperator(EndpointOperator):
+    """An operator that shifts traffic: afterwards the plane must do what the ledger says, with releases that answer.
+
+    :param ready_timeout: seconds that a release may take to get ready; building its runtime does not count.
+    """
+
+    def __init__(self, *, ready_timeout: float = 300.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.ready_timeout = ready_timeout
+
+    def healthy_after(self, platform: Platform, endpoint: EndpointRef) -> Mapping[str, Invariant]:
+        return {
+            "the plane serves what the ledger confirmed": lambda: invariants.plane_serves_what_the_ledger_confirmed(
+                platform, endpoint
+            ),
+            "every release with traffic is ready": lambda: invariants.every_planned_release_is_ready(
+                platform, endpoint
+            ),
+        }
+
+
+def task_origin(context: Context) -> Origin:
+    """Which task run writes an entry."""
+    ti = context["ti"]
+    return Origin(
+        kind="task",
+        dag_id=ti.dag_id,
+        run_id=ti.run_id,
+        task_id=ti.task_id,
+        try_number=ti.try_number,
+        trace_id=trace_id(),
+    )

@@ -1,0 +1,60 @@
+"""Gate check: takes the endpoint for a release and judges the offline gates of its environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_mlpipex.domain.errors import GateFailed, GateUndecided
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.operators.base import ROLLOUT_ID, ManifestOperator, StageRun
+
+
+class GateCheckOperator(ManifestOperator):
+    """Open the rollout of a registered model to one environment, and judge its offline gates.
+
+    A gate that fails or cannot be decided ends the rollout and fails the task; observed value, threshold and margin of
+    every gate are in log, ledger and XCom ``gates`` either way.
+
+    :param manifest: path of the deployment manifest.
+    :param environment: which of its environments.
+    :param registered: what :class:`RegisterModelOperator` returned.
+    :param rollout_id: the rollout to open; one a Dag run by default.
+    """
+
+    stage_name = "gate"
+    template_fields = ("manifest", "environment", "registered", "rollout_id")
+
+    def __init__(
+        self, *, environment: str, registered: Mapping[str, Any], rollout_id: str = ROLLOUT_ID, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.environment = environment
+        self.registered = registered
+        self.rollout_id = rollout_id
+
+    def stage_endpoint(self) -> EndpointRef:
+        return EndpointRef(environment=self.environment, name=super().stage_endpoint().name)
+
+    def verb(self, run: StageRun) -> dict[str, Any]:
+        from airflow_provider_mlpipex.services import opening
+
+        manifest = self.read_manifest(self.registered)
+        model = run.platform.registry.get(self.registered["model"], self.registered["version"])
+        release = opening.make_release(run.platform, manifest, model, manifest_dir=Path(self.manifest).resolve().parent)
+        check = opening.check_offline_gates(
+            run.platform, endpoint=run.endpoint, rollout_id=self.rollout_id, release=release, manifest=manifest
+        )
+        run.envelope.gates(check.results)
+        run.envelope.add(release=release.id, verdict=check.verdict)
+        run.push("gates", [result.to_json() for result in check.results])
+        if check.verdict != "pass":
+            error = GateFailed if check.verdict == "fail" else GateUndecided
+            raise error(
+                f"release {release.id} to {run.endpoint}",
+                value=opening.explain(check.results),
+                limit="every gate passes",
+                remedy="the current release keeps serving; mend the model or review the gate",
+            )
+        return {"release": release.id, "verdict": check.verdict, "already_current": check.already_current}

@@ -1,0 +1,42 @@
+"""Rollback: all traffic back to the last good release."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_mlpipex.links.mlpipex import EndpointLink
+from airflow_provider_mlpipex.operators.base import StageRun, TrafficOperator
+
+
+class RollbackOperator(TrafficOperator):
+    """Return an endpoint to its last good release. Rebuilds nothing and needs no registry.
+
+    :param endpoint: ``environment/name``.
+    :param cause: why; goes into ledger and alert.
+    :param only_open: clean up instead, as the teardown of a release: end this run's rollout if it is still on trial,
+        and do nothing after a promotion or an ordinary end.
+    :param rollout_id: for ``only_open``, the rollout to end.
+    """
+
+    stage_name = "rollback"
+    template_fields = (*TrafficOperator.template_fields, "cause")
+    operator_extra_links = (EndpointLink(),)
+
+    def __init__(self, *, cause: str = "manual rollback", only_open: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.cause = cause
+        self.only_open = only_open
+
+    def verb(self, run: StageRun) -> dict[str, Any]:
+        from airflow_provider_mlpipex.services import rollback
+
+        if self.only_open:
+            state = rollback.end_trial(run.platform, run.endpoint, cause=self.cause, rollout_id=self.rollout_id)
+            if state is None:
+                run.envelope.outcome = "skipped"
+                return {"rolled_back": False}
+        else:
+            state = rollback.roll_back(run.platform, run.endpoint, cause=self.cause)
+        run.envelope.rolled_back(self.cause)
+        EndpointLink.push(run)
+        return {"rolled_back": True, "current": state.current.id if state.current else None}

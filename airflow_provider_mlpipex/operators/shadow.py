@@ -1,0 +1,32 @@
+"""Shadow: live requests are copied to the candidate, whose answers never reach a client."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_mlpipex.links.mlpipex import EndpointLink
+from airflow_provider_mlpipex.operators.base import StageRun, TrafficOperator
+
+
+class ShadowDeployOperator(TrafficOperator):
+    """Start the candidate and mirror the manifest's fraction of live requests to it.
+
+    Returns when the mirror is in force. A first release and a mere change of policy have nothing to shadow.
+
+    :param endpoint: ``environment/name``.
+    :param rollout_id: the rollout; one a Dag run by default.
+    :param ready_timeout: seconds that the candidate may take to get ready.
+    """
+
+    stage_name = "shadow"
+    operator_extra_links = (EndpointLink(),)
+
+    def verb(self, run: StageRun) -> dict[str, Any]:
+        from airflow_provider_mlpipex.services.trial import start_shadow
+
+        state = start_shadow(
+            run.platform, endpoint=run.endpoint, rollout_id=self.rollout_id, timeout_s=self.ready_timeout
+        )
+        EndpointLink.push(run)
+        mirror = state.planned.mirror if state.planned else None
+        return {"mirrored_to": mirror.release if mirror else None, "fraction": mirror.fraction if mirror else 0.0}

@@ -1,0 +1,62 @@
+"""Dataset snapshot: the rows known at a moment, judged, then kept by the digest of all of them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow_provider_mlpipex.domain.errors import DataQualityFailed, InvalidQuantity
+from airflow_provider_mlpipex.operators.base import ManifestOperator, StageRun
+
+#: The run's own moment, unless whoever triggers it asks for another one.
+AS_OF = "{{ (params.get('as_of') or dag_run.logical_date or dag_run.run_after) | string }}"
+
+
+class SnapshotDatasetOperator(ManifestOperator):
+    """Load the manifest's training and evaluation windows, check their quality, and keep them.
+
+    Returns ``snapshot`` (digest, rows, windows), ``manifest_digest`` and ``expectations`` judged. Fails without keeping
+    anything if an expectation is broken.
+
+    :param manifest: path of the deployment manifest.
+    :param as_of: end of the evaluation window, ISO 8601, UTC where it names no zone.
+    """
+
+    stage_name = "snapshot"
+    template_fields = ("manifest", "as_of")
+
+    def __init__(self, *, as_of: str = AS_OF, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.as_of = as_of
+
+    def verb(self, run: StageRun) -> dict[str, Any]:
+        from airflow_provider_mlpipex.services.snapshots import snapshot_dataset
+
+        manifest = self.read_manifest()
+        try:
+            snapshot, report = snapshot_dataset(
+                manifest,
+                read_moment(self.as_of),
+                store=run.platform.snapshots,
+                validator=run.platform.validator,
+            )
+        except DataQualityFailed as error:
+            run.push("refused", error.as_dict())
+            raise
+        run.envelope.add(digest=snapshot.digest, rows=snapshot.rows, expectations=report.judged)
+        return {
+            "snapshot": snapshot.to_json(),
+            "expectations": report.judged,
+            "manifest_digest": manifest.digest,
+        }
+
+
+def read_moment(text: str) -> datetime:
+    """:raises InvalidQuantity: not ISO 8601."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidQuantity(
+            "as_of", value=text, limit="ISO 8601", remedy="write 2026-03-01 or 2026-03-01T14:03:00+00:00"
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,48 @@
+"""Training: the manifest's callable on a recorded snapshot, logged with everything that registration asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_mlpipex.domain.release import DatasetSnapshot
+from airflow_provider_mlpipex.links.mlpipex import MlflowRunLink
+from airflow_provider_mlpipex.operators.base import ManifestOperator, StageRun
+
+
+class TrainModelOperator(ManifestOperator):
+    """Train, evaluate on the rows after the snapshot's split, and log one MLflow run.
+
+    Resumable: a retry of the same work (data, code, configuration) returns the run that the first try completed.
+    Returns the training ``record`` and ``manifest_digest``.
+
+    :param manifest: path of the deployment manifest.
+    :param snapshot: what :class:`SnapshotDatasetOperator` returned.
+    :param code_version: git commit of the training code; that of the manifest's folder if not given.
+    """
+
+    stage_name = "train"
+    template_fields = ("manifest", "snapshot", "code_version")
+    operator_extra_links = (MlflowRunLink(),)
+
+    def __init__(self, *, snapshot: Mapping[str, Any], code_version: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.snapshot = snapshot
+        self.code_version = code_version
+
+    def verb(self, run: StageRun) -> dict[str, Any]:
+        from airflow_provider_mlpipex.services.training import train_model
+
+        manifest = self.read_manifest(self.snapshot)
+        record = train_model(
+            manifest,
+            DatasetSnapshot.model_validate(self.snapshot["snapshot"]),
+            store=run.platform.snapshots,
+            registry=run.platform.registry,
+            code_version=self.code_version or self.hook.code_version(Path(self.manifest).resolve().parent),
+            now=run.platform.clock.now(),
+        )
+        run.push(MlflowRunLink.URL_KEY, run.platform.registry.page(record.run_id))
+        run.envelope.add(run_id=record.run_id, metrics=dict(record.metrics), code_version=record.code_version)
+        return {"record": record.to_json(), "manifest_digest": manifest.digest}

@@ -1,0 +1,162 @@
+"""Waiting for a stage under watch: shadow, one canary step, and the window after promotion.
+
+Each sensor looks once and then defers: the trigger goes on looking, and reverts by itself. When the task comes back it
+reads the ledger, not the event, so a lost, late or doubled event changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk import BaseSensorOperator
+
+from airflow_provider_mlpipex.domain.errors import GateFailed, GateUndecided, RolloutRolledBack
+from airflow_provider_mlpipex.domain.events import GateResult
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
+from airflow_provider_mlpipex.operators.base import ROLLOUT_ID, StageRun, StageTask, task_origin
+from airflow_provider_mlpipex.services import journal, watching
+from airflow_provider_mlpipex.services.watching import Look, WatchedStage
+from airflow_provider_mlpipex.triggers.rollout import RolloutTrigger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class RolloutSensor(StageTask, BaseSensorOperator):
+    """Base of the sensors: succeeds when the stage has passed, fails when the rollout was rolled back.
+
+    It never soft-fails: a safety gate that could not look is not a gate that passed.
+
+    :param endpoint: ``environment/name``.
+    :param rollout_id: the rollout; one a Dag run by default.
+    :param poke_interval: seconds between looks on the triggerer.
+    :param mlpipex_conn_id: connection of type ``mlpipex``.
+    """
+
+    watched: ClassVar[WatchedStage]
+    template_fields = ("endpoint", "rollout_id")
+    step = -1
+
+    def __init__(
+        self,
+        *,
+        endpoint: str,
+        rollout_id: str = ROLLOUT_ID,
+        poke_interval: float = 5.0,
+        mlpipex_conn_id: str = MlpipexHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(poke_interval=poke_interval, **kwargs)
+        self.endpoint = endpoint
+        self.rollout_id = rollout_id
+        self.mlpipex_conn_id = mlpipex_conn_id
+
+    def stage_endpoint(self) -> EndpointRef:
+        return EndpointRef.parse(self.endpoint)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        with self.in_stage(context) as run:
+            seen = self._look(run)
+            run.envelope.gates(seen.results)
+            if seen.status != "watching":
+                return self._conclude(run, seen)
+            run.envelope.outcome = "deferred"
+        self._wait(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        with self.in_stage(context) as run:
+            run.envelope.gates([GateResult.model_validate(result) for result in event.get("results", ())])
+            if event.get("status") == "ended":
+                run.envelope.rolled_back(str(event.get("cause", "")))
+            seen = self._look(run)
+            if seen.status != "watching":
+                return self._conclude(run, seen)
+            run.envelope.outcome = "deferred"
+        self._wait(context)
+
+    def _look(self, run: StageRun) -> Look:
+        return watching.look(
+            run.platform, endpoint=run.endpoint, rollout_id=self.rollout_id, stage=self.watched, step=self.step
+        )
+
+    def _conclude(self, run: StageRun, seen: Look) -> dict[str, Any]:
+        run.envelope.add(verdict=seen.verdict)
+        if seen.status == "ended":
+            raise RolloutRolledBack(
+                f"rollout {self.rollout_id} of {run.endpoint}",
+                value=seen.cause,
+                limit=f"every gate of {self.watched} passes",
+                remedy="traffic is back on the last good release; mend the candidate, then start a new run",
+            )
+        return {"status": seen.status, "verdict": seen.verdict}
+
+    def _wait(self, context: Context) -> None:
+        origin = task_origin(context)
+        self.defer(
+            trigger=RolloutTrigger(
+                mlpipex_conn_id=self.mlpipex_conn_id,
+                endpoint=self.endpoint,
+                rollout_id=self.rollout_id,
+                stage=self.watched,
+                step=self.step,
+                poll_interval=self.poke_interval,
+                task=origin.model_dump(include={"dag_id", "run_id", "task_id", "try_number"}),
+            ),
+            method_name="execute_complete",
+        )
+
+
+class ShadowSensor(RolloutSensor):
+    """Wait until the shadow has mirrored for its duration and its gates pass."""
+
+    stage_name = "shadow"
+    watched = "shadow"
+
+
+class CanarySensor(RolloutSensor):
+    """Wait until one canary step has baked for its duration and its gates pass.
+
+    :param step: index into the manifest's ``canary.steps``, from 0.
+    """
+
+    stage_name = "canary"
+    watched = "canary"
+
+    def __init__(self, *, step: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.step = step
+
+
+class EndpointHealthSensor(RolloutSensor):
+    """Watch what was promoted until its rollback window ends; reverts by itself when a gate fails.
+
+    Without a ``rollout_id`` (the scheduled watch) it judges whatever is current: inside a rollback window exactly like
+    that, outside one with a single look that fails and alerts when a gate does, and reverts nothing.
+
+    :param endpoint: ``environment/name``.
+    :param rollout_id: the rollout whose promotion is watched; empty: whatever is current.
+    """
+
+    stage_name = "watch"
+    watched = "watch"
+
+    def _look(self, run: StageRun) -> Look:
+        if not self.rollout_id:
+            rollout = journal.load(run.platform, run.endpoint).rollout
+            if rollout is None or rollout.phase != "watching":
+                return self._look_outside_window(run)
+            self.rollout_id = rollout.id
+        return super()._look(run)
+
+    def _look_outside_window(self, run: StageRun) -> Look:
+        seen = watching.check_health(run.platform, run.endpoint)
+        if seen.verdict in ("fail", "error"):
+            run.envelope.gates(seen.results)
+            raise (GateFailed if seen.verdict == "fail" else GateUndecided)(
+                f"health of {run.endpoint}",
+                value=seen.cause,
+                limit="every rollback gate of its manifest passes",
+                remedy=f"decide whether to return to the previous release: mlpipex rollback {run.endpoint}",
+            )
+        return seen.model_copy(update={"status": "passed"})

@@ -1,0 +1,134 @@
+"""Ready-made pieces of a Dag: from data to a registered model, and from there through every environment.
+
+Both read the manifest when the Dag file is parsed, so that canary steps are visible tasks. That is plain YAML and
+pydantic; nothing is contacted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import TaskGroup, chain
+
+from airflow_provider_mlpipex.domain.manifest import EnvironmentSpec, Manifest
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
+from airflow_provider_mlpipex.manifest_files import load_manifest_file
+from airflow_provider_mlpipex.operators.canary import CanaryDeployOperator
+from airflow_provider_mlpipex.operators.gate import GateCheckOperator
+from airflow_provider_mlpipex.operators.promote import PromoteModelOperator
+from airflow_provider_mlpipex.operators.register import RegisterModelOperator
+from airflow_provider_mlpipex.operators.review import DeploymentReviewOperator
+from airflow_provider_mlpipex.operators.rollback import RollbackOperator
+from airflow_provider_mlpipex.operators.shadow import ShadowDeployOperator
+from airflow_provider_mlpipex.operators.snapshot import AS_OF, SnapshotDatasetOperator
+from airflow_provider_mlpipex.operators.train import TrainModelOperator
+from airflow_provider_mlpipex.sensors.rollout import CanarySensor, EndpointHealthSensor, ShadowSensor
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+
+#: Looks of a watcher during one step, at least; a step of ten minutes is not looked at more often than needed.
+_LOOKS_A_STEP = 10
+_POLL_BOUNDS_S = (1.0, 15.0)
+
+
+def training_tasks(
+    manifest: str,
+    *,
+    as_of: str = AS_OF,
+    group_id: str = "model",
+    mlpipex_conn_id: str = MlpipexHook.default_conn_name,
+) -> RegisterModelOperator:
+    """Snapshot, train and register; where the manifest pins a model version, only look that up.
+
+    :param manifest: path of the deployment manifest.
+    :param as_of: end of the evaluation window, ISO 8601.
+    :return: the registering task; hand it to :func:`release_tasks`.
+    """
+    common: dict[str, Any] = {"manifest": manifest, "mlpipex_conn_id": mlpipex_conn_id}
+    with TaskGroup(group_id):
+        if load_manifest_file(manifest).model.pinned:
+            return RegisterModelOperator(task_id="register", **common)
+        snapshot = SnapshotDatasetOperator(task_id="snapshot", as_of=as_of, **common)
+        trained = TrainModelOperator(task_id="train", snapshot=snapshot.output, **common)
+        return RegisterModelOperator(task_id="register", trained=trained.output, **common)
+
+
+def release_tasks(
+    manifest: str,
+    *,
+    registered: RegisterModelOperator,
+    mlpipex_conn_id: str = MlpipexHook.default_conn_name,
+) -> None:
+    """One task group an environment, in the manifest's order; each may begin when the one before has promoted.
+
+    A group ends with a teardown that ends the rollout if it is still on trial, whatever happened before it. The Dag
+    run's state is that of the other tasks.
+
+    :param manifest: path of the deployment manifest.
+    :param registered: the task that registered (or looked up) the model.
+    """
+    spec = load_manifest_file(manifest)
+    before: BaseOperator = registered
+    for name, environment in spec.environments.items():
+        before = _environment_tasks(manifest, spec, name, environment, registered, before, mlpipex_conn_id)
+
+
+def _environment_tasks(
+    manifest: str,
+    spec: Manifest,
+    name: str,
+    environment: EnvironmentSpec,
+    registered: RegisterModelOperator,
+    before: BaseOperator,
+    mlpipex_conn_id: str,
+) -> BaseOperator:
+    """The group of one environment; returns its last task that counts."""
+    common: dict[str, Any] = {
+        "endpoint": str(EndpointRef(environment=name, name=spec.name)),
+        "mlpipex_conn_id": mlpipex_conn_id,
+    }
+    # An Airflow worker may be killed at any line; every verb may be run twice.
+    patient: dict[str, Any] = {"retries": 3, "retry_delay": 2.0}
+    with TaskGroup(name):
+        gates = GateCheckOperator(
+            task_id="gates",
+            manifest=manifest,
+            environment=name,
+            registered=registered.output,
+            mlpipex_conn_id=mlpipex_conn_id,
+        )
+        stages: list[BaseOperator] = [gates]
+        if environment.review:
+            timeout = environment.review.timeout
+            stages.append(DeploymentReviewOperator(task_id="review", response_timeout=timeout, **common))
+        if environment.shadow:
+            poke = _poll(environment.shadow.duration.total_seconds())
+            stages.append(ShadowDeployOperator(task_id="shadow", **common))
+            stages.append(ShadowSensor(task_id="shadow_watch", poke_interval=poke, **common, **patient))
+        if environment.canary:
+            poke = _poll(environment.canary.step_duration.total_seconds())
+            for step, share in enumerate(environment.canary.steps):
+                label = f"canary_{share * 100:g}".replace(".", "_")
+                stages.append(CanaryDeployOperator(task_id=label, step=step, **common))
+                stages.append(
+                    CanarySensor(task_id=f"{label}_watch", step=step, poke_interval=poke, **common, **patient)
+                )
+        promote = PromoteModelOperator(task_id="promote", **common)
+        stages.append(promote)
+        if environment.rollback and environment.serve:
+            poke = _poll(environment.rollback.window.total_seconds())
+            stages.append(EndpointHealthSensor(task_id="watch", poke_interval=poke, **common, **patient))
+        abandon = RollbackOperator(
+            task_id="end_trial", cause="the Dag run did not get to the promotion", only_open=True, **common
+        ).as_teardown()
+        chain(before, *stages)
+        stages[-1] >> abandon
+    return stages[-1]
+
+
+def _poll(duration_s: float) -> float:
+    """Seconds between looks at a stage of ``duration_s`` seconds."""
+    lowest, highest = _POLL_BOUNDS_S
+    return min(highest, max(lowest, duration_s / _LOOKS_A_STEP))

@@ -1,0 +1,56 @@
+"""``release__<name>``: one Dag a manifest, from data to production. Trigger it with the form; retrain does, too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from airflow.sdk import DAG, Param, task
+
+from airflow_provider_mlpipex import read_manifests, release_tasks, training_tasks
+from airflow_provider_mlpipex.domain.errors import ManifestInvalid
+
+
+def release_dag(path: Path, name: str) -> DAG:
+    """Train (or look up) a model and carry it through every environment of its manifest."""
+    as_of = Param(
+        None,
+        type=["null", "string"],
+        title="As of",
+        description="End of the evaluation window, ISO 8601; the run's own time if empty.",
+    )
+    with DAG(
+        f"release__{name}".replace("-", "_"),
+        schedule=None,
+        catchup=False,
+        max_active_runs=1,
+        is_paused_upon_creation=False,
+        params={"as_of": as_of},
+        tags=["mlpipex", "release"],
+        doc_md=__doc__,
+    ) as dag:
+        release_tasks(str(path), registered=training_tasks(str(path)))
+    return dag
+
+
+def broken_dag(path: Path, error: ManifestInvalid) -> DAG:
+    """A Dag that says what is wrong with a manifest, where people look for the Dag that it should have become."""
+    with DAG(
+        f"release__{path.stem}".replace("-", "_"),
+        schedule=None,
+        tags=["mlpipex", "release", "manifest-invalid"],
+        doc_md=f"```\n{error}\n```",
+    ) as dag:
+
+        @task
+        def read_manifest() -> None:
+            raise error
+
+        read_manifest()
+    return dag
+
+
+for path, manifest in read_manifests(Path(__file__).parent / "manifests").items():
+    if isinstance(manifest, ManifestInvalid):
+        broken_dag(path, manifest)
+    else:
+        release_dag(path, manifest.name)

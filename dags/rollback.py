@@ -1,0 +1,36 @@
+"""``rollback``: return an endpoint to its last good release, from a form. One task, no build, no registry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from airflow.sdk import DAG, Param
+
+from airflow_provider_mlpipex import RollbackOperator, read_manifests
+from airflow_provider_mlpipex.domain.manifest import Manifest
+
+ENDPOINTS = [
+    f"{environment}/{manifest.name}"
+    for manifest in read_manifests(Path(__file__).parent / "manifests").values()
+    if isinstance(manifest, Manifest)
+    for environment, spec in reversed(manifest.environments.items())
+    if spec.serve
+]
+
+with DAG(
+    "rollback",
+    schedule=None,
+    catchup=False,
+    is_paused_upon_creation=False,
+    params={
+        "endpoint": Param(
+            ENDPOINTS[0] if ENDPOINTS else "production/name", type="string", examples=ENDPOINTS, title="Endpoint"
+        ),
+        "cause": Param("manual rollback", type="string", minLength=3, maxLength=500, title="Why"),
+    },
+    tags=["mlpipex", "rollback"],
+    doc_md=__doc__,
+):
+    RollbackOperator(
+        task_id="roll_back", endpoint="{{ params.endpoint }}", cause="{{ params.cause }}", retries=3, retry_delay=1.0
+    )
