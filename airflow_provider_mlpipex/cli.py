@@ -179,8 +179,8 @@ def history(
             as_json,
             lambda: (
                 "\n".join(
-                    f"{t.since:%Y-%m-%d %H:%M:%S} – {f'{t.until:%Y-%m-%d %H:%M:%S}' if t.until else 'now':19}  {t.release}"
-                    f"  {t.ended_by}"
+                    f"{t.since:%Y-%m-%d %H:%M:%S} – {f'{t.until:%Y-%m-%d %H:%M:%S}' if t.until else 'now':19}"
+                    f"  {t.release}  {t.ended_by}"
                     for t in found
                 )
                 or f"{ref}: nothing has been released"

@@ -62,8 +62,8 @@ class Report:
         ]
         lines += ["", "Rollbacks", "---------"]
         lines += [
-            f"{r.endpoint}: {r.cause}: detected in {r.detected_ms:.0f} ms, last bad answer {r.reverted_ms:.0f} ms after "
-            f"the decision, {r.failed_requests} requests failed"
+            f"{r.endpoint}: {r.cause}: detected in {r.detected_ms:.0f} ms, last bad answer {r.reverted_ms:.0f} ms "
+            f"after the decision, {r.failed_requests} requests failed"
             for r in self.rollbacks
         ]
         for endpoint, tenures in self.tenures.items():

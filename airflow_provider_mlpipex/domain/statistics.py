@@ -76,9 +76,7 @@ def quantile_exceedance(above: int, observations: int, *, alpha: float) -> Inter
     return proportion(above, observations, alpha=alpha)
 
 
-def relative_risk(
-    candidate_errors: int, control_errors: int, *, candidate_share: float, alpha: float
-) -> Interval:
+def relative_risk(candidate_errors: int, control_errors: int, *, candidate_share: float, alpha: float) -> Interval:
     """Confidence sequence of the candidate's error rate over the control's, from errors alone.
 
     :param candidate_share: share of the two arms' requests that the candidate receives, fixed by the traffic plan.
@@ -159,13 +157,12 @@ def mean_bounded(values: Iterable[float], *, lower: float, upper: float, alpha: 
         raise ValueError(f"upper ({upper}) must exceed lower ({lower})")
     log_term = math.log(2.0 / alpha)
     weight_sum = weighted = penalty = 0.0
-    running_total, running_squares, n = 0.5, 0.25, 0
+    running_total, running_squares = 0.5, 0.25
     running_lower, running_upper = 0.0, 1.0
-    for value in values:
+    for n, value in enumerate(values, start=1):
         if not lower <= value <= upper:
             raise ValueError(f"value {value} lies outside [{lower}, {upper}]")
         x = (value - lower) / span
-        n += 1
         mean_before = running_total / n
         variance_before = running_squares / n
         weight = min(math.sqrt(2.0 * log_term / (variance_before * n * math.log(1.0 + n))), 0.5)

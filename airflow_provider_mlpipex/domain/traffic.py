@@ -80,9 +80,7 @@ class TrafficPlan(Value):
     def releases(self) -> tuple[str, ...]:
         """Every release that must be running for this plan, current first."""
         mirrored = self.mirror.release if self.mirror else None
-        return tuple(
-            dict.fromkeys(r for r in (self.current, self.candidate, self.control, mirrored) if r is not None)
-        )
+        return tuple(dict.fromkeys(r for r in (self.current, self.candidate, self.control, mirrored) if r is not None))
 
     def only_current(self) -> TrafficPlan:
         """The plan everything falls back to: all traffic on ``current``, no mirror, no lease."""

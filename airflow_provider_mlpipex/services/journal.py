@@ -36,9 +36,7 @@ def decide(
         if not events:
             return state
         try:
-            entries = platform.ledger.append(
-                endpoint, expected_seq=state.seq, events=events, origin=platform.origin
-            )
+            entries = platform.ledger.append(endpoint, expected_seq=state.seq, events=events, origin=platform.origin)
         except LedgerConflict:
             state = load(platform, endpoint)
             continue

@@ -89,9 +89,11 @@ def check_offline_gates(
     after = journal.decide(
         platform,
         endpoint,
-        lambda now: [judged]
-        if verdict == "pass"
-        else [judged, *machine.reject(now, rollout_id=rollout_id, cause=explain(results))],
+        lambda now: (
+            [judged]
+            if verdict == "pass"
+            else [judged, *machine.reject(now, rollout_id=rollout_id, cause=explain(results))]
+        ),
     )
     alerts.tell_endings(platform, state, after)
     return GateCheck(verdict=verdict, results=results)

@@ -30,9 +30,7 @@ def make_ready(platform: Platform, state: EndpointState, *, rollout_id: str, tim
         raise
 
 
-def start_shadow(
-    platform: Platform, *, endpoint: EndpointRef, rollout_id: str, timeout_s: float
-) -> EndpointState:
+def start_shadow(platform: Platform, *, endpoint: EndpointRef, rollout_id: str, timeout_s: float) -> EndpointState:
     """Mirror live requests to the candidate; returns when the mirror is in force.
 
     A first release, a change of policy and a manifest without shadow change nothing.

@@ -46,9 +46,7 @@ class Look(Value):
     cause: str = ""
 
 
-def look(
-    platform: Platform, *, endpoint: EndpointRef, rollout_id: str, stage: WatchedStage, step: int = -1
-) -> Look:
+def look(platform: Platform, *, endpoint: EndpointRef, rollout_id: str, stage: WatchedStage, step: int = -1) -> Look:
     """Judge ``stage`` of a rollout by what was measured up to now.
 
     :param step: the canary step (from 0) that the caller believes is in force; ignored for other stages.

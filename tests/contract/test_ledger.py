@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from airflow_provider_mlpipex.adapters.memory_ledger import MemoryLedger
+from airflow_provider_mlpipex.adapters.memory.ledger import MemoryLedger
 from airflow_provider_mlpipex.adapters.sql_ledger import SqlLedger, make_engine
 from airflow_provider_mlpipex.domain import chain
 from airflow_provider_mlpipex.domain.errors import (

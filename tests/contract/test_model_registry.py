@@ -23,7 +23,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder
 
-from airflow_provider_mlpipex.adapters.memory_registry import MemoryRegistry
+from airflow_provider_mlpipex.adapters.memory.registry import MemoryRegistry
 from airflow_provider_mlpipex.adapters.mlflow_registry import MlflowRegistry
 from airflow_provider_mlpipex.domain.errors import (
     ArtifactMismatch,

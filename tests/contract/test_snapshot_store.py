@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from airflow_provider_mlpipex.adapters.memory_snapshots import MemorySnapshots
+from airflow_provider_mlpipex.adapters.memory.snapshots import MemorySnapshots
 from airflow_provider_mlpipex.adapters.parquet_snapshots import ParquetSnapshots
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed, InvalidName, SnapshotCorrupt
 from airflow_provider_mlpipex.domain.release import DatasetSnapshot

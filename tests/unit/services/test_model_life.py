@@ -17,8 +17,8 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from airflow_provider_mlpipex.adapters.memory_registry import MemoryRegistry
-from airflow_provider_mlpipex.adapters.memory_snapshots import MemorySnapshots
+from airflow_provider_mlpipex.adapters.memory.registry import MemoryRegistry
+from airflow_provider_mlpipex.adapters.memory.snapshots import MemorySnapshots
 from airflow_provider_mlpipex.domain.errors import (
     DataQualityFailed,
     ManifestInvalid,

@@ -1,0 +1,50 @@
+# MLPipeX. `make demo` plays the whole life of a model on this machine; `make test` is what CI runs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# PORTS=auto takes whatever is free; or set MLPIPEX_AIRFLOW_PORT, MLPIPEX_MLFLOW_PORT, …
+PORTS ?= default
+# DEMO=once stops everything at the end, writes the report, and fails if a step did not behave.
+DEMO ?= stay
+PYTEST ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check unit bench machine clean
+
+help:  ## Show this list.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /:/' | column -t -s:
+
+install: $(VENV)/.installed  ## Build .venv with everything that demo and tests need.
+
+demo: install  ## Play the story on real flights: MLflow, Envoy, Airflow, all on loopback.
+	$(BIN)/mlpipex demo --ports $(PORTS) $(if $(filter once,$(DEMO)),--once)
+
+test: install machine check  ## Style, types, import contracts, and every test.
+	$(BIN)/python -m pytest $(PYTEST)
+
+check: install  ## Style, types and import contracts.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy airflow_provider_mlpipex
+	$(BIN)/lint-imports --no-cache
+
+unit: install  ## The quick tests alone.
+	$(BIN)/python -m pytest -q tests/unit $(PYTEST)
+
+bench: install  ## Print the ratios of benchmarks/.
+	$(BIN)/python -m benchmarks
+
+machine:  ## Install what some tests need beside Python (PostgreSQL, docker-compose), where that is possible.
+	sh .ci/prepare_machine
+
+clean:  ## Remove the environment and everything that demo and tests left.
+	rm -rf $(VENV) .mlpipex .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	sh .ci/make_venv $(PYTHON) $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[test]'
+	touch $@
