@@ -74,10 +74,12 @@ class Stack:
         self._alert_url = alert_url
 
     def prepare(self, manifest: Path) -> Path:
-        """Clear what an earlier demo left, and give the story its own copy of ``manifest``."""
+        """Clear what an earlier demo left, and give the story its own copy of ``manifest`` and the locks beside it."""
         daemon.stop(self.plane_dir)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.manifests.mkdir(parents=True, mode=0o700)
+        for lock in manifest.parent.glob("runtime-*.txt"):
+            shutil.copy(lock, self.manifests / lock.name)
         return Path(shutil.copy(manifest, self.manifests / manifest.name))
 
     def start(self) -> None:

@@ -58,7 +58,7 @@ class LiveTraffic:
     def totals(self) -> dict[str, Any]:
         """``sent``, ``failed``, ``held_back``, ``by_release`` and ``failed_by_status`` so far."""
         answers = list(self._answers)
-        failed = [answer for answer in answers if answer.status != 200]
+        failed = self.failures()
         return {
             "sent": len(answers),
             "failed": len(failed),
@@ -70,6 +70,10 @@ class LiveTraffic:
     def last_served_by(self, release_id: str) -> float | None:
         """When the last request that ``release_id`` answered was *sent*, epoch seconds."""
         return max((a.sent for a in list(self._answers) if a.release == release_id), default=None)
+
+    def failures(self) -> list[Answer]:
+        """Every request that was not answered with 200."""
+        return [a for a in list(self._answers) if a.status != 200]
 
     def failed_since(self, moment: float) -> int:
         return sum(1 for a in list(self._answers) if a.status != 200 and a.answered >= moment)
