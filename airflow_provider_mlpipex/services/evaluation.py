@@ -59,35 +59,35 @@ def evaluate(task: Task, target: Any, predictions: Any, *, classes: Sequence[Any
     return {name: value for name, value in measured.items() if math.isfinite(value)}
 
 
-def baseline_metrics(
-    current: ModelVersion,
+def metrics_on(
+    model: ModelVersion,
     manifest: Manifest,
     snapshot: DatasetSnapshot,
     *,
     store: SnapshotStore,
     registry: ModelRegistry,
 ) -> tuple[dict[str, float], int]:
-    """The metrics of ``current`` on the evaluation rows of ``snapshot``, and how many rows they are.
+    """The metrics of ``model`` on the evaluation rows of ``snapshot``, and how many rows they are.
 
-    The current model answers for its own feature columns, which need not be those of ``manifest``. A manifest without
-    training names no target, so nothing can be measured: no metrics, and relative gates find no evidence.
+    The model answers for its own feature columns, which need not be those of ``manifest``. A manifest without training
+    names no target, so nothing can be measured: no metrics, and relative gates find no evidence.
 
-    :raises SignatureMismatch: the snapshot lacks a column that the current model needs.
+    :raises SignatureMismatch: the snapshot lacks a column that the model needs.
     """
     training = manifest.training
     if training is None:
         return {}, 0
     rows = split_rows(snapshot, store).evaluation
-    needed = [column["name"] for column in json.loads(str(current.signature["inputs"])) if "name" in column]
+    needed = [column["name"] for column in json.loads(str(model.signature["inputs"])) if "name" in column]
     missing = [column for column in needed if column not in rows.columns]
     if missing:
         raise SignatureMismatch(
-            f"model {current.name} {current.version} on snapshot {snapshot.name} {snapshot.digest[:12]}",
+            f"model {model.name} {model.version} on snapshot {snapshot.name} {snapshot.digest[:12]}",
             value=f"missing columns: {', '.join(missing)}",
-            limit="every input of the current model's signature",
+            limit="every input of the model's signature",
             remedy="keep the columns that the current release needs in the data source until it is replaced",
         )
-    predictions = registry.load(current).predict(rows[needed])
+    predictions = registry.load(model).predict(rows[needed])
     return evaluate(training.task, rows[training.target], predictions), len(rows)
 
 

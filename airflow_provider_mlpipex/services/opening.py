@@ -7,15 +7,13 @@ from pathlib import Path
 
 from airflow_provider_mlpipex.domain import gates
 from airflow_provider_mlpipex.domain import rollout as machine
-from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
 from airflow_provider_mlpipex.domain.events import GateResult, GatesJudged, RolloutPolicy, VerdictName
-from airflow_provider_mlpipex.domain.evidence import Evidence
 from airflow_provider_mlpipex.domain.manifest import EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release import ModelVersion, Release
 from airflow_provider_mlpipex.domain.traffic import TOTAL_WEIGHT
 from airflow_provider_mlpipex.domain.values import Value
-from airflow_provider_mlpipex.services import alerts, evaluation, journal, traffic
+from airflow_provider_mlpipex.services import alerts, journal, offline_evidence, traffic
 from airflow_provider_mlpipex.services.platform import Platform
 
 #: A shadow or canary whose watcher has been silent for this long is taken back by the plane.
@@ -79,9 +77,10 @@ def check_offline_gates(
     )
     if state.rollout is None:
         return GateCheck(verdict="pass", already_current=True)
-    evidence = offline_evidence(platform, state, manifest)
+    baseline = offline_evidence.find_baseline(platform, manifest, endpoint)
+    evidence = offline_evidence.measure(platform, manifest, state.rollout.candidate.model, baseline)
     results = tuple(
-        gates.judge(gate, evidence.get(gate.metric), now=platform.clock.now(), first_release=state.is_first)
+        gates.judge(gate, evidence.get(gate.metric), now=platform.clock.now(), first_release=baseline is None)
         for gate in environment.gates
     )
     verdict = gates.overall(results) if results else "pass"
@@ -97,42 +96,6 @@ def check_offline_gates(
     )
     alerts.tell_endings(platform, state, after)
     return GateCheck(verdict=verdict, results=results)
-
-
-def offline_evidence(platform: Platform, state: EndpointState, manifest: Manifest) -> dict[str, Evidence]:
-    """Evaluation metrics of the candidate beside those of the current release *on the same rows*.
-
-    A baseline measured on other rows would compare months, not models; so the current model is asked again.
-    """
-    assert state.rollout is not None
-    model = state.rollout.candidate.model
-    current = state.current.model if state.current else None
-    baseline: dict[str, float] = {}
-    baseline_rows = 0
-    if current is not None and current.artifact_digest == model.artifact_digest:
-        baseline, baseline_rows = dict(model.metrics), model.evaluation_rows
-    elif current is not None:
-        baseline, baseline_rows = evaluation.baseline_metrics(
-            current, manifest, model.dataset, store=platform.snapshots, registry=platform.registry
-        )
-    window = {"since": model.dataset.split_at, "until": model.dataset.window_end}
-    measured = {
-        f"evaluation.{metric}": Evidence(
-            source="evaluation",
-            metric=metric,
-            value=value,
-            samples=model.evaluation_rows,
-            baseline=baseline.get(metric),
-            baseline_samples=baseline_rows,
-            **window,
-        )
-        for metric, value in model.metrics.items()
-    }
-    for metric, value in baseline.items():
-        measured[f"baseline.{metric}"] = Evidence(
-            source="baseline", metric=metric, value=value, samples=baseline_rows, **window
-        )
-    return measured
 
 
 def explain(results: tuple[GateResult, ...]) -> str:

@@ -31,7 +31,7 @@ from airflow_provider_mlpipex.domain.quality import BrokenExpectation, QualityRe
 from airflow_provider_mlpipex.domain.release import DatasetSnapshot, Release, RuntimeEnvironment
 from airflow_provider_mlpipex.domain.training import TrainingContext, TrainingRecord
 from airflow_provider_mlpipex.domain.values import digest_of
-from airflow_provider_mlpipex.services.evaluation import baseline_metrics
+from airflow_provider_mlpipex.services.evaluation import metrics_on
 from airflow_provider_mlpipex.services.registration import register_model
 from airflow_provider_mlpipex.services.snapshots import snapshot_dataset
 from airflow_provider_mlpipex.services.training import architecture_of, configuration_digest, reproduce, train_model
@@ -341,14 +341,14 @@ def test_the_current_model_is_measured_on_the_candidates_rows(
     learn: Callable[..., TrainingRecord], store: MemorySnapshots, registry: MemoryRegistry
 ) -> None:
     current = register_model(manifest(), learn(), registry=registry).model
-    metrics, rows = baseline_metrics(current, manifest(), current.dataset, store=store, registry=registry)
+    metrics, rows = metrics_on(current, manifest(), current.dataset, store=store, registry=registry)
     assert (metrics, rows) == (current.metrics, current.evaluation_rows)
     newer = take(store, as_of=AS_OF + timedelta(days=30))
-    elsewhere, _ = baseline_metrics(current, manifest(), newer, store=store, registry=registry)
+    elsewhere, _ = metrics_on(current, manifest(), newer, store=store, registry=registry)
     assert elsewhere != metrics
     # The candidate may have dropped a feature that the current model still needs.
     narrower = manifest(features={"columns": ["wind"]})
-    assert baseline_metrics(current, narrower, newer, store=store, registry=registry)[0] == elsewhere
+    assert metrics_on(current, narrower, newer, store=store, registry=registry)[0] == elsewhere
 
 
 def test_a_column_that_the_current_model_needs_is_named(
@@ -357,7 +357,7 @@ def test_a_column_that_the_current_model_needs_is_named(
     current = register_model(manifest(), learn(), registry=registry).model
     without = manifest(features={"columns": ["wind"]}, data={"parameters": {"drop": ["gust"]}})
     with pytest.raises(SignatureMismatch, match="missing columns: gust"):
-        baseline_metrics(current, without, take(store, without), store=store, registry=registry)
+        metrics_on(current, without, take(store, without), store=store, registry=registry)
 
 
 def test_without_training_there_is_no_baseline(
@@ -365,7 +365,7 @@ def test_without_training_there_is_no_baseline(
 ) -> None:
     current = register_model(manifest(), learn(), registry=registry).model
     pinned = manifest(training=None, model={"version": "1.0.0"})
-    assert baseline_metrics(current, pinned, current.dataset, store=store, registry=registry) == ({}, 0)
+    assert metrics_on(current, pinned, current.dataset, store=store, registry=registry) == ({}, 0)
 
 
 def release_of(record: TrainingRecord, registry: MemoryRegistry) -> Release:
