@@ -30,11 +30,11 @@ class AirflowClient:
         return str(answer.json()["dag_run_id"])
 
     def run_state(self, dag_id: str, run_id: str) -> str:
-        return str(self._get(f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
+        return str(self.get(f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
 
     def task_states(self, dag_id: str, run_id: str) -> dict[str, str]:
         """Task id -> state (``none`` where it has none yet)."""
-        found = self._get(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", limit=200)["task_instances"]
+        found = self.get(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", limit=200)["task_instances"]
         return {task["task_id"]: task["state"] or "none" for task in found}
 
     def answer_review(self, dag_id: str, run_id: str, task_id: str, *, approve: bool, note: str = "") -> None:
@@ -65,7 +65,8 @@ class AirflowClient:
             time.sleep(0.3)
         raise TimeoutError(f"Airflow did not parse {dag_id} within {_PARSE_TIMEOUT_S:g} s")
 
-    def _get(self, path: str, **params: Any) -> dict[str, Any]:
+    def get(self, path: str, **params: Any) -> dict[str, Any]:
+        """The JSON object at ``path`` of the public API, below ``/api/v2``."""
         answer = self._http.get(path, params=params)
         answer.raise_for_status()
         return dict(answer.json())

@@ -26,7 +26,7 @@ from airflow_provider_mlpipex.domain.events import Origin
 FOLDER = Path(".mlpipex/demo")
 MANIFEST = Path(__file__).with_name("flight-delay.yaml")
 #: Flights that no model of the story was trained on.
-_REPLAYED = (datetime(2013, 12, 1, tzinfo=UTC), datetime(2014, 1, 1, tzinfo=UTC))
+REPLAYED = (datetime(2013, 12, 1, tzinfo=UTC), datetime(2014, 1, 1, tzinfo=UTC))
 
 
 def play(*, once: bool, ports: str, dags: Path = Path("dags")) -> int:
@@ -55,7 +55,7 @@ def play(*, once: bool, ports: str, dags: Path = Path("dags")) -> int:
         traffic = LiveTraffic(
             f"{stack.ingress_url}/endpoints/{PRODUCTION}",
             token=(stack.plane_dir / "client-token").read_text(encoding="utf-8").strip(),
-            rows=flights.load(*_REPLAYED)[list(flights.FEATURES)].sample(2000, random_state=7),
+            rows=flights.load(*REPLAYED)[list(flights.FEATURES)].sample(2000, random_state=7),
         )
         report = _play_story(stack, manifest, traffic, pager)
         say(report.summary())

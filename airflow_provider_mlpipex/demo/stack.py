@@ -15,6 +15,8 @@ from pathlib import Path
 
 import httpx
 
+from airflow_provider_mlpipex import __version__
+from airflow_provider_mlpipex.adapters.git_code import CODE_VERSION_VARIABLE, code_version
 from airflow_provider_mlpipex.demo.children import Children
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
 from airflow_provider_mlpipex.serving import daemon
@@ -43,7 +45,7 @@ class Ports:
         """
         if how == "auto":
             return cls(**dict(zip([f.name for f in fields(cls)], _free_ports(len(fields(cls))), strict=True)))
-        ports = {f.name: int(environ.get(_variable(f.name)) or f.default) for f in fields(cls)}
+        ports = {f.name: int(environ.get(_variable(f.name)) or getattr(cls, f.name)) for f in fields(cls)}
         busy = {name: port for name, port in ports.items() if not _is_free(port)}
         if busy:
             raise ConfigurationInvalid(
@@ -177,6 +179,8 @@ class Stack:
             "AIRFLOW_HOME": str(self._airflow_home),
             "AIRFLOW_CONN_MLPIPEX_DEFAULT": json.dumps(connection),
             "MLPIPEX_MANIFESTS": str(self.manifests),
+            # The training code is the provider's own, wherever the manifest was copied to.
+            CODE_VERSION_VARIABLE: code_version(self._dags) or f"mlpipex-{__version__}",
             "AIRFLOW__CORE__DAGS_FOLDER": str(self._dags),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
