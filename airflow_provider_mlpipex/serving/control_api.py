@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -21,13 +22,15 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from airflow_provider_mlpipex.domain import errors
-from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, MlpipexError
+from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, InvalidName, MlpipexError
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.release import Release
+from airflow_provider_mlpipex.domain.release import Release, ReleaseId
 from airflow_provider_mlpipex.domain.traffic import TrafficPlan
 from airflow_provider_mlpipex.serving.supervisor import Supervisor
 
 MAX_BODY_BYTES = 1_000_000
+MAX_TIMEOUT_S = 3600.0
+_RELEASE_ID: TypeAdapter[str] = TypeAdapter(ReleaseId)
 _STATUS: dict[type[MlpipexError], int] = {
     errors.NotAuthorised: 401,
     errors.InvalidName: 422,
@@ -72,12 +75,14 @@ def create_app(supervisor: Supervisor, *, token: str, extra_routes: Sequence[Rou
     async def put_release(request: Request) -> Response:
         body = await _body(request)
         release = _read(Release, body.get("release"), "release")
-        timeout_s = float(body.get("timeout_s", 120.0))
+        if release.id != _release_id(request):
+            raise _invalid("release.id", release.id, f"the release in the path: {_release_id(request)}")
+        timeout_s = _seconds(body.get("timeout_s", 120.0))
         status = await asyncio.to_thread(supervisor.ensure, _endpoint(request), release, timeout_s=timeout_s)
         return JSONResponse(status.to_json())
 
     async def delete_release(request: Request) -> Response:
-        await asyncio.to_thread(supervisor.retire, _endpoint(request), request.path_params["release"])
+        await asyncio.to_thread(supervisor.retire, _endpoint(request), _release_id(request))
         return Response(status_code=204)
 
     async def put_plan(request: Request) -> Response:
@@ -103,8 +108,8 @@ def create_app(supervisor: Supervisor, *, token: str, extra_routes: Sequence[Rou
         found = await asyncio.to_thread(
             supervisor.compare,
             _endpoint(request),
-            primary=request.query_params.get("primary", ""),
-            shadow=request.query_params.get("shadow", ""),
+            primary=_checked_release_id(request.query_params.get("primary", "")),
+            shadow=_checked_release_id(request.query_params.get("shadow", "")),
             since=_moment(request, "since"),
             until=_moment(request, "until"),
         )
@@ -115,15 +120,20 @@ def create_app(supervisor: Supervisor, *, token: str, extra_routes: Sequence[Rou
         unknown = body.keys() - {"error_rate", "latency_ms"}
         if unknown or any(isinstance(v, bool) or not isinstance(v, (int, float)) or v < 0 for v in body.values()):
             raise _invalid("fault", json.dumps(body)[:200], "error_rate and latency_ms, numbers from 0 up")
-        await asyncio.to_thread(supervisor.inject_fault, _endpoint(request), request.path_params["release"], body)
+        await asyncio.to_thread(supervisor.inject_fault, _endpoint(request), _release_id(request), body)
         return Response(status_code=204)
 
     async def delete_fault(request: Request) -> Response:
-        await asyncio.to_thread(supervisor.inject_fault, _endpoint(request), request.path_params["release"], None)
+        await asyncio.to_thread(supervisor.inject_fault, _endpoint(request), _release_id(request), None)
         return Response(status_code=204)
 
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "serving"})
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        supervisor.interrupt()
 
     base = "/v1/endpoints/{environment}/{name}"
     app = Starlette(
@@ -141,6 +151,7 @@ def create_app(supervisor: Supervisor, *, token: str, extra_routes: Sequence[Rou
             *extra_routes,
         ],
         exception_handlers={MlpipexError: _explain},
+        lifespan=lifespan,
     )
     app.add_middleware(BearerToken, token=token)
     return app
@@ -154,6 +165,25 @@ async def _explain(_: Request, error: Exception) -> Response:
 
 def _endpoint(request: Request) -> EndpointRef:
     return EndpointRef.parse(f"{request.path_params['environment']}/{request.path_params['name']}")
+
+
+def _release_id(request: Request) -> str:
+    return _checked_release_id(request.path_params["release"])
+
+
+def _checked_release_id(text: str) -> str:
+    try:
+        return _RELEASE_ID.validate_python(text)
+    except ValidationError:
+        raise InvalidName(
+            "release", value=text[:120], limit="1.1.0-rt1.0.0-3fa9c2d1", remedy="copy it from the endpoint's status"
+        ) from None
+
+
+def _seconds(raw: object) -> float:
+    if isinstance(raw, bool) or not isinstance(raw, (int, float)) or not 0 < raw <= MAX_TIMEOUT_S:
+        raise _invalid("timeout_s", str(raw)[:80], f"seconds, above 0 and up to {MAX_TIMEOUT_S:g}")
+    return float(raw)
 
 
 async def _body(request: Request) -> dict[str, Any]:

@@ -17,12 +17,15 @@ import psutil
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
 from airflow_provider_mlpipex.serving.control_api import create_app
+from airflow_provider_mlpipex.serving.envoy_process import NAME as ENVOY
+from airflow_provider_mlpipex.serving.places import read_or_make_token
 from airflow_provider_mlpipex.serving.plane_state import read_memory
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
-from airflow_provider_mlpipex.serving.supervisor import Supervisor, read_or_make_token
+from airflow_provider_mlpipex.serving.supervisor import Supervisor
 
 ADDRESS_FILE = "plane.json"
 STOP_TIMEOUT_S = 30.0
+VERBS_END_S = 3
 
 
 def run(
@@ -58,15 +61,22 @@ def run(
         }
         app = create_app(supervisor, token=token, extra_routes=extra_routes(supervisor))
         server = uvicorn.Server(
-            uvicorn.Config(app, host="127.0.0.1", port=control_port, log_level="warning", access_log=False)
+            uvicorn.Config(
+                app,
+                host="127.0.0.1",
+                port=control_port,
+                log_level="warning",
+                access_log=False,
+                # A verb that waits for a model server would hold up the end for as long as it waits.
+                timeout_graceful_shutdown=VERBS_END_S,
+            )
         )
         try:
-            (state_dir / ADDRESS_FILE).write_text(json.dumps(addresses, indent=2), encoding="utf-8")
+            _write_addresses(state_dir, addresses)
             server.run()
         finally:
             (state_dir / ADDRESS_FILE).unlink(missing_ok=True)
             supervisor.shut_down()
-            supervisor.remove_socket_folder()
 
 
 def stop(state_dir: Path) -> None:
@@ -74,7 +84,11 @@ def stop(state_dir: Path) -> None:
     supervisor = _supervisor_process(state_dir)
     if supervisor is not None:
         supervisor.send_signal(signal.SIGTERM)
-        psutil.wait_procs([supervisor], timeout=STOP_TIMEOUT_S)
+        _, stubborn = psutil.wait_procs([supervisor], timeout=STOP_TIMEOUT_S)
+        # It would start again what is stopped below.
+        for process in stubborn:
+            process.kill()
+            process.wait(timeout=STOP_TIMEOUT_S)
     if (state_dir / "state.json").exists():
         ProcessKeeper(state_dir / "children", plane_id=read_memory(state_dir / "state.json").plane_id).stop_all()
 
@@ -101,6 +115,12 @@ def require_free_port(port: int, *, what: str, variable: str) -> None:
                 limit="a free port on 127.0.0.1",
                 remedy=f"stop what listens there, or set {variable}",
             ) from None
+
+
+def _write_addresses(state_dir: Path, addresses: dict[str, Any]) -> None:
+    scratch = state_dir / f".{ADDRESS_FILE}"
+    scratch.write_text(json.dumps(addresses, indent=2), encoding="utf-8")
+    os.replace(scratch, state_dir / ADDRESS_FILE)
 
 
 def _supervisor_process(state_dir: Path) -> psutil.Process | None:
@@ -144,4 +164,4 @@ def _only_one(state_dir: Path) -> Iterator[None]:
 
 def _envoy_was_left_running(state_dir: Path) -> bool:
     keeper = ProcessKeeper(state_dir / "children", plane_id=read_memory(state_dir / "state.json").plane_id)
-    return keeper.alive("envoy")
+    return keeper.alive(ENVOY)

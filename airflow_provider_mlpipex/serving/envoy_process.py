@@ -22,6 +22,10 @@ from airflow_provider_mlpipex.serving.processes import ProcessKeeper
 NAME = "envoy"
 ACK_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 20.0
+#: A restarted Envoy serves after 0.1 to 0.4 s; a verb that meets it on the way waits no longer than this.
+RESTART_TIMEOUT_S = 5.0
+#: Size at which the log of answered requests is put aside, in place of the one put aside before.
+ACCESS_LOG_BYTES = 64_000_000
 _POLL_S = 0.002
 #: Where Envoy says which version of a resource file is in force.
 _VERSION_STAT = {
@@ -42,6 +46,7 @@ class Envoy:
     def __init__(self, paths: Paths, keeper: ProcessKeeper) -> None:
         self._paths = paths
         self._keeper = keeper
+        self._listener_version = ""
         self._admin = httpx.Client(
             transport=httpx.HTTPTransport(uds=str(paths.admin_socket)), base_url="http://envoy", timeout=2.0
         )
@@ -54,8 +59,9 @@ class Envoy:
         for kind, empty in (("cds", []), ("rds", [envoy_config.routes([])])):
             if not self._paths.resource(kind).exists():
                 _replace(self._paths.resource(kind), envoy_config.resource_file("empty", empty))
+        self._listener_version = f"port-{port}"
         ingress = [envoy_config.listener(self._paths, port=port, client_token=client_token)]
-        _replace(self._paths.resource("lds"), envoy_config.resource_file(f"port-{port}", ingress))
+        _replace(self._paths.resource("lds"), envoy_config.resource_file(self._listener_version, ingress))
         import envoy
 
         self._keeper.start(
@@ -76,23 +82,30 @@ class Envoy:
             environment={"PATH": os.environ.get("PATH", ""), "HOME": str(self._paths.folder)},
             log=self._paths.own_log,
         )
-        self.wait_until_serving()
+        self.wait_until_serving(START_TIMEOUT_S)
 
-    def wait_until_serving(self) -> None:
-        """:raises PlaneUnavailable: not ready in :data:`START_TIMEOUT_S`; carries the end of its log."""
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < deadline:
-            try:
-                if self._admin.get("/ready").status_code == 200 and self.version("lds"):
-                    return
-            except (httpx.TransportError, PlaneUnavailable):
-                time.sleep(0.05)
-        raise PlaneUnavailable(
-            "Envoy",
-            value=self._last_words(),
-            limit=f"ready within {START_TIMEOUT_S:.0f} s",
-            remedy=f"read {self._paths.own_log.name} in the plane's state folder",
-        )
+    def wait_until_serving(self, timeout_s: float) -> None:
+        """Return when it takes requests on the port that it was started with; looks once if ``timeout_s`` is 0.
+
+        :raises PlaneUnavailable: not in ``timeout_s`` seconds; carries the end of its log.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not self._is_serving():
+            if time.monotonic() >= deadline:
+                raise PlaneUnavailable(
+                    "Envoy",
+                    value=self._last_words(),
+                    limit=f"ready within {timeout_s:g} s",
+                    remedy=f"read {self._paths.own_log.name} in the plane's state folder",
+                )
+            time.sleep(0.02)
+
+    def _is_serving(self) -> bool:
+        try:
+            ready = self._admin.get("/ready").status_code == 200
+            return ready and self.version("lds") == self._listener_version
+        except (httpx.TransportError, PlaneUnavailable):
+            return False
 
     def version(self, kind: str) -> str:
         """Version of resource file ``kind`` (``cds``, ``rds``, ``lds``) that is in force.
@@ -120,8 +133,17 @@ class Envoy:
             time.sleep(_POLL_S)
 
     def reopen_logs(self) -> None:
-        """After the log files were renamed."""
-        self._admin.post("/reopen_logs").raise_for_status()
+        """After the attempts log was renamed; renames the other log too, where it has grown too large.
+
+        :raises PlaneUnavailable: Envoy is away; it opens its logs when it starts.
+        """
+        access = self._paths.access_log
+        if access.exists() and access.stat().st_size > ACCESS_LOG_BYTES:
+            os.replace(access, access.with_suffix(".1.jsonl"))
+        try:
+            self._admin.post("/reopen_logs").raise_for_status()
+        except httpx.HTTPError as error:
+            raise _away(error) from None
 
     def drain(self) -> None:
         """Stop taking connections, finish what is in flight."""
@@ -138,12 +160,7 @@ class Envoy:
             answer = self._admin.get("/stats", params={"filter": pattern, "format": "json"})
             answer.raise_for_status()
         except httpx.HTTPError as error:
-            raise PlaneUnavailable(
-                "Envoy's admin socket",
-                value=type(error).__name__,
-                limit="an answer within 2 s",
-                remedy="the supervisor restarts Envoy by itself; run the task again",
-            ) from None
+            raise _away(error) from None
         return {entry["name"]: entry["value"] for entry in answer.json()["stats"] if "name" in entry}
 
     def _last_words(self) -> str:
@@ -152,6 +169,15 @@ class Envoy:
         except FileNotFoundError:
             return "no log"
         return " ".join(lines[-3:])[-600:] or "no log"
+
+
+def _away(error: httpx.HTTPError) -> PlaneUnavailable:
+    return PlaneUnavailable(
+        "Envoy's admin socket",
+        value=type(error).__name__,
+        limit="an answer within 2 s",
+        remedy="the supervisor restarts Envoy by itself; run the task again",
+    )
 
 
 def _replace(path: Path, content: dict[str, Any]) -> None:

@@ -2,8 +2,8 @@
 
 supervisord and circus do not serve here: both lose their children when they are killed and cannot adopt them again,
 while a model server must go on answering through a restart of its supervisor. So each child is recorded by pid *and*
-creation time, and carries the plane's id in its environment for the one case that a record misses: a keeper killed
-between starting a child and writing it down.
+start, and carries the plane's id in its environment: for the one case that a record misses, a keeper killed between
+starting a child and writing it down, and against a pid that means another process since the machine was restarted.
 """
 
 from __future__ import annotations
@@ -12,101 +12,124 @@ import contextlib
 import json
 import os
 import subprocess
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 
 PLANE_ID = "MLPIPEX_PLANE_ID"
-#: Creation times differ by a tick between two readings.
-_SAME_START_S = 0.5
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 10.0
 
 
 @dataclass
 class Child:
-    """One process that should run. ``restarts`` counts deaths since it was first started."""
+    """One process that should run. ``restarts`` counts deaths since it was first started.
+
+    ``start_ticks``: clock ticks from the machine's start to the process's. Not a time of day, which moves with the
+    wall clock: a living Envoy would no longer be known, and a second one would take half of its connections.
+    """
 
     name: str
     command: list[str]
     environment: dict[str, str]
     log: str
     pid: int = 0
-    created: float = 0.0
+    start_ticks: int = 0
     restarts: int = 0
     next_start: float = 0.0
 
 
 class ProcessKeeper:
-    """:param folder: where children are recorded, one file each. :param plane_id: unique to this plane."""
+    """Safe among threads.
+
+    :param folder: where children are recorded, one file each. :param plane_id: unique to this plane.
+    """
 
     def __init__(self, folder: Path, *, plane_id: str) -> None:
         self._folder = folder
         self._plane_id = plane_id
         self._started: dict[int, subprocess.Popen[bytes]] = {}
+        # Two threads that both find a child dead would start it twice, and one of the two would be nobody's.
+        self._lock = threading.RLock()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.children = {child.name: child for child in map(_read, folder.glob("*.json")) if child}
 
     def start(self, name: str, command: Sequence[str], *, environment: Mapping[str, str], log: Path) -> Child:
         """Start ``name`` unless it is running already."""
-        child = self.children.get(name)
-        if child is not None and self.alive(name):
+        with self._lock:
+            child = self.children.get(name)
+            if child is not None and self.alive(name):
+                return child
+            child = Child(name=name, command=list(command), environment=dict(environment), log=str(log))
+            self.children[name] = child
+            self._spawn(child)
             return child
-        child = Child(name=name, command=list(command), environment=dict(environment), log=str(log))
-        self.children[name] = child
-        self._spawn(child)
-        return child
 
     def alive(self, name: str) -> bool:
-        child = self.children.get(name)
-        return child is not None and self._process(child) is not None
+        with self._lock:
+            child = self.children.get(name)
+            return child is not None and self._process(child) is not None
 
     def revive(self) -> list[str]:
-        """Start again what has died, each with a growing pause; return the names started."""
-        revived = []
-        for child in list(self.children.values()):
-            if self._process(child) is not None:
-                continue
-            now = time.monotonic()
-            if child.next_start == 0.0:
+        """Start again what has died, each with a growing pause; return the names started.
+
+        :raises OSError: one could not be started; the others were.
+        """
+        revived, trouble = [], None
+        with self._lock:
+            for child in self.children.values():
                 # The first restart comes at once: most deaths are singular, and users are waiting.
-                child.next_start = now
-            if now >= child.next_start:
+                now = time.monotonic()
+                if self._process(child) is not None or now < child.next_start:
+                    continue
                 child.restarts += 1
-                pause = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(child.restarts, 10))
-                self._spawn(child)
-                child.next_start = now + pause
-                revived.append(child.name)
+                child.next_start = now + min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(child.restarts, 10))
+                try:
+                    self._spawn(child)
+                    revived.append(child.name)
+                except OSError as error:
+                    trouble = error
+        if trouble is not None:
+            raise trouble
         return revived
 
     def stop(self, name: str, *, grace_s: float = 10.0) -> None:
-        """SIGTERM, then SIGKILL after ``grace_s``; forgets the child."""
-        child = self.children.pop(name, None)
+        """SIGTERM, then SIGKILL after ``grace_s``; forgets the child. Others may be started and revived meanwhile."""
+        with self._lock:
+            child = self.children.pop(name, None)
+            process = self._process(child) if child is not None else None
         if child is None:
             return
-        process = self._process(child)
         if process is not None:
             _end([process], grace_s=grace_s)
-        self._reap(child.pid)
-        self._record(child).unlink(missing_ok=True)
+        with self._lock:
+            self._reap(child.pid)
+            if name not in self.children:
+                self._record(child).unlink(missing_ok=True)
 
     def stop_all(self, *, grace_s: float = 10.0) -> None:
         """Stop every child, and every process that carries this plane's id and has no record."""
-        processes = [p for child in self.children.values() if (p := self._process(child)) is not None]
-        known = {process.pid for process in processes}
-        processes += [process for process in carriers(PLANE_ID, self._plane_id) if process.pid not in known]
-        _end(processes, grace_s=grace_s)
-        for child in list(self.children.values()):
-            self._reap(child.pid)
-            self._record(child).unlink(missing_ok=True)
-        self.children.clear()
+        with self._lock:
+            processes = [p for child in self.children.values() if (p := self._process(child)) is not None]
+            known = {process.pid for process in processes}
+            processes += [process for process in carriers(PLANE_ID, self._plane_id) if process.pid not in known]
+            _end(processes, grace_s=grace_s)
+            for child in self.children.values():
+                self._reap(child.pid)
+                self._record(child).unlink(missing_ok=True)
+            self.children.clear()
 
-    def end_strays(self) -> None:
-        """End processes of this plane that no record names."""
-        known = {child.pid for child in self.children.values()}
-        _end([p for p in carriers(PLANE_ID, self._plane_id) if p.pid not in known], grace_s=2.0)
+    def end_strays(self, *, needed: Container[str]) -> None:
+        """End what no record names, and forget children that are not ``needed``: a keeper was killed while it started
+        or stopped them."""
+        for name in [name for name in self.children if name not in needed]:
+            self.stop(name, grace_s=2.0)
+        with self._lock:
+            known = {child.pid for child in self.children.values() if self._process(child) is not None}
+            _end([p for p in carriers(PLANE_ID, self._plane_id) if p.pid not in known], grace_s=2.0)
 
     def _spawn(self, child: Child) -> None:
         with Path(child.log).open("ab") as log:
@@ -119,10 +142,9 @@ class ProcessKeeper:
                 # Its own session: a Ctrl-C at the terminal, or the keeper's death, does not reach it.
                 start_new_session=True,
             )
+        self._started.pop(child.pid, None)
         self._started[process.pid] = process
-        child.pid = process.pid
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.created = psutil.Process(process.pid).create_time()
+        child.pid, child.start_ticks = process.pid, start_ticks(process.pid) or 0
         scratch = self._folder / f".{child.name}"
         scratch.write_text(json.dumps(asdict(child)), encoding="utf-8")
         scratch.chmod(0o600)
@@ -133,11 +155,13 @@ class ProcessKeeper:
         started = self._started.get(child.pid)
         if started is not None and started.poll() is not None:
             return None
+        if child.pid == 0 or start_ticks(child.pid) != child.start_ticks:
+            return None
         try:
             process = psutil.Process(child.pid)
-            same = abs(process.create_time() - child.created) < _SAME_START_S
-            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-        except psutil.NoSuchProcess:
+            ours = process.status() != psutil.STATUS_ZOMBIE and process.environ().get(PLANE_ID) == self._plane_id
+            return process if ours else None
+        except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
             return None
 
     def _reap(self, pid: int) -> None:
@@ -148,6 +172,16 @@ class ProcessKeeper:
 
     def _record(self, child: Child) -> Path:
         return self._folder / f"{child.name}.json"
+
+
+def start_ticks(pid: int) -> int | None:
+    """Clock ticks from the machine's start to that of process ``pid``; ``None`` if there is no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # Field 22; the second field is the name in parentheses and may hold anything.
+    return int(stat.rpartition(")")[2].split()[19])
 
 
 def carriers(variable: str, value: str) -> list[psutil.Process]:

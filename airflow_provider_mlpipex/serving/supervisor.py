@@ -7,82 +7,89 @@ while it is away.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import secrets
-import shutil
-import tempfile
 import threading
 import time
-from collections import defaultdict
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx
-
-from airflow_provider_mlpipex.domain.errors import MlpipexError, PlaneUnavailable, PlanRefused, ReleaseNotReady
+from airflow_provider_mlpipex.domain.errors import MlpipexError, PlaneUnavailable, PlanRefused
 from airflow_provider_mlpipex.domain.evidence import ShadowComparison, Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.observation import AppliedPlan, PlaneObservation, ReleaseState, ReleaseStatus
+from airflow_provider_mlpipex.domain.observation import AppliedPlan, PlaneObservation, ReleaseStatus
 from airflow_provider_mlpipex.domain.release import Release
 from airflow_provider_mlpipex.domain.traffic import TrafficPlan
 from airflow_provider_mlpipex.serving import comparison, envoy_config
-from airflow_provider_mlpipex.serving.artifacts import ArtifactCache
 from airflow_provider_mlpipex.serving.envoy_process import NAME as ENVOY
-from airflow_provider_mlpipex.serving.envoy_process import Envoy
+from airflow_provider_mlpipex.serving.envoy_process import RESTART_TIMEOUT_S, Envoy
+from airflow_provider_mlpipex.serving.fleet import Fleet
+from airflow_provider_mlpipex.serving.leases import lease_for
+from airflow_provider_mlpipex.serving.places import Places, read_or_make_token
 from airflow_provider_mlpipex.serving.plane_state import EndpointMemory, PlaneMemory, read_memory, write_memory
 from airflow_provider_mlpipex.serving.prediction_log import read_stats
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
-from airflow_provider_mlpipex.serving.runtimes import RuntimeCache, server_environment
-from airflow_provider_mlpipex.serving.server_spec import FAILURE_FILE, FAULT_FILE, ModelServerSpec, read_failure
 from airflow_provider_mlpipex.serving.telemetry import AttemptTail
 
-#: A unix socket's path may not be longer than this.
-_SOCKET_PATH_MAX = 100
 _WATCH_S = 0.1
-DRAIN_TIMEOUT_S = 10.0
+#: The same trouble is said again only after this long.
+_REPEAT_S = 10.0
 
 
 class Supervisor:
     """:param state_dir: everything it writes. :param tracking_uri: where artifacts are fetched from, once."""
 
     def __init__(self, state_dir: Path, *, ingress_port: int, tracking_uri: str) -> None:
-        self._dir = state_dir.resolve()
-        self._dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._places = Places(state_dir)
         self._port = ingress_port
-        self._tracking_uri = tracking_uri
-        self._memory_path = self._dir / "state.json"
-        self._memory = read_memory(self._memory_path)
+        self._memory = read_memory(self._places.memory)
+        # Guards memory and what is pushed from it. Nobody fetches, builds, pings or drains while holding it: one
+        # endpoint's trouble must not hold up another's rollback.
         self._lock = threading.RLock()
-        self._release_locks: dict[tuple[EndpointRef, str], threading.Lock] = defaultdict(threading.Lock)
-        self._lease_deadlines: dict[str, float] = {}
-        self._sockets = self._socket_folder()
-        self._artifacts = ArtifactCache(self._dir / "artifacts")
-        self._runtimes = RuntimeCache(self._dir / "runtimes")
-        self._keeper = ProcessKeeper(self._dir / "children", plane_id=self._memory.plane_id)
-        paths = envoy_config.Paths(folder=self._dir / "envoy", admin_socket=self._sockets / "envoy.sock")
-        self._envoy = Envoy(paths, self._keeper)
-        self._tail = AttemptTail(paths.attempts_log, reopen=self._envoy.reopen_logs)
+        self._release_locks: dict[tuple[EndpointRef, str], threading.Lock] = {}
+        self._keeper = ProcessKeeper(self._places.children, plane_id=self._memory.plane_id)
+        self._fleet = Fleet(self._places, self._keeper, tracking_uri=tracking_uri)
+        self._envoy = Envoy(self._places.envoy, self._keeper)
+        self._tail = AttemptTail(self._places.envoy.attempts_log, reopen=self._envoy.reopen_logs)
+        #: Whether what is remembered has been seen in force; while it has not, the watch tries again.
+        self._settled = False
         self._stopping = threading.Event()
+        self._said: dict[str, tuple[str, float]] = {}
         self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
-        self.client_token = read_or_make_token(self._dir / "client-token")
+        self.client_token = read_or_make_token(self._places.client_token)
 
     # Life of the plane.
 
     def start(self) -> None:
         """Converge on what the state file says, then watch."""
+        kept = [
+            (EndpointRef.parse(name), release)
+            for name, memory in self._memory.endpoints.items()
+            for release in memory.releases.values()
+        ]
         with self._lock:
             self._remember(self._memory)
-            self._keeper.end_strays()
+            self._keeper.end_strays(
+                needed={ENVOY, *(envoy_config.cluster_name(endpoint, release.id) for endpoint, release in kept)}
+            )
             self._envoy.start(port=self._port, client_token=self.client_token)
-            self._resume_leases()
-            for name, memory in self._memory.endpoints.items():
-                for release in memory.releases.values():
-                    self._launch(EndpointRef.parse(name), release)
+            for endpoint, release in kept:
+                self._own(endpoint, release)
             self._push()
             self._tail.recover()
+        # From here on leases end, whatever the launching of releases takes.
         self._watcher.start()
+        for endpoint, release in kept:
+            try:
+                self._fleet.launch(endpoint, release)
+            except (MlpipexError, OSError) as error:
+                # One release that cannot come back must not keep the others from serving; its status says why.
+                self._say(f"release {release.id} of {endpoint}", error)
+
+    def interrupt(self) -> None:
+        """Let verbs that wait for a model server give up, because the plane is about to stop."""
+        self._stopping.set()
 
     def detach(self) -> None:
         """Stop watching; Envoy and model servers go on serving."""
@@ -95,57 +102,60 @@ class Supervisor:
         self.detach()
         self._envoy.drain()
         self._keeper.stop_all()
+        self._places.remove_sockets()
 
     # The verbs of the ServingPlane port.
 
     def ensure(self, endpoint: EndpointRef, release: Release, *, timeout_s: float) -> ReleaseStatus:
-        with self._release_locks[endpoint, release.id]:
-            status = self._status(endpoint, release.id)
-            if status.state == "ready":
+        with self._only_me(endpoint, release.id):
+            known = release.id in self._of(endpoint).releases
+            status = self._fleet.status(endpoint, release.id)
+            if known and status.state == "ready":
                 return status
-            self._launch(endpoint, release)
+            self._own(endpoint, release)
+            self._fleet.launch(endpoint, release)
             try:
-                status = self._wait_until_ready(endpoint, release, timeout_s)
+                status = self._fleet.wait_until_ready(
+                    endpoint, release, timeout_s=timeout_s, first=not known, stopping=self._stopping
+                )
             except MlpipexError:
                 if release.id not in self._in_use(endpoint):
-                    self._keeper.stop(_child_name(endpoint, release.id))
+                    self._fleet.stop(endpoint, release.id)
                 raise
             with self._lock:
                 memory = self._of(endpoint)
-                if release.id not in memory.releases:
-                    self._update(endpoint, releases={**memory.releases, release.id: release})
+                self._update(endpoint, releases={**memory.releases, release.id: release})
                 self._push()
             return status
 
     def apply(self, plan: TrafficPlan) -> AppliedPlan:
         started = time.monotonic()
+        for release in plan.releases:
+            status = self._fleet.status(plan.endpoint, release)
+            if status.state != "ready":
+                raise _refused(plan, f"release {release} is {status.state}")
         with self._lock:
-            for release in plan.releases:
-                status = self._status(plan.endpoint, release)
-                if status.state != "ready":
-                    raise PlanRefused(
-                        f"traffic plan {plan.id} of {plan.endpoint}",
-                        value=f"release {release} is {status.state}",
-                        limit="every release of a plan is ready",
-                        remedy="ensure the release first; the plan before is still in force",
-                    )
             before = self._of(plan.endpoint)
-            lease_until = time.time() + plan.lease_s if plan.lease_s else None
-            self._update(plan.endpoint, plan=plan, lease_until=lease_until, lease_expired_at=None)
+            for release in plan.releases:
+                if release not in before.releases:
+                    raise _refused(plan, f"release {release} is not kept for this endpoint")
+            self._update(plan.endpoint, plan=plan, lease=lease_for(plan.lease_s), lease_expired_at=None)
             try:
                 self._push()
-            except PlanRefused:
-                self._remember(self._memory.with_endpoint(str(plan.endpoint), before))
-                self._push()
+            except (MlpipexError, OSError):
+                # In memory at once, on disk with the push: not even a full disk keeps a plan that was refused.
+                self._memory = self._memory.with_endpoint(str(plan.endpoint), before)
+                self._settle()
                 raise
-            self._set_deadline(plan.endpoint, plan.lease_s)
         elapsed_ms = (time.monotonic() - started) * 1000.0
         return AppliedPlan(plan=plan, applied_at=datetime.now(UTC), acknowledged_ms=round(elapsed_ms, 3))
 
     def renew(self, endpoint: EndpointRef, plan_id: str) -> None:
         with self._lock:
-            plan = self._of(endpoint).plan
-            if plan is None or plan.id != plan_id:
+            memory = self._of(endpoint)
+            plan = memory.plan
+            # A lease that ran out a moment ago is over, though the watch may not have come to it yet.
+            if plan is None or plan.id != plan_id or (memory.lease and memory.lease.is_over):
                 raise PlanRefused(
                     f"lease of {endpoint}",
                     value=plan_id,
@@ -153,30 +163,29 @@ class Supervisor:
                     remedy="the lease ran out or another plan was applied; read the ledger",
                 )
             if plan.lease_s is not None:
-                self._update(endpoint, lease_until=time.time() + plan.lease_s)
-                self._set_deadline(endpoint, plan.lease_s)
+                self._update(endpoint, lease=lease_for(plan.lease_s))
 
     def observe(self, endpoint: EndpointRef) -> PlaneObservation:
         with self._lock:
-            memory = self._of(endpoint)
+            memory, version = self._of(endpoint), str(self._memory.version)
             in_force = self._envoy.version("rds")
-            if in_force != str(self._memory.version):
+            if in_force != version or not self._settled:
                 raise PlaneUnavailable(
                     "Envoy's routes",
                     value=f"version {in_force}",
-                    limit=f"version {self._memory.version}",
+                    limit=f"version {version}",
                     remedy="the supervisor is converging; run the task again",
                 )
-            folders = [self._log_folder(endpoint, release) for release in memory.releases]
-            return PlaneObservation(
-                endpoint=endpoint,
-                address=f"http://127.0.0.1:{self._port}/endpoints/{endpoint}",
-                plan=memory.plan,
-                releases={release: self._status(endpoint, release) for release in memory.releases},
-                known=memory.releases,
-                lease_expired_at=memory.lease_expired_at,
-                dropped_predictions=sum(read_stats(folder)["dropped"] for folder in folders),
-            )
+        logs = [self._places.prediction_log(endpoint, release) for release in memory.releases]
+        return PlaneObservation(
+            endpoint=endpoint,
+            address=f"http://127.0.0.1:{self._port}/endpoints/{endpoint}",
+            plan=memory.plan,
+            releases={release: self._fleet.status(endpoint, release) for release in memory.releases},
+            known=memory.releases,
+            lease_expired_at=memory.lease_expired_at,
+            dropped_predictions=sum(read_stats(folder)["dropped"] for folder in logs),
+        )
 
     def telemetry(self, endpoint: EndpointRef, *, since: datetime, until: datetime) -> Telemetry:
         return self._tail.telemetry(endpoint, list(self._of(endpoint).releases), since=since, until=until)
@@ -185,23 +194,25 @@ class Supervisor:
         self, endpoint: EndpointRef, *, primary: str, shadow: str, since: datetime, until: datetime
     ) -> ShadowComparison:
         return comparison.compare(
-            self._dir / "predictions", endpoint, primary=primary, shadow=shadow, since=since, until=until
+            self._places.predictions, endpoint, primary=primary, shadow=shadow, since=since, until=until
         )
 
     def retire(self, endpoint: EndpointRef, release_id: str) -> None:
-        with self._release_locks[endpoint, release_id], self._lock:
-            if release_id in self._in_use(endpoint):
-                raise PlanRefused(
-                    f"release {release_id} of {endpoint}",
-                    value="retire",
-                    limit="the plan in force needs it",
-                    remedy="shift traffic away first",
-                )
-            memory = self._of(endpoint)
-            kept = {key: release for key, release in memory.releases.items() if key != release_id}
-            self._update(endpoint, releases=kept)
-            self._push()
-            self._keeper.stop(_child_name(endpoint, release_id), grace_s=DRAIN_TIMEOUT_S)
+        with self._only_me(endpoint, release_id):
+            with self._lock:
+                if release_id in self._in_use(endpoint):
+                    raise PlanRefused(
+                        f"release {release_id} of {endpoint}",
+                        value="retire",
+                        limit="the plan in force needs it",
+                        remedy="shift traffic away first",
+                    )
+                memory = self._of(endpoint)
+                if release_id in memory.releases:
+                    kept = {key: release for key, release in memory.releases.items() if key != release_id}
+                    self._update(endpoint, releases=kept)
+                    self._push()
+            self._fleet.stop(endpoint, release_id)
 
     def inject_fault(self, endpoint: EndpointRef, release_id: str, fault: dict[str, float] | None) -> None:
         """The drill port: break a release on purpose, or mend it (``None``).
@@ -215,98 +226,19 @@ class Supervisor:
                 limit="a release of this plane",
                 remedy="see status",
             )
-        path = self._server_folder(endpoint, release_id) / FAULT_FILE
-        if fault is None:
-            path.unlink(missing_ok=True)
-            return
-        scratch = path.with_suffix(".new")
-        scratch.write_text(json.dumps(fault), encoding="utf-8")
-        scratch.chmod(0o600)
-        scratch.replace(path)
-
-    # Releases.
-
-    def _launch(self, endpoint: EndpointRef, release: Release) -> None:
-        """Fetch, build if it was never built, and start; returns before it is ready."""
-        name = _child_name(endpoint, release.id)
-        self._tail.owners[self._socket(endpoint, release.id).name] = (str(endpoint), release.slug)
-        if self._keeper.alive(name):
-            return
-        folder = self._server_folder(endpoint, release.id)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in (FAILURE_FILE, FAULT_FILE):
-            (folder / left).unlink(missing_ok=True)
-        model = release.model
-        python = self._runtimes.python_for(release.runtime)
-        spec = ModelServerSpec(
-            endpoint=endpoint,
-            release=release,
-            model_dir=str(
-                self._artifacts.fetch(model.artifact_uri, model.artifact_digest, tracking_uri=self._tracking_uri)
-            ),
-            socket=str(self._socket(endpoint, release.id)),
-            log_dir=str(self._log_folder(endpoint, release.id)),
-        )
-        spec_path = folder / "spec.json"
-        spec_path.write_text(spec.model_dump_json(), encoding="utf-8")
-        self._keeper.start(
-            name,
-            [str(python), "-m", "airflow_provider_mlpipex.serving.model_server", str(spec_path)],
-            environment=server_environment(python),
-            log=folder / "server.log",
-        )
-
-    def _wait_until_ready(self, endpoint: EndpointRef, release: Release, timeout_s: float) -> ReleaseStatus:
-        name, folder = _child_name(endpoint, release.id), self._server_folder(endpoint, release.id)
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            status = self._status(endpoint, release.id)
-            if status.state == "ready":
-                return status
-            failure = read_failure(folder / "spec.json")
-            if failure is not None:
-                raise failure
-            if not self._keeper.alive(name) and release.id not in self._of(endpoint).releases:
-                raise self._not_ready(release, folder, "the model server died while starting")
-            time.sleep(0.05)
-        raise self._not_ready(release, folder, f"not ready after {timeout_s:g} s")
-
-    @staticmethod
-    def _not_ready(release: Release, folder: Path, why: str) -> ReleaseNotReady:
-        with suppress(FileNotFoundError):
-            last = (folder / "server.log").read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
-            why = f"{why}: {' '.join(last)[-400:]}" if last else why
-        return ReleaseNotReady(
-            f"release {release.id}",
-            value=why,
-            limit="answers /ping and its golden rows",
-            remedy="read server.log of the release in the plane's state folder; the current release keeps serving",
-        )
-
-    def _status(self, endpoint: EndpointRef, release_id: str) -> ReleaseStatus:
-        name = _child_name(endpoint, release_id)
-        child = self._keeper.children.get(name)
-        state: ReleaseState = "stopped"
-        if self._keeper.alive(name):
-            state = "ready" if self._answers(endpoint, release_id) else "starting"
-        elif child is not None:
-            state = "failed"
-        return ReleaseStatus(release=release_id, state=state, restarts=child.restarts if child else 0)
-
-    def _answers(self, endpoint: EndpointRef, release_id: str) -> bool:
-        transport = httpx.HTTPTransport(uds=str(self._socket(endpoint, release_id)))
-        with httpx.Client(transport=transport, base_url="http://server", timeout=2.0) as client:
-            try:
-                return client.get("/ping").status_code == 200
-            except httpx.TransportError:
-                return False
+        self._fleet.set_fault(endpoint, release_id, fault)
 
     # Configuration.
 
-    def _push(self) -> None:
-        """Put what is remembered in force: clusters that are new, routes, then clusters that are gone."""
+    def _push(self, *, patience_s: float = RESTART_TIMEOUT_S) -> None:
+        """Put what is remembered in force: clusters that are new, routes, then clusters that are gone.
+
+        :param patience_s: how long an Envoy that is being restarted is waited for.
+        """
+        self._settled = False
+        self._envoy.wait_until_serving(patience_s)
         sockets = {
-            (EndpointRef.parse(name), release): self._socket(EndpointRef.parse(name), release)
+            (EndpointRef.parse(name), release): self._places.socket(EndpointRef.parse(name), release)
             for name, memory in self._memory.endpoints.items()
             for release in memory.releases
         }
@@ -320,54 +252,64 @@ class Supervisor:
         self._envoy.put("rds", version, [envoy_config.routes(plans)])
         if not present.keys() <= wanted.keys():
             self._envoy.put("cds", f"{version}-end", list(wanted.values()))
+        self._settled = True
+
+    def _settle(self) -> None:
+        """Try once more to put in force what is remembered; if that fails, the watch tries again."""
+        try:
+            self._push(patience_s=0.0)
+        except (MlpipexError, OSError) as error:
+            self._say("configuration", error)
 
     def _present_clusters(self) -> dict[str, dict[str, object]]:
-        path = self._dir / "envoy" / "xds" / "cds.json"
+        path = self._places.envoy.resource("cds")
         return {cluster["name"]: cluster for cluster in json.loads(path.read_text(encoding="utf-8"))["resources"]}
 
     # Watching.
 
     def _watch(self) -> None:
+        duties = {"telemetry": self._tail.poll, "processes": self._revive, "leases": self._return_unwatched}
         while not self._stopping.wait(_WATCH_S):
-            try:
-                self._tail.poll()
-                with self._lock:
-                    revived = self._keeper.revive()
-                    if ENVOY in revived:
-                        self._envoy.wait_until_serving()
-                    self._end_expired_leases()
-            except (MlpipexError, OSError, httpx.HTTPError) as error:
-                print(f"supervisor: {error}", flush=True)
+            for name, duty in duties.items():
+                try:
+                    duty()
+                except Exception as error:  # noqa: BLE001 - who takes traffic back must outlive every error; it is said
+                    self._say(name, error)
 
-    def _end_expired_leases(self) -> None:
-        now, wall = time.monotonic(), time.time()
-        for name, memory in list(self._memory.endpoints.items()):
-            if memory.plan is None or memory.lease_until is None:
-                continue
-            # Both clocks: monotonic time does not survive a restart, wall time may be set back.
-            if now >= self._lease_deadlines.get(name, now) or wall >= memory.lease_until:
+    def _revive(self) -> None:
+        for name in self._keeper.revive():
+            print(f"supervisor: {name} had died and was started again", flush=True)
+
+    def _return_unwatched(self) -> None:
+        """End leases that ran out, and put in force what could not be before."""
+        # A verb may hold the lock until Envoy is back: this thread must not wait for it, for it restarts Envoy.
+        if not self._lock.acquire(timeout=_WATCH_S):
+            return
+        try:
+            for name, memory in list(self._memory.endpoints.items()):
+                if memory.plan is None or memory.lease is None or not memory.lease.is_over:
+                    continue
+                self._settled = False
                 self._update(
                     memory.plan.endpoint,
                     plan=memory.plan.only_current(),
-                    lease_until=None,
+                    lease=None,
                     lease_expired_at=datetime.now(UTC),
                 )
-                self._push()
-                print(f"supervisor: lease of {name} ran out, all traffic is on {memory.plan.current}", flush=True)
+                print(f"supervisor: lease of {name} ran out, all traffic goes to {memory.plan.current}", flush=True)
+            if not self._settled:
+                self._settle()
+        finally:
+            self._lock.release()
 
-    def _resume_leases(self) -> None:
-        for name, memory in self._memory.endpoints.items():
-            if memory.plan is not None and memory.lease_until is not None:
-                left = min(memory.lease_until - time.time(), memory.plan.lease_s or 0.0)
-                self._lease_deadlines[name] = time.monotonic() + max(0.0, left)
+    def _say(self, what: str, error: Exception) -> None:
+        text, now = f"{type(error).__name__}: {error}", time.monotonic()
+        before, at = self._said.get(what, ("", 0.0))
+        if text != before or now - at >= _REPEAT_S:
+            self._said[what] = (text, now)
+            print(f"supervisor: {what}: {text}", flush=True)
 
-    def _set_deadline(self, endpoint: EndpointRef, lease_s: float | None) -> None:
-        if lease_s is None:
-            self._lease_deadlines.pop(str(endpoint), None)
-        else:
-            self._lease_deadlines[str(endpoint)] = time.monotonic() + lease_s
-
-    # Memory and places.
+    # Memory.
 
     def _of(self, endpoint: EndpointRef) -> EndpointMemory:
         return self._memory.endpoints.get(str(endpoint), EndpointMemory())
@@ -380,46 +322,26 @@ class Supervisor:
         self._remember(self._memory.with_endpoint(str(endpoint), self._of(endpoint).model_copy(update=changes)))
 
     def _remember(self, memory: PlaneMemory) -> None:
-        write_memory(self._memory_path, memory)
+        write_memory(self._places.memory, memory)
         self._memory = memory
 
-    def _socket(self, endpoint: EndpointRef, release_id: str) -> Path:
-        # Short by construction: a digest, not the name, because the path of a socket is limited.
+    def _own(self, endpoint: EndpointRef, release: Release) -> None:
+        """Attempts on its socket are this release's."""
+        self._tail.owners[self._places.socket(endpoint, release.id).name] = (str(endpoint), release.slug)
 
-        return self._sockets / f"{hashlib.sha256(f'{endpoint} {release_id}'.encode()).hexdigest()[:16]}.sock"
-
-    def _socket_folder(self) -> Path:
-        inside = self._dir / "sock"
-        if len(str(inside)) + 25 <= _SOCKET_PATH_MAX:
-            inside.mkdir(mode=0o700, exist_ok=True)
-            return inside
-        note = self._dir / "socket-folder"
-        if note.exists() and Path(note.read_text()).is_dir():
-            return Path(note.read_text())
-        folder = tempfile.mkdtemp(prefix="mlpipex-")
-        note.write_text(folder)
-        return Path(folder)
-
-    def remove_socket_folder(self) -> None:
-        """Sockets outside the state folder go with the plane."""
-        if self._sockets.parent != self._dir:
-            shutil.rmtree(self._sockets, ignore_errors=True)
-
-    def _server_folder(self, endpoint: EndpointRef, release_id: str) -> Path:
-        return self._dir / "servers" / _child_name(endpoint, release_id)
-
-    def _log_folder(self, endpoint: EndpointRef, release_id: str) -> Path:
-        return comparison.log_folder(self._dir / "predictions", endpoint, release_id)
+    @contextmanager
+    def _only_me(self, endpoint: EndpointRef, release_id: str) -> Iterator[None]:
+        """One verb at a time may start or end one release."""
+        with self._lock:
+            lock = self._release_locks.setdefault((endpoint, release_id), threading.Lock())
+        with lock:
+            yield
 
 
-def _child_name(endpoint: EndpointRef, release_id: str) -> str:
-    return envoy_config.cluster_name(endpoint, release_id)
-
-
-def read_or_make_token(path: Path) -> str:
-    """The secret in ``path``, made once; nobody but its owner can read it."""
-    if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_urlsafe(32), encoding="utf-8")
-    return path.read_text(encoding="utf-8").strip()
+def _refused(plan: TrafficPlan, why: str) -> PlanRefused:
+    return PlanRefused(
+        f"traffic plan {plan.id} of {plan.endpoint}",
+        value=why,
+        limit="every release of a plan is ready",
+        remedy="ensure the release first; the plan before is still in force",
+    )

@@ -1,0 +1,290 @@
+"""A real embedded plane for tests: daemon, Envoy and model servers on free ports, serving models that say who they are.
+
+Every model answers ``distance + 1000 * number``: an answer tells which release gave it. A module that needs a plane
+imports the fixture ``real_plane``; it is started once for that module and stopped with everything it runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import psutil
+import pytest
+
+from airflow_provider_mlpipex.adapters.embedded_plane import EmbeddedPlane
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.release import Release, RuntimeEnvironment
+from airflow_provider_mlpipex.domain.values import digest_of
+from airflow_provider_mlpipex.serving import daemon
+from airflow_provider_mlpipex.serving.artifacts import directory_digest
+from airflow_provider_mlpipex.serving.plane_state import read_memory
+from airflow_provider_mlpipex.serving.processes import PLANE_ID, carriers
+from airflow_provider_mlpipex.serving.runtimes import provider_digest
+from tests.support.factories import make_model
+from tests.support.mlflow_server import free_port
+from tests.support.polling import until
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: One model server takes some CPU seconds to import what it needs, on a machine that does other things too.
+READY_TIMEOUT_S = 120.0
+STEP = 1000.0
+
+
+def examples() -> pd.DataFrame:
+    """The rows that the models of this module are proven on."""
+    import pandas as pd
+
+    return pd.DataFrame({"distance": [100.5, 2000.25, 7.0], "hour": [5, 12, 23], "carrier": ["AA", "UA", "DL"]})
+
+
+def invocation(*distances: float) -> dict[str, Any]:
+    """A request that the models of this module answer."""
+    rows = [[distance, 12, "AA"] for distance in distances or (1.5,)]
+    return {"dataframe_split": {"columns": ["distance", "hour", "carrier"], "data": rows}}
+
+
+def save_numbered_model(number: int, folder: Path) -> Path:
+    """A real scikit-learn model in ``folder``, answering ``distance + 1000 * number``."""
+    from airflow_provider_mlpipex.adapters.mlflow_model import save_model
+    from airflow_provider_mlpipex.domain.training import TrainedModel
+
+    rows = examples()
+    save_model(
+        TrainedModel(
+            model=_numbered(number),
+            predict_method="predict",
+            examples=rows,
+            metrics={"mae": 0.0},
+            evaluation_rows=len(rows),
+        ),
+        folder,
+    )
+    return folder
+
+
+def _numbered(number: int) -> Any:
+    from sklearn.compose import ColumnTransformer
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import Pipeline
+
+    rows = examples()
+    only_distance = ColumnTransformer([("distance", "passthrough", ["distance"])])
+    pipeline = Pipeline([("columns", only_distance), ("fit", LinearRegression())])
+    return pipeline.fit(rows, rows["distance"] + STEP * number)
+
+
+@cache
+def installed_runtime() -> RuntimeEnvironment:
+    return RuntimeEnvironment(version="1.0.0", kind="provider", digest=provider_digest())
+
+
+def release_of(
+    folder: Path, version: str, *, digest: str | None = None, runtime: RuntimeEnvironment | None = None
+) -> Release:
+    """The release of model directory ``folder``; ``digest`` and ``runtime`` where they shall not be the true ones."""
+    model = make_model(version).model_copy(
+        update={"artifact_uri": folder.as_uri(), "artifact_digest": digest or directory_digest(folder)}
+    )
+    return Release(model=model, runtime=runtime or installed_runtime(), manifest_digest=digest_of("manifest"))
+
+
+class RealPlane:
+    """The plane as a process, and what a test needs to look at it and to hurt it.
+
+    :param folder: everything that it and its models write.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.state_dir = folder / "plane"
+        self._folder = folder
+        self._models: dict[int, Path] = {}
+        self.ingress_port, self.control_port = free_port(), free_port()
+        self.ingress_url = f"http://127.0.0.1:{self.ingress_port}"
+        self.control_url = f"http://127.0.0.1:{self.control_port}"
+        self._daemon: subprocess.Popen[bytes] | None = None
+
+    # Its life.
+
+    def start(self) -> None:
+        """Start the supervisor; returns when its control API answers."""
+        # Nobody listens at that registry: the plane must not need one for what it has in its cache.
+        nowhere = f"http://127.0.0.1:{free_port()}"
+        command = [
+            sys.executable, "-m", "airflow_provider_mlpipex", "serve", "run", "--state-dir", str(self.state_dir),
+            "--ingress-port", str(self.ingress_port), "--control-port", str(self.control_port),
+            "--tracking-uri", nowhere,
+        ]  # fmt: skip
+        environment = os.environ | {"MLPIPEX_LEDGER_URL": f"sqlite:///{self._folder}/ledger.db"}
+        with (self._folder / "daemon.log").open("ab") as log:
+            self._daemon = subprocess.Popen(
+                command, stdout=log, stderr=log, env=environment, cwd=self._folder, start_new_session=True
+            )
+        until(self._answers, within_s=60.0, what="the plane answers")
+
+    def kill_supervisor(self) -> None:
+        """SIGKILL: what it started goes on."""
+        assert self._daemon is not None
+        self._daemon.kill()
+        self._daemon.wait(timeout=10)
+
+    def stop(self) -> None:
+        """Stop all of it; fails if a process of this plane is left."""
+        plane_id = read_memory(self.state_dir / "state.json").plane_id
+        daemon.stop(self.state_dir)
+        if self._daemon is not None:
+            self._daemon.wait(timeout=10)
+        assert carriers(PLANE_ID, plane_id) == []
+
+    def log(self) -> str:
+        return (self._folder / "daemon.log").read_text(errors="replace")[-3000:]
+
+    def _answers(self) -> bool:
+        assert self._daemon is not None and self._daemon.poll() is None, f"the plane died: {self.log()}"
+        try:
+            return self.control("GET", "/v1/health").status_code == 200
+        except (httpx.HTTPError, FileNotFoundError):
+            return False
+
+    # Its clients.
+
+    @property
+    def token(self) -> str:
+        return (self.state_dir / "token").read_text()
+
+    @property
+    def client_token(self) -> str:
+        return (self.state_dir / "client-token").read_text()
+
+    @property
+    def port(self) -> EmbeddedPlane:
+        """The ``ServingPlane`` port."""
+        return EmbeddedPlane(self.control_url, self.token)
+
+    def control(self, method: str, path: str, **sent: Any) -> httpx.Response:
+        """A raw call of the control API with its token."""
+        return httpx.request(
+            method, self.control_url + path, headers={"authorization": f"Bearer {self.token}"}, timeout=30, **sent
+        )
+
+    def client(self, **headers: str) -> httpx.Client:
+        """A client of the ingress, with its token."""
+        return httpx.Client(
+            base_url=self.ingress_url,
+            headers={"authorization": f"Bearer {self.client_token}", **headers},
+            timeout=30,
+        )
+
+    # Its models.
+
+    def release(self, number: int) -> Release:
+        """Release ``1.<number>.0``, whose answers are ``distance + 1000 * number``."""
+        if number not in self._models:
+            self._models[number] = save_numbered_model(number, self._folder / f"model-{number}")
+        return release_of(self._models[number], f"1.{number}.0")
+
+    def model_folder(self, number: int) -> Path:
+        self.release(number)
+        return self._models[number]
+
+    # Its processes.
+
+    def child(self, name: str) -> psutil.Process:
+        """``envoy``, or the name of a model server (:meth:`server_name`)."""
+        record = json.loads((self.state_dir / "children" / f"{name}.json").read_text())
+        return psutil.Process(record["pid"])
+
+    def server(self, endpoint: EndpointRef, release: Release) -> psutil.Process:
+        return self.child(f"{endpoint.environment}--{endpoint.name}--{release.slug}")
+
+
+class Traffic:
+    """Clients that ask ``endpoint`` one request after another while the ``with`` block runs.
+
+    ``answers`` counts (status, number of the model that answered); anything but 200 counts as (status, body), a
+    broken connection as (0, error).
+    """
+
+    def __init__(self, plane: RealPlane, endpoint: EndpointRef, *, clients: int = 2) -> None:
+        self._plane, self._endpoint = plane, endpoint
+        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(clients)]
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self.answers: Counter[tuple[int, object]] = Counter()
+
+    @property
+    def failures(self) -> dict[tuple[int, object], int]:
+        with self._lock:
+            return {kind: count for kind, count in self.answers.items() if kind[0] != 200}
+
+    @property
+    def answered_by(self) -> set[object]:
+        with self._lock:
+            return {number for status, number in self.answers if status == 200}
+
+    def wait_for(self, more: int) -> None:
+        """Return when ``more`` requests have been answered from now on."""
+        target = self.answers.total() + more
+        until(lambda: self.answers.total() >= target, within_s=60.0, what=f"{more} more requests")
+
+    def __enter__(self) -> Traffic:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(timeout=60)
+
+    def _ask(self, number: int) -> None:
+        with self._plane.client() as client:
+            asked = 0
+            while not self._stopping.wait(0.002):
+                asked += 1
+                headers = {"x-user-id": f"user-{number}-{asked}"}
+                try:
+                    answer = client.post(path_of(self._endpoint), json=invocation(), headers=headers)
+                except httpx.HTTPError as error:
+                    kind: tuple[int, object] = (0, repr(error))
+                else:
+                    ok = answer.status_code == 200
+                    kind = (answer.status_code, number_of(answer) if ok else answer.text[:200])
+                with self._lock:
+                    self.answers[kind] += 1
+
+
+def path_of(endpoint: EndpointRef) -> str:
+    return f"/endpoints/{endpoint}/invocations"
+
+
+def number_of(answer: httpx.Response, distance: float = 1.5) -> int:
+    """Which model gave ``answer`` to :func:`invocation` of ``distance``."""
+    (predicted,) = answer.json()["predictions"]
+    return round((predicted - distance) / STEP)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@pytest.fixture(scope="session")
+def real_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPlane]:
+    plane = RealPlane(tmp_path_factory.mktemp("plane"))
+    plane.start()
+    try:
+        yield plane
+    finally:
+        plane.stop()
