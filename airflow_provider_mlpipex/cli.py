@@ -1,27 +1,87 @@
 """``mlpipex``: the same verbs for a terminal. Every command takes ``--json``.
 
-Exit codes: 0 done, 1 refused or failed (the message says what, why and what to do), 2 wrong usage.
+Exit codes: 0 done, 1 refused or failed (the message says what, why and what to do), 2 wrong usage. Answers go to
+standard output; refusals, as text or as JSON, to standard error.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from airflow_provider_mlpipex import __version__
 from airflow_provider_mlpipex.composition import Settings, build_platform, terminal_origin
-from airflow_provider_mlpipex.domain.errors import InvalidQuantity, MlpipexError
+from airflow_provider_mlpipex.domain.errors import (
+    ConfigurationInvalid,
+    IllegalTransition,
+    InvalidQuantity,
+    MlpipexError,
+)
 from airflow_provider_mlpipex.domain.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.services.platform import Platform
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Ship models the way good teams ship code.")
+#: What typer raises where a command line is wrong, whether it brings its own click or uses the installed one.
+UsageError: Any = typer.BadParameter.__mro__[1]
+_NO_LEDGER = "the ledger holds no entries; is MLPIPEX_LEDGER_URL the right one?"
+
+
+class Commands(TyperGroup):
+    """A refusal is a message and an exit code, never a traceback; with ``--json`` it is JSON."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        as_json = "--json" in (sys.argv[1:] if args is None else args)
+        try:
+            # Standalone, typer prints usage errors itself; as JSON we print them.
+            code = super().main(args, prog_name, complete_var, standalone_mode=not as_json, **extra)
+        except MlpipexError as error:
+            _refuse(error, as_json)
+        except UsageError as error:
+            message = error.format_message()
+            typer.echo(json.dumps({"error": "UsageError", "thing": message, "remedy": "see --help"}), err=True)
+            raise SystemExit(error.exit_code) from None
+        except OSError as error:
+            if error.filename is None:
+                raise
+            _refuse(_path_error(error), as_json)
+        raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _refuse(error: MlpipexError, as_json: bool) -> NoReturn:
+    told = error.as_dict() | {"problems": list(getattr(error, "problems", ()))}
+    typer.echo(json.dumps(told) if as_json else str(error), err=True)
+    raise SystemExit(1) from None
+
+
+def _path_error(error: OSError) -> ConfigurationInvalid:
+    return ConfigurationInvalid(
+        f"path {error.filename}",
+        value=error.strerror,
+        limit="a path that this user may read and write",
+        remedy="correct the path or its permissions; MLPIPEX_LEDGER_URL and --state-dir say where things are kept",
+    )
+
+
+app = typer.Typer(
+    cls=Commands, no_args_is_help=True, add_completion=False, help="Ship models the way good teams ship code."
+)
 manifest_app = typer.Typer(no_args_is_help=True, help="Check, compare and describe deployment manifests.")
 audit_app = typer.Typer(no_args_is_help=True, help="Verify the ledger.")
 serve_app = typer.Typer(no_args_is_help=True, help="The embedded serving plane.")
@@ -30,21 +90,14 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(serve_app, name="serve")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-ManifestFile = Annotated[Path, typer.Argument(help="Deployment manifest (YAML).", exists=True, dir_okay=False)]
+ManifestFile = Annotated[Path, typer.Argument(help="Deployment manifest (YAML).")]
 Endpoint = Annotated[str, typer.Argument(help="environment/name, for example production/fraud-scorer")]
 StateDir = Annotated[Path, typer.Option(help="Where the plane keeps its state.", envvar="MLPIPEX_STATE_DIR")]
 
 
 def main() -> None:
-    """Entry point: a refusal is a message and exit code 1, never a traceback."""
-    try:
-        app()
-    except MlpipexError as error:
-        if "--json" in sys.argv:
-            typer.echo(json.dumps(error.as_dict()), err=True)
-        else:
-            typer.echo(str(error), err=True)
-        raise SystemExit(1) from None
+    """Entry point."""
+    app()
 
 
 def _emit(payload: Any, as_json: bool, text: Callable[[], str]) -> None:
@@ -55,30 +108,25 @@ def _platform() -> Platform:
     return build_platform(Settings.from_environment(), terminal_origin())
 
 
-def _load(path: Path) -> Manifest:
-    from airflow_provider_mlpipex.domain.manifest_loading import load_manifest
-
-    return load_manifest(path.read_text(encoding="utf-8"), file=str(path))
-
-
 @app.command()
-def version() -> None:
+def version(as_json: AsJson = False) -> None:
     """Print the provider's version."""
-    typer.echo(__version__)
+    _emit({"version": __version__}, as_json, lambda: __version__)
 
 
 @manifest_app.command("schema")
-def manifest_schema() -> None:
-    """Print the JSON Schema of manifests, for editors and linters."""
+def manifest_schema(as_json: AsJson = False) -> None:
+    """Print the JSON Schema of manifests, for editors and linters; it is JSON either way."""
     from airflow_provider_mlpipex.domain import manifest_schema as schema
 
-    typer.echo(json.dumps(schema.manifest_schema(), indent=2))
+    written = schema.manifest_schema()
+    _emit(written, as_json, lambda: json.dumps(written, indent=2))
 
 
 @manifest_app.command("validate")
 def manifest_validate(file: ManifestFile, as_json: AsJson = False) -> None:
     """Say whether a manifest can work; every defect at once, with its line."""
-    manifest = _load(file)
+    manifest = load_manifest_file(file)
     _emit(
         {"name": manifest.name, "digest": manifest.digest},
         as_json,
@@ -91,9 +139,10 @@ def manifest_diff(before: ManifestFile, after: ManifestFile, as_json: AsJson = F
     """Typed differences between two manifests, and the review that they open in each environment."""
     from airflow_provider_mlpipex.domain.manifest_diff import diff, review_needed
 
-    changes = diff(_load(before), _load(after))
+    wanted = load_manifest_file(after)
+    changes = diff(load_manifest_file(before), wanted)
     reviews = {}
-    for name, environment in _load(after).environments.items():
+    for name, environment in wanted.environments.items():
         if environment.review is not None:
             needs_person, why, policy = review_needed(changes, environment.review)
             reviews[name] = {"needs_person": needs_person, "why": why, "auto_approved_by": policy}
@@ -120,7 +169,7 @@ def plan(
     """What a release would go through: steps, gates, time to promote and to roll back."""
     from airflow_provider_mlpipex.domain import rollout_plan
 
-    manifest = _load(file)
+    manifest = load_manifest_file(file)
     names = [environment] if environment else list(manifest.environments)
     plans = [rollout_plan.plan(manifest, name) for name in names]
     _emit([p.to_json() for p in plans], as_json, lambda: "\n\n".join(rollout_plan.render(each) for each in plans))
@@ -141,7 +190,7 @@ def status(endpoint: Annotated[str, typer.Argument()] = "", as_json: AsJson = Fa
             rollout = f", rollout {one['rollout']['phase']}" if one["rollout"] else ""
             plane = one["plane_error"] or (one["plane"] or {}).get("weights") or "not serving"
             lines.append(f"{one['endpoint']}: current {one['current']}, previous {one['previous']}{rollout}; {plane}")
-        return "\n".join(lines) or "no endpoint has a ledger yet"
+        return "\n".join(lines) or _NO_LEDGER
 
     _emit(found, as_json, text)
 
@@ -223,7 +272,12 @@ def reproduce(endpoint: Endpoint, as_json: AsJson = False) -> None:
     platform, ref = _platform(), EndpointRef.parse(endpoint)
     state = journal.load(platform, ref)
     if state.current is None or state.current_manifest is None:
-        raise typer.BadParameter(f"{endpoint}: nothing has been released", param_hint="endpoint")
+        raise IllegalTransition(
+            f"endpoint {ref}",
+            value="nothing is current",
+            limit="a current release to train again",
+            remedy="name an endpoint that mlpipex status shows a current release for",
+        )
     manifest = Manifest.model_validate(state.current_manifest)
     differences = retrain(state.current, manifest, store=platform.snapshots)
     _emit(
@@ -239,7 +293,11 @@ def audit_verify(as_json: AsJson = False) -> None:
     from airflow_provider_mlpipex.services.history import audit
 
     counts = audit(_platform())
-    _emit(counts, as_json, lambda: "\n".join(f"{name}: {n} entries verified" for name, n in counts.items()))
+    _emit(
+        counts,
+        as_json,
+        lambda: "\n".join(f"{name}: {n} entries verified" for name, n in counts.items()) or _NO_LEDGER,
+    )
 
 
 @serve_app.command("run")
@@ -248,36 +306,54 @@ def serve_run(
     ingress_port: Annotated[int, typer.Option(envvar="MLPIPEX_INGRESS_PORT")] = 8088,
     control_port: Annotated[int, typer.Option(envvar="MLPIPEX_CONTROL_PORT")] = 8089,
     tracking_uri: Annotated[str, typer.Option(envvar="MLPIPEX_TRACKING_URI")] = "http://127.0.0.1:5000",
+    as_json: AsJson = False,
 ) -> None:
-    """Run the plane in the foreground: Envoy, model servers, control API with rollback."""
+    """Run the plane in the foreground: Envoy, model servers, control API with rollback. Says first where it will be."""
     from airflow_provider_mlpipex.plane import run
 
+    addresses = {
+        "ingress_url": f"http://127.0.0.1:{ingress_port}",
+        "control_url": f"http://127.0.0.1:{control_port}",
+        "state_dir": str(state_dir.resolve()),
+    }
+    _emit(addresses, as_json, lambda: "\n".join(f"{key}: {value}" for key, value in addresses.items()))
+    sys.stdout.flush()
     run(state_dir=state_dir, ingress_port=ingress_port, control_port=control_port, tracking_uri=tracking_uri)
 
 
 @serve_app.command("stop")
-def serve_stop(state_dir: StateDir = Path(".mlpipex/plane")) -> None:
-    """Stop the plane with everything it runs."""
+def serve_stop(state_dir: StateDir = Path(".mlpipex/plane"), as_json: AsJson = False) -> None:
+    """Stop the plane with everything it runs; nothing to stop is fine."""
     from airflow_provider_mlpipex.serving import daemon
 
+    ran = bool(daemon.status(state_dir)["running"])
     daemon.stop(state_dir)
+    _emit({"stopped": ran}, as_json, lambda: "stopped" if ran else "it was not running")
 
 
 @serve_app.command("status")
 def serve_status(state_dir: StateDir = Path(".mlpipex/plane"), as_json: AsJson = False) -> None:
-    """Whether the plane runs, and where."""
+    """Whether the plane runs, and where; exit code 1 if it does not."""
     from airflow_provider_mlpipex.serving import daemon
 
     found = daemon.status(state_dir)
     _emit(found, as_json, lambda: "\n".join(f"{key}: {value}" for key, value in found.items()))
+    if not found["running"]:
+        raise typer.Exit(1)
 
 
 @app.command()
 def demo(
     once: Annotated[bool, typer.Option(help="Stop everything at the end and report.")] = False,
     ports: Annotated[str, typer.Option(help="'default' or 'auto'")] = "default",
+    as_json: AsJson = False,
 ) -> None:
-    """Play the whole life of a model on real data, on this machine."""
-    from airflow_provider_mlpipex.demo.play import play
+    """Play the whole life of a model on real data, on this machine. With --json the report follows at the end."""
+    from airflow_provider_mlpipex.demo.play import FOLDER, play
 
-    raise typer.Exit(play(once=once, ports=ports))
+    if not as_json:
+        raise typer.Exit(play(once=once, ports=ports))
+    with redirect_stdout(sys.stderr):
+        code = play(once=once, ports=ports)
+    typer.echo((FOLDER / "report.json").read_text(encoding="utf-8"))
+    raise typer.Exit(code)

@@ -83,7 +83,7 @@ class Settings(Value):
                     "token of the serving plane",
                     value=str(self.plane_token_file),
                     limit=error.strerror or "unreadable",
-                    remedy="start the plane (mlpipex serve start); it writes the file, readable by its owner alone",
+                    remedy="start the plane (mlpipex serve run); it writes the file, readable by its owner alone",
                 ) from None
         raise ConfigurationInvalid(
             "token of the serving plane",
@@ -108,7 +108,7 @@ def build_platform(settings: Settings, origin: Origin, *, plane: ServingPlane | 
 
     return Platform(
         ledger=SqlLedger(settings.ledger_url),
-        plane=plane or EmbeddedPlane(settings.plane_url, settings.token()),
+        plane=plane or EmbeddedPlane(settings.plane_url, settings.token),
         registry=MlflowRegistry(settings.tracking_uri),
         snapshots=ParquetSnapshots(settings.snapshot_root),
         validator=GxValidator(),

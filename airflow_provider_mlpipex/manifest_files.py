@@ -22,21 +22,43 @@ def load_manifest_file(path: str | Path) -> Manifest:
             f"manifest {path}",
             value=getattr(error, "strerror", None) or "not UTF-8",
             limit="a readable YAML file",
-            remedy="check the path and its permissions where the task runs",
+            remedy="check the path and its permissions, where this runs",
         ) from None
     return load_manifest(text, file=str(path))
 
 
 def read_manifests(folder: Path) -> dict[Path, Manifest | ManifestInvalid]:
-    """Every ``*.yaml`` in ``folder`` (or in :data:`FOLDER_VARIABLE`), or what is wrong with it.
+    """Every ``*.yaml`` and ``*.yml`` in ``folder`` (or in :data:`FOLDER_VARIABLE`), or what is wrong with it.
 
-    One bad file must not take the Dags of the others away, so nothing is raised.
+    One bad file must not take the Dags of the others away, so what is wrong with it is returned in its place.
+
+    :raises ManifestInvalid: there is no such folder.
     """
     folder = Path(os.environ.get(FOLDER_VARIABLE) or folder)
+    if not folder.is_dir():
+        raise ManifestInvalid(
+            f"folder of manifests {folder}",
+            value="not there",
+            limit="a folder that can be read",
+            remedy=f"make it, or correct {FOLDER_VARIABLE}",
+        )
     found: dict[Path, Manifest | ManifestInvalid] = {}
-    for path in sorted(folder.glob("*.yaml")):
+    first: dict[str, Path] = {}
+    for path in sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml")):
         try:
-            found[path] = load_manifest_file(path)
+            manifest = load_manifest_file(path)
         except ManifestInvalid as error:
             found[path] = error
+            continue
+        holder = first.setdefault(manifest.name, path)
+        found[path] = manifest if holder is path else _name_taken(path, manifest.name, holder)
     return found
+
+
+def _name_taken(path: Path, name: str, holder: Path) -> ManifestInvalid:
+    return ManifestInvalid(
+        f"manifest {path}, field name",
+        value=name,
+        limit=f"one manifest a name; {holder.name} has it",
+        remedy="rename one of them: they would move the same endpoints",
+    )

@@ -31,6 +31,15 @@ if TYPE_CHECKING:
 #: Looks of a watcher during one step, at least; a step of ten minutes is not looked at more often than needed.
 _LOOKS_A_STEP = 10
 _POLL_BOUNDS_S = (1.0, 15.0)
+#: Every verb may be run twice, and an error that does not pass by itself fails the task whatever retries it has. What
+#: is left to retry is a worker that was killed, a database or plane that restarts, a task that Airflow lost on its way
+#: to the triggerer. The waits add up to less than the lease of a trial.
+_RETRIES: dict[str, Any] = {
+    "retries": 4,
+    "retry_delay": 2.0,
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": 15.0,
+}
 
 
 def training_tasks(
@@ -46,7 +55,7 @@ def training_tasks(
     :param as_of: end of the evaluation window, ISO 8601.
     :return: the registering task; hand it to :func:`release_tasks`.
     """
-    common: dict[str, Any] = {"manifest": manifest, "mlpipex_conn_id": mlpipex_conn_id}
+    common: dict[str, Any] = {"manifest": manifest, "mlpipex_conn_id": mlpipex_conn_id, **_RETRIES}
     with TaskGroup(group_id):
         if load_manifest_file(manifest).model.pinned:
             return RegisterModelOperator(task_id="register", **common)
@@ -88,9 +97,8 @@ def _environment_tasks(
     common: dict[str, Any] = {
         "endpoint": str(EndpointRef(environment=name, name=spec.name)),
         "mlpipex_conn_id": mlpipex_conn_id,
+        **_RETRIES,
     }
-    # An Airflow worker may be killed at any line; every verb may be run twice.
-    patient: dict[str, Any] = {"retries": 3, "retry_delay": 2.0}
     with TaskGroup(name):
         gates = GateCheckOperator(
             task_id="gates",
@@ -98,6 +106,7 @@ def _environment_tasks(
             environment=name,
             registered=registered.output,
             mlpipex_conn_id=mlpipex_conn_id,
+            **_RETRIES,
         )
         stages: list[BaseOperator] = [gates]
         if environment.review:
@@ -106,20 +115,18 @@ def _environment_tasks(
         if environment.shadow:
             poke = _poll(environment.shadow.duration.total_seconds())
             stages.append(ShadowDeployOperator(task_id="shadow", **common))
-            stages.append(ShadowSensor(task_id="shadow_watch", poke_interval=poke, **common, **patient))
+            stages.append(ShadowSensor(task_id="shadow_watch", poke_interval=poke, **common))
         if environment.canary:
             poke = _poll(environment.canary.step_duration.total_seconds())
             for step, share in enumerate(environment.canary.steps):
                 label = f"canary_{share * 100:g}".replace(".", "_")
                 stages.append(CanaryDeployOperator(task_id=label, step=step, **common))
-                stages.append(
-                    CanarySensor(task_id=f"{label}_watch", step=step, poke_interval=poke, **common, **patient)
-                )
+                stages.append(CanarySensor(task_id=f"{label}_watch", step=step, poke_interval=poke, **common))
         promote = PromoteModelOperator(task_id="promote", **common)
         stages.append(promote)
         if environment.rollback and environment.serve:
             poke = _poll(environment.rollback.window.total_seconds())
-            stages.append(EndpointHealthSensor(task_id="watch", poke_interval=poke, **common, **patient))
+            stages.append(EndpointHealthSensor(task_id="watch", poke_interval=poke, **common))
         abandon = RollbackOperator(
             task_id="end_trial", cause="the Dag run did not get to the promotion", only_open=True, **common
         ).as_teardown()

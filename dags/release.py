@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from airflow.sdk import DAG, Param, task
@@ -32,16 +33,20 @@ def release_dag(path: Path, name: str) -> DAG:
     return dag
 
 
-def broken_dag(path: Path, error: ManifestInvalid) -> DAG:
-    """A Dag that says what is wrong with a manifest, where people look for the Dag that it should have become."""
+def broken_dag(path: Path, error: ManifestInvalid, taken: set[str]) -> DAG:
+    """A Dag that says what is wrong with a manifest, where people look for the Dag that it should have become.
+
+    :param taken: names of the manifests that can work; a broken file must not take the place of one.
+    """
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", path.stem)
     with DAG(
-        f"release__{path.stem}".replace("-", "_"),
+        f"release__{name}{'__invalid' if name in taken else ''}".replace("-", "_"),
         schedule=None,
         tags=["mlpipex", "release", "manifest-invalid"],
         doc_md=f"```\n{error}\n```",
     ) as dag:
 
-        @task
+        @task(retries=0)
         def read_manifest() -> None:
             raise error
 
@@ -49,8 +54,10 @@ def broken_dag(path: Path, error: ManifestInvalid) -> DAG:
     return dag
 
 
-for path, manifest in read_manifests(Path(__file__).parent / "manifests").items():
+manifests = read_manifests(Path(__file__).parent / "manifests")
+names = {manifest.name for manifest in manifests.values() if not isinstance(manifest, ManifestInvalid)}
+for path, manifest in manifests.items():
     if isinstance(manifest, ManifestInvalid):
-        broken_dag(path, manifest)
+        broken_dag(path, manifest, names)
     else:
         release_dag(path, manifest.name)

@@ -1,4 +1,7 @@
-"""``rollback``: return an endpoint to its last good release, from a form. One task, no build, no registry."""
+"""``rollback``: return an endpoint to its last good release, from a form. One task, no build, no registry.
+
+The manifests only fill the form's suggestions: whatever has become of them, this Dag is there.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,26 @@ from pathlib import Path
 from airflow.sdk import DAG, Param
 
 from airflow_provider_mlpipex import RollbackOperator, read_manifests
+from airflow_provider_mlpipex.domain.errors import ManifestInvalid
 from airflow_provider_mlpipex.domain.manifest import Manifest
 
-ENDPOINTS = [
-    f"{environment}/{manifest.name}"
-    for manifest in read_manifests(Path(__file__).parent / "manifests").values()
-    if isinstance(manifest, Manifest)
-    for environment, spec in reversed(manifest.environments.items())
-    if spec.serve
-]
+
+def known_endpoints(folder: Path) -> list[str]:
+    """Endpoints that the manifests name, the last environment of each first."""
+    try:
+        manifests = read_manifests(folder).values()
+    except ManifestInvalid:
+        return []
+    return [
+        f"{environment}/{manifest.name}"
+        for manifest in manifests
+        if isinstance(manifest, Manifest)
+        for environment, spec in reversed(manifest.environments.items())
+        if spec.serve
+    ]
+
+
+ENDPOINTS = known_endpoints(Path(__file__).parent / "manifests")
 
 with DAG(
     "rollback",

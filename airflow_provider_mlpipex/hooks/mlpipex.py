@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from airflow.sdk import BaseHook
 from airflow.sdk.log import mask_secret
@@ -49,8 +51,9 @@ class MlpipexHook(BaseHook):
         return build_platform(self.get_conn(), origin)
 
     async def platform_async(self, origin: Origin) -> Platform:
-        """:meth:`platform` for the triggerer."""
-        return build_platform(settings_of(await self.aget_connection(self.mlpipex_conn_id)), origin)
+        """:meth:`platform` for the triggerer, whose event loop must not wait for imports."""
+        settings = settings_of(await self.aget_connection(self.mlpipex_conn_id))
+        return await asyncio.to_thread(build_platform, settings, origin)
 
     def code_version(self, folder: Path) -> str:
         """The git commit of ``folder``, or what ``MLPIPEX_CODE_VERSION`` says; empty where neither is known."""
@@ -81,10 +84,17 @@ def settings_of(connection: Connection) -> Settings:
     if connection.password:
         raw["plane_token"] = connection.password
     settings = Settings.from_mapping(raw, where=f"connection {connection.conn_id}")
-    for secret in (connection.password, urlsplit(settings.ledger_url).password):
-        if secret:
-            mask_secret(secret)
-    for urls in settings.alert_channels.values():
-        for url in urls:
-            mask_secret(url)
+    for secret in _secrets(settings):
+        mask_secret(secret)
     return settings
+
+
+def _secrets(settings: Settings) -> Iterator[str]:
+    """Everything that must not stand in a log, as it is written and as it is sent."""
+    if settings.plane_token is not None:
+        yield settings.plane_token.get_secret_value()
+    password = urlsplit(settings.ledger_url).password
+    if password:
+        yield from (password, unquote(password))
+    for urls in settings.alert_channels.values():
+        yield from urls

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk import BaseNotifier
 
@@ -13,6 +14,11 @@ from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_mlpipex.services.platform import Platform
+
+
+_ORIGIN = Origin(kind="task")
 
 
 class RolloutNotifier(BaseNotifier):
@@ -56,28 +62,55 @@ class RolloutNotifier(BaseNotifier):
 
         :raises ExceptionGroup: with what each failed receiver said.
         """
-        from airflow_provider_mlpipex.services.status import endpoint_status
-
-        platform = MlpipexHook(self.mlpipex_conn_id).platform(Origin(kind="task"))
-        rollout = summary(endpoint_status(platform, EndpointRef.parse(self.endpoint)))
-        failures: list[Exception] = []
-        if self.channel:
-            facts = {key: rollout[key] for key in ("endpoint", "current", "previous", "ending")}
-            for failed in platform.alerter.alert(
-                channel=self.channel,
-                title=rollout["title"],
-                body=rollout["body"],
-                severity=self.severity,
-                facts=facts,
-            ):
-                failures.append(RuntimeError(failed))
+        rollout, failures = self._tell_channel(MlpipexHook(self.mlpipex_conn_id).platform(_ORIGIN))
         for notifier in self.behind:
             try:
-                notifier({**context, "rollout": rollout})  # type: ignore[typeddict-unknown-key]
+                notifier(_with(context, rollout))
             except Exception as error:  # noqa: BLE001 - somebody else's notifier may raise anything; all are told, then it is raised
                 failures.append(error)
+        self._raise(failures)
+
+    async def async_notify(self, context: Context) -> None:
+        """:meth:`notify` on the triggerer, where deadline callbacks run; nothing here blocks its event loop.
+
+        :raises ExceptionGroup: with what each failed receiver said.
+        """
+        platform = await MlpipexHook(self.mlpipex_conn_id).platform_async(_ORIGIN)
+        rollout, failures = await asyncio.to_thread(self._tell_channel, platform)
+        for notifier in self.behind:
+            try:
+                if type(notifier).async_notify is BaseNotifier.async_notify:
+                    await asyncio.to_thread(notifier, _with(context, rollout))
+                else:
+                    notifier.context = _with(context, rollout)
+                    await notifier
+            except Exception as error:  # noqa: BLE001 - as above
+                failures.append(error)
+        self._raise(failures)
+
+    def _tell_channel(self, platform: Platform) -> tuple[dict[str, str], list[Exception]]:
+        """The rollout in words, and what went wrong in telling the channel about it."""
+        from airflow_provider_mlpipex.services.status import endpoint_status
+
+        rollout = summary(endpoint_status(platform, EndpointRef.parse(self.endpoint)))
+        if not self.channel:
+            return rollout, []
+        undelivered = platform.alerter.alert(
+            channel=self.channel,
+            title=rollout["title"],
+            body=rollout["body"],
+            severity=self.severity,
+            facts={key: rollout[key] for key in ("endpoint", "current", "previous", "ending")},
+        )
+        return rollout, [RuntimeError(each) for each in undelivered]
+
+    def _raise(self, failures: list[Exception]) -> None:
         if failures:
             raise ExceptionGroup(f"{len(failures)} receivers were not told about {self.endpoint}", failures)
+
+
+def _with(context: Context, rollout: dict[str, str]) -> Context:
+    return cast("Context", {**context, "rollout": rollout})
 
 
 def summary(status: dict[str, Any]) -> dict[str, str]:

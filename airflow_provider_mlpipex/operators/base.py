@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, XComArg
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.observability import stats
 
-from airflow_provider_mlpipex.domain.errors import ManifestChanged, MlpipexError
+from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, ManifestChanged, MlpipexError
 from airflow_provider_mlpipex.domain.events import Origin, StageName
 from airflow_provider_mlpipex.domain.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 #: One rollout a Dag run: a retry and a cleared task find their rollout again, another run is another rollout.
 ROLLOUT_ID = "{{ dag.dag_id }}/{{ run_id }}"
+
+#: What another task hands over: its ``output`` in a Dag file, the mapping that it returned once the task runs.
+HandedOver = Mapping[str, Any] | XComArg
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +158,7 @@ class EndpointOperator(MlpipexOperator):
     :param rollout_id: the rollout; one a Dag run by default.
     """
 
-    template_fields = ("endpoint", "rollout_id")
+    template_fields: Sequence[str] = ("endpoint", "rollout_id")
 
     def __init__(self, *, endpoint: str, rollout_id: str = ROLLOUT_ID, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -185,6 +188,22 @@ class TrafficOperator(EndpointOperator):
                 platform, endpoint
             ),
         }
+
+
+def handed_over(value: HandedOver | None, *, parameter: str, by: str) -> Mapping[str, Any]:
+    """What the task before returned.
+
+    :raises ConfigurationInvalid: it returned nothing, because somebody marked it as successful, or ``parameter`` was
+        not given its ``output``.
+    """
+    if isinstance(value, Mapping):
+        return value
+    raise ConfigurationInvalid(
+        f"parameter {parameter}",
+        value=None if value is None else type(value).__name__,
+        limit=f"what {by} returned",
+        remedy=f"clear the task with {by} so that it runs again; in a Dag file pass its .output",
+    )
 
 
 def task_origin(context: Context) -> Origin:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_mlpipex.domain.errors import GateFailed, GateUndecided
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.operators.base import ROLLOUT_ID, ManifestOperator, StageRun
+from airflow_provider_mlpipex.operators.base import ROLLOUT_ID, HandedOver, ManifestOperator, StageRun, handed_over
 
 
 class GateCheckOperator(ManifestOperator):
@@ -27,7 +26,7 @@ class GateCheckOperator(ManifestOperator):
     template_fields = ("manifest", "environment", "registered", "rollout_id")
 
     def __init__(
-        self, *, environment: str, registered: Mapping[str, Any], rollout_id: str = ROLLOUT_ID, **kwargs: Any
+        self, *, environment: str, registered: HandedOver, rollout_id: str = ROLLOUT_ID, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.environment = environment
@@ -40,8 +39,9 @@ class GateCheckOperator(ManifestOperator):
     def verb(self, run: StageRun) -> dict[str, Any]:
         from airflow_provider_mlpipex.services import opening
 
-        manifest = self.read_manifest(self.registered)
-        model = run.platform.registry.get(self.registered["model"], self.registered["version"])
+        registered = handed_over(self.registered, parameter="registered", by="RegisterModelOperator")
+        manifest = self.read_manifest(registered)
+        model = run.platform.registry.get(registered["model"], registered["version"])
         release = opening.make_release(run.platform, manifest, model, manifest_dir=Path(self.manifest).resolve().parent)
         check = opening.check_offline_gates(
             run.platform, endpoint=run.endpoint, rollout_id=self.rollout_id, release=release, manifest=manifest

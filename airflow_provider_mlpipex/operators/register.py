@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_provider_mlpipex.domain.training import TrainingRecord
 from airflow_provider_mlpipex.links.mlpipex import MlflowRunLink
-from airflow_provider_mlpipex.operators.base import ManifestOperator, StageRun
+from airflow_provider_mlpipex.operators.base import HandedOver, ManifestOperator, StageRun, handed_over
 
 
 class RegisterModelOperator(ManifestOperator):
@@ -24,20 +24,21 @@ class RegisterModelOperator(ManifestOperator):
     template_fields = ("manifest", "trained")
     operator_extra_links = (MlflowRunLink(),)
 
-    def __init__(self, *, trained: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, trained: HandedOver | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.trained = trained
 
     def verb(self, run: StageRun) -> dict[str, Any]:
         from airflow_provider_mlpipex.services.registration import register_model
 
-        manifest = self.read_manifest(self.trained)
+        manifest = self.read_manifest(self.trained if isinstance(self.trained, Mapping) else None)
         registry = run.platform.registry
         bump, reasons = "none", ["pinned by the manifest"]
-        if self.trained is None:
+        if manifest.model.pinned:
             model = registry.get(manifest.model.name, manifest.model.version)
         else:
-            record = TrainingRecord.model_validate(self.trained["record"])
+            trained = handed_over(self.trained, parameter="trained", by="TrainModelOperator")
+            record = TrainingRecord.model_validate(trained["record"])
             model, bump, found = register_model(manifest, record, registry=registry)
             reasons = list(found)
         run.push(MlflowRunLink.URL_KEY, registry.page(model.run_id))

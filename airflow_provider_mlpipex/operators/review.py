@@ -65,7 +65,8 @@ class DeploymentReviewOperator(StageTask, ApprovalOperator):
             run.envelope.outcome = "deferred"
         self.body = describe(request.changes, request.results, request.why)
         # Parks the task until somebody answers in the Airflow UI or API: no worker and no trigger waits for a person.
-        return super().execute(context)
+        answered: dict[str, Any] | None = super().execute(context)
+        return answered
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         from airflow_provider_mlpipex.services.review import decide_review
@@ -92,13 +93,14 @@ class DeploymentReviewOperator(StageTask, ApprovalOperator):
 
 
 def read_answer(event: dict[str, Any], approve: str, waited: timedelta | None) -> tuple[bool, str, str]:
-    """Whether it was approved, by whom, and the note; silence and anything unreadable reject."""
+    """Whether it was approved, by whom, and the note; silence and anything unreadable reject.
+
+    Silence rejects even where the operator was given another default answer.
+    """
+    if event.get("timedout") or event.get("error_type") == "timeout":
+        return False, "deadline", f"nobody answered within {waited}"
     if "error" in event:
-        return (
-            False,
-            "deadline" if event.get("error_type") == "timeout" else "airflow",
-            (f"nobody answered within {waited}" if event.get("error_type") == "timeout" else str(event["error"])),
-        )
+        return False, "airflow", str(event["error"])
     person = event.get("responded_by_user") or {}
     reviewer = str(person.get("name") or person.get("id") or "unknown")
     note = str((event.get("params_input") or {}).get("note") or "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from airflow_provider_mlpipex.links.mlpipex import EndpointLink
@@ -19,7 +20,7 @@ class RollbackOperator(TrafficOperator):
     """
 
     stage_name = "rollback"
-    template_fields = (*TrafficOperator.template_fields, "cause")
+    template_fields: Sequence[str] = (*TrafficOperator.template_fields, "cause")
     operator_extra_links = (EndpointLink(),)
 
     def __init__(self, *, cause: str = "manual rollback", only_open: bool = False, **kwargs: Any) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_mlpipex.domain.release import DatasetSnapshot
 from airflow_provider_mlpipex.links.mlpipex import MlflowRunLink
-from airflow_provider_mlpipex.operators.base import ManifestOperator, StageRun
+from airflow_provider_mlpipex.operators.base import HandedOver, ManifestOperator, StageRun, handed_over
 
 
 class TrainModelOperator(ManifestOperator):
@@ -26,7 +25,7 @@ class TrainModelOperator(ManifestOperator):
     template_fields = ("manifest", "snapshot", "code_version")
     operator_extra_links = (MlflowRunLink(),)
 
-    def __init__(self, *, snapshot: Mapping[str, Any], code_version: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, snapshot: HandedOver, code_version: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.snapshot = snapshot
         self.code_version = code_version
@@ -34,10 +33,11 @@ class TrainModelOperator(ManifestOperator):
     def verb(self, run: StageRun) -> dict[str, Any]:
         from airflow_provider_mlpipex.services.training import train_model
 
-        manifest = self.read_manifest(self.snapshot)
+        taken = handed_over(self.snapshot, parameter="snapshot", by="SnapshotDatasetOperator")
+        manifest = self.read_manifest(taken)
         record = train_model(
             manifest,
-            DatasetSnapshot.model_validate(self.snapshot["snapshot"]),
+            DatasetSnapshot.model_validate(taken["snapshot"]),
             store=run.platform.snapshots,
             registry=run.platform.registry,
             code_version=self.code_version or self.hook.code_version(Path(self.manifest).resolve().parent),

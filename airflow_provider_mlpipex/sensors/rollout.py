@@ -6,11 +6,12 @@ reads the ledger, not the event, so a lost, late or doubled event changes nothin
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.sdk import BaseSensorOperator
 
-from airflow_provider_mlpipex.domain.errors import GateFailed, GateUndecided, RolloutRolledBack
+from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, GateFailed, GateUndecided, RolloutRolledBack
 from airflow_provider_mlpipex.domain.events import GateResult
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
@@ -26,16 +27,19 @@ if TYPE_CHECKING:
 class RolloutSensor(StageTask, BaseSensorOperator):
     """Base of the sensors: succeeds when the stage has passed, fails when the rollout was rolled back.
 
-    It never soft-fails: a safety gate that could not look is not a gate that passed.
+    It never soft-fails: a safety gate that could not look is not a gate that passed. It needs no ``timeout`` either: a
+    stage that is undecided for several times its duration is rolled back. Give it retries: Airflow may lose a task on
+    its way to the triggerer or back, and running it again changes nothing.
 
     :param endpoint: ``environment/name``.
     :param rollout_id: the rollout; one a Dag run by default.
     :param poke_interval: seconds between looks on the triggerer.
     :param mlpipex_conn_id: connection of type ``mlpipex``.
+    :raises ConfigurationInvalid: ``soft_fail`` or ``never_fail``, which would turn a rollback into a skipped task.
     """
 
     watched: ClassVar[WatchedStage]
-    template_fields = ("endpoint", "rollout_id")
+    template_fields: Sequence[str] = ("endpoint", "rollout_id")
     step = -1
 
     def __init__(
@@ -48,6 +52,13 @@ class RolloutSensor(StageTask, BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(poke_interval=poke_interval, **kwargs)
+        if self.soft_fail or self.never_fail:
+            raise ConfigurationInvalid(
+                f"{type(self).__name__} {self.task_id}",
+                value="soft_fail" if self.soft_fail else "never_fail",
+                limit="a rollback fails the task that waited",
+                remedy="remove it; downstream tasks that should run all the same get trigger_rule='all_done'",
+            )
         self.endpoint = endpoint
         self.rollout_id = rollout_id
         self.mlpipex_conn_id = mlpipex_conn_id
@@ -64,11 +75,12 @@ class RolloutSensor(StageTask, BaseSensorOperator):
             run.envelope.outcome = "deferred"
         self._wait(context)
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Come back from the trigger. Its ``event`` is told; what is true is read from the ledger."""
         with self.in_stage(context) as run:
-            run.envelope.gates([GateResult.model_validate(result) for result in event.get("results", ())])
-            if event.get("status") == "ended":
-                run.envelope.rolled_back(str(event.get("cause", "")))
+            told = event or {}
+            run.envelope.gates([GateResult.model_validate(result) for result in told.get("results", ())])
+            self.rollout_id = self.rollout_id or str(told.get("rollout_id", ""))
             seen = self._look(run)
             if seen.status != "watching":
                 return self._conclude(run, seen)
@@ -83,6 +95,7 @@ class RolloutSensor(StageTask, BaseSensorOperator):
     def _conclude(self, run: StageRun, seen: Look) -> dict[str, Any]:
         run.envelope.add(verdict=seen.verdict)
         if seen.status == "ended":
+            run.envelope.rolled_back(seen.cause)
             raise RolloutRolledBack(
                 f"rollout {self.rollout_id} of {run.endpoint}",
                 value=seen.cause,
@@ -91,7 +104,7 @@ class RolloutSensor(StageTask, BaseSensorOperator):
             )
         return {"status": seen.status, "verdict": seen.verdict}
 
-    def _wait(self, context: Context) -> None:
+    def _wait(self, context: Context) -> NoReturn:
         origin = task_origin(context)
         self.defer(
             trigger=RolloutTrigger(

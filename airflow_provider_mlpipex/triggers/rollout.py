@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import cache, partial
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -20,6 +23,15 @@ from airflow_provider_mlpipex.services.watching import Look, WatchedStage, look
 #: Airflow 3.3 fails a deferred task whose trigger answers before the scheduler has seen the worker leave
 #: (apache/airflow #67287, #71580). A revert is made at once; only the news of it waits this long.
 SETTLE_S = 3.0
+
+#: Looks that are made at once. Asyncio's own pool has six threads on two cores: a few planes that hang would hold them
+#: all, and leases of healthy trials would run out meanwhile.
+_LOOKS_AT_ONCE = 32
+
+
+@cache
+def _lookers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=_LOOKS_AT_ONCE, thread_name_prefix="mlpipex-look")
 
 
 class RolloutTrigger(BaseTrigger):
@@ -51,7 +63,7 @@ class RolloutTrigger(BaseTrigger):
         give_up_after: float = 600.0,
         task: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's is not annotated
         self.mlpipex_conn_id = mlpipex_conn_id
         self.endpoint = endpoint
         self.rollout_id = rollout_id
@@ -82,7 +94,7 @@ class RolloutTrigger(BaseTrigger):
         platform = await MlpipexHook(self.mlpipex_conn_id).platform_async(origin)
         event = await self._watch(platform)
         await asyncio.sleep(max(0.0, started + SETTLE_S - time.monotonic()))
-        yield TriggerEvent(event)
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]  # Airflow's is not annotated
 
     async def _watch(self, platform: Platform) -> dict[str, Any]:
         endpoint = EndpointRef.parse(self.endpoint)
@@ -90,29 +102,26 @@ class RolloutTrigger(BaseTrigger):
         while True:
             await asyncio.sleep(self.poll_interval)
             try:
-                seen = await asyncio.to_thread(
-                    look,
-                    platform,
-                    endpoint=endpoint,
-                    rollout_id=self.rollout_id,
-                    stage=self.stage,
-                    step=self.step,
-                )
+                seen = await self._look(platform, endpoint)
             except MlpipexError as error:
                 self.log.warning("look failed", endpoint=self.endpoint, **error.as_dict())
                 if not error.transient or time.monotonic() - answered > self.give_up_after:
-                    return {"status": "error", **error.as_dict()}
+                    return {"status": "error", "rollout_id": self.rollout_id, **error.as_dict()}
                 continue
             answered = time.monotonic()
             if seen.status != "watching":
-                return _event(seen)
+                return self._event(seen)
 
+    async def _look(self, platform: Platform, endpoint: EndpointRef) -> Look:
+        once = partial(look, platform, endpoint=endpoint, rollout_id=self.rollout_id, stage=self.stage, step=self.step)
+        return await asyncio.get_running_loop().run_in_executor(_lookers(), copy_context().run, once)
 
-def _event(seen: Look) -> dict[str, Any]:
-    """Small and JSON: the whole evidence is in the ledger."""
-    return {
-        "status": seen.status,
-        "verdict": seen.verdict,
-        "cause": seen.cause,
-        "results": [result.to_json() for result in seen.results],
-    }
+    def _event(self, seen: Look) -> dict[str, Any]:
+        """Small and JSON: the whole evidence is in the ledger. A scheduled watch learns here whose rollout it was."""
+        return {
+            "rollout_id": self.rollout_id,
+            "status": seen.status,
+            "verdict": seen.verdict,
+            "cause": seen.cause,
+            "results": [result.to_json() for result in seen.results],
+        }
