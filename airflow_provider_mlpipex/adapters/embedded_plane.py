@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -21,11 +22,12 @@ BUILD_ALLOWANCE_S = 900.0
 
 
 class EmbeddedPlane:
-    """:param control_url: of the plane's control API. :param token: its bearer token; never logged."""
+    """:param control_url: of the plane's control API. :param token: its bearer token, never logged; or a function that
+    reads it, called before each request, so that who never asks the plane needs no token."""
 
-    def __init__(self, control_url: str, token: str) -> None:
+    def __init__(self, control_url: str, token: str | Callable[[], str]) -> None:
         self._url = control_url.rstrip("/")
-        self._headers = {"authorization": f"Bearer {token}"}
+        self._token = token
 
     def ensure(self, endpoint: EndpointRef, release: Release, *, timeout_s: float) -> ReleaseStatus:
         body = {"release": release.to_json(), "timeout_s": timeout_s}
@@ -56,10 +58,14 @@ class EmbeddedPlane:
     def retire(self, endpoint: EndpointRef, release_id: str) -> None:
         self._call("DELETE", endpoint, f"/releases/{release_id}")
 
+    def _headers(self) -> dict[str, str]:
+        token = self._token if isinstance(self._token, str) else self._token()
+        return {"authorization": f"Bearer {token}"}
+
     def _call(self, method: str, endpoint: EndpointRef, path: str, *, timeout: float = TIMEOUT_S, **sent: Any) -> Any:
         url = f"{self._url}/v1/endpoints/{endpoint.environment}/{endpoint.name}{path}"
         try:
-            answer = httpx.request(method, url, headers=self._headers, timeout=timeout, **sent)
+            answer = httpx.request(method, url, headers=self._headers(), timeout=timeout, **sent)
         except httpx.HTTPError as error:
             raise PlaneUnavailable(
                 f"serving plane at {self._url}",
