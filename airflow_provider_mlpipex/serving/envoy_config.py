@@ -21,9 +21,11 @@ from typing import Any
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release import slug_of
 from airflow_provider_mlpipex.domain.traffic import REQUEST_ID_HEADER, TOTAL_WEIGHT, VARIANT_HEADER, TrafficPlan
+from airflow_provider_mlpipex.serving.server_spec import KEEP_ALIVE_S
 
 ROUTES = "mlpipex"
 _TYPE = "type.googleapis.com/envoy."
+_HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _SHADOW = "--shadow"
 _OVER = "--over--"
 #: One part in a million: mirror fractions down to 0.0001 %.
@@ -236,6 +238,13 @@ def _cluster(name: str, socket: Path, limits: dict[str, Any]) -> dict[str, Any]:
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [address]}]},
         "circuit_breakers": {"thresholds": [limits]},
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "typed_extension_protocol_options": {
+            _HTTP: {
+                "@type": f"{_TYPE}extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http_protocol_options": {}},
+                "common_http_protocol_options": {"idle_timeout": f"{KEEP_ALIVE_S / 2:g}s"},
+            }
+        },
     }
 
 

@@ -24,7 +24,7 @@ from airflow_provider_mlpipex.domain.traffic import RELEASE_HEADER, REQUEST_ID_H
 from airflow_provider_mlpipex.serving.artifacts import verify_directory
 from airflow_provider_mlpipex.serving.prediction_log import PredictionLog
 from airflow_provider_mlpipex.serving.scoring import Scored, Scorer, score_and_label
-from airflow_provider_mlpipex.serving.server_spec import FAULT_FILE, ModelServerSpec, write_failure
+from airflow_provider_mlpipex.serving.server_spec import FAULT_FILE, KEEP_ALIVE_S, ModelServerSpec, write_failure
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -215,7 +215,13 @@ def main(argv: list[str]) -> int:
     Path(spec.socket).unlink(missing_ok=True)
     app = create_app(spec, scorer, Drill(spec_path.parent / FAULT_FILE))
     uvicorn.run(
-        app, uds=spec.socket, log_level="warning", access_log=False, timeout_graceful_shutdown=DRAIN_S, lifespan="on"
+        app,
+        uds=spec.socket,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=DRAIN_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        lifespan="on",
     )
     return 0
 

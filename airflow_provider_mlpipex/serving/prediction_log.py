@@ -1,7 +1,8 @@
 """The prediction log: bounded, off the request path, and never a reason not to answer.
 
 Requests hand records to a bounded queue; one thread writes them as JSON lines. A full queue or a full disk drops
-records and counts them. Segments are ``00000001.jsonl.open`` while written and ``00000001.jsonl`` when closed.
+records and counts them, and a line ``{"t": …, "dropped": n}`` says so where they are missing, so that a window can be
+told from the days before it. Segments are ``00000001.jsonl.open`` while written and ``00000001.jsonl`` when closed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,21 @@ import orjson
 
 STATS_FILE = "stats.json"
 FLUSH_S = 0.2
+STATS_S = 1.0
 _SEGMENT = re.compile(r"(\d{8})\.jsonl(\.open)?")
+
+
+@dataclass(frozen=True)
+class LogStats:
+    """What a model server last said of its log.
+
+    ``told_at`` (epoch seconds): when; ``None`` if the log was closed in good order or never began. A server that lives
+    says it every :data:`STATS_S`, so a word much older than that means that its disk takes nothing.
+    """
+
+    written: int = 0
+    dropped: int = 0
+    told_at: float | None = None
 
 
 class PredictionLog:
@@ -37,7 +54,10 @@ class PredictionLog:
         self._stream: Any = None
         self._stats_written_at = 0.0
         self.written = 0
-        self.dropped = 0
+        # Two counters, because each has one thread that adds to it.
+        self._dropped_by_queue = 0
+        self._dropped_by_disk = 0
+        self._dropped_told = 0
         self.trouble = ""
         self._thread = threading.Thread(target=self._write_forever, name="prediction-log", daemon=True)
         self._thread.start()
@@ -47,10 +67,14 @@ class PredictionLog:
         try:
             self._queue.put_nowait(record)
         except queue.Full:
-            self.dropped += 1
+            self._dropped_by_queue += 1
+
+    @property
+    def dropped(self) -> int:
+        return self._dropped_by_queue + self._dropped_by_disk
 
     def stats(self) -> dict[str, Any]:
-        return {"written": self.written, "dropped": self.dropped, "trouble": self.trouble}
+        return {"t": time.time(), "written": self.written, "dropped": self.dropped, "trouble": self.trouble}
 
     def close(self) -> None:
         """Write what is queued and close the segment."""
@@ -60,9 +84,8 @@ class PredictionLog:
     def _write_forever(self) -> None:
         while True:
             batch, last = self._next_batch()
-            if batch:
-                self._write(batch)
-            self._write_stats(force=last)
+            self._write(batch)
+            self._write_stats(last=last)
             if last:
                 self._close_segment()
                 return
@@ -74,24 +97,31 @@ class PredictionLog:
             record = self._queue.get(timeout=FLUSH_S)
             while record is not None:
                 batch.append(record)
+                if len(batch) == self._queue.maxsize:
+                    return batch, False
                 record = self._queue.get_nowait()
         except queue.Empty:
             return batch, False
         return batch, True
 
     def _write(self, batch: list[dict[str, Any]]) -> None:
-        lines = b"".join(orjson.dumps(record, option=_OPTIONS, default=str) + b"\n" for record in batch)
+        untold = self.dropped - self._dropped_told
+        if not batch and not untold:
+            return
+        marker = [{"t": time.time(), "dropped": untold}] if untold else []
+        lines = b"".join(_line(record) for record in (*marker, *batch))
         try:
             stream = self._stream or self._open_segment()
             stream.write(lines)
             stream.flush()
         except OSError as error:
             # A full disk must cost log records, not answers. Try a fresh segment with the next batch.
-            self.dropped += len(batch)
+            self._dropped_by_disk += len(batch)
             self.trouble = f"{type(error).__name__}: {error.strerror}"
-            self._stream = None
+            self._abandon_segment()
             return
         self.written += len(batch)
+        self._dropped_told += untold
         self.trouble = ""
         if stream.tell() >= self._segment_bytes:
             self._close_segment()
@@ -111,35 +141,66 @@ class PredictionLog:
     def _close_segment(self) -> None:
         if self._stream is None:
             return
-        path = Path(self._stream.name)
-        self._stream.close()
-        self._stream = None
-        path.rename(path.with_suffix(""))
+        stream, self._stream = self._stream, None
+        path = Path(stream.name)
+        try:
+            stream.close()
+            path.rename(path.with_suffix(""))
+        except OSError as error:
+            # It stays ``.open``; readers read it all the same, and the next segment closes it.
+            self.trouble = f"{type(error).__name__}: {error.strerror}"
 
-    def _write_stats(self, *, force: bool) -> None:
+    def _abandon_segment(self) -> None:
+        if self._stream is None:
+            return
+        stream, self._stream = self._stream, None
+        with suppress(OSError):
+            stream.close()
+        path = Path(stream.name)
+        with suppress(OSError):
+            # One is tried with every batch: empty ones would push out those that hold something.
+            if path.stat().st_size == 0:
+                path.unlink()
+
+    def _write_stats(self, *, last: bool) -> None:
         now = time.monotonic()
-        if not force and now - self._stats_written_at < 1.0:
+        if not last and now - self._stats_written_at < STATS_S:
             return
         self._stats_written_at = now
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             scratch = self._folder / f".{STATS_FILE}"
-            scratch.write_text(json.dumps(self.stats()), encoding="utf-8")
+            scratch.write_text(json.dumps({**self.stats(), "closed": last}), encoding="utf-8")
             scratch.replace(self._folder / STATS_FILE)
         except OSError as error:
             self.trouble = f"{type(error).__name__}: {error.strerror}"
 
 
+def _line(record: dict[str, Any]) -> bytes:
+    try:
+        line = orjson.dumps(record, option=_OPTIONS, default=str)
+    except TypeError:
+        # JSON can say integers beyond 64 bits and halves of surrogate pairs, so clients may send them; neither orjson
+        # nor DuckDB can read them. The rest of the record stands.
+        said = {key: value for key, value in record.items() if key not in ("columns", "inputs", "output")}
+        line = orjson.dumps({**said, "label": ascii(said.get("label"))}, option=_OPTIONS, default=str)
+    return line + b"\n"
+
+
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
-def read_stats(folder: Path) -> dict[str, int]:
-    """Counters as last written: ``written``, ``dropped``; zeros where there is no log yet."""
+def read_stats(folder: Path) -> LogStats:
+    """Counters as last written; zeros where there is no log yet."""
     try:
         found = json.loads((folder / STATS_FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {"written": 0, "dropped": 0}
-    return {"written": int(found["written"]), "dropped": int(found["dropped"])}
+        return LogStats(
+            written=int(found["written"]),
+            dropped=int(found["dropped"]),
+            told_at=None if found["closed"] else float(found["t"]),
+        )
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return LogStats()
 
 
 def segments(folder: Path) -> list[Path]:
@@ -148,9 +209,9 @@ def segments(folder: Path) -> list[Path]:
 
 
 def records(folder: Path) -> Iterator[dict[str, Any]]:
-    """Every whole record; a line torn by a crash is skipped."""
+    """Every whole record, markers of lost ones included; a line torn by a crash is skipped."""
     for path in segments(folder):
         with path.open("rb") as stream:
             for line in stream:
-                if line.endswith(b"\n"):
+                with suppress(orjson.JSONDecodeError):
                     yield orjson.loads(line)

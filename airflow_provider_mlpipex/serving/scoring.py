@@ -125,16 +125,39 @@ class Scorer:
         from mlflow.exceptions import MlflowException
         from mlflow.pyfunc import scoring_server
 
+        asked = _Asked(self._model)
         try:
-            answer = scoring_server.invocations(body, content_type or "", self._model, self._schema)
+            answer = scoring_server.invocations(body, content_type or "", asked, self._schema)  # type: ignore[no-untyped-call]
         except MlflowException as error:
-            return Scored(error.get_http_status_code(), error.serialize_as_json().encode(), _JSON)
+            status: int = error.get_http_status_code()  # type: ignore[no-untyped-call]
+            return Scored(status, error.serialize_as_json().encode(), _JSON)  # type: ignore[no-untyped-call]
+        except Exception as error:  # noqa: BLE001 - MLflow lets some of its parser's errors out, as for deep nesting
+            return _stumbled(error, status=500 if asked.for_predictions else 400)
         text = answer.response.encode() if isinstance(answer.response, str) else answer.response
         scored = Scored(answer.status, text, answer.mimetype)
         if answer.status == 200:
             scored.outputs = _predictions(text)
             scored.columns, scored.rows = _inputs(body)
         return scored
+
+
+class _Asked:
+    """A model that remembers whether it was asked: until then, whatever went wrong is the caller's fault."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.metadata = model.metadata
+        self.for_predictions = False
+
+    def predict(self, data: Any, params: dict[str, Any] | None = None) -> Any:
+        self.for_predictions = True
+        return self._model.predict(data, params=params)
+
+
+def _stumbled(error: Exception, *, status: int) -> Scored:
+    code = "BAD_REQUEST" if status == 400 else "INTERNAL_ERROR"
+    message = f"{type(error).__name__}: {error}"[:500]
+    return Scored(status, orjson.dumps({"error_code": code, "message": message}), _JSON)
 
 
 def _fits(values: list[Any], kind: str) -> bool:

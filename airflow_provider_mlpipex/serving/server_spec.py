@@ -14,6 +14,9 @@ from airflow_provider_mlpipex.domain.values import Value
 FAILURE_FILE = "failure.json"
 #: The drill port: ``{"error_rate": 0..1, "latency_ms": n}`` beside the spec breaks this server on purpose.
 FAULT_FILE = "fault.json"
+#: Seconds for which a model server keeps an idle connection. Envoy gives one up earlier: a request on a connection that
+#: is being closed at this very moment would fail, and nobody could know whether it had been answered.
+KEEP_ALIVE_S = 60
 
 
 class ModelServerSpec(Value):

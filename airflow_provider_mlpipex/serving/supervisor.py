@@ -184,7 +184,7 @@ class Supervisor:
             releases={release: self._fleet.status(endpoint, release) for release in memory.releases},
             known=memory.releases,
             lease_expired_at=memory.lease_expired_at,
-            dropped_predictions=sum(read_stats(folder)["dropped"] for folder in logs),
+            dropped_predictions=sum(read_stats(folder).dropped for folder in logs),
         )
 
     def telemetry(self, endpoint: EndpointRef, *, since: datetime, until: datetime) -> Telemetry:

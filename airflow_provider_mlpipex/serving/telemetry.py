@@ -11,10 +11,11 @@ import os
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import orjson
 
@@ -27,7 +28,6 @@ from airflow_provider_mlpipex.serving.envoy_config import read_cluster_name
 BOUNDS_MS = tuple(round(0.1 * 1.05**step, 6) for step in range(274))
 KEPT_S = 2 * 3600
 ROTATE_BYTES = 64_000_000
-_POLL_S = 0.1
 #: Envoy flushes its log every 200 ms; a window that ends later than this before now may still grow.
 SETTLED_S = 0.5
 #: Our own cap on mirrored copies (``UO``: overflow) says nothing about the release.
@@ -45,56 +45,92 @@ class Bucket:
 
 
 class AttemptTail:
-    """:param log: Envoy's attempts log. :param reopen: tells Envoy to reopen it after a rotation."""
+    """:param log: Envoy's attempts log. :param reopen: tells Envoy to reopen it after a rotation; may raise."""
 
-    def __init__(self, log: Path, *, reopen: Any) -> None:
+    def __init__(self, log: Path, *, reopen: Callable[[], None]) -> None:
         self._log = log
+        self._rotated = log.with_suffix(".1.jsonl")
         self._reopen = reopen
+        self._reopen_due = False
         #: Name of a model server's socket -> (endpoint, release slug). The socket says who answered an attempt; the
         #: cluster only says who was asked first, and a composite has two.
         self.owners: dict[str, tuple[str, str]] = {}
         self._buckets: dict[tuple[str, str], dict[int, Bucket]] = defaultdict(dict)
         self._lock = threading.Lock()
-        self._offset = 0
-        self._inode = 0
+        # Held open, so that a file that was renamed is read to its end.
+        self._stream: BinaryIO | None = None
         self._torn = b""
         self._read_until = 0.0
         self._held_since = time.time()
         self.unreadable = 0
 
     def poll(self) -> None:
-        """Read what was written since, and rotate a log that has grown too large."""
+        """Read what was written since, and rotate a log that has grown too large.
+
+        :raises MlpipexError: Envoy could not be told of a rotation; everything was read, and the next call tells it.
+        """
         now = time.time()
-        try:
-            with self._log.open("rb") as stream:
-                found = os.fstat(stream.fileno())
-                if found.st_ino != self._inode or found.st_size < self._offset:
-                    self._inode, self._offset, self._torn = found.st_ino, 0, b""
-                stream.seek(self._offset)
-                chunk = stream.read()
-                self._offset += len(chunk)
-        except FileNotFoundError:
-            chunk = b""
-        *lines, self._torn = (self._torn + chunk).split(b"\n")
+        lines = self._new_lines()
         with self._lock:
             for line in lines:
                 self._add(line)
             self._read_until = now
             self._forget(now)
-        if self._offset > ROTATE_BYTES:
-            self._rotate()
+        # Once renamed, the file at hand stays the old one until Envoy's writer has opened a new one.
+        if self._stream is not None and self._stream.tell() > ROTATE_BYTES and self._log.exists():
+            os.replace(self._log, self._rotated)
+            self._reopen_due = True
+        if self._reopen_due:
+            self._reopen()
+            self._reopen_due = False
 
     def recover(self) -> None:
         """After a restart: what the logs still hold counts again, the rotated one first."""
-        rotated = self._log.with_suffix(".1.jsonl")
-        if rotated.exists():
-            with rotated.open("rb") as stream, self._lock:
-                for line in stream:
-                    self._add(line)
-        self.poll()
         with self._lock:
-            first = [min(seconds) for seconds in self._buckets.values() if seconds]
-            self._held_since = min([self._held_since, *map(float, first)])
+            # Without a rotated log nothing has ever been put away: what is held reaches back to the first attempt.
+            self._held_since = 0.0
+            if self._rotated.exists():
+                with self._rotated.open("rb") as stream:
+                    for line in stream:
+                        self._add(line)
+                first = [min(seconds) for seconds in self._buckets.values() if seconds]
+                self._held_since = float(min(first, default=int(time.time())))
+        self.poll()
+
+    def _new_lines(self) -> list[bytes]:
+        """Whole lines since the last call; what a killed writer left torn is returned as a line of its own."""
+        if self._stream is None:
+            self._stream = self._open()
+            if self._stream is None:
+                return []
+        lines = self._read_lines(self._stream)
+        if self._was_replaced(self._stream):
+            # The writer has opened the new file, so this is the last that came into the old one.
+            lines += [*self._read_lines(self._stream), self._torn]
+            self._stream.close()
+            self._torn = b""
+            self._stream = self._open()
+            lines += self._read_lines(self._stream) if self._stream is not None else []
+        return lines
+
+    def _open(self) -> BinaryIO | None:
+        try:
+            return self._log.open("rb")
+        except FileNotFoundError:
+            return None
+
+    def _read_lines(self, stream: BinaryIO) -> list[bytes]:
+        *lines, self._torn = (self._torn + stream.read()).split(b"\n")
+        return lines
+
+    def _was_replaced(self, stream: BinaryIO) -> bool:
+        """Whether another file stands at the log's path, or the same one cut short."""
+        held = os.fstat(stream.fileno())
+        try:
+            there = self._log.stat()
+        except FileNotFoundError:
+            return False
+        return there.st_ino != held.st_ino or there.st_size < stream.tell()
 
     def telemetry(self, endpoint: EndpointRef, releases: list[str], *, since: datetime, until: datetime) -> Telemetry:
         """Counts of ``releases`` in the window. Seconds are counted whole: those that *begin* in the window."""
@@ -124,26 +160,27 @@ class AttemptTail:
             return
         try:
             attempt = orjson.loads(line)
-            owner = self.owners.get(os.path.basename(attempt["host"] or "")) or read_cluster_name(
-                attempt["cluster"] or ""
-            )
-            at = float(attempt["ts"]) + float(attempt["ms"] or 0) / 1000.0
-        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            host, cluster = attempt["host"] or "", attempt["cluster"] or ""
+            owner = self.owners.get(os.path.basename(host)) or read_cluster_name(cluster)
+            elapsed_ms = float(attempt["ms"] or 0)
+            ended = int(float(attempt["ts"]) + elapsed_ms / 1000.0)
+            flags = set((attempt["flags"] or "").split(","))
+            code = int(attempt["code"] or 0)
+            if attempt["us"] not in (None, "-"):
+                elapsed_ms = float(attempt["us"]) / 1000.0
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            # Torn by a crash. Counted, because it may have been anybody's.
             self.unreadable += 1
             return
-        flags = set((attempt["flags"] or "").split(",")) - {"-", ""}
         if owner is None or flags & _NOT_THE_RELEASE:
             return
-        bucket = self._buckets[owner].setdefault(int(at), Bucket())
+        bucket = self._buckets[owner].setdefault(ended, Bucket())
         bucket.requests += 1
-        code = int(attempt["code"] or 0)
         if code >= 500 or code == 0:
             bucket.errors += 1
         elif code >= 400:
             bucket.client_errors += 1
-        microseconds = attempt["us"]
-        milliseconds = float(microseconds) / 1000.0 if microseconds not in (None, "-") else float(attempt["ms"] or 0)
-        bucket.latency[bisect.bisect_left(BOUNDS_MS, milliseconds)] += 1
+        bucket.latency[bisect.bisect_left(BOUNDS_MS, elapsed_ms)] += 1
 
     @staticmethod
     def _sum(release: str, seconds: dict[int, Bucket], start: float, end: float) -> ReleaseTelemetry:
@@ -170,15 +207,3 @@ class AttemptTail:
             for second in [second for second in seconds if second < horizon]:
                 del seconds[second]
         self._held_since = max(self._held_since, float(horizon))
-
-    def _rotate(self) -> None:
-        os.replace(self._log, self._log.with_suffix(".1.jsonl"))
-        self._reopen()
-        # Lines written between rename and reopen are in the renamed file, past our offset.
-        with self._log.with_suffix(".1.jsonl").open("rb") as stream:
-            stream.seek(self._offset)
-            rest = stream.read()
-        with self._lock:
-            for line in (self._torn + rest).split(b"\n"):
-                self._add(line)
-        self._offset, self._inode, self._torn = 0, 0, b""
