@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -16,6 +17,7 @@ from airflow_provider_mlpipex.domain.observation import AppliedPlan, PlaneObserv
 from airflow_provider_mlpipex.domain.release import Release
 from airflow_provider_mlpipex.domain.traffic import TrafficPlan
 
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TIMEOUT_S = 15.0
 #: ``ensure`` may build a runtime before the clock of ``timeout_s`` starts.
 BUILD_ALLOWANCE_S = 900.0
@@ -28,6 +30,8 @@ class EmbeddedPlane:
     def __init__(self, control_url: str, token: str | Callable[[], str]) -> None:
         self._url = control_url.rstrip("/")
         self._token = token
+        # A proxy from the environment cannot reach this machine's loopback, and must not see the token.
+        self._use_proxies = urlsplit(control_url).hostname not in _LOOPBACK
 
     def ensure(self, endpoint: EndpointRef, release: Release, *, timeout_s: float) -> ReleaseStatus:
         body = {"release": release.to_json(), "timeout_s": timeout_s}
@@ -65,7 +69,9 @@ class EmbeddedPlane:
     def _call(self, method: str, endpoint: EndpointRef, path: str, *, timeout: float = TIMEOUT_S, **sent: Any) -> Any:
         url = f"{self._url}/v1/endpoints/{endpoint.environment}/{endpoint.name}{path}"
         try:
-            answer = httpx.request(method, url, headers=self._headers(), timeout=timeout, **sent)
+            answer = httpx.request(
+                method, url, headers=self._headers(), timeout=timeout, trust_env=self._use_proxies, **sent
+            )
         except httpx.HTTPError as error:
             raise PlaneUnavailable(
                 f"serving plane at {self._url}",
