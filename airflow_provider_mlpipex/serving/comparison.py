@@ -64,30 +64,22 @@ def _read_window(database: Any, name: str, folder: Path, since: datetime, until:
         f"CREATE TABLE {name}_log (t DOUBLE, rid VARCHAR, status INTEGER, score DOUBLE, label VARCHAR, dropped BIGINT)"
     )
     for tries_left in reversed(range(_TRIES)):
-        # Nothing is written to a closed segment: one that ends before the window has nothing in it.
-        paths = [str(path) for path in segments(folder) if _changed_at(path) >= window[0]]
-        if not paths:
-            return
         try:
-            database.execute(
-                f"INSERT INTO {name}_log SELECT t, rid, status, score, label, dropped "
-                "FROM read_json(?, format='newline_delimited', ignore_errors=true, columns={t: 'DOUBLE', "
-                "rid: 'VARCHAR', status: 'INTEGER', score: 'DOUBLE', label: 'VARCHAR', dropped: 'BIGINT'}) "
-                "WHERE t BETWEEN ? AND ?",
-                [paths, *window],
-            )
+            # Nothing is written to a closed segment: one that ends before the window has nothing in it.
+            paths = [str(path) for path in segments(folder) if path.stat().st_mtime >= window[0]]
+            if paths:
+                database.execute(
+                    f"INSERT INTO {name}_log SELECT t, rid, status, score, label, dropped "
+                    "FROM read_json(?, format='newline_delimited', ignore_errors=true, columns={t: 'DOUBLE', "
+                    "rid: 'VARCHAR', status: 'INTEGER', score: 'DOUBLE', label: 'VARCHAR', dropped: 'BIGINT'}) "
+                    "WHERE t BETWEEN ? AND ?",
+                    [paths, *window],
+                )
             return
-        except duckdb.IOException:
+        except (duckdb.IOException, FileNotFoundError):
             # A segment was closed, which renames it, or pruned since it was listed.
             if not tries_left:
                 raise
-
-
-def _changed_at(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
 
 
 def _is_silent(folder: Path, until: datetime) -> bool:

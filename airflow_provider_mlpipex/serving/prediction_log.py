@@ -23,6 +23,8 @@ import orjson
 STATS_FILE = "stats.json"
 FLUSH_S = 0.2
 STATS_S = 1.0
+#: A longer record is kept without its inputs: DuckDB gives up a whole log for one line beyond 16 MB.
+RECORD_BYTES = 1_000_000
 _SEGMENT = re.compile(r"(\d{8})\.jsonl(\.open)?")
 
 
@@ -177,14 +179,18 @@ class PredictionLog:
 
 
 def _line(record: dict[str, Any]) -> bytes:
+    """``record`` as one line; without what the client sent, where that cannot be read back."""
     try:
         line = orjson.dumps(record, option=_OPTIONS, default=str)
+        if len(line) <= RECORD_BYTES:
+            return line + b"\n"
     except TypeError:
         # JSON can say integers beyond 64 bits and halves of surrogate pairs, so clients may send them; neither orjson
-        # nor DuckDB can read them. The rest of the record stands.
-        said = {key: value for key, value in record.items() if key not in ("columns", "inputs", "output")}
-        line = orjson.dumps({**said, "label": ascii(said.get("label"))}, option=_OPTIONS, default=str)
-    return line + b"\n"
+        # nor DuckDB can read them.
+        pass
+    said = {key: value for key, value in record.items() if key not in ("columns", "inputs", "output")}
+    said["label"] = ascii(said.get("label"))[:RECORD_BYTES]
+    return orjson.dumps(said, option=_OPTIONS, default=str) + b"\n"
 
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
