@@ -1,0 +1,79 @@
+"""Dag parse: a release Dag against a Dag of as many plain BashOperators.
+
+Each is parsed by a fresh process, as Airflow's Dag processor does, in turn; the import of Airflow itself is not counted
+for either. A second row counts everything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.table import Table, quantile
+
+REPOSITORY = Path(__file__).parents[1]
+_PLAIN = """
+from airflow.sdk import DAG, chain
+from airflow.providers.standard.operators.bash import BashOperator
+
+with DAG("plain", schedule=None):
+    chain(*[BashOperator(task_id=f"t{{n}}", bash_command="true") for n in range({tasks})])
+"""
+#: Prints seconds of the parse alone and of the whole process so far, and the number of tasks found.
+_PARSE = """
+import json, sys, time
+began = time.perf_counter()
+import airflow.sdk
+from airflow.dag_processing.dagbag import DagBag
+imported = time.perf_counter()
+bag = DagBag(dag_folder=sys.argv[1])
+assert not bag.import_errors, bag.import_errors
+done = time.perf_counter()
+print("RESULT", json.dumps([done - imported, done - began, sum(len(dag.tasks) for dag in bag.dags.values())]))
+"""
+
+
+def run(*, quick: bool = False) -> Table:
+    rounds = 2 if quick else 7
+    with tempfile.TemporaryDirectory(prefix="mlpipex-bench-") as folder:
+        environment = {
+            **os.environ,
+            "AIRFLOW_HOME": folder,
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "MLPIPEX_MANIFESTS": str(REPOSITORY / "dags" / "manifests"),
+        }
+        release = REPOSITORY / "dags" / "release.py"
+        tasks = _parse(release, environment)[2]
+        plain = Path(folder) / "plain.py"
+        plain.write_text(_PLAIN.format(tasks=int(tasks)), encoding="utf-8")
+        times: dict[str, list[list[float]]] = {"release Dag": [], "plain Dag": []}
+        for _ in range(rounds):
+            times["release Dag"].append(_parse(release, environment))
+            times["plain Dag"].append(_parse(plain, environment))
+    table = Table(("Dag", "tasks", "parse p50 s", "with Airflow's import p50 s"))
+    medians = {name: [quantile([found[at] for found in seen], 0.5) for at in (0, 1)] for name, seen in times.items()}
+    for name, (alone, whole) in medians.items():
+        table.rows.append((name, int(tasks), f"{alone:.3f}", f"{whole:.3f}"))
+    ours, theirs = medians["release Dag"], medians["plain Dag"]
+    table.ratios = [
+        f"the release Dag parses in {ours[0] / theirs[0]:.2f} times the plain one",
+        f"with Airflow's own import, in {ours[1] / theirs[1]:.2f} times",
+    ]
+    return table
+
+
+def _parse(file: Path, environment: dict[str, str]) -> list[float]:
+    done = subprocess.run(
+        [sys.executable, "-c", _PARSE, str(file)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    return [float(value) for value in json.loads(line.removeprefix("RESULT "))]

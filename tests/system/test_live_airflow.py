@@ -1,0 +1,167 @@
+"""Airflow as four real components, MLflow, Envoy and model servers: two releases and a rollback through the REST API.
+
+What ``dag.test()`` cannot see is seen here: deferral and resumption, the triggerer, task isolation, logs and links.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from airflow_provider_mlpipex.composition import Settings, build_platform
+from airflow_provider_mlpipex.demo import flights
+from airflow_provider_mlpipex.demo.airflow_client import AirflowClient
+from airflow_provider_mlpipex.demo.play import MANIFEST, REPLAYED
+from airflow_provider_mlpipex.demo.stack import USER, Ports, Stack
+from airflow_provider_mlpipex.demo.traffic import LiveTraffic
+from airflow_provider_mlpipex.demo.webhook import AlertReceiver
+from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
+from airflow_provider_mlpipex.domain.events import Origin, ReviewDecided, StageEnded
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.services import history, journal
+from airflow_provider_mlpipex.services.platform import Platform
+from tests.support.polling import until
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
+REPOSITORY = Path(__file__).parents[2]
+RELEASE = "release__flight_delay"
+PRODUCTION = EndpointRef.parse("production/flight-delay")
+RUN_LIMIT_S = 300.0
+
+
+@dataclass
+class Live:
+    """The running stack, as a team and a person at a terminal reach it."""
+
+    stack: Stack
+    airflow: AirflowClient
+    platform: Platform
+    pager: AlertReceiver
+    manifest: Path
+
+    def state(self) -> EndpointState:
+        return journal.load(self.platform, PRODUCTION)
+
+    def finish(self, dag_id: str, run_id: str) -> str:
+        until(
+            lambda: self.airflow.run_state(dag_id, run_id) in ("success", "failed"),
+            within_s=RUN_LIMIT_S,
+            what=f"the end of {run_id}",
+        )
+        return self.airflow.run_state(dag_id, run_id)
+
+    def why_failed(self, dag_id: str, run_id: str) -> str:
+        """What the failed tasks of a run said, for the message of an assertion."""
+        said = []
+        for task, state in self.airflow.task_states(dag_id, run_id).items():
+            if state == "failed":
+                log = self.airflow.get(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task}/logs/1")["content"]
+                raised = [e.get("exc_value", "") for line in log for e in line.get("error_detail") or ()]
+                said.append(f"{task}: {raised}")
+        return "\n".join(said)
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    pager = AlertReceiver()
+    stack = Stack(
+        tmp_path_factory.mktemp("live"),
+        dags=REPOSITORY / "dags",
+        ports=Ports.choose("auto"),
+        alert_url=pager.apprise_url,
+    )
+    try:
+        manifest = stack.prepare(MANIFEST)
+        short = yaml.safe_load(manifest.read_text(encoding="utf-8"))
+        production = short["environments"]["production"]
+        production["review"].update(required_for=[], auto_approve=["model", "runtime", "data", "features", "policy"])
+        production["canary"]["steps"] = ["50%", "100%"]
+        production["canary"]["step_duration"] = "4s"
+        production["canary"]["gates"] = ["zero critical errors in a 4-second canary window"]
+        manifest.write_text(yaml.safe_dump(short, sort_keys=False), encoding="utf-8")
+        stack.start()
+        airflow = AirflowClient(stack.airflow_url, user=USER, password=stack.password)
+        airflow.wait_until_parsed(RELEASE)
+        platform = build_platform(Settings.from_environment(stack.environment), Origin(kind="test"))
+        yield Live(stack, airflow, platform, pager, manifest)
+    finally:
+        stack.stop()
+        pager.stop()
+
+
+def test_two_releases_and_a_rollback(live: Live) -> None:
+    first = live.airflow.trigger(RELEASE, conf={"as_of": "2013-04-01"})
+    assert live.finish(RELEASE, first) == "success", live.why_failed(RELEASE, first)
+    assert _version(live) == "1.0.0"
+
+    traffic = LiveTraffic(
+        f"{live.stack.ingress_url}/endpoints/{PRODUCTION}",
+        token=(live.stack.plane_dir / "client-token").read_text(encoding="utf-8").strip(),
+        rows=flights.load(*REPLAYED)[list(flights.FEATURES)].sample(200, random_state=7),
+    )
+    traffic.start()
+    try:
+        second = live.airflow.trigger(RELEASE, conf={"as_of": "2013-07-01"})
+        assert live.finish(RELEASE, second) == "success", live.why_failed(RELEASE, second)
+        assert _version(live) == "1.1.0"
+        previous = live.state().previous
+        assert previous is not None and previous.model.version == "1.0.0"
+
+        rollback = live.airflow.trigger("rollback", conf={"endpoint": str(PRODUCTION), "cause": "asked for in a form"})
+        assert live.finish("rollback", rollback) == "success"
+        assert _version(live) == "1.0.0"
+        until(lambda: traffic.totals()["sent"] > 200, within_s=60, what="traffic")
+    finally:
+        traffic.stop()
+    totals = traffic.totals()
+    assert totals["failed"] == 0, totals
+    assert len(totals["by_release"]) == 2, totals
+    until(lambda: len(live.pager.received()) > 0, within_s=20, what="the alert about the rollback")
+    assert "asked for in a form" in str(live.pager.received())
+
+    _check_record(live, second)
+    _check_task(live, second)
+
+
+def _check_record(live: Live, run_id: str) -> None:
+    """The ledger says who did what, and can be believed."""
+    entries = live.platform.ledger.read(PRODUCTION)
+    ended = [e for e in entries if isinstance(e.event, StageEnded) and e.origin.run_id == run_id]
+    assert {e.event.stage for e in ended if isinstance(e.event, StageEnded)} >= {"gate", "review", "shadow", "canary"}
+    assert all(e.origin.dag_id == RELEASE and e.origin.task_id and e.origin.try_number >= 1 for e in ended)
+    reviews = [e.event for e in entries if isinstance(e.event, ReviewDecided)]
+    assert reviews and all(r.approved and r.automatic for r in reviews), "the policy's name stands in the ledger"
+    assert history.audit(live.platform)[str(PRODUCTION)] == len(entries)
+    tenures = history.tenures(live.platform, PRODUCTION)
+    assert [t.model for t in tenures] == ["flight-delay 1.0.0", "flight-delay 1.1.0", "flight-delay 1.0.0"]
+
+
+def _check_task(live: Live, run_id: str) -> None:
+    """A person finds numbers in log and XCom, and buttons that lead somewhere."""
+    task = f"/dags/{RELEASE}/dagRuns/{run_id}/taskInstances/production.gates"
+    gates = live.airflow.get(f"{task}/xcomEntries/gates", deserialize=True)["value"]
+    assert gates and {"verdict", "threshold", "margin", "evidence"} <= set(_as_list(gates)[0])
+    content = live.airflow.get(f"{task}/logs/1")["content"]
+    judged = [line for line in content if line.get("event") == "gate judged"]
+    assert judged and {"gate", "verdict", "observed", "threshold", "margin"} <= set(judged[0])
+    assert any(line.get("event") == "stage ended" and line.get("seconds") is not None for line in content)
+    links = live.airflow.get(f"/dags/{RELEASE}/dagRuns/{run_id}/taskInstances/model.train/links")["extra_links"]
+    page = links["MLflow run"]
+    assert page.startswith(live.stack.mlflow_url)
+    assert httpx.get(page.partition("#")[0], timeout=10).status_code == 200
+
+
+def _as_list(found: Any) -> list[dict[str, Any]]:
+    return json.loads(found) if isinstance(found, str) else found
+
+
+def _version(live: Live) -> str:
+    current = live.state().current
+    return current.model.version if current else "nothing"
