@@ -159,6 +159,9 @@ class ProcessKeeper:
             return None
         try:
             process = psutil.Process(child.pid)
+            if started is not None:
+                # Its environment is not asked for: for a moment after its start it has none to show.
+                return process
             ours = process.status() != psutil.STATUS_ZOMBIE and process.environ().get(PLANE_ID) == self._plane_id
             return process if ours else None
         except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):

@@ -129,7 +129,12 @@ def _build(home: Path, lock: Path) -> None:
 
 
 def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise _mismatch(
+            Path(command[-1]).name, value="still building", limit=f"an environment built within {BUILD_TIMEOUT_S} s"
+        ) from None
     if done.returncode != 0:
         said = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise _mismatch(
@@ -142,9 +147,13 @@ def _installed(python: Path) -> list[str]:
         "import importlib.metadata as m, json; "
         "print(json.dumps([f\"{d.metadata['Name']}=={d.version}\" for d in m.distributions() if d.metadata['Name']]))"
     )
-    done = subprocess.run([str(python), "-c", listing], capture_output=True, text=True, timeout=60, check=False)
+    limit = "an interpreter that starts"
+    try:
+        done = subprocess.run([str(python), "-c", listing], capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise _mismatch(python.parents[1].name, value=type(error).__name__, limit=limit) from None
     if done.returncode != 0:
-        raise _mismatch(python.parents[1].name, value=done.stderr.strip()[-200:], limit="an interpreter that starts")
+        raise _mismatch(python.parents[1].name, value=done.stderr.strip()[-200:], limit=limit)
     pairs = (line.partition("==") for line in json.loads(done.stdout))
     return [f"{_canonical(name)}=={found}" for name, _, found in pairs]
 

@@ -1,0 +1,285 @@
+"""Keeping processes, with real ones: adopted after the keeper's death, started again after their own, never doubled."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from airflow_provider_mlpipex.serving import processes
+from airflow_provider_mlpipex.serving.processes import (
+    FIRST_BACKOFF_S,
+    LONGEST_BACKOFF_S,
+    PLANE_ID,
+    ProcessKeeper,
+    carriers,
+    start_ticks,
+)
+from tests.support.polling import until
+
+SLEEP = ["sleep", "300"]
+
+
+class World:
+    """One plane's folder; keepers come and go over it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.plane_id = uuid.uuid4().hex
+        self.log = folder.parent / "child.log"
+
+    def keeper(self) -> ProcessKeeper:
+        return ProcessKeeper(self.folder, plane_id=self.plane_id)
+
+    def start(self, keeper: ProcessKeeper, name: str = "one", command: list[str] = SLEEP) -> int:
+        pid = keeper.start(name, command, environment={"PATH": os.environ["PATH"]}, log=self.log).pid
+        # A process shows its environment only a moment after it was started.
+        until(lambda: not psutil.pid_exists(pid) or pid in self.running(), within_s=10, what="it shows who it is")
+        return pid
+
+    def running(self) -> set[int]:
+        return {process.pid for process in carriers(PLANE_ID, self.plane_id)}
+
+    def kill(self, pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: pid not in self.running(), within_s=10, what="the child is dead")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path / "children")
+    yield world
+    world.keeper().stop_all(grace_s=1)
+    assert world.running() == set()
+
+
+class Clock:
+    """The keeper's monotonic time, moved by hand."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(processes.time, "monotonic", lambda: self.now)
+
+
+def test_starting_twice_is_starting_once(world: World) -> None:
+    keeper = world.keeper()
+    assert world.start(keeper) == world.start(keeper)
+    assert len(world.running()) == 1
+    assert keeper.alive("one")
+    assert not keeper.alive("two")
+
+
+def test_a_child_is_its_own_session_and_carries_what_it_was_given(world: World) -> None:
+    pid = world.start(world.keeper())
+    assert os.getsid(pid) == pid != os.getsid(0)
+    assert psutil.Process(pid).environ() == {"PATH": os.environ["PATH"], PLANE_ID: world.plane_id}
+
+
+def test_the_next_keeper_adopts_what_the_last_one_left(world: World) -> None:
+    pid = world.start(world.keeper())
+    successor = world.keeper()
+    assert successor.alive("one")
+    assert world.start(successor) == pid
+    assert successor.revive() == []
+    assert world.running() == {pid}
+
+
+def test_a_keeper_that_was_killed_leaves_its_children_running(world: World) -> None:
+    script = (
+        "import os; from pathlib import Path\n"
+        "from airflow_provider_mlpipex.serving.processes import ProcessKeeper\n"
+        f"k = ProcessKeeper(Path({str(world.folder)!r}), plane_id={world.plane_id!r})\n"
+        f"c = k.start('one', {SLEEP!r}, environment=dict(os.environ), log=Path({str(world.log)!r}))\n"
+        "print(c.pid, flush=True); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    successor = world.keeper()
+    assert successor.alive("one")
+    assert successor.children["one"].pid == int(done.stdout)
+    successor.stop("one")
+    assert world.running() == set()
+
+
+def test_a_step_of_the_wall_clock_does_not_make_a_living_child_a_stranger(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = world.start(world.keeper())
+    # What the start of a process becomes in wall time after the clock was set forward by an hour.
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _: 3600.0)
+    assert world.start(world.keeper()) == pid
+    assert world.running() == {pid}
+
+
+def test_a_pid_that_was_given_to_somebody_else_is_left_alone(world: World) -> None:
+    world.start(world.keeper())
+    record = world.folder / "one.json"
+    stranger = subprocess.Popen(SLEEP)
+    try:
+        ticks = start_ticks(stranger.pid)
+        record.write_text(json.dumps({**json.loads(record.read_text()), "pid": stranger.pid, "start_ticks": ticks}))
+        successor = world.keeper()
+        assert not successor.alive("one"), "it does not carry this plane's id"
+        successor.stop("one")
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_the_dead_are_started_again(world: World) -> None:
+    keeper = world.keeper()
+    first = world.start(keeper)
+    world.start(keeper, "two")
+    world.kill(first)
+    assert not keeper.alive("one")
+    assert keeper.revive() == ["one"]
+    assert keeper.alive("one")
+    assert keeper.children["one"].restarts == 1
+    assert keeper.children["two"].restarts == 0
+    assert len(world.running()) == 2
+
+
+def test_the_pause_between_restarts_grows_to_its_limit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper, clock = world.keeper(), Clock(monkeypatch)
+    monkeypatch.setattr(keeper, "_process", lambda _: None)
+    monkeypatch.setattr(keeper, "_spawn", lambda _: None)
+    world.start(keeper)
+    pauses = []
+    assert keeper.revive() == ["one"], "the first restart comes at once"
+    for _ in range(10):
+        begun = clock.now
+        while not keeper.revive():
+            clock.now += 0.05
+        pauses.append(clock.now - begun)
+    assert pauses[0] >= FIRST_BACKOFF_S
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == pytest.approx(LONGEST_BACKOFF_S, abs=0.1)
+
+
+def test_who_died_long_after_the_last_restart_is_back_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper, clock = world.keeper(), Clock(monkeypatch)
+    monkeypatch.setattr(keeper, "_process", lambda _: None)
+    monkeypatch.setattr(keeper, "_spawn", lambda _: None)
+    world.start(keeper)
+    for _ in range(20):
+        clock.now += LONGEST_BACKOFF_S
+        assert keeper.revive() == ["one"]
+
+
+def test_a_child_that_cannot_be_started_keeps_no_other_from_it(world: World) -> None:
+    keeper = world.keeper()
+    for name in ("a", "b", "c"):
+        world.kill(world.start(keeper, name))
+    keeper.children["a"].command = ["/nowhere/at/all"]
+    with pytest.raises(FileNotFoundError):
+        keeper.revive()
+    assert [name for name in ("a", "b", "c") if keeper.alive(name)] == ["b", "c"]
+
+
+def test_two_threads_start_one_process(world: World) -> None:
+    keeper = world.keeper()
+    barrier, stop = threading.Barrier(9), threading.Event()
+
+    def start() -> None:
+        barrier.wait()
+        world.start(keeper)
+
+    def revive() -> None:
+        barrier.wait()
+        while not stop.is_set():
+            keeper.revive()
+
+    starters = [threading.Thread(target=start) for _ in range(4)]
+    revivers = [threading.Thread(target=revive) for _ in range(4)]
+    for thread in (*starters, *revivers):
+        thread.start()
+    barrier.wait()
+    for thread in starters:
+        thread.join(30)
+    stop.set()
+    for thread in revivers:
+        thread.join(30)
+    assert world.running() == {keeper.children["one"].pid}
+    assert keeper.children["one"].restarts == 0
+
+
+def test_stopping_one_does_not_keep_the_others_from_being_revived(world: World) -> None:
+    keeper = world.keeper()
+    stubborn = [
+        sys.executable,
+        "-c",
+        "import signal,time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(300)",
+    ]
+    world.start(keeper, "stubborn", stubborn)
+    until(lambda: world.log.read_text() != "", within_s=20, what="it ignores SIGTERM")
+    victim = world.start(keeper, "victim")
+    stopper = threading.Thread(target=keeper.stop, args=("stubborn",), kwargs={"grace_s": 2})
+    stopper.start()
+    until(lambda: "stubborn" not in keeper.children, within_s=10, what="the stop has begun")
+    world.kill(victim)
+    assert keeper.revive() == ["victim"]
+    assert stopper.is_alive(), "the stop still waits"
+    stopper.join(30)
+    assert world.running() == {keeper.children["victim"].pid}
+    assert not (world.folder / "stubborn.json").exists()
+
+
+def test_stopping_what_does_not_run_is_fine(world: World) -> None:
+    keeper = world.keeper()
+    keeper.stop("one")
+    world.kill(world.start(keeper))
+    keeper.stop("one")
+    assert list(world.folder.glob("*.json")) == []
+
+
+def test_strays_are_ended_and_the_needed_stay(world: World) -> None:
+    # A keeper that was killed between starting a child and writing it down, or before the child was wanted for good.
+    keeper = world.keeper()
+    kept = world.start(keeper, "kept")
+    world.start(keeper, "unwritten")
+    world.start(keeper, "unwanted")
+    (world.folder / "unwritten.json").unlink()
+    successor = world.keeper()
+    successor.end_strays(needed={"kept"})
+    assert world.running() == {kept}
+    assert list(successor.children) == ["kept"]
+    assert [path.name for path in world.folder.glob("*.json")] == ["kept.json"]
+
+
+def test_a_spoilt_record_makes_a_stray_that_is_ended(world: World) -> None:
+    world.start(world.keeper())
+    (world.folder / "one.json").write_text('{"name": "one", "pid"')
+    successor = world.keeper()
+    successor.end_strays(needed={"one"})
+    assert world.running() == set()
+    world.start(successor)
+    assert successor.alive("one")
+
+
+def test_planes_do_not_touch_each_other(world: World, tmp_path: Path) -> None:
+    neighbour = World(tmp_path / "neighbour" / "children")
+    neighbour.folder.parent.mkdir()
+    pid = neighbour.start(neighbour.keeper())
+    try:
+        world.start(world.keeper())
+        world.keeper().end_strays(needed=set())
+        world.keeper().stop_all()
+        assert neighbour.running() == {pid}
+    finally:
+        neighbour.keeper().stop_all(grace_s=1)
+
+
+def test_records_are_the_owners_alone(world: World) -> None:
+    world.start(world.keeper())
+    assert (world.folder / "one.json").stat().st_mode & 0o777 == 0o600
+    assert world.folder.stat().st_mode & 0o777 == 0o700
