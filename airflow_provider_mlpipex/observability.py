@@ -2,7 +2,7 @@
 
 Metrics (low-cardinality tags only: ``stage``, ``endpoint``, ``outcome``):
 
-- ``mlpipex.stage.seconds``: duration of one run of a stage, in seconds
+- ``mlpipex.stage.duration``: of one run of a stage, in milliseconds like Airflow's own timers
 - ``mlpipex.stage.ended``: count, by outcome
 - ``mlpipex.gate.judged``: count, tags ``gate`` and ``verdict``
 - ``mlpipex.rollback``: count of decided rollbacks
@@ -28,7 +28,8 @@ from airflow_provider_mlpipex.services.platform import Platform
 STAGE_STARTED = "stage started"
 STAGE_ENDED = "stage ended"
 GATE_JUDGED = "gate judged"
-STAGE_SECONDS = "mlpipex.stage.seconds"
+STAGE_NOT_RECORDED = "stage not recorded"
+STAGE_DURATION = "mlpipex.stage.duration"
 STAGE_COUNT = "mlpipex.stage.ended"
 GATE_COUNT = "mlpipex.gate.judged"
 ROLLBACK_COUNT = "mlpipex.rollback"
@@ -72,8 +73,8 @@ class Envelope:
         self.endpoint = endpoint
         self.outcome: Outcome = "succeeded"
         self.facts: dict[str, Any] = {}
-        self._log = log
-        self._metrics = metrics
+        self.log = log
+        self.metrics = metrics
 
     def add(self, **facts: Any) -> None:
         """JSON-ready facts only: the ledger keeps them."""
@@ -82,8 +83,8 @@ class Envelope:
     def gates(self, results: Sequence[GateResult]) -> None:
         """Log and count every gate with observed value, threshold and margin."""
         for result in results:
-            self._metrics.incr(GATE_COUNT, tags={"gate": result.gate, "verdict": result.verdict})
-            self._log.info(
+            self.metrics.incr(GATE_COUNT, tags={"gate": result.gate, "verdict": result.verdict})
+            self.log.info(
                 GATE_JUDGED,
                 gate=result.gate,
                 verdict=result.verdict,
@@ -96,8 +97,8 @@ class Envelope:
             )
 
     def rolled_back(self, cause: str) -> None:
-        self._metrics.incr(ROLLBACK_COUNT, tags={"endpoint": str(self.endpoint)})
-        self.add(rolled_back=cause)
+        self.metrics.incr(ROLLBACK_COUNT, tags={"endpoint": str(self.endpoint)})
+        self.add(rollback_cause=cause)
 
 
 @contextmanager
@@ -121,48 +122,67 @@ def stage(
     envelope = Envelope(stage=name, endpoint=endpoint, log=log, metrics=metrics)
     tags = {"stage": name, "endpoint": str(endpoint)}
     started = clock()
-    failure: MlpipexError | None = None
     log.info(STAGE_STARTED, stage=name, endpoint=str(endpoint))
-    with trace.get_tracer(__name__).start_as_current_span(f"mlpipex.{name}", attributes=dict(tags)) as span:
+    with trace.get_tracer(__name__).start_as_current_span(f"mlpipex.{name}", attributes=dict(tags)):
         try:
             _check(name, before or {}, when="before")
             yield envelope
             _check(name, after or {}, when="after")
         except BaseException as error:
             envelope.outcome = "failed"
-            failure = error if isinstance(error, MlpipexError) else None
             envelope.add(exception=type(error).__name__)
+            ended = _emit(envelope, seconds=round(clock() - started, 6), error=error)
+            try:
+                _record(platform, endpoint, ended)
+            except MlpipexError as lost:
+                # The stage's own error says more than that the ledger is away as well.
+                log.error(STAGE_NOT_RECORDED, stage=name, endpoint=str(endpoint), **lost.as_dict())
             raise
-        finally:
-            seconds = round(clock() - started, 6)
-            outcome_tags = {**tags, "outcome": envelope.outcome}
-            metrics.timing(STAGE_SECONDS, seconds * 1000.0, tags=tags)
-            metrics.incr(STAGE_COUNT, tags=outcome_tags)
-            span.set_attributes({f"mlpipex.{key}": str(value) for key, value in envelope.facts.items()})
-            span.set_attribute("mlpipex.outcome", envelope.outcome)
-            log.info(
-                STAGE_ENDED,
-                stage=name,
-                endpoint=str(endpoint),
-                outcome=envelope.outcome,
-                seconds=seconds,
-                **{key: value for key, value in envelope.facts.items() if key not in _RESERVED},
-            )
-            journal.note(
-                platform,
-                endpoint,
-                StageEnded(
-                    stage=name,
-                    outcome=envelope.outcome,
-                    seconds=seconds,
-                    facts=envelope.facts,
-                    error=failure.as_dict() if failure else None,
-                ),
-            )
+        _record(platform, endpoint, _emit(envelope, seconds=round(clock() - started, 6)))
 
 
-#: Keys that structlog or Airflow's log formatters own.
-_RESERVED = {"event", "level", "timestamp", "logger", "dag_id", "task_id", "run_id", "try_number", "map_index", "stage"}
+def _emit(envelope: Envelope, *, seconds: float, error: BaseException | None = None) -> StageEnded:
+    """Tell metrics, span and log how a stage ended; return the same for the ledger."""
+    tags = {"stage": envelope.stage, "endpoint": str(envelope.endpoint)}
+    envelope.metrics.timing(STAGE_DURATION, seconds * 1000.0, tags=tags)
+    envelope.metrics.incr(STAGE_COUNT, tags={**tags, "outcome": envelope.outcome})
+    span = trace.get_current_span()
+    span.set_attributes({f"mlpipex.{key}": str(value) for key, value in envelope.facts.items()})
+    span.set_attribute("mlpipex.outcome", envelope.outcome)
+    facts = {key: value for key, value in envelope.facts.items() if key not in _RESERVED}
+    envelope.log.info(STAGE_ENDED, **tags, outcome=envelope.outcome, seconds=seconds, **facts)
+    return StageEnded(
+        stage=envelope.stage,
+        outcome=envelope.outcome,
+        seconds=seconds,
+        facts=envelope.facts,
+        error=error.as_dict() if isinstance(error, MlpipexError) else None,
+    )
+
+
+def _record(platform: Platform, endpoint: EndpointRef, ended: StageEnded) -> None:
+    origin = platform.origin
+    if not origin.trace_id:
+        origin = origin.model_copy(update={"trace_id": trace_id()})
+    journal.note(platform.acting_as(origin), endpoint, ended)
+
+
+#: Fields of a log line that the envelope, structlog or Airflow's log formatters own.
+_RESERVED = {
+    "event",
+    "level",
+    "timestamp",
+    "logger",
+    "dag_id",
+    "task_id",
+    "run_id",
+    "try_number",
+    "map_index",
+    "stage",
+    "endpoint",
+    "outcome",
+    "seconds",
+}
 
 
 def trace_id() -> str:

@@ -90,6 +90,20 @@ class EndpointState(Value):
         """No release has ever been promoted here: there is nothing to compare with or to return to."""
         return self.current is None
 
+    @property
+    def on_trial(self) -> bool:
+        """Whether the candidate answers or mirrors requests, or may: a plan for it has been written."""
+        rollout, planned = self.rollout, self.planned
+        if rollout is None or planned is None or rollout.phase == "watching":
+            return False
+        candidate = rollout.candidate.id
+        return candidate in planned.releases and (self.current is None or self.current.id != candidate)
+
+    @property
+    def last_outcome(self) -> Outcome | None:
+        """How the rollout ended that ended last; by order, because times are equal while a clock catches up."""
+        return next(reversed(self.outcomes.values()), None)
+
     def release(self, release_id: str) -> Release | None:
         """The release with this id among current, previous and candidate."""
         candidate = self.rollout.candidate if self.rollout else None
@@ -125,7 +139,7 @@ def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
                 since=at,
             )
             return {"rollout": opened}
-        case GatesJudged() if rollout:
+        case GatesJudged() if rollout and rollout.id == event.rollout_id:
             key = verdict_key(event.stage, rollout.step)
             return _rollout(rollout, verdicts={**rollout.verdicts, key: event.verdict})
         case ReviewOpened() if rollout:
@@ -140,8 +154,10 @@ def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
             return {"planned": event.plan, "confirmed": False}
         case TrafficConfirmed() if state.planned and state.planned.id == event.plan_id:
             # A stage's clock starts when its traffic flows, not when it was planned.
-            moved = _rollout(rollout, since=at) if rollout and rollout.phase in ("shadow", "canary") else {}
-            return {"confirmed": True, **moved}
+            if rollout and rollout.phase in ("shadow", "canary"):
+                canary_since = at if rollout.step == 0 else rollout.canary_since
+                return {"confirmed": True, **_rollout(rollout, since=at, canary_since=canary_since)}
+            return {"confirmed": True}
         case Promoted() if rollout:
             watching = _rollout(rollout, phase="watching", since=at, watch_until=event.watch_until)
             promoted = {
@@ -172,7 +188,9 @@ def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
                 return {**ended, **restored}
             return ended
         case RolloutRejected():
-            return _ended(state, event.rollout_id, "rejected", event.cause, at)
+            rejected = _ended(state, event.rollout_id, "rejected", event.cause, at)
+            # A first release that the plane refused: nothing serves, and nothing is meant to.
+            return rejected if state.confirmed else {**rejected, "planned": None, "confirmed": True}
         case _:
             return {}
 
@@ -183,4 +201,6 @@ def _rollout(rollout: Rollout, **changes: Any) -> dict[str, Any]:
 
 def _ended(state: EndpointState, rollout_id: str, ending: Ending, cause: str, at: datetime) -> dict[str, Any]:
     outcome = Outcome(rollout_id=rollout_id, ending=ending, cause=cause, at=at)
-    return {"rollout": None, "rollback": None, "outcomes": {**state.outcomes, rollout_id: outcome}}
+    # A promoted rollout that is rolled back later ends once more, and last.
+    earlier = {known: ended for known, ended in state.outcomes.items() if known != rollout_id}
+    return {"rollout": None, "rollback": None, "outcomes": {**earlier, rollout_id: outcome}}

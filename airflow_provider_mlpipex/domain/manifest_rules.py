@@ -21,13 +21,15 @@ BLOCK_SOURCES: dict[Block, tuple[str, ...]] = {
     "canary": ("canary",),
     "rollback": ("serving",),
 }
+#: Twice the longest pause between two looks of a watcher (``task_groups``).
+SHORTEST_LEASE = timedelta(seconds=30)
 #: Metrics that need probabilities, which ``predict`` does not give.
 _OF_PROBABILITIES = ("auc", "log_loss", "brier")
 
 
 def broken_rules(manifest: Manifest) -> list[Problem]:
     """Every rule that ``manifest`` breaks."""
-    problems = [*_training(manifest), *_features(manifest), *_durations(manifest)]
+    problems = [*_training(manifest), *_features(manifest), *_durations(manifest), *_lease(manifest)]
     for name, environment in manifest.environments.items():
         path: FieldPath = ("environments", name)
         problems += _review(environment, path)
@@ -76,6 +78,7 @@ def _durations(manifest: Manifest) -> Iterator[Problem]:
         (("data", "window", "evaluate"), manifest.data.window.evaluate),
         (("data", "max_age"), manifest.data.max_age),
         (("traffic", "timeout"), manifest.traffic.timeout),
+        (("traffic", "lease"), manifest.traffic.lease),
     ]
     for name, environment in manifest.environments.items():
         path: FieldPath = ("environments", name)
@@ -94,6 +97,16 @@ def _durations(manifest: Manifest) -> Iterator[Problem]:
     for at, duration in stated:
         if duration is not None and duration <= timedelta(0):
             yield Problem(at, format_duration(duration), "longer than nothing", "write for example 30m")
+
+
+def _lease(manifest: Manifest) -> Iterator[Problem]:
+    if timedelta(0) < manifest.traffic.lease < SHORTEST_LEASE:
+        yield Problem(
+            ("traffic", "lease"),
+            format_duration(manifest.traffic.lease),
+            f"at least {format_duration(SHORTEST_LEASE)}: a watcher looks every few seconds, and a task may be late",
+            "write for example 60s",
+        )
 
 
 def _review(environment: EnvironmentSpec, path: FieldPath) -> Iterator[Problem]:

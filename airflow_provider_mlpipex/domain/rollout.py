@@ -11,18 +11,13 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from airflow_provider_mlpipex.domain.endpoint_state import EndpointState, Rollout, verdict_key
-from airflow_provider_mlpipex.domain.errors import (
-    GateUndecided,
-    IllegalTransition,
-    ReviewRejected,
-    RolloutInProgress,
-    RolloutRolledBack,
-)
+from airflow_provider_mlpipex.domain.endpoint_state import EndpointState, Phase
+from airflow_provider_mlpipex.domain.errors import IllegalTransition, ManifestChanged, RolloutInProgress
 from airflow_provider_mlpipex.domain.events import (
     CanaryStepped,
     Change,
     Event,
+    GatesJudged,
     Promoted,
     ReviewDecided,
     ReviewOpened,
@@ -38,6 +33,16 @@ from airflow_provider_mlpipex.domain.events import (
     WatchPassed,
 )
 from airflow_provider_mlpipex.domain.release import Release
+from airflow_provider_mlpipex.domain.rollout_conditions import (
+    ended,
+    is_promoted,
+    last_promoted,
+    own,
+    require_no_traffic,
+    require_offline_gates,
+    require_review,
+    require_verdict,
+)
 from airflow_provider_mlpipex.domain.traffic import TOTAL_WEIGHT, Mirror, TrafficPlan
 
 
@@ -48,9 +53,10 @@ def open_rollout(
 
     :raises RolloutInProgress: another rollout holds it, or a rollback is under way.
     :raises RolloutRolledBack: this very rollout has ended already.
+    :raises ManifestChanged: it was opened under another manifest.
     """
     if rollout_id in state.outcomes:
-        raise _ended(state, rollout_id)
+        raise ended(state, rollout_id)
     if state.rollout and state.rollout.id == rollout_id:
         if state.rollout.candidate.digest != release.digest:
             raise IllegalTransition(
@@ -58,6 +64,13 @@ def open_rollout(
                 value=release.id,
                 limit=f"it was opened for {state.rollout.candidate.id}",
                 remedy="start a new Dag run for another release",
+            )
+        if state.rollout.candidate.manifest_digest != release.manifest_digest:
+            raise ManifestChanged(
+                f"rollout {rollout_id} of {state.endpoint}",
+                value=release.manifest_digest[:12],
+                limit=f"it was opened under manifest {state.rollout.candidate.manifest_digest[:12]}",
+                remedy="start a new Dag run; it will follow the new manifest from its first stage",
             )
         return []
     if state.rollout or state.rollback:
@@ -88,11 +101,30 @@ def needs_live_trial(state: EndpointState) -> bool:
     return bool(rollout and state.current and state.current.digest != rollout.candidate.digest)
 
 
+def record_verdict(state: EndpointState, *, judged: GatesJudged, step: int) -> list[Event]:
+    """Write down what the gates of a stage said.
+
+    Nothing, if the rollout has moved on meanwhile: a verdict must not count for what it did not judge.
+
+    :param step: the canary step that was judged, from 0; -1 before the canary.
+    """
+    rollout = state.rollout
+    if rollout is None or rollout.id != judged.rollout_id or state.rollback is not None:
+        return []
+    if judged.stage != "gate" and (rollout.phase, rollout.step) != (_PHASE[judged.stage], step):
+        return []
+    return [judged]
+
+
+#: The phase in which the gates of a live stage are judged.
+_PHASE: dict[StageName, Phase] = {"shadow": "shadow", "canary": "canary", "watch": "watching"}
+
+
 def open_review(state: EndpointState, *, rollout_id: str, changes: Sequence[Change]) -> list[Event]:
     """Ask for approval of ``changes``. Offline gates come first, so that nobody reviews what cannot pass."""
-    rollout = _own(state, rollout_id)
-    _require_offline_gates(rollout)
-    if rollout.approved is not None or rollout.phase == "review":
+    rollout = own(state, rollout_id)
+    require_offline_gates(rollout)
+    if rollout.approved is not None or rollout.phase != "opened":
         return []
     return [ReviewOpened(rollout_id=rollout_id, changes=tuple(changes))]
 
@@ -102,9 +134,9 @@ def decide_review(
 ) -> list[Event]:
     """Record the answer; a rejection ends the rollout.
 
-    :raises IllegalTransition: the review was answered otherwise before.
+    :raises IllegalTransition: the review was answered otherwise before, or nobody may ask for it any more.
     """
-    rollout = _own(state, rollout_id)
+    rollout = own(state, rollout_id)
     if rollout.approved is not None:
         if rollout.approved == approved:
             return []
@@ -114,6 +146,7 @@ def decide_review(
             limit="it has been answered otherwise",
             remedy="start a new rollout to decide anew",
         )
+    require_no_traffic(state, "review")
     decided = ReviewDecided(rollout_id=rollout_id, approved=approved, reviewer=reviewer, note=note, automatic=automatic)
     if approved:
         return [decided]
@@ -123,9 +156,9 @@ def decide_review(
 
 def start_shadow(state: EndpointState, *, rollout_id: str) -> list[Event]:
     """Mirror live requests to the candidate."""
-    rollout = _own(state, rollout_id)
-    _require_offline_gates(rollout)
-    _require_review(rollout)
+    rollout = own(state, rollout_id)
+    require_offline_gates(rollout)
+    require_review(rollout)
     fraction = rollout.policy.shadow_fraction
     if fraction is None or not needs_live_trial(state) or rollout.phase in ("shadow", "canary", "watching"):
         return []
@@ -135,9 +168,9 @@ def start_shadow(state: EndpointState, *, rollout_id: str) -> list[Event]:
 
 def step_canary(state: EndpointState, *, rollout_id: str, step: int) -> list[Event]:
     """Move the candidate to the weight of ``step`` (from 0). Every step before it must have passed its gates."""
-    rollout = _own(state, rollout_id)
-    _require_offline_gates(rollout)
-    _require_review(rollout)
+    rollout = own(state, rollout_id)
+    require_offline_gates(rollout)
+    require_review(rollout)
     weights = rollout.policy.canary_weights
     if not 0 <= step < len(weights):
         raise IllegalTransition(
@@ -150,9 +183,9 @@ def step_canary(state: EndpointState, *, rollout_id: str, step: int) -> list[Eve
         return []
     if step == 0:
         if rollout.policy.shadow_fraction is not None:
-            _require_verdict(rollout, "shadow", step=-1)
+            require_verdict(rollout, "shadow", step=-1)
     else:
-        _require_verdict(rollout, "canary", step=step - 1)
+        require_verdict(rollout, "canary", step=step - 1)
     plan = _plan(state, candidate=rollout.candidate.id, weight=weights[step])
     return [
         CanaryStepped(rollout_id=rollout_id, step=step, weight=weights[step]),
@@ -165,16 +198,18 @@ def plan_promotion(state: EndpointState, *, rollout_id: str) -> list[Event]:
 
     :raises GateUndecided: a demanded stage has no passing verdict. No evidence, no promotion.
     """
-    rollout = _own(state, rollout_id)
-    _require_offline_gates(rollout)
-    _require_review(rollout)
+    if is_promoted(state, rollout_id):
+        return []
+    rollout = own(state, rollout_id)
+    require_offline_gates(rollout)
+    require_review(rollout)
     if rollout.phase == "watching":
         return []
     if needs_live_trial(state):
         if rollout.policy.shadow_fraction is not None:
-            _require_verdict(rollout, "shadow", step=-1)
+            require_verdict(rollout, "shadow", step=-1)
         if rollout.policy.canary_weights:
-            _require_verdict(rollout, "canary", step=len(rollout.policy.canary_weights) - 1)
+            require_verdict(rollout, "canary", step=len(rollout.policy.canary_weights) - 1)
     if not rollout.policy.serve:
         return []
     plan = TrafficPlan(
@@ -187,7 +222,9 @@ def plan_promotion(state: EndpointState, *, rollout_id: str) -> list[Event]:
 
 def confirm_promotion(state: EndpointState, *, rollout_id: str, now: datetime) -> list[Event]:
     """The candidate has all traffic, confirmed: make it current and start its rollback window."""
-    rollout = _own(state, rollout_id)
+    if is_promoted(state, rollout_id):
+        return []
+    rollout = own(state, rollout_id)
     if rollout.phase == "watching":
         return []
     watch_until = now + timedelta(seconds=rollout.policy.rollback_window_s)
@@ -200,9 +237,9 @@ def confirm_promotion(state: EndpointState, *, rollout_id: str, now: datetime) -
 
 def pass_watch(state: EndpointState, *, rollout_id: str, verdict: VerdictName) -> list[Event]:
     """End the rollback window."""
-    if rollout_id in state.outcomes and state.outcomes[rollout_id].ending == "promoted":
+    if is_promoted(state, rollout_id):
         return []
-    _own(state, rollout_id)
+    own(state, rollout_id)
     return [WatchPassed(rollout_id=rollout_id, verdict=verdict)]
 
 
@@ -210,15 +247,21 @@ def reject(state: EndpointState, *, rollout_id: str, cause: str) -> list[Event]:
     """End a rollout whose candidate has not received traffic."""
     if rollout_id in state.outcomes:
         return []
-    rollout = _own(state, rollout_id)
-    if rollout.phase not in ("opened", "review"):
-        raise IllegalTransition(
-            f"rollout {rollout_id} of {state.endpoint}",
-            value=f"reject in {rollout.phase}",
-            limit="traffic has been planned for the candidate",
-            remedy="roll it back",
-        )
+    own(state, rollout_id)
+    require_no_traffic(state, "reject")
     return [RolloutRejected(rollout_id=rollout_id, cause=cause)]
+
+
+def give_up(state: EndpointState, *, cause: str, detected_at: datetime) -> list[Event]:
+    """The plane has refused the plan that was written last: end the rollout that wanted it.
+
+    Where a current release is, that is a rollback. Where none is, the first release is rejected and nothing is planned.
+    """
+    if state.confirmed or state.rollback is not None or not state.on_trial or state.rollout is None:
+        return []
+    if state.current is None:
+        return [RolloutRejected(rollout_id=state.rollout.id, cause=cause)]
+    return roll_back(state, cause=cause, detected_at=detected_at)
 
 
 def roll_back(state: EndpointState, *, cause: str, detected_at: datetime, rollout_id: str | None = None) -> list[Event]:
@@ -226,21 +269,30 @@ def roll_back(state: EndpointState, *, cause: str, detected_at: datetime, rollou
 
     :param rollout_id: roll back only if this rollout is the one to undo; ``None``: whatever is there.
     :raises IllegalTransition: no release to return to.
+    :raises RolloutInProgress: ``rollout_id`` was promoted and another rollout has begun since.
     """
     if state.rollback:
         return []
-    if rollout_id is not None and rollout_id in state.outcomes:
-        if state.outcomes[rollout_id].ending != "promoted" or rollout_id != _last_promoted(state):
-            return []
-    elif rollout_id is not None:
-        _own(state, rollout_id)
     rollout = state.rollout
-    if rollout and rollout.phase in ("opened", "review"):
+    if rollout_id is not None and rollout_id in state.outcomes:
+        if not is_promoted(state, rollout_id) or rollout_id != last_promoted(state):
+            return []
+        if rollout is not None:
+            raise RolloutInProgress(
+                f"rollback of {rollout_id} on {state.endpoint}",
+                value=rollout_id,
+                limit=f"rollout {rollout.id} holds the endpoint",
+                remedy=f"end that one first: mlpipex rollback {state.endpoint}",
+            )
+    elif rollout_id is not None:
+        own(state, rollout_id)
+    trial = state.on_trial
+    if rollout and rollout.phase != "watching" and not trial:
         return [RolloutRejected(rollout_id=rollout.id, cause=cause)]
-    on_trial = rollout is not None and rollout.phase in ("shadow", "canary")
-    bad = rollout.candidate if rollout and on_trial else state.current
-    good = state.current if on_trial else state.previous
-    if good is None and rollout is None and _last_ending(state) == "rolled-back":
+    bad = rollout.candidate if rollout and trial else state.current
+    good = state.current if trial else state.previous
+    last = state.last_outcome
+    if good is None and rollout is None and last is not None and last.ending == "rolled-back":
         return []
     if bad is None or good is None:
         raise IllegalTransition(
@@ -250,7 +302,7 @@ def roll_back(state: EndpointState, *, cause: str, detected_at: datetime, rollou
             remedy="a rollback that has run already needs nothing more; otherwise release a good version",
         )
     intent = RollbackDecided(
-        rollout_id=rollout.id if rollout else rollout_id or _last_promoted(state),
+        rollout_id=rollout.id if rollout else rollout_id or last_promoted(state),
         cause=cause,
         from_release=bad.id,
         to_release=good.id,
@@ -269,6 +321,17 @@ def confirm_rollback(state: EndpointState) -> list[Event]:
     return [RolledBack(rollout_id=intent.rollout_id, from_release=intent.from_release, to_release=intent.to_release)]
 
 
+def conclude(state: EndpointState, *, now: datetime) -> list[Event]:
+    """What follows once the plan that was written last is in force, whoever put it there: a decided rollback is done,
+    and a candidate that was given all traffic is current."""
+    if state.rollback is not None:
+        return confirm_rollback(state)
+    rollout, planned = state.rollout, state.planned
+    if rollout is None or planned is None or not state.on_trial or planned.current != rollout.candidate.id:
+        return []
+    return confirm_promotion(state, rollout_id=rollout.id, now=now)
+
+
 def _plan(
     state: EndpointState, *, candidate: str | None = None, weight: int = 0, mirror: Mirror | None = None
 ) -> TrafficPlan:
@@ -283,70 +346,3 @@ def _plan(
         sticky_header=policy.sticky_header,
         lease_s=policy.lease_s,
     )
-
-
-def _own(state: EndpointState, rollout_id: str) -> Rollout:
-    """The rollout in progress, if it is ``rollout_id`` and no rollback is undoing it."""
-    if rollout_id in state.outcomes or (state.rollback and state.rollback.rollout_id == rollout_id):
-        raise _ended(state, rollout_id)
-    if state.rollout is None or state.rollout.id != rollout_id:
-        holder = state.rollout.id if state.rollout else "no rollout"
-        raise IllegalTransition(
-            f"endpoint {state.endpoint}",
-            value=rollout_id,
-            limit=f"{holder} is in progress",
-            remedy="run the gate check of this environment first: it opens the rollout",
-        )
-    return state.rollout
-
-
-def _ended(state: EndpointState, rollout_id: str) -> RolloutRolledBack | ReviewRejected | IllegalTransition:
-    outcome = state.outcomes.get(rollout_id)
-    cause = outcome.cause if outcome else state.rollback.cause if state.rollback else ""
-    ending = outcome.ending if outcome else "rolled-back"
-    errors: dict[str, type[RolloutRolledBack | ReviewRejected]] = {
-        "rolled-back": RolloutRolledBack,
-        "rejected": ReviewRejected,
-    }
-    return errors.get(ending, IllegalTransition)(
-        f"rollout {rollout_id} of {state.endpoint}",
-        value=ending,
-        limit=cause or "it has ended",
-        remedy="start a new rollout when the cause is mended",
-    )
-
-
-def _last_promoted(state: EndpointState) -> str:
-    promoted = [outcome for outcome in state.outcomes.values() if outcome.ending == "promoted"]
-    return max(promoted, key=lambda outcome: outcome.at).rollout_id if promoted else ""
-
-
-def _last_ending(state: EndpointState) -> str:
-    return max(state.outcomes.values(), key=lambda outcome: outcome.at).ending if state.outcomes else ""
-
-
-def _require_offline_gates(rollout: Rollout) -> None:
-    if rollout.policy.offline_gates:
-        _require_verdict(rollout, "gate", step=-1)
-
-
-def _require_review(rollout: Rollout) -> None:
-    if rollout.policy.review and not rollout.approved:
-        raise IllegalTransition(
-            f"rollout {rollout.id}",
-            value="not approved",
-            limit="the manifest demands a review",
-            remedy="answer the review task in the Airflow UI",
-        )
-
-
-def _require_verdict(rollout: Rollout, stage: StageName, *, step: int) -> None:
-    key = verdict_key(stage, step)
-    verdict = rollout.verdicts.get(key)
-    if verdict != "pass":
-        raise GateUndecided(
-            f"rollout {rollout.id}, {key}",
-            value=verdict or "never judged",
-            limit="verdict pass",
-            remedy="run the stage that judges it",
-        )

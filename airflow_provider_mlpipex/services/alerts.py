@@ -23,6 +23,11 @@ def tell_endings(platform: Platform, before: EndpointState, after: EndpointState
             _tell(platform, after, outcome, _alert_policy(manifest, after.endpoint))
 
 
+def channel_of(manifest: dict[str, Any] | None, endpoint: EndpointRef) -> str:
+    """Where alerts about ``endpoint`` go under ``manifest``."""
+    return str(_alert_policy(manifest, endpoint).get("channel", DEFAULT_CHANNEL))
+
+
 def _alert_policy(manifest: dict[str, Any] | None, endpoint: EndpointRef) -> dict[str, Any]:
     environment = (manifest or {}).get("environments", {}).get(endpoint.environment, {})
     return environment.get("alerts") or {}

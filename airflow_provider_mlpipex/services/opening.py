@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 
 from airflow_provider_mlpipex.domain import gates
 from airflow_provider_mlpipex.domain import rollout as machine
-from airflow_provider_mlpipex.domain.events import GateResult, GatesJudged, RolloutPolicy, VerdictName
-from airflow_provider_mlpipex.domain.manifest import EnvironmentSpec, Manifest
+from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
+from airflow_provider_mlpipex.domain.events import Event, GateResult, GatesJudged, RolloutPolicy, VerdictName
+from airflow_provider_mlpipex.domain.manifest import Manifest, ReviewSpec
+from airflow_provider_mlpipex.domain.manifest_diff import stricter_review
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release import ModelVersion, Release
 from airflow_provider_mlpipex.domain.traffic import TOTAL_WEIGHT
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services import alerts, journal, offline_evidence, traffic
 from airflow_provider_mlpipex.services.platform import Platform
-
-#: A shadow or canary whose watcher has been silent for this long is taken back by the plane.
-LEASE = timedelta(seconds=60)
 
 
 class GateCheck(Value):
@@ -41,18 +39,31 @@ def make_release(platform: Platform, manifest: Manifest, model: ModelVersion, *,
     )
 
 
-def policy_of(manifest: Manifest, environment: EnvironmentSpec) -> RolloutPolicy:
-    """The rollout policy that ``environment`` of ``manifest`` demands."""
+def policy_of(state: EndpointState, manifest: Manifest) -> RolloutPolicy:
+    """The rollout policy that ``manifest`` demands for the endpoint of ``state``.
+
+    Whether a review is due, the current release's manifest has a say in: none can excuse itself from it.
+    """
+    environment = manifest.environments[state.endpoint.environment]
     return RolloutPolicy(
         serve=environment.serve,
         offline_gates=bool(environment.gates),
-        review=environment.review is not None,
+        review=review_of(state, manifest) is not None,
         shadow_fraction=environment.shadow.fraction if environment.shadow else None,
         canary_weights=tuple(round(s * TOTAL_WEIGHT) for s in environment.canary.steps) if environment.canary else (),
         rollback_window_s=environment.rollback.window.total_seconds() if environment.rollback else 0.0,
-        lease_s=LEASE.total_seconds(),
+        lease_s=manifest.traffic.lease.total_seconds(),
         sticky_header=manifest.traffic.sticky_header,
     )
+
+
+def review_of(state: EndpointState, manifest: Manifest) -> ReviewSpec | None:
+    """The review that a rollout under ``manifest`` goes through: the stricter of its own and of the one in force."""
+    demanded = manifest.environments[state.endpoint.environment].review
+    if state.current_manifest is None:
+        return demanded
+    in_force = Manifest.model_validate(state.current_manifest).environments.get(state.endpoint.environment)
+    return stricter_review(in_force.review if in_force else None, demanded)
 
 
 def check_offline_gates(
@@ -61,6 +72,7 @@ def check_offline_gates(
     """Take the endpoint for ``release`` and judge its offline gates; a failed or undecided gate ends the rollout.
 
     :raises RolloutInProgress: another rollout holds the endpoint.
+    :raises ManifestChanged: the rollout was opened under another manifest.
     """
     environment = manifest.environments[endpoint.environment]
     traffic.converge(platform, endpoint)
@@ -71,7 +83,7 @@ def check_offline_gates(
             now,
             rollout_id=rollout_id,
             release=release,
-            policy=policy_of(manifest, environment),
+            policy=policy_of(now, manifest),
             manifest=manifest.to_json(),
         ),
     )
@@ -85,15 +97,12 @@ def check_offline_gates(
     )
     verdict = gates.overall(results) if results else "pass"
     judged = GatesJudged(rollout_id=rollout_id, stage="gate", verdict=verdict, results=results)
-    after = journal.decide(
-        platform,
-        endpoint,
-        lambda now: (
-            [judged]
-            if verdict == "pass"
-            else [judged, *machine.reject(now, rollout_id=rollout_id, cause=explain(results))]
-        ),
-    )
+
+    def record(now: EndpointState) -> list[Event]:
+        rejected = [] if verdict == "pass" else machine.reject(now, rollout_id=rollout_id, cause=explain(results))
+        return [*machine.record_verdict(now, judged=judged, step=-1), *rejected]
+
+    after = journal.decide(platform, endpoint, record)
     alerts.tell_endings(platform, state, after)
     return GateCheck(verdict=verdict, results=results)
 

@@ -9,6 +9,7 @@ from airflow_provider_mlpipex.domain.manifest_diff import diff, release_changes,
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services import alerts, journal
+from airflow_provider_mlpipex.services.opening import review_of
 from airflow_provider_mlpipex.services.platform import Platform
 
 
@@ -44,9 +45,9 @@ def open_review(platform: Platform, *, endpoint: EndpointRef, rollout_id: str) -
         platform, endpoint, lambda now: machine.open_review(now, rollout_id=rollout_id, changes=changes)
     )
     assert state.rollout is not None  # open_review raises otherwise
-    spec = Manifest.model_validate(state.rollout.manifest).environments[endpoint.environment].review
+    spec = review_of(state, Manifest.model_validate(state.rollout.manifest))
     if spec is None:
-        return ReviewRequest(needs_person=False, changes=changes, why="the manifest asks for no review here")
+        return ReviewRequest(needs_person=False, changes=changes, why="no manifest asks for a review here")
     needs_person, why, policy_name = review_needed(changes, spec)
     if not needs_person:
         decide_review(

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from airflow_provider_mlpipex.domain import rollout as machine
 from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
+from airflow_provider_mlpipex.domain.errors import LedgerUnavailable, MlpipexError
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.services import alerts, journal, traffic
 from airflow_provider_mlpipex.services.platform import Platform
@@ -29,17 +30,37 @@ def roll_back(
     :param detected_at: when the evidence was complete (UTC); now, if a person decides.
     :param rollout_id: undo only this rollout.
     :raises IllegalTransition: there is no release to return to.
+    :raises PlaneUnavailable: and what else ``ServingPlane.apply`` raises; the decision stands in the ledger, on-call
+        is told that it is not carried out yet, and whoever comes next carries it out.
     """
     detected = detected_at or platform.clock.now()
-    before = journal.load(platform, endpoint)
-    state = traffic.shift(
+    try:
+        return traffic.shift(
+            platform,
+            endpoint,
+            intend=lambda now: machine.roll_back(now, cause=cause, detected_at=detected, rollout_id=rollout_id),
+        )
+    except MlpipexError as error:
+        _tell_undone(platform, endpoint, error)
+        raise
+
+
+def _tell_undone(platform: Platform, endpoint: EndpointRef, error: MlpipexError) -> None:
+    if isinstance(error, LedgerUnavailable):
+        return  # nothing can be read or recorded; the caller hears of it
+    state = journal.load(platform, endpoint)
+    if state.rollback is None:
+        return
+    manifest = state.rollout.manifest if state.rollout else state.current_manifest
+    alerts.raise_alert(
         platform,
         endpoint,
-        intend=lambda now: machine.roll_back(now, cause=cause, detected_at=detected, rollout_id=rollout_id),
-        conclude=machine.confirm_rollback,
+        channel=alerts.channel_of(manifest, endpoint),
+        title=f"{endpoint} rollback not carried out",
+        body=str(error),
+        severity="critical",
+        facts={"endpoint": str(endpoint), "rollout": state.rollback.rollout_id, "return to": state.rollback.to_release},
     )
-    alerts.tell_endings(platform, before, state)
-    return state
 
 
 def end_trial(platform: Platform, endpoint: EndpointRef, *, cause: str, rollout_id: str) -> EndpointState | None:

@@ -21,7 +21,7 @@ def endpoint_status(platform: Platform, endpoint: EndpointRef) -> dict[str, Any]
     except PlaneUnavailable as error:
         trouble = str(error)
     rollout = state.rollout
-    last = max(state.outcomes.values(), key=lambda outcome: outcome.at) if state.outcomes else None
+    last = state.last_outcome
     return {
         "endpoint": str(endpoint),
         "current": state.current.id if state.current else None,

@@ -1,6 +1,7 @@
 """Moving traffic: intent into the ledger, effect on the plane, confirmation into the ledger. In this order, always.
 
-Whoever comes after a crash calls :func:`converge` and finds in the ledger what was meant to happen.
+Whoever comes after a crash calls :func:`converge` and finds in the ledger what was meant to happen. The ledger decides
+who wins: a writer that put a plan in force which was no longer the newest one puts the newest one back.
 """
 
 from __future__ import annotations
@@ -9,28 +10,71 @@ from collections.abc import Callable, Sequence
 
 from airflow_provider_mlpipex.domain import rollout as machine
 from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
-from airflow_provider_mlpipex.domain.errors import LedgerConflict, PlanRefused
-from airflow_provider_mlpipex.domain.events import Event, TrafficConfirmed
+from airflow_provider_mlpipex.domain.errors import (
+    ArtifactMismatch,
+    LedgerConflict,
+    PlaneUnavailable,
+    PlanRefused,
+    ReleaseNotReady,
+    RuntimeMismatch,
+    SignatureMismatch,
+)
+from airflow_provider_mlpipex.domain.events import Event, TrafficConfirmed, TrafficPlanned
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.observation import AppliedPlan
 from airflow_provider_mlpipex.domain.traffic import TrafficPlan
-from airflow_provider_mlpipex.services import journal
+from airflow_provider_mlpipex.services import alerts, journal
 from airflow_provider_mlpipex.services.platform import Platform
 
 Decision = Callable[[EndpointState], Sequence[Event]]
 
 #: Seconds that a release which was warm a moment ago may take to come back before it is called not ready.
 REVIVAL_TIMEOUT_S = 120.0
+#: Answers of a plane that will not take a plan, however often it is asked.
+_REFUSALS = (PlanRefused, ReleaseNotReady, ArtifactMismatch, RuntimeMismatch, SignatureMismatch)
 
 
-def shift(platform: Platform, endpoint: EndpointRef, *, intend: Decision, conclude: Decision) -> EndpointState:
-    """Append what ``intend`` decides, put the plan in force, then append confirmation and ``conclude`` together."""
+def shift(
+    platform: Platform, endpoint: EndpointRef, *, intend: Decision, conclude: Decision | None = None
+) -> EndpointState:
+    """Append what ``intend`` decides, put the plan in force, then append confirmation and ``conclude`` together.
+
+    By default it concludes what the plan stands for: a rollback or a promotion. On-call is told of a rollout that ends
+    by this. A plan that the plane refuses ends the trial that wanted it.
+
+    :raises PlanRefused: and its siblings of ``ServingPlane.apply``; traffic is where it was.
+    :raises LedgerConflict: somebody wrote another plan meanwhile; that one is in force.
+    """
+    conclude = conclude or (lambda now: machine.conclude(now, now=platform.clock.now()))
+    before = journal.load(platform, endpoint)
     state = journal.decide(platform, endpoint, intend)
-    plan = state.planned
-    if plan is None or state.confirmed:
-        return journal.decide(platform, endpoint, conclude)
-    applied = apply(platform, state, plan)
-    return journal.decide(platform, endpoint, lambda now: [*_confirm(now, applied), *conclude(now)])
+    if state.planned is not None and not state.confirmed:
+        applied = _put_in_force(platform, state, state.planned)
+        after = _confirm(platform, endpoint, applied, conclude)
+    else:
+        after = journal.decide(platform, endpoint, conclude)
+    alerts.tell_endings(platform, before, after)
+    return after
+
+
+def _put_in_force(platform: Platform, state: EndpointState, plan: TrafficPlan) -> AppliedPlan:
+    try:
+        return apply(platform, state, plan)
+    except _REFUSALS as error:
+        _give_up(platform, state.endpoint, plan, cause=str(error))
+        raise
+
+
+def _give_up(platform: Platform, endpoint: EndpointRef, plan: TrafficPlan, *, cause: str) -> None:
+    def intend(now: EndpointState) -> list[Event]:
+        return machine.give_up(now, cause=cause, detected_at=platform.clock.now()) if _plans(now, plan) else []
+
+    if intend(journal.load(platform, endpoint)):
+        shift(platform, endpoint, intend=intend)
+
+
+def _plans(state: EndpointState, plan: TrafficPlan) -> bool:
+    return state.planned is not None and state.planned.id == plan.id
 
 
 def apply(platform: Platform, state: EndpointState, plan: TrafficPlan) -> AppliedPlan:
@@ -46,38 +90,82 @@ def apply(platform: Platform, state: EndpointState, plan: TrafficPlan) -> Applie
         return platform.plane.apply(plan)
 
 
-def _confirm(state: EndpointState, applied: AppliedPlan) -> list[Event]:
-    if state.planned is None or state.planned.id != applied.plan.id:
+def _confirm(platform: Platform, endpoint: EndpointRef, applied: AppliedPlan, conclude: Decision) -> EndpointState:
+    outdated = False
+
+    def decision(now: EndpointState) -> list[Event]:
+        nonlocal outdated
+        outdated = not _plans(now, applied.plan)
+        if outdated:
+            return []
+        confirmed = TrafficConfirmed(plan_id=applied.plan.id, acknowledged_ms=applied.acknowledged_ms)
+        return [*([] if now.confirmed else [confirmed]), *conclude(now)]
+
+    state = journal.decide(platform, endpoint, decision)
+    if outdated:
+        newest = _restore_newest(platform, state, applied.plan)
         raise LedgerConflict(
-            f"traffic of {state.endpoint}",
+            f"traffic of {endpoint}",
             value=applied.plan.id,
-            limit=f"plan {state.planned.id if state.planned else 'none'} was written meanwhile",
-            remedy="run the task again; it converges on the newer plan",
+            limit=f"plan {newest} was written meanwhile, and is in force",
+            remedy="run the task again; it goes on from the newer plan",
         )
-    if state.confirmed:
-        return []
-    return [TrafficConfirmed(plan_id=applied.plan.id, acknowledged_ms=applied.acknowledged_ms)]
+    return state
+
+
+def _restore_newest(platform: Platform, state: EndpointState, applied: TrafficPlan) -> str:
+    """Undo having put an outdated plan in force after a newer one."""
+    while state.planned is not None and state.planned.id != applied.id:
+        applied = apply(platform, state, state.planned).plan
+        state = journal.load(platform, state.endpoint)
+    return applied.id
 
 
 def converge(platform: Platform, endpoint: EndpointRef) -> EndpointState:
     """Finish what a killed writer left half done, and take note of what the plane did by itself.
 
-    - A decided rollback is carried out.
-    - A planned shift is put in force.
+    - A decided rollback is carried out; a planned shift is put in force, and a promotion by it concluded.
+    - A planned trial that the plane refuses is rolled back.
     - A trial whose lease ran out was taken back by the plane: the rollout is rolled back in the ledger as well.
+    - Any other plan in force than the confirmed one is put right.
+
+    :raises PlaneUnavailable: something is under way, and the plane does not answer.
     """
     state = journal.load(platform, endpoint)
-    if state.rollback or not state.confirmed:
-        return shift(platform, endpoint, intend=lambda _: [], conclude=machine.confirm_rollback)
-    on_trial = state.rollout is not None and state.rollout.phase in ("shadow", "canary")
-    if on_trial and state.planned is not None:
-        seen = platform.plane.observe(endpoint)
-        if seen.plan is None or seen.plan.id != state.planned.id:
+    if state.rollback is not None or not state.confirmed:
+        return _finish(platform, endpoint)
+    if state.planned is None or _in_force(platform, state) == state.planned.id:
+        return state
+    planned = state.planned
+
+    def intend(now: EndpointState) -> list[Event]:
+        if not _plans(now, planned) or not now.confirmed or now.rollback is not None:
+            return []  # somebody moved traffic between the two looks: what was seen is no longer news
+        if now.on_trial:
             cause = "the watcher went silent and the plane returned all traffic to the current release"
-            return shift(
-                platform,
-                endpoint,
-                intend=lambda now: machine.roll_back(now, cause=cause, detected_at=platform.clock.now()),
-                conclude=machine.confirm_rollback,
-            )
-    return state
+            return machine.roll_back(now, cause=cause, detected_at=platform.clock.now())
+        return [TrafficPlanned(plan=planned, reason="the plane did not serve the confirmed plan")]
+
+    return shift(platform, endpoint, intend=intend)
+
+
+def _finish(platform: Platform, endpoint: EndpointRef) -> EndpointState:
+    try:
+        return shift(platform, endpoint, intend=lambda _: [])
+    except _REFUSALS:
+        state = journal.load(platform, endpoint)
+        if state.rollback is None and state.confirmed:
+            return state  # given up: the ledger says so, and why
+        raise
+
+
+def _in_force(platform: Platform, state: EndpointState) -> str | None:
+    """Id of the plan that the plane reports; where no trial is on and the plane is away, the confirmed one, because
+    whoever needs the plane will hear of that by himself."""
+    try:
+        seen = platform.plane.observe(state.endpoint)
+    except PlaneUnavailable:
+        if state.on_trial or state.planned is None:
+            raise
+        return state.planned.id
+    return seen.plan.id if seen.plan else None

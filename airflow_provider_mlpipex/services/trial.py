@@ -34,33 +34,41 @@ def start_shadow(platform: Platform, *, endpoint: EndpointRef, rollout_id: str, 
     """Mirror live requests to the candidate; returns when the mirror is in force.
 
     A first release, a change of policy and a manifest without shadow change nothing.
+
+    :raises GateUndecided: a stage before this one has no passing verdict.
+    :raises ReleaseNotReady: and its siblings of ``ServingPlane.ensure``.
     """
-    state = traffic.converge(platform, endpoint)
-    if already_there(state, rollout_id):
-        return state
-    make_ready(platform, state, rollout_id=rollout_id, timeout_s=timeout_s)
-    return traffic.shift(
-        platform,
-        endpoint,
-        intend=lambda now: machine.start_shadow(now, rollout_id=rollout_id),
-        conclude=lambda _: [],
+    return _advance(
+        platform, endpoint, rollout_id, lambda now: machine.start_shadow(now, rollout_id=rollout_id), timeout_s
     )
 
 
 def step_canary(
     platform: Platform, *, endpoint: EndpointRef, rollout_id: str, step: int, timeout_s: float
 ) -> EndpointState:
-    """Give the candidate the weight of ``step`` (from 0); returns when the split is in force."""
+    """Give the candidate the weight of ``step`` (from 0); returns when the split is in force.
+
+    :raises GateUndecided: shadow, or the step before, has no passing verdict.
+    :raises ReleaseNotReady: and its siblings of ``ServingPlane.ensure``.
+    """
+    return _advance(
+        platform,
+        endpoint,
+        rollout_id,
+        lambda now: machine.step_canary(now, rollout_id=rollout_id, step=step),
+        timeout_s,
+    )
+
+
+def _advance(
+    platform: Platform, endpoint: EndpointRef, rollout_id: str, intend: traffic.Decision, timeout_s: float
+) -> EndpointState:
     state = traffic.converge(platform, endpoint)
     if already_there(state, rollout_id):
         return state
+    intend(state)  # what may not happen is refused before anything is built or started for it
     make_ready(platform, state, rollout_id=rollout_id, timeout_s=timeout_s)
-    return traffic.shift(
-        platform,
-        endpoint,
-        intend=lambda now: machine.step_canary(now, rollout_id=rollout_id, step=step),
-        conclude=lambda _: [],
-    )
+    return traffic.shift(platform, endpoint, intend=intend)
 
 
 def already_there(state: EndpointState, rollout_id: str) -> bool:

@@ -7,7 +7,10 @@ needs no worker and no scheduler.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Literal
 
 from airflow_provider_mlpipex.domain import gates
@@ -15,10 +18,12 @@ from airflow_provider_mlpipex.domain import rollout as machine
 from airflow_provider_mlpipex.domain.endpoint_state import EndpointState, Rollout, verdict_key
 from airflow_provider_mlpipex.domain.errors import IllegalTransition, PlanRefused
 from airflow_provider_mlpipex.domain.events import GateResult, GatesJudged, VerdictName
-from airflow_provider_mlpipex.domain.evidence import Evidence, Source
+from airflow_provider_mlpipex.domain.evidence import Source
 from airflow_provider_mlpipex.domain.gates import Gate
 from airflow_provider_mlpipex.domain.manifest import EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.quantities import format_duration
+from airflow_provider_mlpipex.domain.sampling import spans_canary
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services import alerts, journal, traffic
 from airflow_provider_mlpipex.services.live_evidence import measure
@@ -50,6 +55,8 @@ def look(platform: Platform, *, endpoint: EndpointRef, rollout_id: str, stage: W
     """Judge ``stage`` of a rollout by what was measured up to now.
 
     :param step: the canary step (from 0) that the caller believes is in force; ignored for other stages.
+    :raises IllegalTransition: the stage has not begun.
+    :raises PlaneUnavailable: a trial is on, and the plane does not answer. Nobody renews its lease then.
     """
     state = traffic.converge(platform, endpoint)
     outcome = state.outcomes.get(rollout_id)
@@ -58,11 +65,22 @@ def look(platform: Platform, *, endpoint: EndpointRef, rollout_id: str, stage: W
     if outcome or already_there(state, rollout_id):
         return Look(status="passed", verdict="pass")
     rollout = _rollout_in(state, rollout_id)
-    if not _concerns(state, rollout, stage) or rollout.verdicts.get(verdict_key(stage, step)) == "pass":
+    if not _demanded(state, rollout, stage):
         return Look(status="passed", verdict="pass")
-    _renew(platform, state)
-    results = judge_stage(platform, state, rollout, stage)
-    return _act(platform, state, rollout, stage, results)
+    passed_before = stage != "watch" and rollout.verdicts.get(verdict_key(stage, step)) == "pass"
+    if not passed_before:
+        _require_begun(state, rollout, stage, step)
+    behind = rollout.since - platform.clock.now()
+    if behind > timedelta(0):
+        # Nothing can be judged by such a clock, so the lease is not renewed either.
+        why = f"the clock is {format_duration(behind)} behind the ledger"
+        return Look(status="watching", verdict="error", cause=why)
+    if not _renewed(platform, state):
+        return Look(status="watching", cause="the lease ran out just now: the next look records the rollback")
+    if passed_before:
+        return Look(status="passed", verdict="pass")
+    watched = _Watched(platform, state, rollout, stage)
+    return watched.act(watched.judge())
 
 
 def _rollout_in(state: EndpointState, rollout_id: str) -> Rollout:
@@ -76,151 +94,196 @@ def _rollout_in(state: EndpointState, rollout_id: str) -> Rollout:
     return state.rollout
 
 
-def _concerns(state: EndpointState, rollout: Rollout, stage: WatchedStage) -> bool:
+def _demanded(state: EndpointState, rollout: Rollout, stage: WatchedStage) -> bool:
     """Whether there is anything to watch: a first release has no shadow, a watched promotion is past its canary."""
     if stage == "watch":
-        return rollout.phase == "watching"
+        return True
     demanded = rollout.policy.shadow_fraction is not None if stage == "shadow" else bool(rollout.policy.canary_weights)
     return demanded and rollout.phase != "watching" and machine.needs_live_trial(state)
 
 
-def _renew(platform: Platform, state: EndpointState) -> None:
+def _renewed(platform: Platform, state: EndpointState) -> bool:
+    """Prolong the lease, where the plan has one; false if the plane has taken the plan back already."""
     if state.planned is None or state.planned.lease_s is None:
-        return
+        return True
     try:
         platform.plane.renew(state.endpoint, state.planned.id)
     except PlanRefused:
-        # The lease ran out between converge and here; the next look finds that and records the rollback.
+        return False
+    return True
+
+
+def _require_begun(state: EndpointState, rollout: Rollout, stage: WatchedStage, step: int) -> None:
+    phase = "watching" if stage == "watch" else stage
+    if rollout.phase == phase and (stage != "canary" or rollout.step == step):
         return
-
-
-def judge_stage(
-    platform: Platform, state: EndpointState, rollout: Rollout, stage: WatchedStage
-) -> tuple[GateResult, ...]:
-    """The gates of ``stage`` on live evidence, each over its own window."""
-    now = platform.clock.now()
-    environment = _environment(state, rollout)
-    judged, beside = rollout.candidate.id, state.current.id if state.current else None
-    if stage == "watch":
-        beside = state.previous.id if state.previous else None
-    measured: dict[datetime, dict[str, Evidence]] = {}
-    results = []
-    for gate in stage_gates(environment, stage):
-        since = _window_start(rollout, stage, gate, now)
-        if since not in measured:
-            measured[since] = measure(
-                platform,
-                state.endpoint,
-                source=_SOURCE[stage],
-                judged=judged,
-                beside=beside,
-                since=since,
-                until=now,
-            )
-        results.append(gates.judge(gate, measured[since].get(gate.metric), now=now, first_release=False))
-    return tuple(results)
-
-
-def _environment(state: EndpointState, rollout: Rollout) -> EnvironmentSpec:
-    return Manifest.model_validate(rollout.manifest).environments[state.endpoint.environment]
+    raise IllegalTransition(
+        f"{stage} of rollout {rollout.id} on {state.endpoint}",
+        value=f"step {step + 1}" if stage == "canary" else None,
+        limit=f"the rollout is in {rollout.phase}"
+        + (f", step {rollout.step + 1}" if rollout.phase == "canary" else ""),
+        remedy="run the task that begins this stage first",
+    )
 
 
 def stage_gates(environment: EnvironmentSpec, stage: WatchedStage) -> tuple[Gate, ...]:
-    """The gates that ``environment`` sets for ``stage``."""
-    spec = {"shadow": environment.shadow, "canary": environment.canary, "watch": environment.rollback}[stage]
+    """The gates that ``environment`` sets for ``stage``; for a shadow also the pairs that it must gather."""
+    if stage == "shadow":
+        return environment.shadow.judged_gates if environment.shadow else ()
+    spec = environment.canary if stage == "canary" else environment.rollback
     return tuple(spec.gates) if spec else ()
 
 
-def _window_start(rollout: Rollout, stage: WatchedStage, gate: Gate, now: datetime) -> datetime:
-    """Trials are judged from their start; a watch slides, so that a late failure is not diluted by a good past.
+@dataclass(frozen=True)
+class _Watched:
+    """A stage of a rollout at one moment, as :func:`look` found it."""
 
-    A canary gate whose window is longer than this step reaches back to the canary's first step.
-    """
-    if stage == "watch":
-        return max(rollout.since, now - gate.window) if gate.window else rollout.since
-    if gate.window and rollout.canary_since and gate.window > now - rollout.since:
-        return rollout.canary_since
-    return rollout.since
+    platform: Platform
+    state: EndpointState
+    rollout: Rollout
+    stage: WatchedStage
 
+    def judge(self) -> tuple[GateResult, ...]:
+        """The gates of the stage on live evidence, each over its own window."""
+        current, previous = self.state.current, self.state.previous
+        beside = previous if self.stage == "watch" else current
+        return _judge(
+            self.platform,
+            self.state.endpoint,
+            {gate: self._since(gate) for gate in stage_gates(self.environment, self.stage)},
+            source=_SOURCE[self.stage],
+            judged=self.rollout.candidate.id,
+            beside=beside.id if beside else None,
+        )
 
-def _act(
-    platform: Platform,
-    state: EndpointState,
-    rollout: Rollout,
-    stage: WatchedStage,
-    results: tuple[GateResult, ...],
-) -> Look:
-    now = platform.clock.now()
-    verdict = gates.overall(_due(state, rollout, stage, results, now))
-    if verdict == "fail":
-        return _revert(platform, state, rollout, stage, results, explain(results))
-    ends = rollout.watch_until if stage == "watch" else rollout.since + stage_duration(state, rollout, stage)
-    assert ends is not None
-    if stage == "watch":
-        if now < ends:
-            return Look(status="watching", verdict=verdict, results=results)
-        before = state
+    def act(self, results: tuple[GateResult, ...]) -> Look:
+        """Revert, wait, or let the rollout go on."""
+        now = self.platform.clock.now()
+        began, ends = self.rollout.since, self.rollout.since + self.duration
+        patient_until = began + PATIENCE * self.duration
+        verdict = self._verdict(results)
+        if verdict == "fail":
+            return self._revert(results, explain(results))
+        if self.stage == "watch":
+            # No evidence is no reason to take a promoted release away; evidence that cannot be read is worth a wait.
+            over = now >= (patient_until if verdict == "error" else ends)
+            return self._end_watch(verdict, results) if over else self._wait(verdict, results)
+        if now >= ends and verdict == "pass":
+            return self._pass(results)
+        if now >= patient_until:
+            cause = f"{self.stage} still {verdict} after {PATIENCE:g} times its duration: {explain(results)}"
+            return self._revert(results, cause)
+        return self._wait(verdict, results)
+
+    @cached_property
+    def environment(self) -> EnvironmentSpec:
+        return Manifest.model_validate(self.rollout.manifest).environments[self.state.endpoint.environment]
+
+    @property
+    def duration(self) -> timedelta:
+        """How long the manifest wants this stage to be watched before it may pass."""
+        if self.stage == "watch":
+            return (self.rollout.watch_until or self.rollout.since) - self.rollout.since
+        shadow, canary = self.environment.shadow, self.environment.canary
+        if self.stage == "shadow":
+            return shadow.duration if shadow else timedelta(0)
+        return canary.step_duration if canary else timedelta(0)
+
+    def _since(self, gate: Gate) -> datetime:
+        """Trials are judged from their start; a watch slides, so that a late failure is not diluted by a good past."""
+        began = self.rollout.since
+        if self.stage == "watch":
+            return max(began, self.platform.clock.now() - gate.window) if gate.window else began
+        return self.rollout.canary_since or began if gate.name in self._spanning else began
+
+    @property
+    def _spanning(self) -> frozenset[str]:
+        """Names of the gates that are judged over the whole canary."""
+        canary = self.environment.canary if self.stage == "canary" else None
+        return frozenset(gate.name for gate in canary.gates if spans_canary(gate, canary)) if canary else frozenset()
+
+    def _verdict(self, results: tuple[GateResult, ...]) -> VerdictName:
+        """What the gates say as one, at this step.
+
+        A gate over the whole canary can fail at any step but need only pass at the last: until then it cannot have
+        seen enough. Where no other gate has a say, it must at least have seen something.
+        """
+        binding = [result for result in results if not result.advisory]
+        if self.rollout.step + 1 >= len(self.rollout.policy.canary_weights):
+            return gates.overall(binding)
+        due = [result for result in binding if result.verdict != "inconclusive" or result.gate not in self._spanning]
+        if binding and not due and all(result.evidence.samples for result in binding):
+            return "pass"
+        return gates.overall(due)
+
+    def _wait(self, verdict: VerdictName, results: tuple[GateResult, ...]) -> Look:
+        return Look(status="watching", verdict=verdict, results=results)
+
+    def _pass(self, results: tuple[GateResult, ...]) -> Look:
+        judged, step = self._judged("pass", results), self.rollout.step
         after = journal.decide(
-            platform,
-            state.endpoint,
-            lambda s: [
-                _judged(rollout, stage, verdict, results),
-                *machine.pass_watch(s, rollout_id=rollout.id, verdict=verdict),
+            self.platform,
+            self.state.endpoint,
+            lambda now: machine.record_verdict(now, judged=judged, step=step),
+        )
+        passed = after.rollout and after.rollout.verdicts.get(verdict_key(self.stage, step)) == "pass"
+        return Look(status="passed" if passed else "watching", verdict="pass", results=results)
+
+    def _end_watch(self, verdict: VerdictName, results: tuple[GateResult, ...]) -> Look:
+        judged, rollout_id = self._judged(verdict, results), self.rollout.id
+        after = journal.decide(
+            self.platform,
+            self.state.endpoint,
+            lambda now: [
+                *machine.record_verdict(now, judged=judged, step=self.rollout.step),
+                *machine.pass_watch(now, rollout_id=rollout_id, verdict=verdict),
             ],
         )
-        alerts.tell_endings(platform, before, after)
+        alerts.tell_endings(self.platform, self.state, after)
+        if verdict == "error":
+            self._tell_unmeasured(results)
         return Look(status="passed", verdict=verdict, results=results)
-    if now >= ends and verdict == "pass":
-        journal.note(platform, state.endpoint, _judged(rollout, stage, verdict, results))
-        return Look(status="passed", verdict=verdict, results=results)
-    if now >= rollout.since + PATIENCE * (ends - rollout.since):
-        cause = f"{stage} still {verdict} after {PATIENCE:g} times its duration: {explain(results)}"
-        return _revert(platform, state, rollout, stage, results, cause)
-    return Look(status="watching", verdict=verdict, results=results)
+
+    def _tell_unmeasured(self, results: tuple[GateResult, ...]) -> None:
+        endpoint, release = self.state.endpoint, self.rollout.candidate.id
+        alerts.raise_alert(
+            self.platform,
+            endpoint,
+            channel=alerts.channel_of(self.rollout.manifest, endpoint),
+            title=f"{endpoint} was promoted and could not be watched",
+            body=explain(results),
+            severity="warning",
+            facts={"endpoint": str(endpoint), "rollout": self.rollout.id, "serving now": release},
+        )
+
+    def _revert(self, results: tuple[GateResult, ...], cause: str) -> Look:
+        # Traffic first: the evidence is written down when users are safe again.
+        detected = self.platform.clock.now()
+        roll_back(self.platform, self.state.endpoint, cause=cause, detected_at=detected, rollout_id=self.rollout.id)
+        verdict = self._verdict(results)
+        journal.note(self.platform, self.state.endpoint, self._judged(verdict, results))
+        return Look(status="ended", verdict=verdict, results=results, cause=cause)
+
+    def _judged(self, verdict: VerdictName, results: tuple[GateResult, ...]) -> GatesJudged:
+        return GatesJudged(rollout_id=self.rollout.id, stage=self.stage, verdict=verdict, results=results)
 
 
-def stage_duration(state: EndpointState, rollout: Rollout, stage: WatchedStage) -> timedelta:
-    """How long the manifest wants this step to bake before it may pass."""
-    environment = _environment(state, rollout)
-    if stage == "shadow" and environment.shadow:
-        return environment.shadow.duration
-    if stage == "canary" and environment.canary:
-        return environment.canary.step_duration
-    return timedelta(0)
-
-
-def _due(
-    state: EndpointState, rollout: Rollout, stage: WatchedStage, results: tuple[GateResult, ...], now: datetime
-) -> tuple[GateResult, ...]:
-    """Results that count now. A gate over the whole canary can fail at any step but need only pass at the last:
-    until then its window cannot be covered."""
-    if stage != "canary" or rollout.step + 1 >= len(rollout.policy.canary_weights):
-        return results
-    windows = {gate.name: gate.window for gate in stage_gates(_environment(state, rollout), stage)}
-    elapsed = now - (rollout.canary_since or rollout.since)
-    return tuple(r for r in results if r.verdict != "inconclusive" or elapsed >= (windows.get(r.gate) or timedelta(0)))
-
-
-def _judged(
-    rollout: Rollout, stage: WatchedStage, verdict: VerdictName, results: tuple[GateResult, ...]
-) -> GatesJudged:
-    return GatesJudged(rollout_id=rollout.id, stage=stage, verdict=verdict, results=results)
-
-
-def _revert(
+def _judge(
     platform: Platform,
-    state: EndpointState,
-    rollout: Rollout,
-    stage: WatchedStage,
-    results: tuple[GateResult, ...],
-    cause: str,
-) -> Look:
-    # Traffic first: the evidence is written down when users are safe again.
-    detected = platform.clock.now()
-    roll_back(platform, state.endpoint, cause=cause, detected_at=detected, rollout_id=rollout.id)
-    verdict = gates.overall(results)
-    journal.note(platform, state.endpoint, _judged(rollout, stage, verdict, results))
-    return Look(status="ended", verdict=verdict, results=results, cause=cause)
+    endpoint: EndpointRef,
+    since: Mapping[Gate, datetime],
+    *,
+    source: Source,
+    judged: str,
+    beside: str | None,
+) -> tuple[GateResult, ...]:
+    """Each gate on evidence from its own start up to now; one measurement serves all gates that start together."""
+    now = platform.clock.now()
+    measured = {
+        start: measure(platform, endpoint, source=source, judged=judged, beside=beside, since=start, until=now)
+        for start in set(since.values())
+    }
+    return tuple(gates.judge(gate, measured[start].get(gate.metric), now=now) for gate, start in since.items())
 
 
 def check_health(platform: Platform, endpoint: EndpointRef) -> Look:
@@ -234,29 +297,24 @@ def check_health(platform: Platform, endpoint: EndpointRef) -> Look:
         return look(platform, endpoint=endpoint, rollout_id=state.rollout.id, stage="watch")
     if state.current is None or state.current_manifest is None or state.current_since is None:
         return Look(status="watching", cause="nothing has been released here")
-    now = platform.clock.now()
+    now, current_since = platform.clock.now(), state.current_since
     environment = Manifest.model_validate(state.current_manifest).environments[endpoint.environment]
-    results = []
-    for gate in stage_gates(environment, "watch"):
-        window = gate.window or (environment.rollback.window if environment.rollback else timedelta(0))
-        evidence = measure(
-            platform,
-            endpoint,
-            source="serving",
-            judged=state.current.id,
-            beside=None,
-            since=max(state.current_since, now - window),
-            until=now,
-        )
-        results.append(gates.judge(gate, evidence.get(gate.metric), now=now, first_release=False))
-    judged = tuple(results)
+    whole = environment.rollback.window if environment.rollback else timedelta(0)
+    judged = _judge(
+        platform,
+        endpoint,
+        {gate: max(current_since, now - (gate.window or whole)) for gate in stage_gates(environment, "watch")},
+        source="serving",
+        judged=state.current.id,
+        beside=None,
+    )
     verdict = gates.overall(judged)
     cause = explain(judged) if verdict in ("fail", "error") else ""
     if verdict == "fail":
         alerts.raise_alert(
             platform,
             endpoint,
-            channel=alerts.DEFAULT_CHANNEL,
+            channel=alerts.channel_of(state.current_manifest, endpoint),
             title=f"{endpoint} unhealthy",
             body=cause,
             severity="critical",

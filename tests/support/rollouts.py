@@ -1,0 +1,196 @@
+"""An endpoint whose life a test plays: a platform in memory, a manifest, releases, and live requests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform, memory_platform
+from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
+from airflow_provider_mlpipex.domain.events import Event
+from airflow_provider_mlpipex.domain.manifest import Manifest
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.release import ModelVersion, Release
+from airflow_provider_mlpipex.domain.traffic import TOTAL_WEIGHT
+from airflow_provider_mlpipex.services import journal, opening, promotion, review, rollback, trial, watching
+from airflow_provider_mlpipex.services.opening import GateCheck
+from airflow_provider_mlpipex.services.platform import Platform
+from airflow_provider_mlpipex.services.review import ReviewRequest
+from airflow_provider_mlpipex.services.watching import Look, WatchedStage
+from tests.support.factories import make_model, make_snapshot
+from tests.support.faults import Faulty
+from tests.support.manifests import make_manifest
+
+ENDPOINT = EndpointRef.parse("production/fraud-scorer")
+#: Requests a second, and seconds between two looks (well below the lease).
+RATE = 10
+LOOK_EVERY = 50
+SHADOW_S, STEP_S, WATCH_S = 600, 900, 1800
+#: Where this manifest sends its alerts: not the default.
+PAGER = ("channel: on-call", "channel: risk-pager")
+Phase = Literal["opened", "review", "shadow", "canary-0", "canary-1", "canary-2", "watching", "promoted"]
+
+
+def make_candidate(version: str, *, accuracy: float = 0.8) -> ModelVersion:
+    """All versions were evaluated on the same rows, so that no gate has to load a model."""
+    model = make_model(version, name="fraud-scorer", accuracy=accuracy)
+    return model.model_copy(update={"dataset": make_snapshot("same rows")})
+
+
+class World:
+    """``memory`` holds the fakes to play with, ``platform`` is what use cases get: ledger, plane and registry of it can
+    be made to fail at one call (see :class:`Faulty`).
+
+    :param edits: of the manifest that releases use unless they say otherwise.
+    :param ports: ports to use in place of the fakes.
+    """
+
+    def __init__(self, *edits: tuple[str, str], memory: MemoryPlatform | None = None, **ports: Any) -> None:
+        self.memory = memory or memory_platform()
+        used = replace(self.memory, **ports) if ports else self.memory
+        self.ledger, self.plane, self.registry = Faulty(used.ledger), Faulty(used.plane), Faulty(used.registry)
+        self.platform: Platform = replace(used, ledger=self.ledger, plane=self.plane, registry=self.registry)
+        self.manifest = make_manifest(PAGER, *edits)
+        self.clock = self.memory.clock
+
+    # The verbs.
+
+    def release(self, version: str, *, manifest: Manifest | None = None, **model: Any) -> Release:
+        return opening.make_release(
+            self.platform, manifest or self.manifest, make_candidate(version, **model), manifest_dir=Path()
+        )
+
+    def open(self, run: str, version: str, *, manifest: Manifest | None = None, **model: Any) -> GateCheck:
+        manifest = manifest or self.manifest
+        release = self.release(version, manifest=manifest, **model)
+        return opening.check_offline_gates(
+            self.platform, endpoint=ENDPOINT, rollout_id=run, release=release, manifest=manifest
+        )
+
+    def review(self, run: str) -> ReviewRequest:
+        return review.open_review(self.platform, endpoint=ENDPOINT, rollout_id=run)
+
+    def decide(self, run: str, *, approved: bool = True, note: str = "") -> None:
+        review.decide_review(
+            self.platform, endpoint=ENDPOINT, rollout_id=run, approved=approved, reviewer="ada", note=note
+        )
+
+    def shadow(self, run: str) -> EndpointState:
+        return trial.start_shadow(self.platform, endpoint=ENDPOINT, rollout_id=run, timeout_s=1)
+
+    def canary(self, run: str, step: int) -> EndpointState:
+        return trial.step_canary(self.platform, endpoint=ENDPOINT, rollout_id=run, step=step, timeout_s=1)
+
+    def promote(self, run: str) -> EndpointState:
+        return promotion.promote(self.platform, endpoint=ENDPOINT, rollout_id=run, timeout_s=1)
+
+    def look(self, run: str, stage: WatchedStage, step: int = -1) -> Look:
+        return watching.look(self.platform, endpoint=ENDPOINT, rollout_id=run, stage=stage, step=step)
+
+    def roll_back(self, cause: str = "drill", *, rollout_id: str | None = None) -> EndpointState:
+        return rollback.roll_back(self.platform, ENDPOINT, cause=cause, rollout_id=rollout_id)
+
+    def end_trial(self, run: str) -> EndpointState | None:
+        return rollback.end_trial(self.platform, ENDPOINT, cause="the run ended", rollout_id=run)
+
+    # Live requests.
+
+    def serve(self, seconds: float, *, failing: float = 0.0, latency_ms: float = 10.0) -> None:
+        """``seconds`` of requests, all at the clock's now, as the plan in force spreads and mirrors them.
+
+        :param failing: share of its requests that the release under watch fails; its latency is ``latency_ms``.
+        """
+        plan = self.memory.plane.plan_in_force(ENDPOINT)
+        rollout = self.state.rollout
+        judged = rollout.candidate.id if rollout else ""
+        if plan is None:
+            return
+        shares = {release: weight / TOTAL_WEIGHT for release, weight in plan.weights.items()}
+        if plan.mirror:
+            shares[plan.mirror.release] = plan.mirror.fraction
+            pairs = int(RATE * seconds * plan.mirror.fraction)
+            self.memory.plane.answer_pairs(ENDPOINT, primary=plan.current, shadow=plan.mirror.release, pairs=pairs)
+        for release, share in shares.items():
+            requests = int(RATE * seconds * share)
+            bad = {"errors": round(requests * failing), "latency_ms": latency_ms} if release == judged else {}
+            self.memory.plane.serve(ENDPOINT, release, requests=requests, **bad)
+
+    def watch(
+        self,
+        run: str,
+        stage: WatchedStage,
+        step: int = -1,
+        *,
+        seconds: float,
+        every: float = LOOK_EVERY,
+        **traffic: Any,
+    ) -> Look:
+        """Live requests for ``seconds`` with a look in between; ends early when the stage does."""
+        seen = Look(status="watching")
+        for _ in range(int(seconds / every)):
+            self.serve(every, **traffic)
+            self.clock.advance(every)
+            seen = self.look(run, stage, step)
+            if seen.status != "watching":
+                return seen
+        return seen
+
+    # The whole path.
+
+    def bring(self, run: str, version: str, *, to: Phase, manifest: Manifest | None = None, **model: Any) -> None:
+        """Nothing goes wrong until ``to``; canary steps are in force and not yet judged."""
+        self.open(run, version, manifest=manifest, **model)
+        if to == "opened":
+            return
+        if self.review(run).needs_person:
+            if to == "review":
+                return
+            self.decide(run)
+        if self.state.current is not None and self._try(run, to):
+            return
+        self.promote(run)
+        if to == "promoted" and self.state.rollout is not None:
+            assert self.watch(run, "watch", seconds=WATCH_S).status == "passed"
+
+    def _try(self, run: str, to: Phase) -> bool:
+        """Shadow and canary, where the manifest has them; true if ``to`` was reached on the way."""
+        rollout = self.state.rollout
+        assert rollout is not None
+        if rollout.policy.shadow_fraction is not None:
+            self.shadow(run)
+            if to == "shadow":
+                return True
+            assert self.watch(run, "shadow", seconds=SHADOW_S).status == "passed"
+        for step in range(len(rollout.policy.canary_weights)):
+            self.canary(run, step)
+            if to == f"canary-{step}":
+                return True
+            assert self.watch(run, "canary", step, seconds=STEP_S).status == "passed"
+        return False
+
+    def first_release(self) -> Release:
+        self.bring("run-1", "1.0.0", to="promoted")
+        assert self.state.current is not None
+        return self.state.current
+
+    # What came of it.
+
+    @property
+    def state(self) -> EndpointState:
+        return journal.load(self.memory if self.ledger.port is self.memory.ledger else self.platform, ENDPOINT)
+
+    @property
+    def weights(self) -> dict[str, int]:
+        """Release -> its share of the requests, by the plan that is in force."""
+        plan = self.memory.plane.plan_in_force(ENDPOINT)
+        return plan.weights if plan else {}
+
+    def events(self, kind: type[Event] | None = None) -> list[Any]:
+        found = [entry.event for entry in self.ledger.port.read(ENDPOINT)]
+        return [event for event in found if kind is None or isinstance(event, kind)]
+
+    @property
+    def alerts(self) -> list[tuple[str, str]]:
+        """Channel and title of everything that on-call was told."""
+        return [(alert.channel, alert.title) for alert in self.memory.alerter.sent]
