@@ -1,0 +1,591 @@
+"""One suite for every serving plane: in memory, and the embedded one with its Envoy and its model servers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from airflow_provider_mlpipex.adapters.embedded_plane import EmbeddedPlane
+from airflow_provider_mlpipex.adapters.memory.plane import MemoryPlane
+from airflow_provider_mlpipex.domain.errors import (
+    ArtifactMismatch,
+    ConfigurationInvalid,
+    InvalidName,
+    MlpipexError,
+    NotAuthorised,
+    PlaneUnavailable,
+    PlanRefused,
+    ReleaseNotReady,
+    RuntimeMismatch,
+    SignatureMismatch,
+)
+from airflow_provider_mlpipex.domain.evidence import Telemetry
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.release import Release
+from airflow_provider_mlpipex.domain.traffic import Mirror, TrafficPlan
+from airflow_provider_mlpipex.ports import ServingPlane
+from tests.support.factories import make_release
+from tests.support.mlflow_server import free_port
+from tests.support.plane import (
+    READY_TIMEOUT_S,
+    RealPlane,
+    installed_runtime,
+    invocation,
+    number_of,
+    path_of,
+    real_plane,
+    release_of,
+    save_numbered_model,
+)
+from tests.support.polling import until
+
+__all__ = ["real_plane"]
+
+#: The real plane runs model servers for this endpoint only, once for the whole module.
+SHARED = EndpointRef.parse("production/contract")
+
+
+class SteppedClock:
+    """Real time, and what a test adds to it: the fake's leases end by it."""
+
+    def __init__(self) -> None:
+        self._ahead = timedelta()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self._ahead
+
+    def advance(self, seconds: float) -> None:
+        self._ahead += timedelta(seconds=seconds)
+
+
+@dataclass
+class World:
+    """A plane and what happens around it.
+
+    ``send(n)`` asks the endpoint ``n`` times as users do and ``fail()`` once with a request that no model accepts;
+    ``pass_time`` lets that many seconds go by; ``spoil`` makes a release whose ``ensure`` raises the named error.
+    ``began`` is where the window of :meth:`telemetry` begins.
+    """
+
+    plane: ServingPlane
+    endpoint: EndpointRef
+    current: Release
+    candidate: Release
+    third: Release
+    now: Callable[[], datetime]
+    pass_time: Callable[[float], None]
+    spoil: Callable[[type[MlpipexError]], Release]
+    send: Callable[[int], None]
+    fail: Callable[[], None]
+    began: datetime = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.began = self.now()
+
+    def plan(self, **changes: Any) -> TrafficPlan:
+        return TrafficPlan.model_validate({"endpoint": self.endpoint, "current": self.current.id, **changes})
+
+    def canary(self, weight: int = 5000, lease_s: float | None = 60.0) -> TrafficPlan:
+        return self.plan(candidate=self.candidate.id, candidate_weight=weight, lease_s=lease_s)
+
+    def shadow(self) -> TrafficPlan:
+        return self.plan(mirror=Mirror(release=self.candidate.id, fraction=1.0), lease_s=60.0)
+
+    def in_force(self) -> TrafficPlan | None:
+        return self.plane.observe(self.endpoint).plan
+
+    def telemetry(self) -> Telemetry:
+        return self.plane.telemetry(self.endpoint, since=self.began, until=self.now() + timedelta(seconds=5))
+
+    def begin(self) -> None:
+        """A new window, in which nothing has happened yet."""
+        # Seconds are counted whole, so the window begins with one.
+        self.pass_time(1.1)
+        self.began = self.now().replace(microsecond=0)
+
+
+# The fake.
+
+
+def memory_world() -> World:
+    clock = SteppedClock()
+    plane = MemoryPlane(clock)
+    endpoint = EndpointRef.parse("production/contract")
+    releases = [make_release(version) for version in ("1.1.0", "1.2.0", "1.3.0")]
+
+    def spoil(kind: type[MlpipexError]) -> Release:
+        spoilt = make_release("1.9.0", manifest=uuid.uuid4().hex)
+        plane.break_release(spoilt.id, kind("a release", value=kind.__name__))
+        return spoilt
+
+    def send(count: int) -> None:
+        plan = plane.plan_in_force(endpoint)
+        assert plan is not None
+        for release, weight in plan.weights.items():
+            plane.serve(endpoint, release, requests=round(count * weight / 10_000))
+        if plan.mirror is not None:
+            plane.serve(endpoint, plan.mirror.release, requests=count)
+            plane.answer_pairs(endpoint, primary=plan.current, shadow=plan.mirror.release, pairs=count, differing=count)
+
+    def fail() -> None:
+        plan = plane.plan_in_force(endpoint)
+        assert plan is not None
+        plane.serve(endpoint, plan.current, requests=1, client_errors=1)
+
+    world = World(
+        plane=plane,
+        endpoint=endpoint,
+        current=releases[0],
+        candidate=releases[1],
+        third=releases[2],
+        now=clock.now,
+        pass_time=clock.advance,
+        spoil=spoil,
+        send=send,
+        fail=fail,
+    )
+    for release in releases[:2]:
+        plane.ensure(endpoint, release, timeout_s=1)
+    return world
+
+
+# The real one.
+
+
+class Spoiler:
+    """Releases that a plane must not serve, each for a reason of its own."""
+
+    def __init__(self, plane: RealPlane, folder: Path) -> None:
+        self._plane, self._folder = plane, folder
+
+    def make(self, kind: type[MlpipexError]) -> Release:
+        if kind is ArtifactMismatch:
+            return release_of(self._plane.model_folder(1), "1.9.0", digest="0" * 64)
+        if kind is RuntimeMismatch:
+            other = installed_runtime().model_copy(update={"digest": "0" * 64})
+            return release_of(self._plane.model_folder(1), "1.9.0", runtime=other)
+        if kind is SignatureMismatch:
+            return release_of(self._with_other_golden_rows(), "1.9.1")
+        return release_of(self._without_its_model(), "1.9.2")
+
+    def _copy(self, name: str) -> Path:
+        return Path(shutil.copytree(self._plane.model_folder(1), self._folder / name))
+
+    def _with_other_golden_rows(self) -> Path:
+        folder = self._copy("other-golden")
+        golden = folder / "mlpipex" / "golden.json"
+        recorded = json.loads(golden.read_text())
+        recorded["predictions"][0] += 1e-3
+        golden.write_text(json.dumps(recorded))
+        return folder
+
+    def _without_its_model(self) -> Path:
+        folder = self._copy("no-model")
+        (folder / "model.pkl").unlink()
+        return folder
+
+
+@pytest.fixture(scope="module")
+def shared(request: pytest.FixtureRequest) -> RealPlane:
+    """The real plane with two releases of :data:`SHARED` running."""
+    plane: RealPlane = request.getfixturevalue("real_plane")
+    for number in (1, 2):
+        plane.port.ensure(SHARED, plane.release(number), timeout_s=READY_TIMEOUT_S)
+    return plane
+
+
+def embedded_world(plane: RealPlane, folder: Path) -> World:
+    def send(count: int) -> None:
+        with plane.client() as client:
+            for number in range(count):
+                answer = client.post(path_of(SHARED), json=invocation(), headers={"x-user-id": f"user-{number}"})
+                assert answer.status_code == 200, answer.text
+
+    def fail() -> None:
+        with plane.client() as client:
+            assert client.post(path_of(SHARED), json={"dataframe_split": {"columns": ["x"]}}).status_code == 400
+
+    world = World(
+        plane=plane.port,
+        endpoint=SHARED,
+        current=plane.release(1),
+        candidate=plane.release(2),
+        third=plane.release(3),
+        now=lambda: datetime.now(UTC),
+        pass_time=time.sleep,
+        spoil=Spoiler(plane, folder).make,
+        send=send,
+        fail=fail,
+    )
+    world.plane.apply(world.plan())
+    return world
+
+
+@pytest.fixture(params=["memory", pytest.param("embedded", marks=pytest.mark.system)])
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    if request.param == "memory":
+        yield memory_world()
+        return
+    world = embedded_world(request.getfixturevalue("shared"), tmp_path)
+    yield world
+    world.plane.apply(world.plan())
+
+
+def test_both_are_the_port(world: World) -> None:
+    assert isinstance(world.plane, ServingPlane)
+
+
+# ensure
+
+
+def test_ensuring_twice_is_ensuring_once(world: World) -> None:
+    for _ in range(2):
+        status = world.plane.ensure(world.endpoint, world.current, timeout_s=5)
+        assert (status.release, status.state) == (world.current.id, "ready")
+    seen = world.plane.observe(world.endpoint)
+    assert seen.releases.keys() == {world.current.id, world.candidate.id}
+    assert seen.known[world.current.id] == world.current
+    assert {status.restarts for status in seen.releases.values()} == {0}
+
+
+@pytest.mark.parametrize("kind", [ArtifactMismatch, RuntimeMismatch, SignatureMismatch, ReleaseNotReady])
+def test_what_must_not_be_served_is_refused_as_what_it_is(world: World, kind: type[MlpipexError]) -> None:
+    world.plane.apply(world.plan())
+    spoilt = world.spoil(kind)
+    with pytest.raises(MlpipexError) as refused:
+        world.plane.ensure(world.endpoint, spoilt, timeout_s=READY_TIMEOUT_S)
+    assert type(refused.value) is kind
+    assert spoilt.id not in world.plane.observe(world.endpoint).known
+    with pytest.raises(PlanRefused, match=spoilt.id):
+        world.plane.apply(world.plan(candidate=spoilt.id, candidate_weight=100, lease_s=60.0))
+    assert world.in_force() == world.plan()
+
+
+# apply and observe
+
+
+def test_an_endpoint_that_was_never_served_has_no_plan(world: World) -> None:
+    nobody = EndpointRef.parse("production/nobody")
+    seen = world.plane.observe(nobody)
+    assert (seen.endpoint, seen.plan, seen.releases, seen.lease_expired_at) == (nobody, None, {}, None)
+
+
+def test_what_was_applied_is_observed(world: World) -> None:
+    for plan in (world.canary(), world.shadow(), world.canary(10_000), world.plan()):
+        applied = world.plane.apply(plan)
+        assert applied.plan == plan
+        assert applied.acknowledged_ms >= 0
+        assert world.in_force() == plan
+
+
+def test_applying_twice_is_applying_once(world: World) -> None:
+    for _ in range(2):
+        world.plane.apply(world.canary())
+        assert world.in_force() == world.canary()
+
+
+@pytest.mark.parametrize("role", ["current", "candidate", "mirror"])
+def test_a_plan_with_a_release_that_is_not_ready_leaves_the_one_before(world: World, role: str) -> None:
+    world.plane.apply(world.canary(2500))
+    missing = make_release("9.9.9").id
+    refused = {
+        "current": world.plan(current=missing),
+        "candidate": world.plan(candidate=missing, candidate_weight=100, lease_s=60),
+        "mirror": world.plan(mirror=Mirror(release=missing, fraction=0.5), lease_s=60),
+    }[role]
+    with pytest.raises(PlanRefused, match=r"9\.9\.9"):
+        world.plane.apply(refused)
+    assert world.in_force() == world.canary(2500)
+
+
+# leases
+
+
+def test_a_trial_that_nobody_watches_goes_back_to_current(world: World) -> None:
+    world.plane.apply(world.canary(lease_s=1.0))
+    world.pass_time(1.0)
+    until(lambda: world.in_force() == world.plan(), within_s=10, what="all traffic on current")
+    seen = world.plane.observe(world.endpoint)
+    assert seen.lease_expired_at is not None
+    assert seen.lease_expired_at <= world.now()
+    with pytest.raises(PlanRefused, match="lease"):
+        world.plane.renew(world.endpoint, world.canary().id)
+    world.plane.apply(world.canary())
+    assert world.plane.observe(world.endpoint).lease_expired_at is None
+
+
+def test_a_trial_that_is_watched_goes_on(world: World) -> None:
+    world.plane.apply(world.canary(lease_s=5.0))
+    for _ in range(4):
+        world.pass_time(1.5)
+        world.plane.renew(world.endpoint, world.canary().id)
+    assert world.in_force() == world.canary(lease_s=5.0)
+
+
+def test_only_the_plan_in_force_is_renewed(world: World) -> None:
+    world.plane.apply(world.canary())
+    with pytest.raises(PlanRefused, match=world.canary().id):
+        world.plane.renew(world.endpoint, world.shadow().id)
+    with pytest.raises(PlanRefused):
+        world.plane.renew(EndpointRef.parse("production/nobody"), world.canary().id)
+    world.plane.renew(world.endpoint, world.canary().id)
+
+
+def test_a_plan_without_a_lease_needs_no_watcher(world: World) -> None:
+    world.plane.apply(world.plan())
+    world.plane.renew(world.endpoint, world.plan().id)
+    assert world.in_force() == world.plan()
+
+
+# telemetry
+
+
+def test_every_answer_is_counted_for_who_gave_it(world: World) -> None:
+    world.plane.apply(world.canary(5000))
+    world.begin()
+    world.send(40)
+    world.fail()
+    world.pass_time(1.0)
+
+    def seen() -> tuple[int, int]:
+        found = world.telemetry()
+        assert found.complete, found.detail
+        sides = [found.releases[release.id] for release in (world.current, world.candidate)]
+        return sum(side.requests for side in sides), sum(side.client_errors for side in sides)
+
+    until(lambda: seen() == (41, 1), within_s=10, what="41 attempts, 1 of them the caller's fault")
+    found = world.telemetry()
+    for release in (world.current, world.candidate):
+        side = found.of(release.id)
+        assert side is not None
+        assert side.requests > 5
+        assert side.errors == 0
+        assert side.latency.total == side.requests
+        assert (side.latency.quantile(0.5) or 0) > 0
+
+
+def test_a_window_without_requests_is_complete_and_empty(world: World) -> None:
+    world.begin()
+    found = world.telemetry()
+    assert found.complete, found.detail
+    assert {side.requests for side in found.releases.values()} == {0}
+    assert found.releases.keys() == {world.current.id, world.candidate.id}
+
+
+# compare
+
+
+def test_shadow_answers_are_paired_with_those_that_clients_got(world: World) -> None:
+    world.plane.apply(world.shadow())
+    world.begin()
+    world.send(15)
+
+    def pairs() -> int:
+        return world.plane.compare(
+            world.endpoint,
+            primary=world.current.id,
+            shadow=world.candidate.id,
+            since=world.began,
+            until=world.now() + timedelta(seconds=5),
+        ).pairs
+
+    until(lambda: pairs() == 15, within_s=15, what="15 pairs")
+    found = world.plane.compare(
+        world.endpoint,
+        primary=world.current.id,
+        shadow=world.candidate.id,
+        since=world.began,
+        until=world.now() + timedelta(seconds=5),
+    )
+    assert (found.missing, found.agreement, found.dropped_share) == (0, 0.0, 0.0)
+    assert found.mean_absolute_difference is not None
+    assert found.mean_absolute_difference > 0
+    # Mirrored attempts are the shadow's, and all of them are counted.
+    world.pass_time(1.0)
+    until(
+        lambda: {side.requests for side in world.telemetry().releases.values()} == {15},
+        within_s=10,
+        what="15 attempts each",
+    )
+
+
+def test_releases_that_answered_nothing_make_no_pairs(world: World) -> None:
+    world.begin()
+    found = world.plane.compare(
+        world.endpoint,
+        primary=world.current.id,
+        shadow=world.candidate.id,
+        since=world.began,
+        until=world.now() + timedelta(seconds=5),
+    )
+    assert (found.pairs, found.missing, found.agreement) == (0, 0, None)
+
+
+# retire
+
+
+def test_who_is_needed_is_not_retired(world: World) -> None:
+    for plan, needed in (
+        (world.canary(), (world.current, world.candidate)),
+        (world.shadow(), (world.current, world.candidate)),
+        (world.plan(), (world.current,)),
+    ):
+        world.plane.apply(plan)
+        for release in needed:
+            with pytest.raises(PlanRefused, match="retire"):
+                world.plane.retire(world.endpoint, release.id)
+    assert world.plane.observe(world.endpoint).releases.keys() == {world.current.id, world.candidate.id}
+
+
+def test_retiring_twice_is_retiring_once(world: World) -> None:
+    world.plane.ensure(world.endpoint, world.third, timeout_s=READY_TIMEOUT_S)
+    assert world.third.id in world.plane.observe(world.endpoint).known
+    for _ in range(2):
+        world.plane.retire(world.endpoint, world.third.id)
+        assert world.third.id not in world.plane.observe(world.endpoint).known
+    with pytest.raises(PlanRefused, match=world.third.id):
+        world.plane.apply(world.plan(candidate=world.third.id, candidate_weight=100, lease_s=60))
+
+
+def test_a_release_that_never_ran_here_can_be_retired(world: World) -> None:
+    world.plane.retire(world.endpoint, make_release("7.7.7").id)
+    world.plane.retire(EndpointRef.parse("production/nobody"), make_release("7.7.7").id)
+
+
+# Only the fake: what a test can make it do.
+
+
+def test_the_fake_is_away_when_told_to_be() -> None:
+    world = memory_world()
+    assert isinstance(world.plane, MemoryPlane)
+    world.plane.apply(world.canary(lease_s=30.0))
+    world.plane.away = True
+    verbs: list[Callable[[], object]] = [
+        lambda: world.plane.ensure(world.endpoint, world.current, timeout_s=1),
+        lambda: world.plane.apply(world.plan()),
+        lambda: world.plane.renew(world.endpoint, world.canary().id),
+        lambda: world.plane.observe(world.endpoint),
+        lambda: world.telemetry(),
+        lambda: world.plane.compare(
+            world.endpoint, primary=world.current.id, shadow=world.candidate.id, since=world.began, until=world.now()
+        ),
+        lambda: world.plane.retire(world.endpoint, world.third.id),
+    ]
+    for verb in verbs:
+        with pytest.raises(PlaneUnavailable):
+            verb()
+    assert world.plane.plan_in_force(world.endpoint) == world.canary(lease_s=30.0)
+    world.pass_time(31)
+    assert world.plane.plan_in_force(world.endpoint) == world.plan(), "leases end all the same"
+
+
+def test_a_release_of_the_fake_that_breaks_later_has_failed() -> None:
+    world = memory_world()
+    assert isinstance(world.plane, MemoryPlane)
+    world.plane.break_release(world.candidate.id, ReleaseNotReady("it died"))
+    assert world.plane.observe(world.endpoint).releases[world.candidate.id].state == "failed"
+    with pytest.raises(PlanRefused, match="failed"):
+        world.plane.apply(world.canary())
+    world.plane.mend_release(world.candidate.id)
+    world.plane.apply(world.canary())
+
+
+# Only the embedded plane: what its client and its clients see.
+
+
+@pytest.mark.system
+class TestEmbedded:
+    def test_the_next_request_after_apply_is_answered_by_the_new_release(self, shared: RealPlane) -> None:
+        with shared.client() as client:
+            for turn in range(20):
+                number = turn % 2 + 1
+                shared.port.apply(TrafficPlan(endpoint=SHARED, current=shared.release(number).id))
+                answer = client.post(path_of(SHARED), json=invocation())
+                assert number_of(answer) == number
+                assert answer.headers["x-mlpipex-release"] == shared.release(number).id
+
+    def test_a_user_on_the_candidate_stays_on_it_while_its_share_grows(self, shared: RealPlane) -> None:
+        users = [f"user-{number}" for number in range(200)]
+        seen: dict[int, set[str]] = {}
+        with shared.client() as client:
+            for weight in (1000, 5000):
+                plan = TrafficPlan(
+                    endpoint=SHARED,
+                    current=shared.release(1).id,
+                    candidate=shared.release(2).id,
+                    candidate_weight=weight,
+                    lease_s=60,
+                )
+                shared.port.apply(plan)
+                answers = {
+                    user: client.post(path_of(SHARED), json=invocation(), headers={"x-user-id": user}) for user in users
+                }
+                seen[weight] = {user for user, answer in answers.items() if number_of(answer) == 2}
+        assert 0 < len(seen[1000]) < len(seen[5000]) < len(users)
+        assert seen[1000] <= seen[5000]
+
+    @pytest.mark.parametrize(("variant", "number"), [("current", 1), ("candidate", 2)])
+    def test_a_tester_chooses_by_header(self, shared: RealPlane, variant: str, number: int) -> None:
+        shared.port.apply(
+            TrafficPlan(
+                endpoint=SHARED,
+                current=shared.release(1).id,
+                candidate=shared.release(2).id,
+                candidate_weight=100,
+                lease_s=60,
+            )
+        )
+        with shared.client(**{"x-mlpipex-variant": variant}) as client:
+            assert {number_of(client.post(path_of(SHARED), json=invocation())) for _ in range(10)} == {number}
+
+    def test_a_plane_that_does_not_answer_is_unavailable(self) -> None:
+        nobody = EmbeddedPlane(f"http://127.0.0.1:{free_port()}", "token")
+        with pytest.raises(PlaneUnavailable, match="ConnectError"):
+            nobody.observe(SHARED)
+
+    def test_a_wrong_token_is_not_authorised_and_not_repeated(self, shared: RealPlane) -> None:
+        with pytest.raises(NotAuthorised) as refused:
+            EmbeddedPlane(shared.control_url, "wrong-token").observe(SHARED)
+        assert "wrong-token" not in str(refused.value)
+
+    def test_a_proxy_of_the_environment_sees_nothing(self, shared: RealPlane, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        assert shared.port.observe(SHARED).endpoint == SHARED
+
+    def test_an_error_comes_back_as_the_class_that_it_was(self, shared: RealPlane) -> None:
+        with pytest.raises(InvalidName) as refused:
+            shared.port.retire(SHARED, "not-a-release")
+        assert refused.value.value == "not-a-release"
+        assert refused.value.remedy
+        wrong = TrafficPlan(endpoint=SHARED, current=shared.release(1).id).to_json() | {"endpoint": "production/other"}
+        answer = shared.control("PUT", f"/v1/endpoints/{SHARED}/plan", json=wrong)
+        assert (answer.status_code, answer.json()["error"]) == (422, ConfigurationInvalid.__name__)
+
+    def test_a_release_that_takes_too_long_never_takes_part(self, shared: RealPlane, tmp_path: Path) -> None:
+        slow = release_of(save_numbered_model(4, tmp_path / "model"), "1.4.0")
+        with pytest.raises(ReleaseNotReady, match=r"not ready after 0\.2 s"):
+            shared.port.ensure(SHARED, slow, timeout_s=0.2)
+        assert slow.id not in shared.port.observe(SHARED).known
+
+    def test_the_address_that_is_observed_is_the_one_to_call(self, shared: RealPlane) -> None:
+        shared.port.apply(TrafficPlan(endpoint=SHARED, current=shared.release(1).id))
+        address = shared.port.observe(SHARED).address
+        answer = httpx.post(
+            f"{address}/invocations",
+            json=invocation(),
+            headers={"authorization": f"Bearer {shared.client_token}"},
+        )
+        assert number_of(answer) == 1
