@@ -41,11 +41,11 @@ class Ports:
     def choose(cls, how: str, environ: Mapping[str, str] = os.environ) -> Ports:
         """``default``: the numbers above or the environment's; ``auto``: whatever is free.
 
-        :raises ConfigurationInvalid: naming every busy port and how to choose another.
+        :raises ConfigurationInvalid: naming every busy port and how to choose another, or what is no port.
         """
         if how == "auto":
             return cls(**dict(zip([f.name for f in fields(cls)], _free_ports(len(fields(cls))), strict=True)))
-        ports = {f.name: int(environ.get(_variable(f.name)) or getattr(cls, f.name)) for f in fields(cls)}
+        ports = {f.name: _port(f.name, environ, default=getattr(cls, f.name)) for f in fields(cls)}
         busy = {name: port for name, port in ports.items() if not _is_free(port)}
         if busy:
             raise ConfigurationInvalid(
@@ -239,6 +239,15 @@ def _airflow_is_healthy(url: str) -> bool:
         return False
     wanted = ("scheduler", "triggerer", "dag_processor")
     return all((components.get(name) or {}).get("status") == "healthy" for name in wanted)
+
+
+def _port(name: str, environ: Mapping[str, str], *, default: int) -> int:
+    text = environ.get(_variable(name)) or str(default)
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise ConfigurationInvalid(
+            f"environment variable {_variable(name)}", value=text, limit="a port from 1 to 65535", remedy="correct it"
+        )
+    return int(text)
 
 
 def _variable(name: str) -> str:
