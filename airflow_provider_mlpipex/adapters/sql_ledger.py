@@ -21,7 +21,7 @@ from sqlalchemy.pool import NullPool
 
 from airflow_provider_mlpipex.adapters.system_clock import SystemClock
 from airflow_provider_mlpipex.domain import chain
-from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, LedgerUnavailable
+from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, LedgerTampered, LedgerUnavailable
 from airflow_provider_mlpipex.domain.events import Entry, Event, Origin
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.ports import Clock
@@ -184,14 +184,23 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 
 def _entry(row: Any) -> Entry:
-    return Entry.model_validate(
-        {
-            "endpoint": row["endpoint"],
-            "seq": row["seq"],
-            "recorded_at": row["recorded_at"],
-            "origin": json.loads(row["origin"]),
-            "event": json.loads(row["event"]),
-            "previous_hash": row["previous_hash"],
-            "hash": row["hash"],
-        }
-    )
+    """:raises LedgerTampered: the row is no entry."""
+    try:
+        return Entry.model_validate(
+            {
+                "endpoint": row["endpoint"],
+                "seq": row["seq"],
+                "recorded_at": row["recorded_at"],
+                "origin": json.loads(row["origin"]),
+                "event": json.loads(row["event"]),
+                "previous_hash": row["previous_hash"],
+                "hash": row["hash"],
+            }
+        )
+    except ValueError as error:  # of JSON, and of pydantic
+        raise LedgerTampered(
+            f"ledger of {row['endpoint']}, entry {row['seq']}",
+            value=str(error).splitlines()[0],
+            limit="an entry that this version of the provider can read",
+            remedy="if no newer version wrote it, restore the ledger from a backup and find who could write to it",
+        ) from None

@@ -13,7 +13,11 @@ from airflow_provider_mlpipex.services.platform import Platform
 
 
 class Tenure(Value):
-    """One release as *current*: from ``since`` until ``until`` (``None``: still)."""
+    """One release as *current*: from ``since`` until ``until`` (``None``: still).
+
+    ``rollout_id`` is the rollout that made it current, by its promotion or by being undone; ``ended_by`` the event that
+    ended the tenure.
+    """
 
     release: str
     model: str

@@ -19,7 +19,7 @@ from airflow_provider_mlpipex.domain.endpoint_state import EndpointState, Rollou
 from airflow_provider_mlpipex.domain.errors import IllegalTransition, PlanRefused
 from airflow_provider_mlpipex.domain.events import GateResult, GatesJudged, VerdictName
 from airflow_provider_mlpipex.domain.evidence import Source
-from airflow_provider_mlpipex.domain.gates import Gate
+from airflow_provider_mlpipex.domain.gates import Gate, known_metric
 from airflow_provider_mlpipex.domain.manifest import EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.quantities import format_duration
@@ -196,25 +196,30 @@ class _Watched:
             return max(began, self.platform.clock.now() - gate.window) if gate.window else began
         return self.rollout.canary_since or began if gate.name in self._spanning else began
 
-    @property
-    def _spanning(self) -> frozenset[str]:
-        """Names of the gates that are judged over the whole canary."""
+    @cached_property
+    def _spanning(self) -> dict[str, Gate]:
+        """The gates that are judged over the whole canary, by name."""
         canary = self.environment.canary if self.stage == "canary" else None
-        return frozenset(gate.name for gate in canary.gates if spans_canary(gate, canary)) if canary else frozenset()
+        return {gate.name: gate for gate in canary.gates if spans_canary(gate, canary)} if canary else {}
 
     def _verdict(self, results: tuple[GateResult, ...]) -> VerdictName:
         """What the gates say as one, at this step.
 
         A gate over the whole canary can fail at any step but need only pass at the last: until then it cannot have
-        seen enough. Where no other gate has a say, it must at least have seen something.
+        seen enough, and does not hold up a step while what it has seen is good.
         """
         binding = [result for result in results if not result.advisory]
-        if self.rollout.step + 1 >= len(self.rollout.policy.canary_weights):
-            return gates.overall(binding)
-        due = [result for result in binding if result.verdict != "inconclusive" or result.gate not in self._spanning]
-        if binding and not due and all(result.evidence.samples for result in binding):
-            return "pass"
-        return gates.overall(due)
+        if self.rollout.step + 1 < len(self.rollout.policy.canary_weights):
+            due = [result for result in binding if not self._on_course(result)]
+            return gates.overall(due) if due or not binding else "pass"
+        return gates.overall(binding)
+
+    def _on_course(self, result: GateResult) -> bool:
+        gate = self._spanning.get(result.gate)
+        if gate is None or result.verdict != "inconclusive" or not result.evidence.samples:
+            return False
+        grows_into_it = gate.min is not None and known_metric(gate.metric).only_grows
+        return grows_into_it or (result.margin is not None and result.margin >= 0)
 
     def _wait(self, verdict: VerdictName, results: tuple[GateResult, ...]) -> Look:
         return Look(status="watching", verdict=verdict, results=results)
