@@ -73,10 +73,11 @@ def create_app(supervisor: Supervisor, *, token: str, extra_routes: Sequence[Rou
     """The API over ``supervisor``. Its verbs block, so each runs in a thread."""
 
     async def put_release(request: Request) -> Response:
+        asked = _release_id(request)
         body = await _body(request)
         release = _read(Release, body.get("release"), "release")
-        if release.id != _release_id(request):
-            raise _invalid("release.id", release.id, f"the release in the path: {_release_id(request)}")
+        if release.id != asked:
+            raise _invalid("release.id", release.id, f"the release in the path: {asked}")
         timeout_s = _seconds(body.get("timeout_s", 120.0))
         status = await asyncio.to_thread(supervisor.ensure, _endpoint(request), release, timeout_s=timeout_s)
         return JSONResponse(status.to_json())
@@ -116,11 +117,12 @@ def create_app(supervisor: Supervisor, *, token: str, extra_routes: Sequence[Rou
         return JSONResponse(found.to_json())
 
     async def put_fault(request: Request) -> Response:
+        asked = _release_id(request)
         body = await _body(request)
         unknown = body.keys() - {"error_rate", "latency_ms"}
         if unknown or any(isinstance(v, bool) or not isinstance(v, (int, float)) or v < 0 for v in body.values()):
             raise _invalid("fault", json.dumps(body)[:200], "error_rate and latency_ms, numbers from 0 up")
-        await asyncio.to_thread(supervisor.inject_fault, _endpoint(request), _release_id(request), body)
+        await asyncio.to_thread(supervisor.inject_fault, _endpoint(request), asked, body)
         return Response(status_code=204)
 
     async def delete_fault(request: Request) -> Response:
@@ -190,7 +192,7 @@ async def _body(request: Request) -> dict[str, Any]:
     raw = await request.body()
     try:
         body = json.loads(raw) if len(raw) <= MAX_BODY_BYTES else None
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     if not isinstance(body, dict):
         raise _invalid("request body", raw[:80].decode(errors="replace"), f"a JSON object ≤ {MAX_BODY_BYTES} bytes")

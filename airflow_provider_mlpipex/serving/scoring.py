@@ -11,9 +11,12 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
+
+if TYPE_CHECKING:
+    from mlflow.exceptions import MlflowException
 
 _INT64 = 2**63
 #: Integers beyond this do not survive a double; MLflow then decides what happens.
@@ -123,16 +126,18 @@ class Scorer:
     def score_as_mlflow(self, body: bytes, content_type: str | None) -> Scored:
         """MLflow's own path, whatever the request."""
         from mlflow.exceptions import MlflowException
+        from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR
         from mlflow.pyfunc import scoring_server
 
         asked = _Asked(self._model)
         try:
             answer = scoring_server.invocations(body, content_type or "", asked, self._schema)  # type: ignore[no-untyped-call]
         except MlflowException as error:
-            status: int = error.get_http_status_code()  # type: ignore[no-untyped-call]
-            return Scored(status, error.serialize_as_json().encode(), _JSON)  # type: ignore[no-untyped-call]
+            return _as_mlflow_says(error)
         except Exception as error:  # noqa: BLE001 - MLflow lets some of its parser's errors out, as for deep nesting
-            return _stumbled(error, status=500 if asked.for_predictions else 400)
+            message = f"{type(error).__name__}: {error}"[:500]
+            code = INTERNAL_ERROR if asked.for_predictions else BAD_REQUEST
+            return _as_mlflow_says(MlflowException(message, error_code=code))
         text = answer.response.encode() if isinstance(answer.response, str) else answer.response
         scored = Scored(answer.status, text, answer.mimetype)
         if answer.status == 200:
@@ -154,10 +159,9 @@ class _Asked:
         return self._model.predict(data, params=params)
 
 
-def _stumbled(error: Exception, *, status: int) -> Scored:
-    code = "BAD_REQUEST" if status == 400 else "INTERNAL_ERROR"
-    message = f"{type(error).__name__}: {error}"[:500]
-    return Scored(status, orjson.dumps({"error_code": code, "message": message}), _JSON)
+def _as_mlflow_says(error: MlflowException) -> Scored:
+    status: int = error.get_http_status_code()  # type: ignore[no-untyped-call]
+    return Scored(status, error.serialize_as_json().encode(), _JSON)  # type: ignore[no-untyped-call]
 
 
 def _fits(values: list[Any], kind: str) -> bool:

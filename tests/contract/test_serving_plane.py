@@ -199,8 +199,7 @@ class Spoiler:
 def shared(request: pytest.FixtureRequest) -> RealPlane:
     """The real plane with two releases of :data:`SHARED` running."""
     plane: RealPlane = request.getfixturevalue("real_plane")
-    for number in (1, 2):
-        plane.port.ensure(SHARED, plane.release(number), timeout_s=READY_TIMEOUT_S)
+    plane.ensure(SHARED, 1, 2)
     return plane
 
 

@@ -13,7 +13,8 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -173,11 +174,10 @@ class RealPlane:
         """The ``ServingPlane`` port."""
         return EmbeddedPlane(self.control_url, self.token)
 
-    def control(self, method: str, path: str, **sent: Any) -> httpx.Response:
+    def control(self, method: str, path: str, *, timeout: float = 30.0, **sent: Any) -> httpx.Response:
         """A raw call of the control API with its token."""
-        return httpx.request(
-            method, self.control_url + path, headers={"authorization": f"Bearer {self.token}"}, timeout=30, **sent
-        )
+        headers = {"authorization": f"Bearer {self.token}"}
+        return httpx.request(method, self.control_url + path, headers=headers, timeout=timeout, **sent)
 
     def client(self, **headers: str) -> httpx.Client:
         """A client of the ingress, with its token."""
@@ -194,6 +194,14 @@ class RealPlane:
         if number not in self._models:
             self._models[number] = save_numbered_model(number, self._folder / f"model-{number}")
         return release_of(self._models[number], f"1.{number}.0")
+
+    def ensure(self, endpoint: EndpointRef, *numbers: int) -> None:
+        """Have these releases running for ``endpoint``; they start beside each other."""
+        port = self.port
+        releases = [self.release(number) for number in numbers]
+        with ThreadPoolExecutor(len(releases)) as pool:
+            for ready in [pool.submit(port.ensure, endpoint, r, timeout_s=READY_TIMEOUT_S) for r in releases]:
+                ready.result()
 
     def model_folder(self, number: int) -> Path:
         self.release(number)
@@ -278,6 +286,13 @@ def number_of(answer: httpx.Response, distance: float = 1.5) -> int:
 
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+def fresh_window() -> datetime:
+    """The beginning of a telemetry window in which nothing has happened yet: seconds are counted whole."""
+    begins = now().replace(microsecond=0) + timedelta(seconds=1)
+    until(lambda: now() >= begins, within_s=5.0, what="the next second")
+    return begins
 
 
 @pytest.fixture(scope="session")
