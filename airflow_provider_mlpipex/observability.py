@@ -12,12 +12,14 @@ Spans are named ``mlpipex.<stage>`` and nest under whatever span is current (Air
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Protocol
 
 from opentelemetry import trace
+from pydantic_core import to_json
 
 from airflow_provider_mlpipex.domain.errors import InvariantBroken, MlpipexError
 from airflow_provider_mlpipex.domain.events import GateResult, StageEnded, StageName
@@ -77,8 +79,8 @@ class Envelope:
         self.metrics = metrics
 
     def add(self, **facts: Any) -> None:
-        """JSON-ready facts only: the ledger keeps them."""
-        self.facts.update(facts)
+        """Facts as JSON, because the ledger keeps them; what is no JSON (NaN, a path, an object) is kept as text."""
+        self.facts.update(json.loads(to_json(facts, inf_nan_mode="strings", fallback=str)))
 
     def gates(self, results: Sequence[GateResult]) -> None:
         """Log and count every gate with observed value, threshold and margin."""
