@@ -1,0 +1,200 @@
+"""The reference of a release: bins and counts of every training column, made once, stored at registration.
+
+Whatever is served later is counted in the same bins, so drift needs neither the training rows nor the served ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from airflow_provider_mlpipex.domain.column_bins import (
+    Bins,
+    NumericBins,
+    Scores,
+    bins_from_json,
+    fit_bins,
+    no_rows,
+)
+from airflow_provider_mlpipex.domain.column_values import Column, Values, as_column, read_numbers
+from airflow_provider_mlpipex.domain.sketches import Floats, Ints, Sketch, SketchUnusable, require_same_bins
+
+#: The model's score, sketched beside its features: the predicted value, or the probability that decides.
+SCORE = "@score"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ColumnReference:
+    """One training column: its bins, and its own rows counted in them."""
+
+    name: str
+    bins: Bins
+    sketch: Sketch
+
+    def counts(self, sketch: Sketch) -> tuple[Floats, Floats]:
+        """Rows of ``sketch`` in every fine bin, and in every group with the unusable rows as the last.
+
+        :raises SketchUnusable: it was counted in other bins.
+        """
+        require_same_bins([sketch], self.bins.identity)
+        if len(sketch.filled) and sketch.filled[-1] >= self.bins.size:
+            raise SketchUnusable(
+                f"sketch of column {self.name}",
+                value=f"rows in bin {sketch.filled[-1]}",
+                limit=f"{self.bins.size} bins",
+                remedy="compact this part of the prediction log again",
+            )
+        fine = sketch.dense(self.bins.size).astype(np.float64)
+        return fine, np.append(np.add.reduceat(fine, self.bins.starts), sketch.unusable)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reference:
+    """All columns of one release.
+
+    :param columns: name -> column; :data:`SCORE` among them where training rows were scored.
+    """
+
+    columns: Mapping[str, ColumnReference]
+
+    @property
+    def score(self) -> NumericBins | None:
+        """Bins of the score; ``None`` where the training rows were not scored."""
+        found = self.columns.get(SCORE)
+        return found.bins if found and isinstance(found.bins, NumericBins) else None
+
+    def sketch(self, rows: Mapping[str, Values], *, scores: Values | None = None) -> dict[str, Sketch]:
+        """One sketch for each column of the reference.
+
+        :param rows: column -> one value a row. A column that is not there is counted as ``absent`` in every row;
+            columns that training did not have are left out.
+        :param scores: the model's score of each row; left out where the reference has none.
+        :raises SketchUnusable: columns of different lengths, or something that is no column.
+        """
+        columns, count = _lined_up(rows, scores)
+        return self._sketch(columns, count)
+
+    def sketch_by(
+        self, labels: Values, rows: Mapping[str, Values], *, scores: Values | None = None
+    ) -> dict[Hashable, dict[str, Sketch]]:
+        """:meth:`sketch` of the rows that share a label: a batch, a minute, or a number that stands for both.
+
+        :raises SketchUnusable: as :meth:`sketch`, and where labels do not line up with rows.
+        """
+        columns, count = _lined_up(rows, scores)
+        label_array = np.asarray(labels)
+        if label_array.shape != (count,):
+            raise _not_lined_up({"labels": len(np.atleast_1d(label_array)), "rows": count})
+        distinct, group = np.unique(label_array, return_inverse=True)
+        order = np.argsort(group, kind="stable")
+        ends = np.cumsum(np.bincount(group, minlength=len(distinct)))
+        return {
+            label: self._sketch({name: _taken(column, chosen) for name, column in columns.items()}, len(chosen))
+            for label, chosen in zip(distinct.tolist(), np.split(order, ends[:-1]), strict=True)
+        }
+
+    def empty(self) -> dict[str, Sketch]:
+        """The sketches of no rows."""
+        return {name: no_rows(reference.bins) for name, reference in self.columns.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready; about 40 kB a numeric column of real numbers."""
+        return {
+            "format": _FORMAT,
+            "columns": {
+                name: {"bins": reference.bins.to_json(), "sketch": reference.sketch.to_json()}
+                for name, reference in self.columns.items()
+            },
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Reference:
+        """What :meth:`to_json` wrote.
+
+        :raises SketchUnusable: it is not that, or of a format of another age.
+        """
+        try:
+            if stored["format"] != _FORMAT:
+                raise ValueError(f"format {stored['format']}")
+            columns = {name: _column_from_json(name, column) for name, column in stored["columns"].items()}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SketchUnusable(
+                "stored reference",
+                value=f"{type(error).__name__}: {error}",
+                limit=f"format {_FORMAT}, as it was written at registration",
+                remedy="make the reference again from the release's training snapshot",
+            ) from error
+        return cls(columns=columns)
+
+    def _sketch(self, columns: Mapping[str, Column], rows: int) -> dict[str, Sketch]:
+        joint = None
+        if self.score is not None and SCORE in columns:
+            read = read_numbers(columns[SCORE])
+            joint = Scores(self.score.fixed(np.where(read.usable, read.values, 0.0)), read.usable)
+        return {
+            name: replace(no_rows(reference.bins), absent=rows)
+            if (column := columns.get(name)) is None
+            else reference.bins.count(column, joint)
+            for name, reference in self.columns.items()
+        }
+
+
+def make_reference(
+    rows: Mapping[str, Values], *, scores: Values | None = None, categorical: Collection[str] = ()
+) -> Reference:
+    """The reference of training rows.
+
+    :param rows: feature -> one value a row: see :data:`~column_values.Values`.
+    :param scores: the registered model's score of each row, needed to rank drift by its damage.
+    :param categorical: numeric columns that are codes.
+    :raises SketchUnusable: columns of different lengths, no rows, or a feature named :data:`SCORE`.
+    """
+    if SCORE in rows:
+        raise SketchUnusable("training columns", value=SCORE, limit="a name of its own", remedy="rename the feature")
+    columns, count = _lined_up(rows, scores)
+    if not columns or not count:
+        raise SketchUnusable(
+            "training rows",
+            value=f"{len(columns)} columns, {count} rows",
+            limit="at least one of each",
+            remedy="give the training snapshot",
+        )
+    bins = {
+        # Scores are numbers or nothing: a reference over labels would have no distance to speak of.
+        name: fit_bins(column, categorical=False if name == SCORE else name in categorical or None)
+        for name, column in columns.items()
+    }
+    blank = {name: ColumnReference(name=name, bins=own, sketch=no_rows(own)) for name, own in bins.items()}
+    counted = Reference(columns=blank)._sketch(columns, count)
+    return Reference(columns={name: replace(column, sketch=counted[name]) for name, column in blank.items()})
+
+
+def _column_from_json(name: str, stored: Mapping[str, Any]) -> ColumnReference:
+    reference = ColumnReference(
+        name=name, bins=bins_from_json(stored["bins"]), sketch=Sketch.from_json(stored["sketch"])
+    )
+    reference.counts(reference.sketch)
+    return reference
+
+
+def _lined_up(rows: Mapping[str, Values], scores: Values | None) -> tuple[dict[str, Column], int]:
+    given = {**rows, SCORE: scores} if scores is not None else dict(rows)
+    columns = {name: as_column(raw, name=name) for name, raw in given.items()}
+    lengths = {name: len(column.array) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise _not_lined_up(lengths)
+    return columns, next(iter(lengths.values()), 0)
+
+
+def _not_lined_up(lengths: Mapping[str, int]) -> SketchUnusable:
+    return SketchUnusable(
+        "rows to sketch", value=dict(lengths), limit="columns of one length", remedy="give one value a row, or a null"
+    )
+
+
+def _taken(column: Column, chosen: Ints) -> Column:
+    return Column(column.array[chosen], None if column.mask is None else column.mask[chosen])
