@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
-from airflow.sdk.exceptions import AirflowFailException
 from pydantic import TypeAdapter, ValidationError
 
-from airflow_provider_mlpipex.domain import gates as judging
+from airflow_provider_mlpipex.domain import judging
 from airflow_provider_mlpipex.domain.errors import GateFailed, GateUndecided, ManifestInvalid
 from airflow_provider_mlpipex.domain.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates import Gate
@@ -42,12 +42,17 @@ class GateDecoratedOperator(StageTask, DecoratedOperator, PythonOperator):
     def __init__(
         self,
         *,
+        python_callable: Callable[..., Any],
+        op_args: Sequence[Any],
+        op_kwargs: Mapping[str, Any],
         endpoint: str,
         gates: Sequence[str | Mapping[str, Any]],
         mlpipex_conn_id: str = MlpipexHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        # DecoratedOperator keeps these three for itself; PythonOperator, which comes after it, wants them as well.
+        called: dict[str, Any] = {"python_callable": python_callable, "op_args": op_args, "op_kwargs": op_kwargs}
+        super().__init__(kwargs_to_upstream=called, **called, **kwargs)
         self.endpoint = endpoint
         self.gates = gates
         self.mlpipex_conn_id = mlpipex_conn_id
@@ -56,9 +61,9 @@ class GateDecoratedOperator(StageTask, DecoratedOperator, PythonOperator):
         return EndpointRef.parse(self.endpoint)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        gates = read_gates(self.gates, where=f"@task.gate {self.task_id}")
-        measured = super().execute(context)
         with self.in_stage(context) as run:
+            gates = read_gates(self.gates, where=f"@task.gate {self.task_id}")
+            measured = super().execute(context)
             now = run.platform.clock.now()
             evidence = read_evidence(measured, gates, now=now)
             results = tuple(judging.judge(gate, evidence.get(gate.metric), now=now) for gate in gates)
@@ -67,9 +72,10 @@ class GateDecoratedOperator(StageTask, DecoratedOperator, PythonOperator):
             run.envelope.add(verdict=verdict)
             run.push("gates", [result.to_json() for result in results])
             if verdict != "pass":
+                stopped = [result for result in results if result.verdict != "pass" and not result.advisory]
                 raise (GateFailed if verdict == "fail" else GateUndecided)(
                     f"@task.gate {self.task_id}",
-                    value="; ".join(f"{r.gate} {r.verdict}: {r.reason}" for r in results if r.verdict != "pass"),
+                    value="; ".join(f"{result.gate} {result.verdict}: {result.reason}" for result in stopped),
                     limit="every gate passes",
                     remedy="see XCom 'gates' for observed value, threshold and margin",
                 )
@@ -77,34 +83,45 @@ class GateDecoratedOperator(StageTask, DecoratedOperator, PythonOperator):
 
 
 def read_gates(written: Sequence[str | Mapping[str, Any]], *, where: str) -> tuple[Gate, ...]:
-    """:raises AirflowFailException: a gate that cannot be read, or none at all."""
+    """:raises ManifestInvalid: a gate that cannot be read, or none that has a say."""
     try:
         gates = _GATES.validate_python(list(written))
     except ValidationError as error:
         found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
-        invalid = ManifestInvalid(where, value=found, limit="gates as in a manifest", remedy="correct the gate named")
-        raise AirflowFailException(str(invalid)) from None
-    if not gates:
-        invalid = ManifestInvalid(where, value="no gates", limit="at least one", remedy="a gate that is not stated")
-        raise AirflowFailException(str(invalid))
+        raise ManifestInvalid(
+            where, value=found, limit="gates as in a manifest", remedy="correct the gate named"
+        ) from None
+    if all(gate.advisory for gate in gates):
+        raise ManifestInvalid(
+            where,
+            value="only advisory gates" if gates else "no gates",
+            limit="at least one gate that has a say",
+            remedy="state one, for example 'auc at least 70%'",
+        )
     return gates
 
 
-def read_evidence(measured: Any, gates: Sequence[Gate], *, now: Any) -> dict[str, Evidence]:
-    """Evidence by ``source.metric``; what the function did not measure stays out, and its gate is inconclusive."""
-    if not isinstance(measured, Mapping):
+def read_evidence(measured: Any, gates: Sequence[Gate], *, now: datetime) -> dict[str, Evidence]:
+    """Evidence by ``source.metric``.
+
+    What the function did not measure stays out, and its gate is inconclusive. What it measured and cannot be read is
+    *broken*, and its gate an error.
+    """
+    if measured is None:
         return {}
-    samples = int(measured.get("samples", 1))
     found: dict[str, Evidence] = {}
     for gate in gates:
         metric = gate.metric.partition(".")[2]
-        value = measured.get(gate.metric, measured.get(metric))
-        if value is None:
-            continue
-        fields = dict(value) if isinstance(value, Mapping) else {"value": float(value), "samples": samples}
-        found[gate.metric] = Evidence.model_validate(
-            {"source": gate.source, "metric": metric, "since": now, "until": now, **fields}
-        )
+        where = {"source": gate.source, "metric": metric, "since": now, "until": now}
+        try:
+            value = measured.get(gate.metric, measured.get(metric))
+            if value is None:
+                continue
+            fields = value if isinstance(value, Mapping) else {"value": value, "samples": measured.get("samples", 1)}
+            found[gate.metric] = Evidence.model_validate({**where, **fields})
+        except (AttributeError, ValidationError) as error:
+            returned = f"the function returned {measured!r:.80} for it ({type(error).__name__})"
+            found[gate.metric] = Evidence.model_validate({**where, "broken": returned})
     return found
 
 

@@ -14,6 +14,7 @@ from airflow.sdk.log import mask_secret
 from airflow_provider_mlpipex.composition import Settings, build_platform
 from airflow_provider_mlpipex.domain.errors import MlpipexError
 from airflow_provider_mlpipex.domain.events import Origin
+from airflow_provider_mlpipex.domain.names import EndpointRef
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.connection import Connection
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
     from airflow_provider_mlpipex.services.platform import Platform
 
 #: Fields of the connection's extra; the rest of :class:`Settings` comes from host, port, schema and password.
-EXTRA_FIELDS = ("ledger_url", "tracking_uri", "snapshot_root", "plane_token_file", "alert_channels")
+EXTRA_FIELDS = ("ledger_url", "tracking_uri", "snapshot_root", "quality_root", "plane_token_file", "alert_channels")
+
+
+_NOWHERE = EndpointRef(environment="connection", name="test")
 
 
 class MlpipexHook(BaseHook):
@@ -62,11 +66,11 @@ class MlpipexHook(BaseHook):
         return code_version(folder)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ask the ledger for its endpoints and the plane for each of them."""
+        """Ask the ledger for its endpoints and the plane for each; where there are none, for one that nobody has."""
         try:
             platform = self.platform(Origin(kind="task"))
             endpoints = platform.ledger.endpoints()
-            for endpoint in endpoints:
+            for endpoint in endpoints or [_NOWHERE]:
                 platform.plane.observe(endpoint)
         except MlpipexError as error:
             return False, str(error)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_mlpipex.domain.errors import GateFailed, GateUndecided
+from airflow_provider_mlpipex.domain.errors import GateFailed, GateUndecided, ManifestInvalid
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.operators.base import ROLLOUT_ID, HandedOver, ManifestOperator, StageRun, handed_over
 
 
@@ -34,7 +35,15 @@ class GateCheckOperator(ManifestOperator):
         self.rollout_id = rollout_id
 
     def stage_endpoint(self) -> EndpointRef:
-        return EndpointRef(environment=self.environment, name=super().stage_endpoint().name)
+        manifest = load_manifest_file(self.manifest)
+        if self.environment not in manifest.environments:
+            raise ManifestInvalid(
+                f"manifest {self.manifest}, environments",
+                value=self.environment,
+                limit=f"one of {', '.join(manifest.environments)}",
+                remedy="name a declared environment",
+            )
+        return EndpointRef(environment=self.environment, name=manifest.name)
 
     def verb(self, run: StageRun) -> dict[str, Any]:
         from airflow_provider_mlpipex.services import opening

@@ -23,7 +23,8 @@ class DeploymentReviewOperator(StageTask, ApprovalOperator):
     """Ask for approval of a rollout, showing its typed changes and gate results.
 
     Where the manifest's policy approves every kind of change at hand, nobody is asked. A rejection, and a review that
-    nobody answers in time, end the rollout and fail the task; what serves is not touched.
+    nobody answers in time, end the rollout and fail the task; what serves is not touched. Returns ``approved``,
+    whether somebody was ``asked``, ``reviewer`` if so, and ``why``.
 
     :param endpoint: ``environment/name``.
     :param rollout_id: the rollout; one a Dag run by default.
@@ -61,7 +62,7 @@ class DeploymentReviewOperator(StageTask, ApprovalOperator):
             run.envelope.add(needs_person=request.needs_person, why=request.why)
             run.push("changes", [change.to_json() for change in request.changes])
             if not request.needs_person:
-                return {"approved": True, "reviewer": "policy", "why": request.why}
+                return {"approved": True, "asked": False, "why": request.why}
             run.envelope.outcome = "deferred"
         self.body = describe(request.changes, request.results, request.why)
         # Parks the task until somebody answers in the Airflow UI or API: no worker and no trigger waits for a person.
@@ -89,7 +90,7 @@ class DeploymentReviewOperator(StageTask, ApprovalOperator):
                     limit=note or "no note was left",
                     remedy="nothing that serves has changed; mend what was objected to and start a new run",
                 )
-            return {"approved": True, "reviewer": reviewer, "why": note}
+            return {"approved": True, "asked": True, "reviewer": reviewer, "why": note}
 
 
 def read_answer(event: dict[str, Any], approve: str, waited: timedelta | None) -> tuple[bool, str, str]:

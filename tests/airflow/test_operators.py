@@ -1,0 +1,442 @@
+"""Operators on fakes: what they leave in XCom and ledger, what fails a task at once, and what is left to a retry."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
+
+import pytest
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+import airflow_provider_mlpipex as public
+from airflow_provider_mlpipex import (
+    GateCheckOperator,
+    PromoteModelOperator,
+    RegisterModelOperator,
+    RollbackOperator,
+    SnapshotDatasetOperator,
+)
+from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform
+from airflow_provider_mlpipex.domain.errors import InvariantBroken, PlaneUnavailable, ReleaseNotReady
+from airflow_provider_mlpipex.domain.events import StageEnded, StageName
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.quality import BrokenExpectation
+from airflow_provider_mlpipex.operators.base import ManifestOperator
+from tests.airflow.release_run import PRODUCTION, ReleaseRun, TaskRun
+from tests.support.acme import manifest_text
+
+#: XCom is kept in Airflow's database: results are pointers and numbers, not data.
+XCOM_LIMIT_BYTES = 8_000
+STAGED = [name for name in public.__all__ if name.endswith(("Operator", "Sensor"))]
+
+
+def failure(run: ReleaseRun, operator: BaseOperator) -> tuple[str, TaskRun]:
+    """The sentence with which ``operator`` fails for good, and the task run that it failed in."""
+    task = TaskRun(operator.task_id, run_id=run.run_id)
+    with pytest.raises(AirflowFailException) as failed:
+        operator.execute(task.context)
+    return str(failed.value), task
+
+
+@pytest.mark.parametrize("name", STAGED)
+def test_each_belongs_to_a_stage_and_its_template_fields_are_its_own(name: str) -> None:
+    operator = getattr(public, name)
+    assert operator.stage_name in get_args(StageName)
+    required: dict[str, dict[str, Any]] = {
+        "CanaryDeployOperator": {"step": 0},
+        "CanarySensor": {"step": 0},
+        "GateCheckOperator": {"environment": "production", "registered": {}},
+        "TrainModelOperator": {"snapshot": {}},
+    }
+    where = {"manifest": "m.yaml"} if issubclass(operator, ManifestOperator) else {"endpoint": str(PRODUCTION)}
+    made = operator(task_id="task", **where, **required.get(name, {}))
+    assert made.mlpipex_conn_id == "mlpipex_default"
+    for field in made.template_fields:
+        assert hasattr(made, field)
+    # A path with a template extension would be read as a template and replaced by its text.
+    assert not made.template_ext
+
+
+def test_every_operator_and_sensor_leaves_a_small_json_dict_behind(second: ReleaseRun) -> None:
+    results = {
+        "snapshot": (snapshot := second.snapshot()),
+        "train": (trained := second.train(snapshot)),
+        "register": (
+            registered := second.execute(
+                RegisterModelOperator(task_id="register", manifest=str(second.manifest), trained=trained)
+            )
+        ),
+        "gates": second.execute(second.gates_task(registered)),
+    }
+    second.approve()
+    results["shadow"] = second.execute(second.shadow_task())
+    for name, result in results.items():
+        assert isinstance(result, dict), name
+        assert len(json.dumps(result)) < XCOM_LIMIT_BYTES, name
+
+
+# From data to a registered model.
+
+
+def test_snapshot_tells_digest_rows_and_the_manifest_it_followed(first: ReleaseRun) -> None:
+    told = first.snapshot()
+    assert told["snapshot"]["rows"] == 90 * 24
+    assert told["snapshot"]["window_end"] == "2026-03-01T00:00:00Z"
+    assert told["expectations"] == 1
+    assert first.snapshot() == told
+
+
+def test_data_that_breaks_an_expectation_is_not_kept_and_says_what_is_wrong(first: ReleaseRun) -> None:
+    first.platform.validator.broken = (
+        BrokenExpectation(
+            expectation="column_values_to_not_be_null",
+            column="amount",
+            expected="mostly 0.99",
+            observed="40 % null",
+        ),
+    )
+    operator = SnapshotDatasetOperator(task_id="snapshot", manifest=str(first.manifest), as_of="2026-03-01")
+    sentence, task = failure(first, operator)
+    for part in ("amount", "40 % null", "all 1 expectations", "do: ", "runbook: data-quality-failed"):
+        assert part in sentence
+    assert task.xcoms["refused"]["error"] == "DataQualityFailed"
+    assert first.platform.snapshots.tables == {}
+
+
+@pytest.mark.parametrize("as_of", ["tomorrow", "2026-13-01"])
+def test_a_moment_that_is_none_is_named(first: ReleaseRun, as_of: str) -> None:
+    operator = SnapshotDatasetOperator(task_id="snapshot", manifest=str(first.manifest), as_of=as_of)
+    sentence, _ = failure(first, operator)
+    assert as_of in sentence
+    assert "ISO 8601" in sentence
+
+
+def test_training_again_returns_the_run_that_was_completed(first: ReleaseRun) -> None:
+    snapshot = first.snapshot()
+    told = first.train(snapshot)
+    assert 0.8 < told["record"]["metrics"]["accuracy"] < 1.0
+    assert first.train(snapshot) == told
+
+
+def test_registering_again_returns_the_same_version(first: ReleaseRun) -> None:
+    trained = first.train(first.snapshot())
+    operator = RegisterModelOperator(task_id="register", manifest=str(first.manifest), trained=trained)
+    told = first.execute(operator)
+    assert (told["model"], told["version"]) == ("fraud-scorer", "1.0.0")
+    assert first.execute(operator)["version"] == "1.0.0"
+    assert len(first.platform.registry.versions("fraud-scorer")) == 1
+
+
+def test_a_pinned_model_is_looked_up(first: ReleaseRun) -> None:
+    first.register()
+    first.manifest.write_text(manifest_text(("version: auto", "version: 1.0.0")), encoding="utf-8")
+    told = first.execute(RegisterModelOperator(task_id="register", manifest=str(first.manifest)))
+    assert (told["version"], told["bump"], told["reasons"]) == ("1.0.0", "none", ["pinned by the manifest"])
+
+
+def test_a_pinned_model_that_is_not_there_is_named(first: ReleaseRun) -> None:
+    first.manifest.write_text(manifest_text(("version: auto", "version: 9.0.0")), encoding="utf-8")
+    sentence, _ = failure(first, RegisterModelOperator(task_id="register", manifest=str(first.manifest)))
+    assert "9.0.0" in sentence
+    assert "runbook: model-not-found" in sentence
+
+
+def test_a_manifest_that_changes_during_a_run_stops_it(first: ReleaseRun) -> None:
+    snapshot = first.snapshot()
+    first.manifest.write_text(manifest_text(("depth: 3", "depth: 5")), encoding="utf-8")
+    sentence, _ = failure(first, first.train_task(snapshot))
+    assert str(first.manifest) in sentence
+    assert "start a new Dag run" in sentence
+    assert "runbook: manifest-changed" in sentence
+
+
+def make_train(run: ReleaseRun, given: Any) -> BaseOperator:
+    return run.train_task(given)
+
+
+def make_register(run: ReleaseRun, given: Any) -> BaseOperator:
+    return RegisterModelOperator(task_id="register", manifest=str(run.manifest), trained=given)
+
+
+def make_gates(run: ReleaseRun, given: Any) -> BaseOperator:
+    return run.gates_task(given)
+
+
+@pytest.mark.parametrize("make", [make_train, make_register, make_gates])
+@pytest.mark.parametrize("given", [None, "{{ ti.xcom_pull('before') }}"])
+def test_a_task_before_that_left_nothing_is_named(
+    first: ReleaseRun, make: Callable[[ReleaseRun, Any], BaseOperator], given: Any
+) -> None:
+    """So it is when somebody marks that task as successful, or hands over a template that is not native."""
+    sentence, _ = failure(first, make(first, given))
+    assert "Operator returned" in sentence
+    assert "clear the task" in sentence
+
+
+def test_a_manifest_that_is_gone_is_named(first: ReleaseRun) -> None:
+    first.manifest.unlink()
+    sentence, _ = failure(first, SnapshotDatasetOperator(task_id="snapshot", manifest=str(first.manifest)))
+    assert str(first.manifest) in sentence
+
+
+# Gates.
+
+
+def test_gates_leave_observed_value_threshold_and_margin(second: ReleaseRun) -> None:
+    operator = second.gates_task(second.register())
+    task = TaskRun("gates", run_id=second.run_id)
+    told = operator.execute(task.context)
+    assert told["verdict"] == "pass"
+    (gate,) = task.xcoms["gates"]
+    assert gate["verdict"] == "pass"
+    assert 0.8 < gate["evidence"]["value"] < 1.0
+    assert gate["threshold"] == pytest.approx(gate["evidence"]["baseline"] * 0.995)
+    assert gate["margin"] > 0
+    # A second try finds the rollout that the first has opened.
+    assert operator.execute(task.context) == told
+
+
+def test_a_failed_gate_fails_the_task_and_its_numbers_are_kept(first: ReleaseRun) -> None:
+    first.manifest.write_text(manifest_text(("accuracy at least 60%", "accuracy at least 99.99%")), encoding="utf-8")
+    sentence, task = failure(first, first.gates_task(first.register(), "staging"))
+    assert "runbook: gate-failed" in sentence
+    (gate,) = task.xcoms["gates"]
+    assert gate["reason"] in sentence
+    assert (gate["verdict"], gate["threshold"]) == ("fail", 0.9999)
+    # The endpoint is free again for whoever comes next.
+    first.manifest.write_text(manifest_text(), encoding="utf-8")
+    other = ReleaseRun(first.platform, first.manifest, run_id="run-9")
+    assert other.execute(other.gates_task(other.register(), "staging"))["verdict"] == "pass"
+
+
+def test_a_gate_without_enough_evidence_is_undecided_and_fails_the_task(first: ReleaseRun) -> None:
+    edit = ("accuracy at least 60%", "accuracy at least 60% from at least 700 rows")
+    first.manifest.write_text(manifest_text(edit, ("evaluate: 30d", "evaluate: 1d")), encoding="utf-8")
+    sentence, task = failure(first, first.gates_task(first.register(), "staging"))
+    assert "runbook: gate-undecided" in sentence
+    assert task.xcoms["gates"][0]["verdict"] == "inconclusive"
+
+
+def test_a_second_run_does_not_get_an_endpoint_that_is_held(second: ReleaseRun) -> None:
+    second.open()
+    other = ReleaseRun(second.platform, second.manifest, run_id="run-3")
+    sentence, _ = failure(other, other.gates_task(other.register()))
+    assert "rollout run-2 holds it" in sentence
+
+
+def test_an_environment_that_the_manifest_does_not_have_is_named(first: ReleaseRun) -> None:
+    sentence, _ = failure(first, first.gates_task(first.register(), "moon"))
+    assert "moon" in sentence
+    assert "staging" in sentence
+
+
+# Traffic.
+
+
+def test_a_first_release_has_nothing_to_shadow_nor_to_step(first: ReleaseRun) -> None:
+    first.open()
+    assert first.execute(first.shadow_task()) == {"mirrored_to": None, "fraction": 0.0}
+    assert first.execute(first.canary_task(0))["weights"] == {}
+    told = first.execute(first.promote_task())
+    assert (told["current"], told["previous"]) == (first.current, None)
+
+
+def test_shadow_canary_and_promotion_twice_are_as_once(second: ReleaseRun) -> None:
+    second.open()
+    candidate, current = second.candidate, second.current
+    told = second.execute(second.shadow_task())
+    assert told == {"mirrored_to": candidate, "fraction": 0.5}
+    assert second.execute(second.shadow_task(), try_number=2) == told
+
+    second.pass_shadow()
+    second.execute(public.ShadowSensor(task_id="shadow_watch", **second.common))
+    for step, weight in enumerate((500, 5000, 10_000)):
+        told = second.execute(second.canary_task(step))
+        rest = {current: 10_000 - weight} if weight < 10_000 else {}
+        assert told == {"step": step, "weights": {candidate: weight, **rest}}
+        applied = len(second.platform.plane.applied)
+        assert second.execute(second.canary_task(step), try_number=2) == told
+        assert len(second.platform.plane.applied) == applied
+        second.pass_canary()
+        second.execute(public.CanarySensor(task_id="watch", step=step, **second.common))
+    told = second.execute(second.promote_task())
+    assert told == {"current": candidate, "previous": current}
+    assert second.execute(second.promote_task(), try_number=2) == told
+    assert second.platform.registry.aliases["fraud-scorer"]["production"] == candidate.partition("-")[0]
+
+
+def test_a_step_whose_predecessor_has_not_passed_is_refused(second: ReleaseRun) -> None:
+    second.to_canary(0)
+    sentence, _ = failure(second, second.canary_task(1))
+    assert "canary-0" in sentence
+    assert "verdict pass" in sentence
+
+
+def test_promotion_without_the_verdicts_is_refused(second: ReleaseRun) -> None:
+    second.to_canary(0)
+    sentence, _ = failure(second, second.promote_task())
+    assert "runbook: gate-undecided" in sentence
+    assert second.state.current is not None
+    assert second.state.current.model.version == "1.0.0"
+
+
+def test_a_plane_that_is_away_is_left_to_a_retry_and_the_retry_goes_on(second: ReleaseRun) -> None:
+    second.open()
+    second.platform.plane.away = True
+    operator = second.shadow_task()
+    with pytest.raises(PlaneUnavailable):
+        operator.execute(TaskRun("shadow", run_id=second.run_id).context)
+    second.platform.plane.away = False
+    assert second.execute(operator, try_number=2)["mirrored_to"] == second.candidate
+    assert [stage.outcome for stage in second.stages("shadow")][-2:] == ["failed", "succeeded"]
+
+
+def test_a_candidate_that_will_not_run_ends_its_rollout_before_any_traffic(second: ReleaseRun) -> None:
+    second.open()
+    second.platform.plane.break_release(second.candidate, ReleaseNotReady("release", value="exit code 1"))
+    sentence, _ = failure(second, second.shadow_task())
+    assert "exit code 1" in sentence
+    assert second.state.rollout is None
+    assert second.state.outcomes["run-2"].ending == "rejected"
+
+
+def test_a_release_that_dies_under_its_traffic_is_not_called_promoted(
+    first: ReleaseRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first.open()
+    plane = first.platform.plane
+    apply = plane.apply
+
+    def apply_and_die(plan: Any) -> Any:
+        applied = apply(plan)
+        plane.break_release(plan.current, ReleaseNotReady("release", value="killed"))
+        return applied
+
+    monkeypatch.setattr(plane, "apply", apply_and_die)
+    with pytest.raises(InvariantBroken, match="every release with traffic is ready"):
+        first.promote_task().execute(TaskRun("promote", run_id=first.run_id).context)
+    assert first.stages("promote")[-1].outcome == "failed"
+    plane.mend_release(first.current)
+    assert first.execute(first.promote_task(), try_number=2)["current"] == first.current
+
+
+# Rollback.
+
+
+def test_rollback_returns_to_the_release_before_and_tells_on_call(second: ReleaseRun) -> None:
+    before = second.current
+    second.to_canary(0)
+    told = second.execute(RollbackOperator(task_id="roll_back", endpoint=str(PRODUCTION), cause="wrong fares"))
+    assert told == {"rolled_back": True, "current": before}
+    assert second.state.outcomes["run-2"].cause == "wrong fares"
+    plan = second.platform.plane.plan_in_force(PRODUCTION)
+    assert plan is not None
+    assert plan.weights == {before: 10_000}
+    assert [alert.body for alert in second.platform.alerter.sent] == ["wrong fares"]
+
+
+def test_rollback_needs_no_registry(second: ReleaseRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    second.to_canary(0)
+
+    class Away:
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError(f"the registry was asked for {name}")
+
+    object.__setattr__(second.platform, "registry", Away())
+    assert second.execute(RollbackOperator(task_id="roll_back", endpoint=str(PRODUCTION)))["rolled_back"]
+
+
+def test_rollback_with_nothing_to_return_to_fails_for_good(first: ReleaseRun) -> None:
+    sentence, _ = failure(first, RollbackOperator(task_id="roll_back", endpoint=str(PRODUCTION)))
+    assert "runbook: illegal-transition" in sentence
+
+
+def teardown(run: ReleaseRun) -> RollbackOperator:
+    return RollbackOperator(task_id="end_trial", cause="the Dag run failed", only_open=True, **run.common)
+
+
+def test_the_teardown_ends_a_trial(second: ReleaseRun) -> None:
+    before = second.current
+    second.to_canary(0)
+    assert second.execute(teardown(second)) == {"rolled_back": True, "current": before}
+    assert second.execute(teardown(second), try_number=2) == {"rolled_back": False}
+    assert second.state.outcomes["run-2"].cause == "the Dag run failed"
+
+
+def test_the_teardown_leaves_a_promotion_alone(first: ReleaseRun) -> None:
+    first.first_release()
+    assert first.execute(teardown(first)) == {"rolled_back": False}
+    assert first.stages("rollback")[-1].outcome == "skipped"
+    assert first.state.current is not None
+
+
+def test_the_teardown_of_a_run_that_never_began_here_is_nothing(second: ReleaseRun) -> None:
+    assert second.execute(teardown(second)) == {"rolled_back": False}
+    assert second.state.current is not None
+
+
+def test_the_teardown_does_not_end_the_rollout_of_another_run(second: ReleaseRun) -> None:
+    second.to_canary(0)
+    other = ReleaseRun(second.platform, second.manifest, run_id="run-3")
+    assert other.execute(teardown(other)) == {"rolled_back": False}
+    assert second.state.rollout is not None
+
+
+# The stage envelope.
+
+
+def test_every_stage_is_written_down_with_dag_run_task_and_try(second: ReleaseRun) -> None:
+    second.open()
+    second.execute(second.shadow_task(), try_number=3)
+    written = [e for e in second.entries if isinstance(e.event, StageEnded) and e.origin.run_id == "run-2"]
+    last = written[-1]
+    assert isinstance(last.event, StageEnded)
+    assert (last.event.stage, last.event.outcome) == ("shadow", "succeeded")
+    origin = last.origin
+    assert (origin.kind, origin.dag_id) == ("task", "release__fraud_scorer")
+    assert (origin.task_id, origin.try_number) == ("shadow", 3)
+
+
+def test_a_failure_is_written_down_with_its_parts(first: ReleaseRun) -> None:
+    first.manifest.write_text(manifest_text(("accuracy at least 60%", "accuracy at least 99.99%")), encoding="utf-8")
+    operator: GateCheckOperator = first.gates_task(first.register(), "staging")
+    failure(first, operator)
+    entries = first.platform.ledger.read(EndpointRef.parse("staging/fraud-scorer"))
+    ended = [e.event for e in entries if isinstance(e.event, StageEnded) and e.event.stage == "gate"]
+    assert ended[-1].outcome == "failed"
+    assert ended[-1].error is not None
+    assert ended[-1].error["runbook"] == "gate-failed"
+
+
+class Lines:
+    """A log that keeps event names and fields."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, Mapping[str, Any]]] = []
+
+    def info(self, event: str, **facts: Any) -> None:
+        self.lines.append((event, facts))
+
+    warning = error = info
+
+
+def test_the_log_has_event_names_and_fields_not_sentences(second: ReleaseRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    registered = second.register()
+    log = Lines()
+    monkeypatch.setattr(GateCheckOperator, "log", log)
+    second.execute(second.gates_task(registered))
+    # Airflow itself grumbles that no task runner calls execute here.
+    lines = [(event, facts) for event, facts in log.lines if "outside of the Task Runner" not in event]
+    assert [event for event, _ in lines] == ["stage started", "gate judged", "stage ended"]
+    judged, ended = lines[1][1], lines[2][1]
+    assert {"gate", "verdict", "observed", "threshold", "margin", "samples"} <= judged.keys()
+    assert (ended["stage"], ended["outcome"], ended["endpoint"]) == ("gate", "succeeded", str(PRODUCTION))
+
+
+def test_an_endpoint_that_is_none_fails_before_anything_is_asked(fakes: MemoryPlatform) -> None:
+    operator = PromoteModelOperator(task_id="promote", endpoint="Production", rollout_id="run-1")
+    with pytest.raises(AirflowFailException, match="environment/name"):
+        operator.execute(TaskRun("promote").context)
+    assert fakes.ledger.endpoints() == []
