@@ -94,7 +94,7 @@ def test_a_shadow_whose_primary_logged_nothing_misses_all(logs: Logs) -> None:
 
 def test_of_a_request_id_that_a_client_used_twice_the_first_answers_pair(logs: Logs) -> None:
     logs.write(OLD, logs.answer("r-1", 0.9, "1", ago=5), logs.answer("r-1", 0.1, "0", ago=9))
-    logs.write(NEW, logs.answer("r-1", 0.1, "0", ago=8.9), logs.answer("r-1", 0.9, "1", ago=4.9))
+    logs.write(NEW, logs.answer("r-1", 0.1, "0", ago=8.9), logs.answer("r-1", 0.2, "0", ago=4.9))
     found = logs.compare()
     assert (found.pairs, found.agreement, found.mean_absolute_difference) == (1, 1.0, 0.0)
 

@@ -286,9 +286,15 @@ def test_columns_in_another_order_take_the_fast_path_in_the_models_order(scorer:
     assert answer.rows == [GOOD]
 
 
+BOTH_FORMS = json.dumps(json.loads(split(GOOD)) | json.loads(by_records(GOOD))).encode()
+WITH_PARAMS = json.dumps(json.loads(split(GOOD)) | {"params": {"a": 1}}).encode()
+
+
 @pytest.mark.parametrize(
     "body",
     [
+        BOTH_FORMS,
+        WITH_PARAMS,
         split([1, 12, "AA"]),
         split([1.5, 12, None]),
         split([1.5, True, "AA"]),
@@ -298,7 +304,18 @@ def test_columns_in_another_order_take_the_fast_path_in_the_models_order(scorer:
         instances(GOOD),
         inputs(GOOD),
     ],
-    ids=["integers", "no-string", "bool", "float-in-long", "index", "more-columns", "instances", "inputs"],
+    ids=[
+        "both-forms",
+        "params",
+        "integers",
+        "no-string",
+        "bool",
+        "float-in-long",
+        "index",
+        "more-columns",
+        "instances",
+        "inputs",
+    ],
 )
 def test_whatever_needs_a_conversion_is_left_to_mlflow(scorer: Scorer, body: bytes) -> None:
     assert not same_answer(scorer, body).fast

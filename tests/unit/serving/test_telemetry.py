@@ -216,6 +216,25 @@ def test_what_comes_into_the_old_file_after_its_renaming_counts(log: Log, monkey
     assert log.seen().requests == 14
 
 
+def test_what_comes_into_the_old_file_while_the_new_one_appears_counts(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.write(attempt())
+    assert log.seen().requests == 1
+    rotated = log.path.with_suffix(".1.jsonl")
+    log.path.rename(rotated)
+    log.write(attempt())
+    original = AttemptTail._was_replaced
+
+    def last_words(tail: AttemptTail, stream: Any) -> bool:
+        with rotated.open("a") as old:
+            old.write(json.dumps(attempt()) + "\n")
+        return original(tail, stream)
+
+    monkeypatch.setattr(AttemptTail, "_was_replaced", last_words)
+    assert log.seen().requests == 3
+
+
 def test_a_rotation_while_envoy_is_away_is_finished_when_it_is_back(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telemetry, "ROTATE_BYTES", 1000)
     log.away = True
