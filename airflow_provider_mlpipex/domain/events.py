@@ -11,7 +11,7 @@ from airflow_provider_mlpipex.domain.evidence import Evidence
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release import Release
 from airflow_provider_mlpipex.domain.traffic import STICKY_HEADER, TrafficPlan
-from airflow_provider_mlpipex.domain.values import Value
+from airflow_provider_mlpipex.domain.values import Recorded, Value
 
 StageName = Literal[
     "snapshot", "train", "register", "gate", "review", "shadow", "canary", "promote", "watch", "rollback"
@@ -32,8 +32,15 @@ class Origin(Value):
     trace_id: str = ""
 
 
-class GateResult(Value):
-    """One gate judged once: the evidence, the threshold as written and as computed, and how far from it."""
+class GateResult(Recorded):
+    """One gate judged once: the evidence, the threshold as written and as computed, and how far from it.
+
+    :param alpha: chance of a false alarm over all looks of this gate's sequence; ``None`` for one look at a fixed
+        sample.
+    :param interval: where the true margin lies at every look, but with probability ``alpha``.
+    """
+
+    added_later = frozenset({"alpha", "interval"})
 
     gate: str
     verdict: VerdictName
@@ -43,6 +50,8 @@ class GateResult(Value):
     threshold: float | None = None
     margin: float | None = Field(default=None, description="signed distance to the threshold; negative: beyond it")
     reason: str = ""
+    alpha: float | None = None
+    interval: tuple[float, float] | None = None
 
 
 class Change(Value):

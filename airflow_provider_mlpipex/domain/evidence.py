@@ -7,12 +7,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from airflow_provider_mlpipex.domain.values import Value
+from airflow_provider_mlpipex.domain.summaries import Summary, Timed
+from airflow_provider_mlpipex.domain.values import Recorded, Value
 
 Source = Literal["evaluation", "baseline", "shadow", "canary", "serving", "drift", "quality", "prometheus"]
 
 
-class Evidence(Value):
+class Evidence(Recorded):
     """One measured number.
 
     :param source: who measured it (first part of a gate's ``metric``).
@@ -22,7 +23,11 @@ class Evidence(Value):
     :param samples: observations behind ``value``; ``baseline_samples`` those behind ``baseline``.
     :param since: start of the window, with ``until`` its end, both UTC.
     :param broken: why the measurement could not be made; a broken measurement is a verdict ``error``.
+    :param summary: what ``value`` was computed from, ``baseline_summary`` what ``baseline`` was. Without it evidence
+        cannot be judged at an alpha, nor again under another gate.
     """
+
+    added_later = frozenset({"summary", "baseline_summary"})
 
     source: Source
     metric: str
@@ -33,6 +38,8 @@ class Evidence(Value):
     since: datetime
     until: datetime
     broken: str | None = None
+    summary: Summary | None = None
+    baseline_summary: Summary | None = None
 
     @property
     def key(self) -> str:
@@ -60,6 +67,13 @@ class LatencyHistogram(Value):
                 return lower + (bound - lower) * max(0.0, rank - seen) / count
             seen, lower = seen + count, bound
         return lower
+
+    @property
+    def filled(self) -> Timed:
+        """The same without empty buckets, as evidence keeps it."""
+        ends = (0.0, *self.bounds_ms, None)
+        filled = [(ends[at] or 0.0, ends[at + 1], count) for at, count in enumerate(self.counts) if count]
+        return Timed(buckets=tuple(filled))
 
 
 class ReleaseTelemetry(Value):

@@ -75,6 +75,11 @@ def _strictness(gate: Gate) -> tuple[Strictness, ...]:
         Strictness(
             "max_age", -gate.max_age.total_seconds() if gate.max_age else float("-inf"), _duration(gate.max_age)
         ),
+        Strictness(
+            "detects",
+            float("-inf") if gate.detects is None else -gate.detects,
+            NONE if gate.detects is None else gate.in_unit(gate.detects),
+        ),
         Strictness("advisory", -float(gate.advisory), str(gate.advisory).lower()),
     )
 

@@ -1,7 +1,7 @@
 """Gates written as a sentence: ``accuracy within 0.5% of the baseline``.
 
 A sentence is a metric, a criterion and, if wanted, a window. It becomes the very same :class:`Gate` as the mapping
-form; what a sentence cannot say (direction, age, advisory) is for the mapping.
+form; what a sentence cannot say (direction, detects, age, advisory) is for the mapping.
 """
 
 from __future__ import annotations

@@ -1,17 +1,15 @@
-"""Gates: numeric criteria on evidence, and the verdicts they give. Fail closed: no evidence is never a pass."""
+"""Gates: numeric criteria on evidence, as a manifest states them. :mod:`judging` gives their verdicts."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_serializer, field_validator, model_validator
 
 from airflow_provider_mlpipex.domain.errors import InvalidQuantity
-from airflow_provider_mlpipex.domain.events import GateResult, VerdictName
-from airflow_provider_mlpipex.domain.evidence import Evidence, Source
+from airflow_provider_mlpipex.domain.evidence import Source
 from airflow_provider_mlpipex.domain.metrics import METRICS, Direction, Metric, Unit, find_metric
 from airflow_provider_mlpipex.domain.names import Name
 from airflow_provider_mlpipex.domain.quantities import (
@@ -27,8 +25,8 @@ from airflow_provider_mlpipex.domain.values import Value
 
 Criterion = Literal["max", "min", "within", "improves"]
 CRITERIA: tuple[Criterion, ...] = ("max", "min", "within", "improves")
-#: Relative rounding error that a threshold computed from a baseline may carry.
-_ROUNDING = 1e-12
+#: Sources that are looked at again and again while they grow.
+LIVE_SOURCES: tuple[Source, ...] = ("shadow", "canary", "serving")
 
 
 class Gate(Value):
@@ -40,7 +38,10 @@ class Gate(Value):
     :param improves: passes if better than the baseline by at least this fraction of the baseline.
     :param direction: which way is better, for relative gates on metrics where it is not known.
     :param window: time that the evidence must cover before the gate can pass.
-    :param min_samples: observations below which the verdict is ``inconclusive``.
+    :param min_samples: observations below which it cannot pass. On live traffic it may fail from fewer, where those
+        leave no doubt.
+    :param detects: on live traffic, how far beyond its threshold the truth must be excluded before it passes, in the
+        metric's unit: ``0.5%`` is half a point.
     :param max_age: evidence that ended longer ago than this is stale.
     :param advisory: judged and recorded, but stops nothing.
     """
@@ -54,6 +55,7 @@ class Gate(Value):
     direction: Direction | None = None
     window: Duration | None = None
     min_samples: int = Field(default=1, ge=1)
+    detects: float | None = None
     max_age: Duration | None = None
     advisory: bool = False
 
@@ -63,7 +65,7 @@ class Gate(Value):
         known_metric(key)
         return key
 
-    @field_validator("max", "min", mode="before")
+    @field_validator("max", "min", "detects", mode="before")
     @classmethod
     def _read_threshold(cls, raw: Any, info: ValidationInfo) -> float | None:
         key = info.data.get("metric")
@@ -105,7 +107,21 @@ class Gate(Value):
             )
         return self
 
-    @field_serializer("max", "min")
+    @model_validator(mode="after")
+    def _detectable(self) -> Gate:
+        if self.detects is None:
+            return self
+        if self.source not in LIVE_SOURCES or self._metric.only_grows:
+            raise Refusal(
+                f"detects is for gates on live traffic ({', '.join(LIVE_SOURCES)}), and not for counts",
+                value=f"{self.metric}, detects: {self.in_unit(self.detects)}",
+                remedy="leave detects out: this gate is judged by its value",
+            )
+        if self.detects <= 0:
+            raise Refusal("more than nothing", value=f"detects: {self.in_unit(self.detects)}", remedy="write 0.5%")
+        return self
+
+    @field_serializer("max", "min", "detects")
     def _write_threshold(self, bound: float | None) -> str | float | None:
         if bound is None:
             return None
@@ -164,6 +180,8 @@ class Gate(Value):
             parts.append(f"over {format_duration(self.window)}")
         if self.min_samples > 1:
             parts.append(f"from at least {self.min_samples} samples")
+        if self.detects is not None:
+            parts.append(f"excluding {self.in_unit(self.detects)} beyond it")
         return " ".join(parts)
 
     def threshold(self, baseline: float | None) -> float | None:
@@ -176,18 +194,43 @@ class Gate(Value):
         towards_better = allowed if self.criterion == "improves" else -allowed
         return baseline + towards_better if self.better == "higher" else baseline - towards_better
 
+    @property
+    def scale(self) -> float:
+        """What a relative gate multiplies the baseline by to get its threshold, where the baseline is not negative."""
+        better_is_more = (self.criterion == "improves") == (self.better == "higher")
+        return max(0.0, 1.0 + self.bound if better_is_more else 1.0 - self.bound)
+
     def margin(self, value: float, threshold: float) -> float:
         """Signed distance to the threshold in the better direction; negative: beyond it."""
         return value - threshold if self.better == "higher" else threshold - value
 
     @property
+    def counts(self) -> bool:
+        """Whether it judges a count, which is exact and cannot be a false alarm."""
+        return self._metric.only_grows
+
+    @property
+    def in_ratio(self) -> bool:
+        """Whether it judges a share."""
+        return self._metric.unit == "ratio"
+
+    def nearest_measurable(self, value: float) -> float:
+        """``value``, or the end of what its metric can measure that is nearest to it."""
+        return min(max(value, self._metric.lowest), self._metric.highest)
+
+    @property
+    def quantile(self) -> float | None:
+        """Which quantile of the latencies it judges; ``None`` if it judges something else."""
+        return self._metric.quantile
+
+    @property
     def _metric(self) -> Metric:
         return known_metric(self.metric)
 
-    def in_unit(self, value: float) -> str:
+    def in_unit(self, value: float, digits: int = 9) -> str:
         """``value`` as people read this gate's metric: ``120ms``, ``0.5%``, ``3``; nine digits are enough for eyes."""
         scale, unit = {"ms": (1, "ms"), "ratio": (100, "%")}.get(self._metric.unit, (1, ""))
-        return f"{value * scale:.9g}{unit}"
+        return f"{value * scale:.{digits}g}{unit}"
 
 
 def known_metric(key: str) -> Metric:
@@ -225,107 +268,3 @@ def read_threshold(raw: Any, unit: Unit) -> float:
     if unit == "count" and (raw < 0 or raw != int(raw)):
         raise Refusal("a count: a whole number from 0 up", value=raw, remedy="write for example 0")
     return float(raw)
-
-
-def judge(gate: Gate, evidence: Evidence | None, *, now: datetime, first_release: bool = False) -> GateResult:
-    """Judge ``gate`` once.
-
-    Missing, stale or too little evidence is ``inconclusive``, a broken measurement is ``error``. A count that has
-    exceeded its maximum is a ``fail`` at once: waiting cannot take it back.
-
-    :param first_release: there is no current release at all, so a relative gate has nothing to be worse than.
-    """
-    if evidence is None:
-        evidence = Evidence(source=gate.source, metric=gate.metric.partition(".")[2], since=now, until=now)
-    verdict, reason, threshold, margin = _judge(gate, evidence, now, first_release)
-    return GateResult(
-        gate=gate.name,
-        verdict=verdict,
-        advisory=gate.advisory,
-        rule=gate.rule,
-        evidence=evidence,
-        threshold=threshold,
-        margin=margin,
-        reason=reason,
-    )
-
-
-def _judge(
-    gate: Gate, evidence: Evidence, now: datetime, first_release: bool
-) -> tuple[VerdictName, str, float | None, float | None]:
-    broken = _broken(gate, evidence)
-    if broken:
-        return "error", f"{gate.metric} could not be measured: {broken}", None, None
-    value = evidence.value
-    if value is None and first_release and gate.source == "baseline":
-        return "pass", "first release: there is no current release to measure", None, None
-    if value is None:
-        return "inconclusive", f"no evidence of {gate.metric}", None, None
-    threshold = gate.threshold(evidence.baseline)
-    margin = None if threshold is None else gate.margin(value, threshold)
-    if margin is not None and margin < 0 and gate.max is not None and known_metric(gate.metric).only_grows:
-        return "fail", _explain(gate, evidence, threshold, margin), threshold, margin
-    missing = _too_little(gate, evidence, now, first_release) or _still_counting(gate, value)
-    if missing:
-        return "inconclusive", f"{missing}; observed {gate.in_unit(value)} so far", threshold, margin
-    if threshold is None or margin is None:
-        return "pass", f"first release: no baseline to compare {gate.in_unit(value)} with", None, None
-    verdict: VerdictName = "pass" if margin >= -_ROUNDING * abs(threshold) else "fail"
-    return verdict, _explain(gate, evidence, threshold, margin), threshold, margin
-
-
-def overall(results: Iterable[GateResult]) -> VerdictName:
-    """What gates judged together say as one. Advisory gates have no say; nothing judged is ``inconclusive``."""
-    verdicts = {result.verdict for result in results if not result.advisory}
-    order: tuple[VerdictName, ...] = ("fail", "error", "inconclusive", "pass")
-    return next((verdict for verdict in order if verdict in verdicts), "inconclusive")
-
-
-def _broken(gate: Gate, evidence: Evidence) -> str | None:
-    if evidence.broken:
-        return evidence.broken
-    if evidence.key != gate.metric:
-        return f"the evidence is of {evidence.key}"
-    for what, number in (("value", evidence.value), ("baseline", evidence.baseline if gate.relative else None)):
-        if number is not None and not math.isfinite(number):
-            return f"the {what} is {number}"
-    return None
-
-
-def _too_little(gate: Gate, evidence: Evidence, now: datetime, first_release: bool) -> str | None:
-    """Why the evidence does not carry a verdict yet, or ``None``."""
-    age = now - evidence.until
-    if gate.max_age is not None and age > gate.max_age:
-        return f"stale: measured {format_duration(age)} ago, at most {format_duration(gate.max_age)}"
-    if evidence.samples < gate.min_samples:
-        return f"{evidence.samples} samples, at least {gate.min_samples} needed"
-    covered = evidence.until - evidence.since
-    if gate.window is not None and covered < gate.window:
-        return f"{format_duration(covered)} covered, {format_duration(gate.window)} needed"
-    if not gate.relative or first_release:
-        return None
-    if evidence.baseline is None:
-        return "no baseline: the current release was not measured"
-    if evidence.baseline_samples < gate.min_samples:
-        return f"{evidence.baseline_samples} baseline samples, at least {gate.min_samples} needed"
-    return None
-
-
-def _still_counting(gate: Gate, value: float) -> str | None:
-    """A count below its minimum is not a failure: it only has to grow."""
-    if gate.min is not None and known_metric(gate.metric).only_grows and value < gate.min:
-        return f"{gate.metric} still below {gate.in_unit(gate.min)}"
-    return None
-
-
-def _explain(gate: Gate, evidence: Evidence, threshold: float | None, margin: float | None) -> str:
-    assert evidence.value is not None and threshold is not None and margin is not None  # callers have measured
-    side = "at least" if gate.better == "higher" else "at most"
-    baseline = ""
-    if gate.relative and evidence.baseline is not None:
-        baseline = f" (baseline {gate.in_unit(evidence.baseline)})"
-    room = "to spare" if margin >= 0 else "beyond it"
-    return (
-        f"observed {gate.in_unit(evidence.value)} from {evidence.samples} samples{baseline}, "
-        f"threshold {side} {gate.in_unit(threshold)}, {gate.in_unit(abs(margin))} {room}"
-    )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import pairwise
 
+from airflow_provider_mlpipex.domain.gate_power import about, soonest_failure, time_to_decide
 from airflow_provider_mlpipex.domain.gates import Gate
+from airflow_provider_mlpipex.domain.live_gates import LiveGate, LiveStage, live_gates
 from airflow_provider_mlpipex.domain.manifest import CanarySpec, EnvironmentSpec, RollbackSpec, ShadowSpec
 from airflow_provider_mlpipex.domain.quantities import format_duration, format_rate, format_ratio
 from airflow_provider_mlpipex.domain.sampling import canary_duration, expected_samples, needed_duration, spans_canary
@@ -48,6 +51,8 @@ def broken_rules(rate: float | None, environment: EnvironmentSpec, path: FieldPa
         yield from _canary(canary, rate, (*path, "canary"))
     if rollback is not None:
         yield from _rollback(rollback, rate, (*path, "rollback"))
+    if rate is not None:
+        yield from _undecided(environment, rate, path)
 
 
 def _rate_needed(
@@ -61,6 +66,78 @@ def _rate_needed(
             "min_pairs and min_samples can only be checked against a rate",
             "declare the rate of a quiet day, for example 30/s",
         )
+    elif any(gate.detects is not None for gate in gates):
+        yield Problem(
+            ("traffic", "expected_rate"),
+            "missing",
+            "whether a gate sees what it detects can only be checked against a rate",
+            "declare the rate of a quiet day, for example 30/s",
+        )
+
+
+_BLOCKS: dict[LiveStage, str] = {"shadow": "shadow", "canary": "canary", "watch": "rollback"}
+
+
+def _undecided(environment: EnvironmentSpec, rate: float, path: FieldPath) -> Iterator[Problem]:
+    """A gate is refused that could not fail in its stage, or not see what it says that it detects. Of the steps of a
+    canary the one with the fewest requests counts."""
+    told: set[tuple[LiveStage, int]] = set()
+    for live in live_gates(environment):
+        if live.gate.counts or (live.stage, live.index) in told or not _able(live):
+            continue
+        problem = _never_fails(live, environment, rate) or _never_sees(live, environment, rate)
+        if problem is not None:
+            told.add((live.stage, live.index))
+            yield problem._replace(path=(*path, _BLOCKS[live.stage], "gates", live.index, *problem.path))
+
+
+def _able(live: LiveGate) -> bool:
+    """Whether other rules have nothing against its stage: it has requests, and a baseline where one is needed."""
+    in_bounds = _SMALLEST_SHARE <= live.share <= 1 and live.duration > timedelta(0)
+    return in_bounds and (not live.gate.relative or live.baseline_share > 0)
+
+
+def _never_fails(live: LiveGate, environment: EnvironmentSpec, rate: float) -> Problem | None:
+    needed = soonest_failure(live, rate)
+    if needed is not None and needed <= live.duration:
+        return None
+    return Problem(
+        (),
+        live.gate.rule,
+        f"{_brought(live, rate)}: not enough to fail even if every one of them were bad",
+        f"lengthen {_longer(live, environment, needed)}" if needed else "state another threshold",
+    )
+
+
+def _never_sees(live: LiveGate, environment: EnvironmentSpec, rate: float) -> Problem | None:
+    gate = live.gate
+    needed = None if gate.detects is None else time_to_decide(live, rate)
+    if gate.detects is None or (needed is not None and needed <= live.duration):
+        return None
+    shown = gate.in_unit(gate.detects)
+    if needed is None:
+        return Problem(("detects",), shown, "an excess that can be measured", "write a smaller one")
+    return Problem(
+        ("detects",),
+        shown,
+        f"{_brought(live, rate)}, but this gate needs about {about(needed)}",
+        f"lengthen {_longer(live, environment, needed)}, take a larger share, or detect more than {shown}",
+    )
+
+
+def _brought(live: LiveGate, rate: float) -> str:
+    share = "" if live.share == 1 else f" and {format_ratio(round(live.share, 6))}"
+    return f"{format_duration(live.duration)} at {format_rate(rate)}{share} bring {live.samples(rate)}"
+
+
+def _longer(live: LiveGate, environment: EnvironmentSpec, needed: timedelta) -> str:
+    """What to write so that the gate has ``needed``: a canary step has its part of it, where the gate spans them."""
+    if live.stage == "watch":
+        return f"{'the window' if live.gate.window else 'rollback.window'} to {format_duration(needed)}"
+    if live.stage == "shadow":
+        return f"shadow.duration to {format_duration(needed)}"
+    steps = len(environment.canary.steps) if environment.canary and live.step is None else 1
+    return f"canary.step_duration to {format_duration(timedelta(seconds=math.ceil(needed.total_seconds() / steps)))}"
 
 
 def _share(share: float, path: FieldPath) -> Iterator[Problem]:

@@ -233,9 +233,15 @@ class AlertsSpec(Value):
 
 
 class EnvironmentSpec(Value):
-    """What one environment demands. ``serve``: whether it runs releases at all, or only judges them."""
+    """What one environment demands.
+
+    :param serve: whether it runs releases at all, or only judges them.
+    :param false_alarms: probability that live gates end a rollout which keeps every limit, over all their looks
+        together (``live_gates`` shares it among them).
+    """
 
     serve: bool = True
+    false_alarms: Ratio = Field(default=0.05, gt=0, lt=1)
     gates: OfflineGates = ()
     review: ReviewSpec | None = None
     shadow: ShadowSpec | None = None

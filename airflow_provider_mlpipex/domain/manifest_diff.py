@@ -131,6 +131,8 @@ def _environment(path: str, before: EnvironmentSpec | None, after: EnvironmentSp
     if before.serve != after.serve:
         shown = [str(serve).lower() for serve in (before.serve, after.serve)]
         yield Change(kind="policy", what=f"{path}.serve", before=shown[0], after=shown[1])
+    # The fewer false alarms may be, the more it takes before a gate fails.
+    yield from compare(path, [_alarms(before)], [_alarms(after)])
     yield from diff_gates(f"{path}.gates", before.gates, after.gates)
     yield from _review(f"{path}.review", before.review, after.review)
     for stage in ("shadow", "canary", "rollback"):
@@ -139,6 +141,10 @@ def _environment(path: str, before: EnvironmentSpec | None, after: EnvironmentSp
     for field in dict.fromkeys([*old, *new]):
         if old.get(field, NONE) != new.get(field, NONE):
             yield Change(kind="policy", what=field, before=old.get(field, NONE), after=new.get(field, NONE))
+
+
+def _alarms(environment: EnvironmentSpec) -> Strictness:
+    return Strictness("false_alarms", environment.false_alarms, format_ratio(environment.false_alarms))
 
 
 def _stage(path: str, before: Any, after: Any) -> Iterator[Change]:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Literal
 
 from airflow_provider_mlpipex.domain import live_rules
+from airflow_provider_mlpipex.domain.gate_proof import prove_environment
 from airflow_provider_mlpipex.domain.gates import Gate, known_metric
 from airflow_provider_mlpipex.domain.manifest import EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.metrics import TASK_METRICS
@@ -37,7 +38,31 @@ def broken_rules(manifest: Manifest) -> list[Problem]:
         problems += live_rules.broken_rules(manifest.traffic.expected_rate, environment, path)
         for block, where, gates in gate_blocks(environment):
             problems += _gates(gates, block, (*path, *where))
+        if not any(problem.path[: len(path)] == path for problem in problems):
+            problems += _unproved(name, manifest)
     return problems
+
+
+#: The block that a stage takes its gates from, as :func:`gate_blocks` names it.
+_BLOCK_OF: dict[str, FieldPath] = {
+    "gate": ("gates",),
+    "shadow": ("shadow", "gates"),
+    "canary": ("canary", "gates"),
+    "watch": ("rollback", "gates"),
+}
+
+
+def _unproved(environment: str, manifest: Manifest) -> Iterator[Problem]:
+    """What is left when every single rule is kept: gates that still stop nothing, or everything."""
+    declared = manifest.environments[environment]
+    for proof in prove_environment(environment, declared, manifest.traffic.expected_rate):
+        for defect in proof.defects:
+            yield Problem(
+                ("environments", environment, *_BLOCK_OF[proof.stage], proof.index),
+                proof.rule,
+                f"a gate that can block and can let pass; as it stands, {defect}",
+                "correct its threshold or its detects, or remove the gate",
+            )
 
 
 def gate_blocks(environment: EnvironmentSpec) -> Iterator[tuple[Block, FieldPath, tuple[Gate, ...]]]:

@@ -39,9 +39,14 @@ def _gate_mapping(gate: dict[str, Any]) -> dict[str, Any]:
     properties = dict(gate["properties"])
     metrics = [f"{source}.{metric}" for source, yielded in METRICS.items() for metric in yielded]
     properties["metric"] = {"enum": metrics, "description": "source.metric"}
-    for bound, which in (("max", "highest"), ("min", "lowest")):
+    bounds = {
+        "max": "The highest value that passes",
+        "min": "The lowest value that passes",
+        "detects": "On live traffic, how far beyond the threshold the truth must be excluded before it passes",
+    }
+    for bound, what in bounds.items():
         properties[bound] = {
-            "description": f"The {which} value that passes: latency with a unit, a share in percent, or a number.",
+            "description": f"{what}: latency with a unit, a share in percent, or a number.",
             "anyOf": [
                 {"type": "number"},
                 {"type": "string", "pattern": RATIO_PATTERN, "examples": ["1%"]},

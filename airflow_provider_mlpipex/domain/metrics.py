@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
@@ -17,11 +18,20 @@ class Metric(NamedTuple):
 
     :param better: which way is better; ``None`` where that is the manifest author's to say.
     :param compared: measured for the current release too, so that a gate may be relative to it.
+    :param quantile: of the latencies; ``None`` for what is no quantile.
+    :param lowest: value that can be measured.
     """
 
     unit: Unit
     better: Direction | None
     compared: bool = True
+    quantile: float | None = None
+    lowest: float = 0.0
+
+    @property
+    def highest(self) -> float:
+        """Value that can be measured."""
+        return 1.0 if self.unit == "ratio" else math.inf
 
     @property
     def only_grows(self) -> bool:
@@ -31,7 +41,7 @@ class Metric(NamedTuple):
 
 _SCORES = {name: Metric("ratio", "higher") for name in ("accuracy", "precision", "recall", "f1", "f1_macro", "auc")}
 _LOSSES = {name: Metric("number", "lower") for name in ("log_loss", "brier", "mae", "rmse")}
-_FITS = {"r2": Metric("ratio", "higher"), "bias": Metric("number", None)}
+_FITS = {"r2": Metric("ratio", "higher", lowest=-math.inf), "bias": Metric("number", None, lowest=-math.inf)}
 _EVALUATED: Mapping[str, Metric] = {**_SCORES, **_LOSSES, **_FITS}
 
 #: Metrics that the evaluation of a task yields (``services.evaluation``).
@@ -45,9 +55,9 @@ _TRAFFIC: Mapping[str, Metric] = {
     "requests": Metric("count", "higher", compared=False),
     "error_rate": Metric("ratio", "lower"),
     "critical_errors": Metric("count", "lower", compared=False),
-    "latency_p50": Metric("ms", "lower"),
-    "latency_p95": Metric("ms", "lower"),
-    "latency_p99": Metric("ms", "lower"),
+    "latency_p50": Metric("ms", "lower", quantile=0.50),
+    "latency_p95": Metric("ms", "lower", quantile=0.95),
+    "latency_p99": Metric("ms", "lower", quantile=0.99),
 }
 _PAIRED: Mapping[str, Metric] = {
     "pairs": Metric("count", "higher", compared=False),

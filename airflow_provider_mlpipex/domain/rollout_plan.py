@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Literal
 
 from airflow_provider_mlpipex.domain.errors import ManifestInvalid
-from airflow_provider_mlpipex.domain.gates import Gate, known_metric
+from airflow_provider_mlpipex.domain.gate_power import power, soonest_failure
+from airflow_provider_mlpipex.domain.gates import Gate
+from airflow_provider_mlpipex.domain.live_gates import LiveGate, LiveStage, live_gates, sequences
 from airflow_provider_mlpipex.domain.manifest import CanarySpec, EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.names import Name
 from airflow_provider_mlpipex.domain.quantities import Duration, Ratio, format_duration, format_rate, format_ratio
-from airflow_provider_mlpipex.domain.sampling import expected_samples, needed_duration, spans_canary
+from airflow_provider_mlpipex.domain.sampling import expected_samples
 from airflow_provider_mlpipex.domain.values import Value
 
 #: How often a trigger looks at the gates of a live stage.
@@ -21,19 +24,28 @@ REVERT = timedelta(seconds=1)
 
 
 class PlannedGate(Value):
-    """One gate of a step. ``detects_after``: the soonest that it can say *fail* at the declared rate."""
+    """One gate of a step; what needs a declared rate is ``None`` without one.
+
+    :param alpha: chance of a false alarm over all its looks; ``None`` for what is exact, or looked at once.
+    :param detects_after: the soonest that it can say *fail*: every request is bad.
+    :param excess: smallest share of bad requests beyond the allowed one that the step is long enough to see.
+    :param says: what the step can decide, in a sentence.
+    """
 
     name: Name
     rule: str
     advisory: bool
     min_samples: int
     expected_samples: int | None = None
+    alpha: Ratio | None = None
     detects_after: Duration | None = None
+    excess: Ratio | None = None
+    says: str = ""
 
 
 class PlannedStep(Value):
-    """One step. ``rolls_back_after``: soonest and latest, by the binding gate that sees the failure first or last:
-    its evidence, a look, and the revert."""
+    """One step. ``rolls_back_after``: soonest and latest after every request has begun to fail, by the binding gate
+    that sees it first or last: its evidence, a look, and the revert."""
 
     stage: Literal["gate", "review", "shadow", "canary", "promote", "watch"]
     title: str
@@ -47,7 +59,7 @@ class PlannedStep(Value):
 
 class RolloutPlan(Value):
     """``time_to_promote`` leaves out training and people; ``review_at_most`` is what people may add.
-    ``time_to_roll_back`` is the latest of every step."""
+    ``time_to_roll_back`` is the latest of every step. ``sequences`` of looks share ``false_alarms``."""
 
     manifest: Name
     environment: Name
@@ -58,6 +70,8 @@ class RolloutPlan(Value):
     review_at_most: Duration | None
     time_to_roll_back: Duration | None
     watched_for: Duration
+    false_alarms: Ratio
+    sequences: int
 
 
 def plan(manifest: Manifest, environment: str) -> RolloutPlan:
@@ -85,6 +99,8 @@ def plan(manifest: Manifest, environment: str) -> RolloutPlan:
         review_at_most=spec.review.timeout if spec.review else None,
         time_to_roll_back=max(reverts) if reverts else None,
         watched_for=spec.rollback.window if spec.rollback else timedelta(0),
+        false_alarms=spec.false_alarms,
+        sequences=sequences(spec),
     )
 
 
@@ -108,15 +124,15 @@ def _steps(spec: EnvironmentSpec, rate: float | None) -> Iterator[PlannedStep]:
             duration=shadow.duration,
             share=shadow.fraction,
             expected_samples=_expected(rate, shadow.fraction, shadow.duration),
-            gates=tuple(_live(gate, rate, shadow.fraction, shadow.duration) for gate in shadow.gates),
+            gates=_of_stage(spec, "shadow", rate),
             notes=(f"at least {shadow.min_pairs} requests answered by both releases",),
         )
     if spec.canary:
-        yield from _canary(spec.canary, rate)
+        yield from _canary(spec, spec.canary, rate)
     yield PlannedStep(stage="promote", title="promote: 100% of traffic; the previous release stays warm")
     if spec.rollback:
         window = spec.rollback.window
-        watched = tuple(_live(gate, rate, 1.0, gate.window or window) for gate in spec.rollback.gates)
+        watched = _of_stage(spec, "watch", rate)
         yield PlannedStep(
             stage="watch",
             title="watch: a failed gate returns traffic to the previous release by itself",
@@ -128,19 +144,23 @@ def _steps(spec: EnvironmentSpec, rate: float | None) -> Iterator[PlannedStep]:
         )
 
 
-def _canary(canary: CanarySpec, rate: float | None) -> Iterator[PlannedStep]:
+def _canary(spec: EnvironmentSpec, canary: CanarySpec, rate: float | None) -> Iterator[PlannedStep]:
     for index, share in enumerate(canary.steps):
-        observed = canary.step_duration
         gates = []
-        for gate in canary.gates:
-            pooled = sum(canary.steps[: index + 1])
-            gates.append(_live(gate, rate, share, observed, pooled=pooled if spans_canary(gate, canary) else None))
+        for live in live_gates(spec):
+            if live.stage == "canary" and live.step is None:
+                seen = canary.steps[: index + 1]
+                pooled = replace(live, share=sum(seen) / len(seen), baseline_share=1 - sum(seen) / len(seen))
+                so_far = replace(pooled, duration=canary.step_duration * len(seen))
+                gates.append(_live(so_far, rate, fails_at=share))
+            elif live.stage == "canary" and live.step == index:
+                gates.append(_live(live, rate))
         yield PlannedStep(
             stage="canary",
             title=f"canary {index + 1} of {len(canary.steps)}: {format_ratio(share)} of live requests",
-            duration=observed,
+            duration=canary.step_duration,
             share=share,
-            expected_samples=_expected(rate, share, observed),
+            expected_samples=_expected(rate, share, canary.step_duration),
             gates=tuple(gates),
             rolls_back_after=_reverted(gates),
         )
@@ -150,27 +170,26 @@ def _offline(gate: Gate) -> PlannedGate:
     return PlannedGate(name=gate.name, rule=gate.rule, advisory=gate.advisory, min_samples=gate.min_samples)
 
 
-def _live(
-    gate: Gate, rate: float | None, share: float, duration: timedelta, *, pooled: float | None = None
-) -> PlannedGate:
-    """:param pooled: sum of the shares up to this step, for a gate that is judged over the whole canary."""
-    return PlannedGate(
+def _of_stage(spec: EnvironmentSpec, stage: LiveStage, rate: float | None) -> tuple[PlannedGate, ...]:
+    return tuple(_live(live, rate) for live in live_gates(spec) if live.stage == stage)
+
+
+def _live(live: LiveGate, rate: float | None, *, fails_at: float | None = None) -> PlannedGate:
+    """:param fails_at: share of the requests that a sudden failure sees; that of ``live`` if it is the same."""
+    gate = live.gate
+    planned = PlannedGate(
         name=gate.name,
         rule=gate.rule,
         advisory=gate.advisory,
         min_samples=gate.min_samples,
-        expected_samples=_expected(rate, share if pooled is None else pooled, duration),
-        detects_after=_detects_after(gate, rate, share),
+        alpha=None if gate.counts else live.alpha,
     )
-
-
-def _detects_after(gate: Gate, rate: float | None, share: float) -> timedelta | None:
     if rate is None:
-        return None
-    at_once = gate.max is not None and known_metric(gate.metric).only_grows
-    samples = int(gate.bound) + 1 if at_once else gate.min_samples
-    sampled = needed_duration(samples, rate, share)
-    return sampled if at_once else max(sampled, gate.window or timedelta(0))
+        return planned
+    can = power(live, rate)
+    soonest = can.fails_after if fails_at is None else soonest_failure(replace(live, share=fails_at), rate)
+    known = {"expected_samples": can.samples, "detects_after": soonest, "excess": can.excess, "says": can.says}
+    return planned.model_copy(update=known)
 
 
 def _reverted(gates: Sequence[PlannedGate]) -> tuple[timedelta, timedelta] | None:
@@ -192,20 +211,24 @@ def render(plan: RolloutPlan) -> str:
         if step.expected_samples is not None:
             lines.append(f"       about {step.expected_samples:,} requests in {format_duration(step.duration)}")
         lines += [f"       {note}" for note in step.notes]
-        lines += [f"       {_gate_line(gate)}" for gate in step.gates]
+        lines += [f"       {line}" for gate in step.gates for line in _gate_lines(gate)]
         if not step.gates and step.stage == "gate":
             lines.append("       none: every registered model may enter this environment")
         if step.rolls_back_after is not None:
-            lines.append(f"       back on the last good release {_between(*step.rolls_back_after)} after a failure")
+            back = _between(*step.rolls_back_after)
+            lines.append(f"       back on the last good release {back} after every request has begun to fail")
         clock += step.duration
     lines += ["", f"  Time to promote    {format_duration(plan.time_to_promote)}{_people(plan)}"]
     if plan.time_to_roll_back is not None:
         made_of = f"slowest gate, a look every {format_duration(LOOK_EVERY)}, {format_duration(REVERT)} to revert"
-        lines.append(f"  Time to roll back  up to {format_duration(plan.time_to_roll_back)} ({made_of})")
+        lines.append(f"  Time to roll back  up to {format_duration(plan.time_to_roll_back)}, if all fails ({made_of})")
     if plan.watched_for:
         lines.append(
             f"  Watched            {format_duration(plan.watched_for)} after promotion, then a rollback is one call"
         )
+    if plan.sequences:
+        shared = f"shared by {plan.sequences} gates and steps" if plan.sequences > 1 else "of one gate"
+        lines.append(f"  False alarms       at most {format_ratio(plan.false_alarms)} a rollout, {shared}")
     return "\n".join(lines)
 
 
@@ -213,12 +236,14 @@ def _when(step: PlannedStep, clock: timedelta) -> str:
     return f"+{format_duration(clock)}  " if step.duration else ""
 
 
-def _gate_line(gate: PlannedGate) -> str:
+def _gate_lines(gate: PlannedGate) -> Iterator[str]:
     samples = ""
     if gate.expected_samples is not None and gate.min_samples > 1:
         samples = f", about {gate.expected_samples:,} expected"
     detects = "" if gate.detects_after is None else f"; can fail after {format_duration(gate.detects_after)}"
-    return f"{'advisory' if gate.advisory else 'gate':8} {gate.rule}{samples}{detects}"
+    yield f"{'advisory' if gate.advisory else 'gate':8} {gate.rule}{samples}{detects}"
+    if gate.alpha is not None and gate.says:
+        yield f"{'':8} {gate.says}"
 
 
 def _between(soonest: timedelta, latest: timedelta) -> str:

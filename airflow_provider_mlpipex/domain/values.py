@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 
 class Value(BaseModel):
@@ -17,6 +17,21 @@ class Value(BaseModel):
     def to_json(self) -> dict[str, Any]:
         """JSON-ready dict (datetimes as ISO 8601), the form used in XCom, ledger entries and HTTP bodies."""
         return self.model_dump(mode="json")
+
+
+class Recorded(Value):
+    """A value that stands in ledger entries, and has grown since the first of them were written.
+
+    A field of ``added_later`` is left out while it says nothing (``None``). So an entry from before the field existed
+    is read back to the very text that its hash was taken of.
+    """
+
+    added_later: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _as_it_was_written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        return {name: value for name, value in written.items() if value is not None or name not in self.added_later}
 
 
 def canonical_json(payload: Any) -> bytes:

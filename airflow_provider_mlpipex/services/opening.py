@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from airflow_provider_mlpipex.domain import gates
+from airflow_provider_mlpipex.domain import judging
 from airflow_provider_mlpipex.domain import rollout as machine
 from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
 from airflow_provider_mlpipex.domain.events import Event, GateResult, GatesJudged, RolloutPolicy, VerdictName
@@ -92,10 +92,10 @@ def check_offline_gates(
     baseline = offline_evidence.find_baseline(platform, manifest, endpoint)
     evidence = offline_evidence.measure(platform, manifest, state.rollout.candidate.model, baseline)
     results = tuple(
-        gates.judge(gate, evidence.get(gate.metric), now=platform.clock.now(), first_release=baseline is None)
+        judging.judge(gate, evidence.get(gate.metric), now=platform.clock.now(), first_release=baseline is None)
         for gate in environment.gates
     )
-    verdict = gates.overall(results) if results else "pass"
+    verdict = judging.overall(results) if results else "pass"
     judged = GatesJudged(rollout_id=rollout_id, stage="gate", verdict=verdict, results=results)
 
     def record(now: EndpointState) -> list[Event]:

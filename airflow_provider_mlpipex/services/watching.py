@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Literal
 
-from airflow_provider_mlpipex.domain import gates
+from airflow_provider_mlpipex.domain import judging
 from airflow_provider_mlpipex.domain import rollout as machine
 from airflow_provider_mlpipex.domain.endpoint_state import EndpointState, Rollout, verdict_key
 from airflow_provider_mlpipex.domain.errors import IllegalTransition, PlanRefused
@@ -211,8 +211,8 @@ class _Watched:
         binding = [result for result in results if not result.advisory]
         if self.rollout.step + 1 < len(self.rollout.policy.canary_weights):
             due = [result for result in binding if not self._on_course(result)]
-            return gates.overall(due) if due or not binding else "pass"
-        return gates.overall(binding)
+            return judging.overall(due) if due or not binding else "pass"
+        return judging.overall(binding)
 
     def _on_course(self, result: GateResult) -> bool:
         gate = self._spanning.get(result.gate)
@@ -288,7 +288,7 @@ def _judge(
         start: measure(platform, endpoint, source=source, judged=judged, beside=beside, since=start, until=now)
         for start in set(since.values())
     }
-    return tuple(gates.judge(gate, measured[start].get(gate.metric), now=now) for gate, start in since.items())
+    return tuple(judging.judge(gate, measured[start].get(gate.metric), now=now) for gate, start in since.items())
 
 
 def check_health(platform: Platform, endpoint: EndpointRef) -> Look:
@@ -313,7 +313,7 @@ def check_health(platform: Platform, endpoint: EndpointRef) -> Look:
         judged=state.current.id,
         beside=None,
     )
-    verdict = gates.overall(judged)
+    verdict = judging.overall(judged)
     cause = explain(judged) if verdict in ("fail", "error") else ""
     if verdict == "fail":
         alerts.raise_alert(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_mlpipex.domain import chain
 from airflow_provider_mlpipex.domain.errors import LedgerTampered
-from airflow_provider_mlpipex.domain.events import AlertRaised, Entry, Origin
+from airflow_provider_mlpipex.domain.events import AlertRaised, Entry, GatesJudged, Origin
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from tests.support.factories import NOON, ORIGIN
 
@@ -70,3 +70,24 @@ def test_a_swap_is_found(entries: list[Entry], data: st.DataObject) -> None:
 def test_a_cut_tail_is_found_by_whoever_noted_the_head(entries: list[Entry]) -> None:
     with pytest.raises(LedgerTampered, match="cut off"):
         chain.verify(entries[:-1], expected_head=entries[-1].hash)
+
+
+#: As version 0 wrote it: evidence without the counts behind its value, results without an alpha.
+OLD = """
+{"endpoint": "production/flight-delay", "seq": 1, "recorded_at": "2026-03-01T12:00:00Z", "origin": {"kind": "test",
+"user": "pytest", "dag_id": "", "run_id": "", "task_id": "", "try_number": 0, "trace_id": ""}, "event": {"type":
+"gates-judged", "rollout_id": "run-1", "stage": "canary", "verdict": "pass", "results": [{"gate": "errors", "verdict":
+"pass", "advisory": false, "rule": "canary.error_rate at most 1%", "evidence": {"source": "canary", "metric":
+"error_rate", "value": 0.002, "baseline": null, "samples": 500, "baseline_samples": 0, "since": "2026-03-01T11:50:00Z",
+"until": "2026-03-01T12:00:00Z", "broken": null}, "threshold": 0.01, "margin": 0.008, "reason":
+"observed 0.2% from 500 samples, threshold at most 1%, 0.8% to spare"}]}, "previous_hash":
+"0000000000000000000000000000000000000000000000000000000000000000", "hash":
+"ae1d0bd66f57988a03769301b406aa861633a5537ec2be3b467bea91d3dd054e"}
+"""
+
+
+def test_an_entry_that_was_written_before_values_grew_still_verifies() -> None:
+    entry = Entry.model_validate_json(OLD)
+    chain.verify([entry])
+    assert isinstance(entry.event, GatesJudged)
+    assert entry.event.results[0].evidence.summary is None

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from airflow_provider_mlpipex.domain.events import GateResult
 from airflow_provider_mlpipex.domain.evidence import Evidence
-from airflow_provider_mlpipex.domain.gates import Gate, judge, overall
+from airflow_provider_mlpipex.domain.gates import LIVE_SOURCES, Gate
+from airflow_provider_mlpipex.domain.judging import judge, overall
 from airflow_provider_mlpipex.domain.manifest import ShadowSpec
 from airflow_provider_mlpipex.domain.metrics import METRICS, TASK_METRICS
 from tests.support.factories import NOON
@@ -171,6 +172,11 @@ def test_a_first_release_still_needs_evidence_of_its_own() -> None:
         {"metric": "shadow.agreement", "within": "1%"},
         {"within": "-1%"},
         {"max": "1%", "advisroy": True},
+        {"max": "1%", "detects": "0%"},
+        {"max": "1%", "detects": "-1%"},
+        {"max": "1%", "detects": "30ms"},
+        {"metric": "canary.critical_errors", "max": 0, "detects": 1},
+        {"metric": "evaluation.accuracy", "min": "80%", "detects": "1%"},
     ],
 )
 def test_gates_that_cannot_work_are_refused(spec: dict[str, Any]) -> None:
@@ -231,6 +237,8 @@ def gates(draw: st.DrawFn) -> Gate:
         spec["direction"] = draw(st.sampled_from(["higher", "lower"]))
     spec["window"] = draw(st.sampled_from([None, "5m", "15m"]))
     spec["min_samples"] = draw(st.sampled_from([1, 100, 5000]))
+    if source in LIVE_SOURCES and metric.unit in ("ratio", "ms"):
+        spec["detects"] = draw(st.sampled_from([None, "0.5%" if metric.unit == "ratio" else "30ms"]))
     return gate(key, **spec)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -28,14 +29,27 @@ def test_samples_are_computed_from_rate_share_and_time() -> None:
 def test_the_time_to_roll_back_is_evidence_look_and_revert() -> None:
     planned = plan(make_manifest(), "production")
     first_canary, watch = planned.steps[3], planned.steps[-1]
-    # 5% of 10/s: the first critical error can be seen after 2 s, 100 samples for the error rate after 200 s.
-    assert [gate.detects_after for gate in first_canary.gates] == [timedelta(seconds=2), timedelta(seconds=200)]
+    # 5% of 10/s: the first critical error can be seen after 2 s, and two failures in a row are no 1% after 4 s.
+    assert [gate.detects_after for gate in first_canary.gates] == [timedelta(seconds=2), timedelta(seconds=4)]
     assert first_canary.rolls_back_after == (
         timedelta(seconds=2) + LOOK_AND_REVERT,
-        timedelta(seconds=200) + LOOK_AND_REVERT,
+        timedelta(seconds=4) + LOOK_AND_REVERT,
     )
-    assert watch.rolls_back_after == (timedelta(minutes=1) + LOOK_AND_REVERT,) * 2
-    assert planned.time_to_roll_back == timedelta(seconds=200) + LOOK_AND_REVERT
+    assert watch.rolls_back_after == (timedelta(seconds=1) + LOOK_AND_REVERT,) * 2
+    assert planned.time_to_roll_back == timedelta(seconds=4) + LOOK_AND_REVERT
+
+
+def test_a_plan_says_what_each_gate_can_decide() -> None:
+    planned = plan(make_manifest(("max: 1%, min_samples: 100", "max: 1%, detects: 6%")), "production")
+    errors = [step.gates[1] for step in planned.steps if step.stage == "canary"]
+    assert [gate.alpha for gate in errors] == [pytest.approx(0.05 / 5)] * 3
+    assert all(before.excess > after.excess for before, after in pairwise(errors) if before.excess and after.excess)
+    assert "needs about" in errors[0].says and "15m decides" in errors[0].says
+    assert planned.steps[3].gates[0].alpha is None, "a count is exact"
+    assert (planned.false_alarms, planned.sequences) == (0.05, 5)
+    text = render(planned)
+    assert errors[0].says in text
+    assert "False alarms       at most 5% a rollout, shared by 5 gates and steps" in text
 
 
 def test_an_advisory_gate_rolls_nothing_back() -> None:
@@ -69,7 +83,7 @@ def test_the_text_names_every_step_gate_and_time() -> None:
         assert all(gate.rule in text for gate in step.gates)
     assert "+0s  shadow" in text and "+10m  canary 1 of 3: 5%" in text and "+55m  watch" in text
     assert "Time to promote    55m, plus a review of at most 1d" in text
-    assert "Time to roll back  up to 3m23s" in text
+    assert "Time to roll back  up to 7s" in text
     assert not any(line.endswith(" ") for line in text.splitlines())
 
 

@@ -115,3 +115,150 @@ def test_detection_takes_about_as_long_as_planned(p0: float, factor: float) -> N
     n = stats.trials_to_detect(p0, p1, alpha=alpha)
     assert stats.proportion(math.ceil(p1 * n * 1.1), math.ceil(n * 1.1), alpha=alpha).lower > p0
     assert p0 in stats.proportion(math.floor(p1 * n * 0.8), math.floor(n * 0.8), alpha=alpha)
+
+
+ARMS = st.tuples(st.integers(0, 60), st.integers(0, 600)).map(lambda arm: (arm[0], arm[0] + arm[1]))
+
+
+@settings(max_examples=40)
+@given(ARMS, ARMS, st.floats(0.001, 0.2), st.sampled_from([0.0, 0.9, 1.0, 1.1, 3.0]))
+def test_a_difference_holds_its_own_estimate_and_widens_as_alpha_falls(
+    own: tuple[int, int], base: tuple[int, int], alpha: float, scale: float
+) -> None:
+    wide = stats.difference_of_proportions(*own, *base, alpha=alpha / 5, scale=scale)
+    narrow = stats.difference_of_proportions(*own, *base, alpha=alpha, scale=scale)
+    assert -scale - 1e-9 <= wide.lower <= narrow.lower <= narrow.upper <= wide.upper <= 1.0 + 1e-9
+    if own[1] and base[1]:
+        assert own[0] / own[1] - scale * base[0] / base[1] in narrow
+
+
+@given(ARMS, ARMS)
+def test_a_difference_mirrors_its_arms(own: tuple[int, int], base: tuple[int, int]) -> None:
+    one = stats.difference_of_proportions(*own, *base, alpha=0.05)
+    other = stats.difference_of_proportions(*base, *own, alpha=0.05)
+    assert one.lower == pytest.approx(-other.upper, abs=1e-6)
+
+
+@pytest.mark.parametrize(("share", "p"), [(0.05, 0.05), (0.5, 0.05), (0.5, 0.3)])
+def test_two_equal_arms_looked_at_again_and_again_differ_for_hardly_anybody(share: float, p: float) -> None:
+    """At any share, without being told it: the product of two martingales needs none."""
+    alpha, runs, misses = 0.1, 200, 0
+    generator = random.Random(20130102)
+    for _ in range(runs):
+        arms = [[0, 0], [0, 0]]
+        for trial in range(1, 601):
+            arm = arms[generator.random() < share]
+            arm[0] += generator.random() < p
+            arm[1] += 1
+            if trial % 40 == 0 and stats.difference_of_proportions(*arms[1], *arms[0], alpha=alpha).lower > 0:
+                misses += 1
+                break
+    # 200 runs at 10 %: more than 31 has probability below 1 %.
+    assert misses <= 31
+
+
+def test_a_doubled_rate_beside_a_concurrent_arm_is_seen() -> None:
+    assert stats.difference_of_proportions(200, 10_000, 100, 10_000, alpha=0.01).lower > 0
+    assert 0.0 in stats.difference_of_proportions(200, 10_000, 200, 10_000, alpha=0.01)
+    assert 0.0 in stats.difference_of_proportions(200, 10_000, 100, 10_000, alpha=0.01, scale=2.0)
+
+
+EDGES = tuple(float(edge) for edge in range(0, 200, 5))
+
+
+def above(values: list[float]) -> tuple[int, ...]:
+    return tuple(sum(value > edge for value in values) for edge in EDGES)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.floats(0.1, 300), min_size=1, max_size=300), st.sampled_from([0.5, 0.95]), st.floats(0.001, 0.2))
+def test_a_quantile_holds_what_was_observed(values: list[float], q: float, alpha: float) -> None:
+    wide = stats.quantile(EDGES, above(values), len(values), q=q, alpha=alpha / 5)
+    narrow = stats.quantile(EDGES, above(values), len(values), q=q, alpha=alpha)
+    assert wide.lower <= narrow.lower <= narrow.upper <= wide.upper
+    observed = sorted(values)[math.ceil(q * len(values)) - 1]
+    assert observed in narrow
+
+
+@pytest.mark.parametrize("q", [0.5, 0.95])
+def test_inverting_every_edge_at_the_whole_alpha_keeps_the_promise(q: float) -> None:
+    """Forty edges, one promise: only the test of the true quantile may err."""
+    alpha, runs, misses = 0.05, 200, 0
+    truth = -50.0 * math.log(1 - q)  # of an exponential with mean 50
+    generator = random.Random(20130103)
+    for _ in range(runs):
+        values: list[float] = []
+        for _ in range(12):
+            values += [generator.expovariate(1 / 50) for _ in range(40)]
+            if truth not in stats.quantile(EDGES, above(values), len(values), q=q, alpha=alpha):
+                misses += 1
+                break
+    assert misses <= 19
+
+
+def test_a_quantile_of_many_is_narrow_and_of_few_is_unknown_above() -> None:
+    generator = random.Random(5)
+    values = [generator.uniform(0, 100) for _ in range(20_000)]
+    many = stats.quantile(EDGES, above(values), len(values), q=0.95, alpha=0.01)
+    few = stats.quantile(EDGES, above(values[:20]), 20, q=0.95, alpha=0.01)
+    assert 89 < many.lower < 95.0 < many.upper <= 100
+    assert few.upper == math.inf
+
+
+MOMENTS = st.lists(st.floats(-3, 5), min_size=1, max_size=80)
+
+
+@settings(max_examples=40)
+@given(MOMENTS, st.floats(0.001, 0.2))
+def test_the_mean_of_sums_holds_its_own_estimate(values: list[float], alpha: float) -> None:
+    moments = stats.Moments(len(values), math.fsum(values), math.fsum(v * v for v in values))
+    wide = stats.mean_of_bounded(moments, lower=-3, upper=5, alpha=alpha / 5)
+    narrow = stats.mean_of_bounded(moments, lower=-3, upper=5, alpha=alpha)
+    assert -3 <= wide.lower <= narrow.lower <= narrow.upper <= wide.upper <= 5
+    assert narrow.lower - 1e-6 <= moments.mean <= narrow.upper + 1e-6
+
+
+@pytest.mark.parametrize("p", [0.02, 0.5])
+def test_the_mean_of_sums_keeps_the_promise_for_rare_and_for_common_values(p: float) -> None:
+    alpha, runs, misses = 0.05, 200, 0
+    generator = random.Random(20130104)
+    for _ in range(runs):
+        moments = stats.Moments()
+        for _ in range(20):
+            events = sum(generator.random() < p for _ in range(30))
+            moments += stats.Moments(30, events, events)
+            if p not in stats.mean_of_bounded(moments, lower=0, upper=1, alpha=alpha):
+                misses += 1
+                break
+    assert misses <= 19
+
+
+def test_the_mean_of_sums_is_not_much_wider_than_of_the_values_themselves() -> None:
+    generator = random.Random(3)
+    values = [generator.betavariate(2, 5) for _ in range(4000)]
+    moments = stats.Moments(len(values), math.fsum(values), math.fsum(v * v for v in values))
+    seen, summed = (
+        stats.mean_bounded(values, lower=0, upper=1, alpha=0.05),
+        stats.mean_of_bounded(moments, lower=0, upper=1, alpha=0.05),
+    )
+    assert summed.upper - summed.lower < 1.5 * (seen.upper - seen.lower)
+
+
+def test_sums_that_no_values_can_have_are_refused() -> None:
+    with pytest.raises(ValueError, match="mean"):
+        stats.mean_of_bounded(stats.Moments(2, 9.0, 41.0), lower=0, upper=1, alpha=0.05)
+
+
+@given(st.floats(0.005, 0.3), st.integers(20, 5000), st.floats(0.001, 0.1))
+def test_the_smallest_excess_is_what_so_many_trials_detect(p0: float, trials: int, alpha: float) -> None:
+    excess = stats.smallest_excess(p0, trials, alpha=alpha)
+    if excess is None:
+        assert p0 in stats.proportion(trials, trials, alpha=alpha)
+        return
+    assert 0 < excess <= 1 - p0
+    if p0 + excess < 0.999:
+        assert stats.trials_to_detect(p0, p0 + excess, alpha=alpha) == pytest.approx(trials, rel=0.01, abs=1)
+
+
+def test_where_nothing_is_allowed_one_event_is_enough() -> None:
+    assert stats.smallest_excess(0.0, 200, alpha=0.01) == pytest.approx(1 / 200)

@@ -1,0 +1,157 @@
+"""What a live gate can decide with the requests that its window brings, said before the first of them is served.
+
+Three questions: how soon does it fail a candidate whose every request is bad; how small an excess does it see before
+its window ends; and how long does it take to see the excess that the manifest says it ``detects``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import timedelta
+
+from airflow_provider_mlpipex.domain import made_up
+from airflow_provider_mlpipex.domain.events import VerdictName
+from airflow_provider_mlpipex.domain.gates import Gate
+from airflow_provider_mlpipex.domain.judging import judge
+from airflow_provider_mlpipex.domain.live_gates import LiveGate
+from airflow_provider_mlpipex.domain.quantities import Duration, Ratio, format_duration, format_rate, format_ratio
+from airflow_provider_mlpipex.domain.sampling import needed_duration
+from airflow_provider_mlpipex.domain.statistics import smallest_excess, trials_to_detect
+from airflow_provider_mlpipex.domain.values import Value
+
+#: Requests beyond which waiting for a gate is no plan.
+_MOST_SAMPLES = 10**10
+
+
+class Power(Value):
+    """What one gate can decide at the declared rate.
+
+    :param alpha: its chance of a false alarm; ``None`` for counts, which are exact.
+    :param samples: requests that its window brings.
+    :param fails_after: time after which it fails if every request is bad; ``None`` if it never does.
+    :param excess: smallest share of bad requests beyond the allowed one that its window shows; ``None`` where that
+        depends on the baseline, or where nothing can be seen.
+    :param decides_after: time that it needs to see what it ``detects``; ``None`` where it states nothing, or never.
+    :param decides: whether its window is long enough for that, and for a failure at all.
+    :param says: all of it in a sentence.
+    """
+
+    alpha: Ratio | None
+    samples: int
+    fails_after: Duration | None
+    excess: Ratio | None
+    decides_after: Duration | None
+    decides: bool
+    says: str
+
+
+def power(live: LiveGate, rate: float) -> Power:
+    """What ``live`` can decide at ``rate`` requests a second."""
+    gate, samples = live.gate, live.samples(rate)
+    soonest = soonest_failure(live, rate)
+    needed = time_to_decide(live, rate) if gate.detects is not None else None
+    allowed = made_up.allowed_share(gate)
+    excess = None
+    if samples and not math.isnan(allowed):
+        excess = smallest_excess(allowed, samples, alpha=live.alpha)
+    in_time = gate.counts or (soonest is not None and soonest <= live.duration)
+    decides = in_time and (gate.detects is None or (needed is not None and needed <= live.duration))
+    return Power(
+        alpha=None if gate.counts else live.alpha,
+        samples=samples,
+        fails_after=soonest,
+        excess=excess,
+        decides_after=needed,
+        decides=decides,
+        says=_say(live, rate, needed=needed, excess=excess, in_time=in_time),
+    )
+
+
+def soonest_failure(live: LiveGate, rate: float) -> timedelta | None:
+    """How soon the gate fails a candidate whose every request is bad; ``None``: never, by its nature."""
+    gate = live.gate
+    if gate.counts:
+        return needed_duration(int(gate.bound) + 1, rate, live.share) if gate.max is not None else None
+    return _soonest(live, rate, bad=lambda samples: samples, verdict="fail")
+
+
+def time_to_decide(live: LiveGate, rate: float) -> timedelta | None:
+    """How long the gate needs to see what it ``detects``; ``None`` if it never does.
+
+    For a share that is the expected time until a candidate fails that exceeds the threshold by as much. Of a latency,
+    or beside a baseline, nobody knows beforehand how requests spread: there it is the time in which a candidate
+    without a single bad request passes, and the real one takes longer.
+    """
+    gate = live.gate
+    passes = _soonest(live, rate, bad=lambda _: 0, verdict="pass")
+    allowed = made_up.allowed_share(gate)
+    if passes is None or gate.detects is None or not gate.in_ratio or math.isnan(allowed):
+        return passes
+    if allowed + gate.detects >= 1.0:
+        return None
+    trials = math.ceil(1.0 / gate.detects) if allowed == 0.0 else 0
+    if allowed > 0.0:
+        trials = trials_to_detect(allowed, allowed + gate.detects, alpha=live.alpha)
+    return max(passes, needed_duration(trials, rate, live.share))
+
+
+def _soonest(live: LiveGate, rate: float, *, bad: Callable[[int], int], verdict: VerdictName) -> timedelta | None:
+    """The time after which made-up requests lead to ``verdict``, whatever the gate's minimum of samples is."""
+    gate = live.gate.model_copy(update={"min_samples": 1})
+    beside = live.baseline_share / live.share
+
+    def leads_there(samples: int) -> bool:
+        evidence = made_up.live_evidence(
+            gate, bad=bad(samples), samples=samples, baseline_samples=math.floor(samples * beside)
+        )
+        return judge(gate, evidence, now=made_up.MOMENT, alpha=live.alpha).verdict == verdict
+
+    low, high = 0, 1
+    while not leads_there(high):
+        low, high = high, high * 4
+        if high > _MOST_SAMPLES:
+            return None
+    while high - low > max(1, low // 100):
+        middle = (low + high) // 2
+        low, high = (low, middle) if leads_there(middle) else (middle, high)
+    return needed_duration(high, rate, live.share)
+
+
+def _say(live: LiveGate, rate: float, *, needed: timedelta | None, excess: float | None, in_time: bool) -> str:
+    gate = live.gate
+    where = f"at {format_rate(rate)} and {format_ratio(round(live.share, 6))}"
+    whole = format_duration(live.duration)
+    if gate.counts:
+        return "counted exactly"
+    if not in_time:
+        return f"{where}, this gate could not fail within {whole} even if every request were bad"
+    if gate.detects is not None:
+        seen = f"{_points(gate, gate.detects)} beyond its threshold"
+        if needed is None:
+            return f"this gate can never see {seen}"
+        least = "about" if not math.isnan(made_up.allowed_share(gate)) and gate.in_ratio else "at least"
+        can = "decides" if needed <= live.duration else "cannot decide"
+        return f"{where}, this gate needs {least} {about(needed)} to see {seen}; {whole} {can}"
+    if excess is None:
+        return f"{where}, what {whole} show depends on the release that it is compared with"
+    if gate.quantile is None:
+        return f"{where}, {whole} show an excess of {100 * excess:.2g} points or more"
+    allowed = made_up.allowed_share(gate)
+    side = "slower" if gate.better == "lower" else "faster"
+    shares = f"{100 * (allowed + excess):.2g}% of the requests are {side} than {gate.in_unit(gate.bound)}"
+    return f"{where}, {whole} show it when {shares} ({100 * allowed:.2g}% may be)"
+
+
+def _points(gate: Gate, effect: float) -> str:
+    return f"{100 * effect:.3g} points" if gate.in_ratio else gate.in_unit(effect)
+
+
+def about(duration: timedelta) -> str:
+    """``duration`` to two digits in its largest fitting unit: ``4.2 h``."""
+    seconds = duration.total_seconds()
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * length:
+            amount = seconds / length
+            return f"{amount:.0f} {unit}" if amount >= 10 else f"{amount:.2g} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,40 @@
+"""How demanding gates are by what they may err, and by what they detect."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_mlpipex.domain.manifest_diff import diff
+from tests.support.manifests import make_manifest
+
+PRODUCTION = "environments.production"
+OFFLINE = "    gates:\n      - accuracy within"
+
+
+def alarms(share: str) -> tuple[str, str]:
+    return OFFLINE, f"    false_alarms: {share}\n{OFFLINE}"
+
+
+def detects(spec: str) -> tuple[str, str]:
+    return "max: 1%, min_samples: 100", f"max: 1%, min_samples: 100{spec}"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "what"),
+    [
+        # Fewer false alarms: more evidence before anything fails.
+        (alarms("5%"), alarms("1%"), f"{PRODUCTION} false_alarms"),
+        (detects(", detects: 6%"), detects(", detects: 7%"), f"{PRODUCTION}.canary.gates errors detects"),
+        (detects(", detects: 6%"), detects(""), f"{PRODUCTION}.canary.gates errors detects"),
+    ],
+)
+def test_what_blocks_later_or_passes_earlier_is_looser(
+    before: tuple[str, str], after: tuple[str, str], what: str
+) -> None:
+    old, new = make_manifest(before), make_manifest(after)
+    assert [(change.kind, change.what) for change in diff(old, new)] == [("gate-loosened", what)]
+    assert [(change.kind, change.what) for change in diff(new, old)] == [("gate-tightened", what)]
+
+
+def test_the_usual_share_of_false_alarms_need_not_be_written() -> None:
+    assert make_manifest(alarms("5%")).digest == make_manifest().digest
