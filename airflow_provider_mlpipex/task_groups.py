@@ -70,7 +70,8 @@ def release_tasks(
     registered: RegisterModelOperator,
     mlpipex_conn_id: str = MlpipexHook.default_conn_name,
 ) -> None:
-    """One task group an environment, in the manifest's order; each may begin when the one before has promoted.
+    """One task group an environment, in the manifest's order; each begins when the one before has promoted and has been
+    watched for its rollback window.
 
     A group ends with a teardown that ends the rollout if it is still on trial, whatever happened before it. The Dag
     run's state is that of the other tasks.

@@ -42,10 +42,10 @@ class EndpointLink(_PushedLink):
 
     @classmethod
     def push(cls, run: Any) -> None:
-        """Leave the endpoint's address, if the plane has one for it, for the link to find.
+        """Leave the endpoint's address for the link to find; empty where the plane has none for it.
+
+        Airflow looks for it after every run of the task, and logs an error where it finds nothing at all.
 
         :param run: the ``StageRun`` of an operator.
         """
-        address = run.platform.plane.observe(run.endpoint).address
-        if address:
-            run.push(cls.URL_KEY, address)
+        run.push(cls.URL_KEY, run.platform.plane.observe(run.endpoint).address)

@@ -35,6 +35,7 @@ class RollbackOperator(TrafficOperator):
             state = rollback.end_trial(run.platform, run.endpoint, cause=self.cause, rollout_id=self.rollout_id)
             if state is None:
                 run.envelope.outcome = "skipped"
+                EndpointLink.push(run)
                 return {"rolled_back": False}
         else:
             state = rollback.roll_back(run.platform, run.endpoint, cause=self.cause)

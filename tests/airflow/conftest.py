@@ -18,10 +18,12 @@ from tests.support.acme import manifest_text  # noqa: E402
 
 @pytest.fixture(scope="session")
 def airflow_db() -> None:
-    """Airflow's metadata database, migrated once for the session."""
+    """Airflow's metadata database, migrated once for the session, with the bundle of the reference Dags in it."""
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
     from airflow.utils.db import initdb
 
     initdb()
+    DagBundlesManager().sync_bundles_to_db()
 
 
 @pytest.fixture

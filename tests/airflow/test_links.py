@@ -73,3 +73,11 @@ def test_whoever_moves_traffic_pushes_the_address_of_the_endpoint(first: Release
     task = TaskRun("promote", run_id=first.run_id)
     first.promote_task().execute(task.context)
     assert task.xcoms[EndpointLink.URL_KEY] == ADDRESS
+
+
+def test_a_teardown_with_nothing_to_end_pushes_it_too(first: ReleaseRun) -> None:
+    """Airflow asks for the link after every run of a task, and logs an error where nothing was pushed at all."""
+    first.first_release()
+    task = TaskRun("end_trial", run_id=first.run_id)
+    RollbackOperator(task_id="end_trial", only_open=True, **first.common).execute(task.context)
+    assert task.xcoms[EndpointLink.URL_KEY] == ADDRESS
