@@ -29,6 +29,7 @@ class Settings(Value):
     :param plane_token: its bearer token; or ``plane_token_file``, a file that holds it.
     :param tracking_uri: MLflow.
     :param snapshot_root: directory of dataset snapshots.
+    :param quality_root: directory for results and Data Docs of Great Expectations; not set, none are written.
     :param alert_channels: channel -> Apprise urls.
     """
 
@@ -38,6 +39,7 @@ class Settings(Value):
     plane_token_file: Path | None = None
     tracking_uri: str = "http://127.0.0.1:5000"
     snapshot_root: Path = Path(".mlpipex/snapshots")
+    quality_root: Path | None = None
     alert_channels: dict[str, tuple[str, ...]] = Field(default_factory=dict, repr=False)
 
     @field_validator("alert_channels", mode="before")
@@ -111,7 +113,7 @@ def build_platform(settings: Settings, origin: Origin, *, plane: ServingPlane | 
         plane=plane or EmbeddedPlane(settings.plane_url, settings.token),
         registry=MlflowRegistry(settings.tracking_uri),
         snapshots=ParquetSnapshots(settings.snapshot_root),
-        validator=GxValidator(),
+        validator=GxValidator(settings.quality_root),
         runtimes=LockedRuntimes(),
         alerter=AppriseAlerter(settings.alert_channels),
         clock=SystemClock(),

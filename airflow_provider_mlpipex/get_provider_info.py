@@ -42,6 +42,7 @@ def get_provider_info() -> dict[str, Any]:
                     "ledger_url": _field("Ledger (SQLAlchemy url)", "sqlite:////var/lib/mlpipex/ledger.db"),
                     "tracking_uri": _field("MLflow tracking URI", "http://127.0.0.1:5000"),
                     "snapshot_root": _field("Folder of dataset snapshots", "/var/lib/mlpipex/snapshots"),
+                    "quality_root": _field("Folder for Great Expectations' results and Data Docs", ""),
                     "plane_token_file": _field("Token file of the plane, instead of the token", ""),
                     "alert_channels": _field('Alert channels, JSON: {"on-call": ["<Apprise url>"]}', ""),
                 },

@@ -5,6 +5,7 @@ Metrics (low-cardinality tags only: ``stage``, ``endpoint``, ``outcome``):
 - ``mlpipex.stage.duration``: of one run of a stage, in milliseconds like Airflow's own timers
 - ``mlpipex.stage.ended``: count, by outcome
 - ``mlpipex.gate.judged``: count, tags ``gate`` and ``verdict``
+- ``mlpipex.quality.judged``: count of judged tables, tags ``stage``, ``endpoint`` and ``verdict``
 - ``mlpipex.rollback``: count of decided rollbacks
 
 Spans are named ``mlpipex.<stage>`` and nest under whatever span is current (Airflow's task span in a worker).
@@ -24,16 +25,20 @@ from pydantic_core import to_json
 from airflow_provider_mlpipex.domain.errors import InvariantBroken, MlpipexError
 from airflow_provider_mlpipex.domain.events import GateResult, StageEnded, StageName
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.quality import QualityReport
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
 
 STAGE_STARTED = "stage started"
 STAGE_ENDED = "stage ended"
 GATE_JUDGED = "gate judged"
+QUALITY_JUDGED = "quality judged"
+EXPECTATION_BROKEN = "expectation broken"
 STAGE_NOT_RECORDED = "stage not recorded"
 STAGE_DURATION = "mlpipex.stage.duration"
 STAGE_COUNT = "mlpipex.stage.ended"
 GATE_COUNT = "mlpipex.gate.judged"
+QUALITY_COUNT = "mlpipex.quality.judged"
 ROLLBACK_COUNT = "mlpipex.rollback"
 
 Outcome = Literal["succeeded", "failed", "deferred", "skipped"]
@@ -97,6 +102,34 @@ class Envelope:
                 samples=result.evidence.samples,
                 reason=result.reason,
             )
+
+    def quality(self, report: QualityReport) -> None:
+        """Log and count the judgement of one table, and every expectation that does not hold."""
+        verdict = "fail" if report.critical else "pass" if report.judged else "inconclusive"
+        self.metrics.incr(QUALITY_COUNT, tags={"stage": self.stage, "endpoint": str(self.endpoint), "verdict": verdict})
+        for broken in report.broken:
+            self.log.warning(
+                EXPECTATION_BROKEN,
+                expectation=broken.expectation,
+                column=broken.column or "",
+                severity=broken.severity,
+                expected=broken.expected,
+                observed=broken.observed,
+                sample=", ".join(broken.sample),
+                rows=", ".join(broken.keys),
+            )
+        counts = {"judged": report.judged, "broken": len(report.critical), "warnings": len(report.warnings)}
+        self.log.info(
+            QUALITY_JUDGED,
+            subject=report.subject,
+            verdict=verdict,
+            **counts,
+            page=report.results,
+            trouble=report.trouble,
+        )
+        self.add(**{f"quality_{name}": count for name, count in counts.items()})
+        if report.results or report.trouble:
+            self.add(quality_page=report.results, quality_trouble=report.trouble)
 
     def rolled_back(self, cause: str) -> None:
         self.metrics.incr(ROLLBACK_COUNT, tags={"endpoint": str(self.endpoint)})

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
     from airflow_provider_mlpipex.domain.events import Entry, Event, Origin
     from airflow_provider_mlpipex.domain.evidence import ShadowComparison, Telemetry
-    from airflow_provider_mlpipex.domain.manifest import Expectation, RuntimeSpec
+    from airflow_provider_mlpipex.domain.expectations import Expectation
+    from airflow_provider_mlpipex.domain.manifest import RuntimeSpec
     from airflow_provider_mlpipex.domain.names import EndpointRef
     from airflow_provider_mlpipex.domain.observation import AppliedPlan, PlaneObservation, ReleaseStatus
-    from airflow_provider_mlpipex.domain.quality import QualityReport
+    from airflow_provider_mlpipex.domain.quality import QualityReport, ResultPlace, SqlTable
     from airflow_provider_mlpipex.domain.release import DatasetSnapshot, ModelVersion, Release, RuntimeEnvironment
     from airflow_provider_mlpipex.domain.traffic import TrafficPlan
     from airflow_provider_mlpipex.domain.training import TrainedModel, TrainingRecord
@@ -158,9 +159,42 @@ class SnapshotStore(Protocol):
 
 @runtime_checkable
 class DataValidator(Protocol):
-    """Judges a table against the expectations that a manifest names."""
+    """Judges a table against the expectations that a manifest names.
 
-    def validate(self, frame: pd.DataFrame, expectations: Sequence[Expectation], *, subject: str) -> QualityReport: ...
+    Fails closed: an empty table, a missing column and a column without any value are broken expectations.
+
+    ``subject`` is the table in the user's words; ``key`` are columns that name a row in messages; ``place`` is where
+    the full result is kept, if the validator was given a root to keep it under.
+    """
+
+    def validate(
+        self,
+        frame: pd.DataFrame,
+        expectations: Sequence[Expectation],
+        *,
+        subject: str,
+        key: Sequence[str] = (),
+        place: ResultPlace | None = None,
+    ) -> QualityReport:
+        """:raises ManifestInvalid: arguments that an expectation does not take."""
+        ...
+
+    def validate_table(
+        self,
+        table: SqlTable,
+        expectations: Sequence[Expectation],
+        *,
+        subject: str,
+        key: Sequence[str] = (),
+        place: ResultPlace | None = None,
+    ) -> QualityReport:
+        """Judge a table where it lives.
+
+        :raises ConfigurationInvalid: the url cannot work, or its driver is not installed.
+        :raises TableUnavailable: the database does not answer.
+        :raises DataQualityFailed: it has no such table.
+        """
+        ...
 
 
 @runtime_checkable

@@ -89,6 +89,13 @@ class DataQualityFailed(MlpipexError):
     runbook = "data-quality-failed"
 
 
+class TableUnavailable(MlpipexError):
+    """The database of a table under judgement does not answer. Nothing was judged."""
+
+    runbook = "table-unavailable"
+    transient = True
+
+
 class SnapshotCorrupt(MlpipexError):
     """The rows read back are not the rows whose digest was recorded."""
 

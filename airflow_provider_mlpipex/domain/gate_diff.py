@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from airflow_provider_mlpipex.domain.events import Change
+from airflow_provider_mlpipex.domain.events import Change, ChangeKind
+from airflow_provider_mlpipex.domain.expectations import SEVERITIES, Expectation
 from airflow_provider_mlpipex.domain.gates import Gate
-from airflow_provider_mlpipex.domain.manifest import Expectation
 from airflow_provider_mlpipex.domain.quantities import format_duration
 from airflow_provider_mlpipex.domain.values import canonical_json
 
@@ -88,25 +88,25 @@ def _duration(duration: timedelta | None) -> str:
     return NONE if duration is None else format_duration(duration)
 
 
-def diff_expectations(before: Sequence[Expectation], after: Sequence[Expectation]) -> Iterator[Change]:
-    """Changes of what must hold for the data. Bounds and ``mostly`` are compared; other arguments cannot be."""
+def diff_expectations(what: str, before: Sequence[Expectation], after: Sequence[Expectation]) -> Iterator[Change]:
+    """Changes of what must hold for a table. Bounds, ``mostly``, severity and sets of allowed values can be compared,
+    other arguments cannot."""
     old, new = _by_subject(before), _by_subject(after)
     for subject in dict.fromkeys([*old, *new]):
-        where = f"data.quality {subject}"
+        where = f"{what} {subject}"
         a, b = old.get(subject), new.get(subject)
         if a is None and b is not None:
             yield tightened(where, NONE, _shown(b))
         elif a is not None and b is None:
             yield loosened(where, _shown(a), NONE)
         elif a is not None and b is not None and a != b:
-            change = tightened if _only_tightens(a.arguments, b.arguments) else loosened
-            yield change(where, _shown(a), _shown(b))
+            yield Change(kind=_kind(a, b), what=where, before=_shown(a), after=_shown(b))
 
 
 def _by_subject(expectations: Sequence[Expectation]) -> dict[str, Expectation]:
     found: dict[str, Expectation] = {}
     for expectation in expectations:
-        subject = " ".join(part for part in (expectation.expect, expectation.column) if part)
+        subject = " ".join((expectation.expect, *expectation.columns))
         # The same expectation twice on a column: the second is another demand.
         while subject in found:
             subject += "'"
@@ -114,20 +114,46 @@ def _by_subject(expectations: Sequence[Expectation]) -> dict[str, Expectation]:
     return found
 
 
-def _only_tightens(before: dict[str, Any], after: dict[str, Any]) -> bool:
-    lowest, highest = float("-inf"), float("inf")
-    absent = {"mostly": 1.0, "min_value": lowest, "max_value": highest}
-    other = [{name: value for name, value in side.items() if name not in absent} for side in (before, after)]
-    if other[0] != other[1]:
+def _kind(before: Expectation, after: Expectation) -> ChangeKind:
+    if not _only_tightens(before, after):
+        return "gate-loosened"
+    # Other words for the same demand.
+    return "policy" if _only_tightens(after, before) else "gate-tightened"
+
+
+def _only_tightens(before: Expectation, after: Expectation) -> bool:
+    old, new = before.arguments, after.arguments
+    compared = ("mostly", "min_value", "max_value", "severity", *_WORDS, *(("value_set",) if _allows(after) else ()))
+    if any(old.get(name) != new.get(name) for name in {*old, *new} - {*compared}):
         return False
-    for name, default in absent.items():
-        old, new = (default if side.get(name) is None else side[name] for side in (before, after))
-        if not all(isinstance(value, (int, float)) for value in (old, new)):
-            if old != new:
-                return False
-        elif new > old if name == "max_value" else new < old:
-            return False
-    return True
+    return (
+        _rises(old.get("mostly"), new.get("mostly"), absent=1.0)
+        and _rises(old.get("min_value"), new.get("min_value"), absent=float("-inf"))
+        and _rises(new.get("max_value"), old.get("max_value"), absent=float("inf"))
+        and SEVERITIES.index(after.severity) <= SEVERITIES.index(before.severity)
+        and (not _allows(after) or all(value in _set(old) for value in _set(new)))
+    )
+
+
+#: Arguments that are only told, and decide nothing.
+_WORDS = ("notes", "description")
+
+
+def _allows(expectation: Expectation) -> bool:
+    """Whether its ``value_set`` names all that is allowed, so that a smaller one demands more."""
+    return expectation.expect.endswith("_to_be_in_set")
+
+
+def _set(arguments: dict[str, Any]) -> list[Any]:
+    return list(arguments["value_set"]) if isinstance(arguments.get("value_set"), list) else []
+
+
+def _rises(old: Any, new: Any, *, absent: float) -> bool:
+    """Whether a bound did not fall; ``absent`` is what a missing one stands for. Texts can only stay the same."""
+    old, new = (absent if bound is None else bound for bound in (old, new))
+    if all(isinstance(bound, (int, float)) for bound in (old, new)):
+        return bool(new >= old)
+    return bool(old == new)
 
 
 def _shown(expectation: Expectation) -> str:

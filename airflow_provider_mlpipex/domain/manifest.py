@@ -6,15 +6,15 @@ These models check each field for itself. ``manifest_loading`` reads them from Y
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, field_validator, model_serializer, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from airflow_provider_mlpipex.domain.endpoint_state import Ending
 from airflow_provider_mlpipex.domain.events import ChangeKind
 from airflow_provider_mlpipex.domain.evidence import Source
+from airflow_provider_mlpipex.domain.expectations import QualitySpec
 from airflow_provider_mlpipex.domain.gate_sentences import read_sentence
 from airflow_provider_mlpipex.domain.gates import Gate
 from airflow_provider_mlpipex.domain.names import Name
@@ -26,7 +26,6 @@ from airflow_provider_mlpipex.domain.values import Value, digest_of
 from airflow_provider_mlpipex.domain.written import (
     AutoOrVersion,
     Column,
-    ExpectationName,
     HeaderName,
     ImageReference,
     ImportPath,
@@ -107,30 +106,6 @@ class RuntimeSpec(Value):
         return "provider" if self.environment else "lock" if self.lock else "image"
 
 
-class Expectation(Value):
-    """One Great Expectations expectation by its snake-case name without ``expect_``.
-
-    Its arguments are written beside it in the manifest (``min_value: 1``) and kept in ``arguments``.
-    """
-
-    expect: ExpectationName
-    column: Column | None = None
-    arguments: dict[str, JsonValue] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _gather_arguments(cls, raw: Any) -> Any:
-        if not isinstance(raw, Mapping) or isinstance(raw.get("arguments"), Mapping):
-            return raw
-        own = {name: raw[name] for name in ("expect", "column") if name in raw}
-        return {**own, "arguments": {name: value for name, value in raw.items() if name not in own}}
-
-    @model_serializer
-    def _as_written(self) -> dict[str, Any]:
-        named = {"expect": self.expect, "column": self.column, **self.arguments}
-        return {name: value for name, value in named.items() if name != "column" or value is not None}
-
-
 class WindowSpec(Value):
     """Time that the rows cover: ``train`` first, then ``evaluate``, ending at the snapshot's moment."""
 
@@ -139,14 +114,13 @@ class WindowSpec(Value):
 
 
 class DataSpec(Value):
-    """Where rows come from, which of them are used, and what must hold for them."""
+    """Where rows come from, and which of them are used."""
 
     source: ImportPath = Field(description="function (start, end, **parameters) -> DataFrame")
     parameters: dict[str, JsonValue] = {}
     time_column: Column
     window: WindowSpec
     max_age: Duration | None = Field(default=None, description="refuse to train on a snapshot older than this")
-    quality: tuple[Expectation, ...] = ()
 
 
 class FeaturesSpec(Value):
@@ -265,6 +239,7 @@ class Manifest(Value):
     training: TrainingSpec | None = None
     runtime: RuntimeSpec
     data: DataSpec
+    quality: QualitySpec = QualitySpec()
     features: FeaturesSpec
     traffic: TrafficSpec = TrafficSpec()
     environments: dict[Name, EnvironmentSpec] = Field(min_length=1, description="in order of promotion")

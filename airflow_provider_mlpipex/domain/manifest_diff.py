@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, get_args
 
 from airflow_provider_mlpipex.domain.events import Change, ChangeKind
+from airflow_provider_mlpipex.domain.expectations import Judged
 from airflow_provider_mlpipex.domain.gate_diff import (
     NONE,
     Strictness,
@@ -31,6 +32,7 @@ _SECTIONS: Mapping[str, ChangeKind] = {
     "kind": "policy",
     "name": "policy",
     "owner": "policy",
+    "quality": "policy",
     "traffic": "policy",
 }
 _ORDER: tuple[ChangeKind, ...] = get_args(ChangeKind)
@@ -46,7 +48,9 @@ class ReviewNeed(NamedTuple):
 
 def diff(before: Manifest, after: Manifest) -> tuple[Change, ...]:
     """Every difference in meaning, models first and policy last; empty for manifests of the same digest."""
-    changes = [*_sections(before, after), *diff_expectations(before.data.quality, after.data.quality)]
+    changes = [*_sections(before, after)]
+    for judged in get_args(Judged):
+        changes += diff_expectations(f"quality.{judged}", before.quality.of(judged), after.quality.of(judged))
     for name in dict.fromkeys([*before.environments, *after.environments]):
         changes += _environment(f"environments.{name}", before.environments.get(name), after.environments.get(name))
     return tuple(sorted(changes, key=lambda change: _ORDER.index(change.kind)))
@@ -104,7 +108,8 @@ def _served(release: Release) -> dict[tuple[ChangeKind, str], str]:
 def _sections(before: Manifest, after: Manifest) -> Iterator[Change]:
     old, new = before.to_json(), after.to_json()
     for manifest in (old, new):
-        manifest["data"].pop("quality")
+        # What must hold for tables is a demand, and compared as one.
+        manifest["quality"] = {name: manifest["quality"][name] for name in ("key", "results")}
     for section, kind in _SECTIONS.items():
         a, b = _leaves(old[section], section), _leaves(new[section], section)
         for field in dict.fromkeys([*a, *b]):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -12,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from airflow_provider_mlpipex.domain.errors import ManifestInvalid
 from airflow_provider_mlpipex.domain.manifest import Manifest
 from airflow_provider_mlpipex.domain.manifest_rules import broken_rules
-from airflow_provider_mlpipex.domain.refusal import Refusal
+from airflow_provider_mlpipex.domain.refusal import Refusal, did_you_mean
 from airflow_provider_mlpipex.domain.yaml_text import FieldPath, Problem, read_yaml
 
 _SHOWN = 100
@@ -89,12 +88,12 @@ def _problem_of(defect: Any) -> Problem:
             return Problem(path, "missing", "a required field", "add it")
         case "extra_forbidden":
             known = _fields_at(path[:-1])
-            remedy = _did_you_mean(str(path[-1]), known) or "remove it"
+            remedy = did_you_mean(str(path[-1]), known) or "remove it"
             return Problem(path, given, f"a known field: {', '.join(known)}", remedy)
         case "literal_error":
             expected = str(context["expected"]).replace(" or ", ", ")
             choices = [choice.strip("' ") for choice in expected.split(",")]
-            remedy = _did_you_mean(str(given), choices) or f"write {choices[0]}"
+            remedy = did_you_mean(str(given), choices) or f"write {choices[0]}"
             return Problem(path, given, f"one of {', '.join(choices)}", remedy)
         case "string_type":
             quoted = isinstance(given, (int, float)) and not isinstance(given, bool)
@@ -112,11 +111,6 @@ def _problem_of(defect: Any) -> Problem:
             return Problem(path, given, f"{sign} {next(iter(context.values()))}", "write a number within the limit")
     limit = str(defect["msg"]).removeprefix("Input should be ")
     return Problem(path, given, limit, "correct the value")
-
-
-def _did_you_mean(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word.lower().replace("-", "_"), list(known), n=1, cutoff=0.6)
-    return f"did you mean {near[0]}?" if near else ""
 
 
 def _fields_at(path: FieldPath) -> list[str]:

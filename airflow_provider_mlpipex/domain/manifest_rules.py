@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Literal
 
-from airflow_provider_mlpipex.domain import live_rules
+from airflow_provider_mlpipex.domain import live_rules, quality_rules
 from airflow_provider_mlpipex.domain.gate_proof import prove_environment
 from airflow_provider_mlpipex.domain.gates import Gate, known_metric
 from airflow_provider_mlpipex.domain.manifest import EnvironmentSpec, Manifest
@@ -31,6 +31,7 @@ _OF_PROBABILITIES = ("auc", "log_loss", "brier")
 def broken_rules(manifest: Manifest) -> list[Problem]:
     """Every rule that ``manifest`` breaks."""
     problems = [*_training(manifest), *_features(manifest), *_durations(manifest), *_lease(manifest)]
+    problems += quality_rules.broken_rules(manifest)
     for name, environment in manifest.environments.items():
         path: FieldPath = ("environments", name)
         problems += _review(environment, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_provider_mlpipex.domain.expectation_catalogue import CATALOGUE
 from airflow_provider_mlpipex.domain.gate_sentences import FORMS
 from airflow_provider_mlpipex.domain.gates import CRITERIA
 from airflow_provider_mlpipex.domain.manifest import API_VERSION, Manifest
@@ -29,6 +30,7 @@ def manifest_schema() -> dict[str, Any]:
     expectation = definitions["Expectation"]
     expectation["additionalProperties"] = True
     del expectation["properties"]["arguments"]
+    expectation["properties"]["expect"] = {"enum": list(CATALOGUE), "description": "without expect_"}
     environments = schema["properties"]["environments"]
     environments["propertyNames"] = {"pattern": f"^{NAME_PATTERN.pattern}$", "maxLength": MAX_NAME_LENGTH}
     title = f"MLPipeX deployment manifest, {API_VERSION}"

@@ -65,8 +65,16 @@ _PAIRED: Mapping[str, Metric] = {
     "mean_absolute_difference": Metric("number", "lower", compared=False),
 }
 
-#: Source -> metrics that it yields. A gate on anything else could never fire. ``drift``, ``quality`` and
-#: ``prometheus`` measure nothing yet that a gate may name.
+#: What the judging of the candidate's tables gives (``domain.quality``): share of the expectations that hold, critical
+#: ones that do not, and others that do not.
+_QUALITY: Mapping[str, Metric] = {
+    "success_share": Metric("ratio", "higher", compared=False),
+    "broken": Metric("count", "lower", compared=False),
+    "warnings": Metric("count", "lower", compared=False),
+}
+
+#: Source -> metrics that it yields. A gate on anything else could never fire. ``drift`` and ``prometheus`` measure
+#: nothing yet that a gate may name.
 METRICS: Mapping[Source, Mapping[str, Metric]] = {
     "evaluation": _EVALUATED,
     "baseline": {name: metric._replace(compared=False) for name, metric in _EVALUATED.items()},
@@ -75,7 +83,7 @@ METRICS: Mapping[Source, Mapping[str, Metric]] = {
     # After promotion nobody but the new release answers: there is nothing to compare with.
     "serving": {name: metric._replace(compared=False) for name, metric in _TRAFFIC.items()},
     "drift": {},
-    "quality": {},
+    "quality": _QUALITY,
     "prometheus": {},
 }
 

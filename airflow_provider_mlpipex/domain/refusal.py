@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 from airflow_provider_mlpipex.domain.errors import MlpipexError
 
 
@@ -23,3 +26,9 @@ class Refusal(ValueError):
     def of(cls, error: MlpipexError) -> Refusal:
         """An error of the domain as pydantic can carry it."""
         return cls(error.limit, remedy=error.remedy, value=error.value)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A remedy that names the known word that is nearest to ``word``; empty where none is near."""
+    near = difflib.get_close_matches(word.lower().replace("-", "_"), list(known), n=1, cutoff=0.6)
+    return f"did you mean {near[0]}?" if near else ""

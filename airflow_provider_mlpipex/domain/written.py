@@ -64,6 +64,19 @@ RelativePath = Annotated[
         "runtimes/serving-1.1.0.txt",
     ),
 ]
+#: A folder below one that somebody else names.
+FolderName = Annotated[
+    str,
+    Written(
+        r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*",
+        "a folder path without '..' that does not begin with '/'",
+        "risk/fraud-scorer",
+    ),
+]
+TableName = Annotated[
+    str, Written(r"[^\"'`\[\]\x00-\x1f]+", "the name of a table without quotes or brackets", "orders", 128)
+]
+SchemaName = Annotated[str, Written(r"[A-Za-z_][A-Za-z0-9_$]*", "the name of a database schema", "sales", 128)]
 ImageReference = Annotated[
     str,
     Written(

@@ -16,6 +16,7 @@ from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, Manifes
 from airflow_provider_mlpipex.domain.events import Origin, StageName
 from airflow_provider_mlpipex.domain.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.quality import QualityReport
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.observability import Envelope, Invariant, stage, trace_id
@@ -45,6 +46,11 @@ class StageRun:
     def push(self, key: str, value: Any) -> None:
         """Keep ``value`` (JSON) in XCom even if the task fails after this."""
         self.context["ti"].xcom_push(key=key, value=value)
+
+    def judged(self, report: QualityReport) -> None:
+        """Tell the quality of a table to log, metrics, ledger and XCom ``quality``, whatever it says."""
+        self.envelope.quality(report)
+        self.push("quality", report.to_json())
 
 
 class StageTask:

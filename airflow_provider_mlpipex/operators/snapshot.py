@@ -16,7 +16,7 @@ class SnapshotDatasetOperator(ManifestOperator):
     """Load the manifest's training and evaluation windows, check their quality, and keep them.
 
     Returns ``snapshot`` (digest, rows, windows), ``manifest_digest`` and ``expectations`` judged. Fails without keeping
-    anything if an expectation is broken.
+    anything if a critical expectation is broken; the report is in XCom ``quality`` either way.
 
     :param manifest: path of the deployment manifest.
     :param as_of: end of the evaluation window, ISO 8601, UTC where it names no zone.
@@ -39,6 +39,7 @@ class SnapshotDatasetOperator(ManifestOperator):
                 read_moment(self.as_of),
                 store=run.platform.snapshots,
                 validator=run.platform.validator,
+                tell=run.judged,
             )
         except DataQualityFailed as error:
             run.push("refused", error.as_dict())

@@ -14,7 +14,8 @@ class TrainModelOperator(ManifestOperator):
     """Train, evaluate on the rows after the snapshot's split, and log one MLflow run.
 
     Resumable: a retry of the same work (data, code, configuration) returns the run that the first try completed.
-    Returns the training ``record`` and ``manifest_digest``.
+    The features are judged before, and the report is in XCom ``quality`` either way. Returns the training ``record``
+    and ``manifest_digest``.
 
     :param manifest: path of the deployment manifest.
     :param snapshot: what :class:`SnapshotDatasetOperator` returned.
@@ -40,8 +41,10 @@ class TrainModelOperator(ManifestOperator):
             DatasetSnapshot.model_validate(taken["snapshot"]),
             store=run.platform.snapshots,
             registry=run.platform.registry,
+            validator=run.platform.validator,
             code_version=self.code_version or self.hook.code_version(Path(self.manifest).resolve().parent),
             now=run.platform.clock.now(),
+            tell=run.judged,
         )
         run.push(MlflowRunLink.URL_KEY, run.platform.registry.page(record.run_id))
         run.envelope.add(run_id=record.run_id, metrics=dict(record.metrics), code_version=record.code_version)

@@ -11,6 +11,7 @@ from airflow_provider_mlpipex.domain.manifest import Manifest
 from airflow_provider_mlpipex.domain.quality import QualityReport
 from airflow_provider_mlpipex.domain.release import DatasetSnapshot
 from airflow_provider_mlpipex.services.callables import import_callable
+from airflow_provider_mlpipex.services.quality import Tell, place_of, require, require_columns, unheard
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,15 +26,17 @@ def snapshot_dataset(
     store: SnapshotStore,
     validator: DataValidator,
     load: Callable[..., pd.DataFrame] | None = None,
+    tell: Tell = unheard,
 ) -> tuple[DatasetSnapshot, QualityReport]:
     """Keep the rows that are known at ``as_of``: the training window, and after it the evaluation window.
 
     :param as_of: end of the evaluation window, with its time zone; the same moment gives the same snapshot.
     :param load: the data source, called as ``load(start, end, **parameters)``; that of the manifest if not given.
+    :param tell: gets the report of the rows' quality, also where it stops the snapshot.
     :raises DataQualityFailed: the source failed, lacks a column, or broke an expectation. Nothing was kept.
     :raises ManifestInvalid: the source cannot be imported, or an expectation does not exist.
     """
-    data = manifest.data
+    data, quality = manifest.data, manifest.quality
     subject = f"dataset {manifest.name}"
     if as_of.tzinfo is None:
         raise DataQualityFailed(
@@ -44,15 +47,17 @@ def snapshot_dataset(
     load = load or import_callable(data.source, field="data.source")
     frame = _load(load, data.source, window_start, as_of, dict(data.parameters))
     target = (manifest.training.target,) if manifest.training else ()
-    _require_columns(frame, (data.time_column, *target, *manifest.features.columns), subject=subject)
-    report = validator.validate(frame, data.quality, subject=subject)
-    if report.broken:
-        raise DataQualityFailed(
-            f"{subject}, {report.rows} rows from {window_start:%Y-%m-%d} to {as_of:%Y-%m-%d}",
-            value=explain(report),
-            limit=f"all {report.judged} expectations of the manifest",
-            remedy="repair the data at its source and run the task again; the current release keeps serving",
-        )
+    needed = (data.time_column, *target, *manifest.features.columns, *quality.key)
+    require_columns(frame, needed, subject=subject)
+    report = validator.validate(
+        frame, quality.snapshot, subject=subject, key=quality.key, place=place_of(manifest, "snapshot")
+    )
+    require(
+        report,
+        tell=tell,
+        thing=f"{subject}, {report.rows} rows from {window_start:%Y-%m-%d} to {as_of:%Y-%m-%d}",
+        remedy="repair the data at its source and run the task again; the current release keeps serving",
+    )
     snapshot = store.write(
         frame,
         name=manifest.name,
@@ -62,15 +67,6 @@ def snapshot_dataset(
         window_end=as_of,
     )
     return snapshot, report
-
-
-def explain(report: QualityReport) -> str:
-    """Every broken expectation in words: column, what was expected, what was found, a few offending values."""
-    return "; ".join(
-        f"{broken.column or 'table'}: {broken.expectation} ({broken.expected}), observed {broken.observed}"
-        + (f", for example {', '.join(broken.sample)}" if broken.sample else "")
-        for broken in report.broken
-    )
 
 
 def _load(
@@ -95,14 +91,3 @@ def _load(
             remedy="return a DataFrame with one row an example",
         )
     return frame
-
-
-def _require_columns(frame: pd.DataFrame, needed: tuple[str, ...], *, subject: str) -> None:
-    missing = [column for column in needed if column not in frame.columns]
-    if missing:
-        raise DataQualityFailed(
-            f"{subject}, columns {', '.join(missing)}",
-            value=f"the source gave {', '.join(map(str, frame.columns))}",
-            limit="time column, target and every feature column of the manifest",
-            remedy="correct the manifest's names, or let the data source give these columns",
-        )

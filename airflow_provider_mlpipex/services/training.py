@@ -13,12 +13,13 @@ from airflow_provider_mlpipex.domain.training import TrainedModel, TrainingConte
 from airflow_provider_mlpipex.domain.values import digest_of
 from airflow_provider_mlpipex.services.callables import import_callable
 from airflow_provider_mlpipex.services.evaluation import evaluate
+from airflow_provider_mlpipex.services.quality import Tell, judge_features, unheard
 from airflow_provider_mlpipex.services.rows import SplitRows, split_rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from airflow_provider_mlpipex.ports import ModelRegistry, SnapshotStore
+    from airflow_provider_mlpipex.ports import DataValidator, ModelRegistry, SnapshotStore
 
 #: Rows that the model answers before registration and every model server answers before it takes traffic.
 GOLDEN_ROWS = 20
@@ -30,20 +31,26 @@ def train_model(
     *,
     store: SnapshotStore,
     registry: ModelRegistry,
+    validator: DataValidator,
     code_version: str,
     now: datetime | None = None,
+    tell: Tell = unheard,
 ) -> TrainingRecord:
     """Train on ``snapshot``, evaluate on the rows after its split, and log both; running it twice logs one run.
 
     :param code_version: git commit of the training code; empty where it is not known (registration refuses that).
     :param now: judges the manifest's ``data.max_age``; needed only where that is set.
+    :param tell: gets the report of the features' quality, also where it stops the training.
     :raises TrainingFailed: the training callable is missing, raised, or returned something that cannot be served.
-    :raises DataQualityFailed: the snapshot is older than the manifest allows.
+    :raises DataQualityFailed: the snapshot is older than the manifest allows, or its features break an expectation.
     :raises SnapshotCorrupt: the rows are not the recorded ones.
     """
     training = _training_of(manifest)
     _require_fresh(manifest, snapshot, now)
-    trained = _fit(manifest, training, split_rows(snapshot, store))
+    rows = split_rows(snapshot, store)
+    subject = f"features of snapshot {snapshot.name} {snapshot.digest[:12]}"
+    judge_features(manifest, rows.training, validator=validator, tell=tell, subject=subject)
+    trained = _fit(manifest, training, rows)
     record = TrainingRecord(
         model_name=manifest.model.name,
         endpoint_name=manifest.name,

@@ -27,7 +27,8 @@ data:
   source: acme.fraud:load
   time_column: at
   window: {train: 60d, evaluate: 30d}
-  quality:
+quality:
+  snapshot:
     - expect: column_values_to_not_be_null
       column: amount
       mostly: 0.99

@@ -381,7 +381,13 @@ def train_for_real(platform: Platform, manifest: Manifest) -> Release:
     )
     registry = MemoryRegistry()
     record = train_model(
-        manifest, snapshot, store=platform.snapshots, registry=registry, code_version="0123abc", now=NOON
+        manifest,
+        snapshot,
+        store=platform.snapshots,
+        registry=registry,
+        validator=platform.validator,
+        code_version="0123abc",
+        now=NOON,
     )
     model, _, _ = register_model(manifest, record, registry=registry)
     return make_release().model_copy(update={"model": model})

@@ -57,8 +57,8 @@ LOOSENINGS = [
     (("window: 30m", "window: 29m"), f"{PRODUCTION}.rollback window"),
     (("[data]", "[data, policy]"), f"{PRODUCTION}.review of policy"),
     (("auto_approve: [data]", "required_for: [runtime, gate-loosened]"), f"{PRODUCTION}.review of model"),
-    (("mostly: 0.99", "mostly: 0.98"), "data.quality column_values_to_not_be_null amount"),
-    (("mostly: 0.99", "mostly: 0.99\n      row_condition: x"), "data.quality column_values_to_not_be_null amount"),
+    (("mostly: 0.99", "mostly: 0.98"), "quality.snapshot column_values_to_not_be_null amount"),
+    (("mostly: 0.99", "mostly: 0.99\n      row_condition: x"), "quality.snapshot column_values_to_not_be_null amount"),
     (("  staging:\n    serve: false\n    gates: [accuracy at least 60%]\n", ""), "environments.staging"),
 ]
 
@@ -123,7 +123,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
     production["rollback"]["gates"][0].update(window=draw(st.none() | minutes), min_samples=draw(st.integers(1, 900)))
     if draw(st.booleans()):
         production["canary"]["gates"].pop(0)
-    payload["data"]["quality"][0]["mostly"] = draw(st.integers(1, 100)) / 100
+    payload["quality"]["snapshot"][0]["mostly"] = draw(st.integers(1, 100)) / 100
     kinds = draw(st.lists(st.sampled_from(["model", "runtime", "data", "features"]), unique=True))
     production["review"].update(required_for=kinds[:2], auto_approve=kinds[2:])
     return Manifest.model_validate(payload)
@@ -170,6 +170,46 @@ def test_expectations_are_compared_by_their_bounds() -> None:
     assert kind((0, 10), (1, 10)) == "gate-tightened"
     assert kind((0, 10), (0, 11)) == "gate-loosened"
     assert kind((0, 10), (1, 11)) == "gate-loosened"
+
+
+SET = "expect: column_values_to_be_in_set\n      column: country\n      value_set: {}"
+NOT_IN_SET = SET.replace("to_be_in", "to_not_be_in")
+NOT_NULL = "expect: column_values_to_not_be_null\n      column: amount\n      mostly: 0.99"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kinds"),
+    [
+        (SET.format("[a, b]"), SET.format("[a]"), ["gate-tightened"]),
+        (SET.format("[a]"), SET.format("[a, b]"), ["gate-loosened"]),
+        (SET.format("[a, b]"), SET.format("[b, c]"), ["gate-loosened"]),
+        (SET.format("[a, b]"), SET.format("[b, a]"), ["policy"]),
+        # A smaller set of what is forbidden demands less, and so may any other argument.
+        (NOT_IN_SET.format("[a, b]"), NOT_IN_SET.format("[a]"), ["gate-loosened"]),
+        (NOT_NULL, f"{NOT_NULL}\n      severity: warning", ["gate-loosened"]),
+        (f"{NOT_NULL}\n      severity: info", f"{NOT_NULL}\n      severity: warning", ["gate-tightened"]),
+        (NOT_NULL, f"{NOT_NULL}\n      notes: seen in May", ["policy"]),
+        (NOT_NULL, NOT_NULL.replace("amount", "country"), ["gate-tightened", "gate-loosened"]),
+    ],
+)
+def test_expectations_are_compared_by_what_they_demand(before: str, after: str, kinds: list[str]) -> None:
+    manifests = [make_manifest((NOT_NULL, text)) for text in (before, after)]
+    assert [change.kind for change in diff(*manifests)] == kinds
+
+
+@pytest.mark.parametrize("judged", ["snapshot", "features", "predictions"])
+def test_a_dropped_expectation_is_a_loosening(judged: str) -> None:
+    block = f"  {judged}:\n    - {{expect: column_values_to_not_be_null, column: amount}}\n"
+    original = "  snapshot:\n    - expect: column_values_to_not_be_null\n      column: amount\n      mostly: 0.99\n"
+    with_it, without_it = make_manifest((original, block)), make_manifest((original, "  results: elsewhere\n"))
+    what = f"quality.{judged} column_values_to_not_be_null amount"
+    assert ("gate-loosened", what) in [(change.kind, change.what) for change in diff(with_it, without_it)]
+    assert ("gate-tightened", what) in [(change.kind, change.what) for change in diff(without_it, with_it)]
+    assert ("policy", "quality.results") in [(change.kind, change.what) for change in diff(with_it, without_it)]
+
+
+def test_the_key_of_rows_is_policy() -> None:
+    assert changed(("quality:\n", "quality:\n  key: id\n")) == [("policy", "quality.key")]
 
 
 def test_release_changes_name_what_is_served_otherwise() -> None:

@@ -29,7 +29,7 @@ def test_the_small_manifest_loads() -> None:
     canary = manifest.environments["production"].canary
     assert canary is not None and canary.steps == (0.05, 0.5, 1.0)
     assert manifest.runtime.kind == "provider"
-    assert manifest.data.quality[0].arguments == {"mostly": 0.99}
+    assert manifest.quality.snapshot[0].arguments == {"mostly": 0.99}
     alerts = manifest.environments["production"].alerts
     assert alerts is not None and alerts.on == ("rolled-back",)  # YAML 1.1 would read the key as true
 
@@ -55,6 +55,7 @@ def test_the_digest_is_of_the_meaning() -> None:
     assert make_manifest(("fraction: 50%", "fraction: 51%")).digest != digest
 
 
+NOT_NULL = "expect: column_values_to_not_be_null\n      column: amount\n      mostly: 0.99"
 FIELD_DEFECTS = [
     (("kind: Deployment", "kind: Deploy"), "kind", "did you mean Deployment?"),
     (("apiVersion: mlpipex/v1", "apiVersion: v2"), "apiVersion", "one of mlpipex/v1"),
@@ -72,7 +73,12 @@ FIELD_DEFECTS = [
     (("environment: provider", "image: serving:latest"), "runtime.image", "pinned by digest"),
     (("environment: provider", "digest: abc"), "runtime.digest", "64 lower-case hex"),
     (("train: 60d", "train: 60"), "data.window.train", "number with a unit"),
-    (("expect: column_values", "expect: Column.values"), "data.quality[0].expect", "snake case"),
+    (("expect: column_values", "expect: Column.values"), "quality.snapshot[0].expect", "snake case"),
+    ((NOT_NULL, NOT_NULL.replace("0.99", "99")), "quality.snapshot[0]", "at most 1"),
+    ((NOT_NULL, NOT_NULL.replace("mostly", "mostli")), "quality.snapshot[0]", "did you mean mostly?"),
+    (("to_not_be_null", "to_not_be_nul"), "quality.snapshot[0]", "mean column_values_to_not_be_null?"),
+    (("  snapshot:\n", "  results: ../x\n  snapshot:\n"), "quality.results", "without '..'"),
+    (("  snapshot:\n", "  snapshots:\n"), "quality.snapshots", "did you mean snapshot?"),
     (("columns: [amount, country]", "columns: []"), "features.columns", "at least 1"),
     (("columns: [amount, country]", "columns: amount"), "features.columns", "a list"),
     (("expected_rate: 10/s", "expected_rate: 10/day"), "traffic.expected_rate", "write 30/s"),

@@ -28,6 +28,16 @@ REFUSALS = [
        "  parameters: {depth: 3}\n", "")], "apiVersion", "training", "add a training block"),
     ([("[amount, country]", "[amount, fraud]")], "columns:", "features.columns[1]", "must not contain training.target"),
     ([("[amount, country]", "[amount, amount]")], "columns:", "features.columns[1]", "each column once"),
+    # what is judged
+    ([("features:\n", "  features:\n    - {expect: column_values_to_be_null, column: amuont}\nfeatures:\n")], "amuont",
+     "quality.features[0].column", "did you mean amount?"),
+    ([("features:\n", "  predictions:\n    - {expect: column_values_to_be_null, column: scor}\nfeatures:\n")], "scor}",
+     "quality.predictions[0].column", "did you mean score?"),
+    ([("features:\n", "  predictions:\n    - {expect: column_values_to_be_null, column: score}\nfeatures:\n"),
+      ("[amount, country]", "[amount, score]")], "predictions:", "quality.predictions", "rename the feature"),
+    ([(OFFLINE, "quality success_share at least 95%"),
+      ("  snapshot:\n", "  predictions:\n")],
+     "success_share", f"{PRODUCTION}.gates[0]", "nothing that it could judge"),
     # durations of nothing
     ([("train: 60d", "train: 0d")], "train: 0d", "data.window.train", "longer than nothing"),
     ([("evaluate: 30d", "evaluate: 0s")], "evaluate: 0s", "data.window.evaluate", "longer than nothing"),

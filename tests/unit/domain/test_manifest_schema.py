@@ -52,6 +52,8 @@ def test_the_json_form_conforms_too() -> None:
         (("max: 1%", "max: 1%, min: 0%"), "$.environments.production.canary.gates[1]"),
         (("metric: canary.error_rate", "metric: canary.err"), "$.environments.production.canary.gates[1]"),
         (("  staging:", "  Staging:"), "$.environments"),
+        (("values_to_not_be_null", "values_not_to_be_null"), "$.quality.snapshot[0].expect"),
+        (("quality:\n", "quality:\n  key: 3\n"), "$.quality.key"),
     ],
 )
 def test_an_editor_sees_the_defect(edit: tuple[str, str], path: str) -> None:

@@ -26,8 +26,9 @@ from airflow_provider_mlpipex.domain.errors import (
     SignatureMismatch,
     TrainingFailed,
 )
-from airflow_provider_mlpipex.domain.manifest import Expectation, Manifest
-from airflow_provider_mlpipex.domain.quality import BrokenExpectation, QualityReport
+from airflow_provider_mlpipex.domain.expectations import Expectation
+from airflow_provider_mlpipex.domain.manifest import Manifest
+from airflow_provider_mlpipex.domain.quality import BrokenExpectation, QualityReport, ResultPlace, SqlTable
 from airflow_provider_mlpipex.domain.release import DatasetSnapshot, Release, RuntimeEnvironment
 from airflow_provider_mlpipex.domain.training import TrainingContext, TrainingRecord
 from airflow_provider_mlpipex.domain.values import digest_of
@@ -78,11 +79,22 @@ class Judge:
 
     def __init__(self, *broken: BrokenExpectation) -> None:
         self.broken = broken
-        self.asked: list[tuple[int, Sequence[Expectation], str]] = []
+        self.asked: list[tuple[list[str], int, Sequence[Expectation], str, Sequence[str], ResultPlace | None]] = []
 
-    def validate(self, frame: pd.DataFrame, expectations: Sequence[Expectation], *, subject: str) -> QualityReport:
-        self.asked.append((len(frame), expectations, subject))
+    def validate(
+        self,
+        frame: pd.DataFrame,
+        expectations: Sequence[Expectation],
+        *,
+        subject: str,
+        key: Sequence[str] = (),
+        place: ResultPlace | None = None,
+    ) -> QualityReport:
+        self.asked.append((list(frame.columns), len(frame), expectations, subject, key, place))
         return QualityReport(subject=subject, rows=len(frame), judged=len(expectations), broken=self.broken)
+
+    def validate_table(self, table: SqlTable, *_: object, **__: object) -> QualityReport:
+        raise AssertionError(f"nothing of a model's life is in {table}")
 
 
 def manifest(**changes: dict[str, Any] | None) -> Manifest:
@@ -105,8 +117,8 @@ def manifest(**changes: dict[str, Any] | None) -> Manifest:
             "source": f"{HERE}:source",
             "time_column": "at",
             "window": {"train": "20d", "evaluate": "10d"},
-            "quality": [{"expect": "column_values_to_not_be_null", "column": "wind"}],
         },
+        "quality": {"key": "at", "snapshot": [{"expect": "column_values_to_not_be_null", "column": "wind"}]},
         "features": {"columns": ["wind", "gust"]},
         "environments": {"production": {}},
     }
@@ -133,7 +145,8 @@ def take(store: MemorySnapshots, of: Manifest | None = None, as_of: datetime = A
 def learn(store: MemorySnapshots, registry: MemoryRegistry) -> Callable[..., TrainingRecord]:
     def learn(of: Manifest | None = None, as_of: datetime = AS_OF, code_version: str = "0123abcd") -> TrainingRecord:
         of = of or manifest()
-        return train_model(of, take(store, of, as_of), store=store, registry=registry, code_version=code_version)
+        snapshot = take(store, of, as_of)
+        return train_model(of, snapshot, store=store, registry=registry, validator=Judge(), code_version=code_version)
 
     return learn
 
@@ -150,7 +163,9 @@ def test_a_snapshot_ends_at_its_moment_and_remembers_the_split(store: MemorySnap
         AS_OF,
     )
     assert (snapshot.name, snapshot.rows, report.passed) == ("wind-delay", 30 * 24, True)
-    assert judge.asked == [(30 * 24, manifest().data.quality, "dataset wind-delay")]
+    place = ResultPlace(folder="wind-delay", table="snapshot")
+    asked = (["at", "wind", "gust", "late"], 30 * 24, manifest().quality.snapshot, "dataset wind-delay", ("at",), place)
+    assert judge.asked == [asked]
     assert take(store) == snapshot
 
 
@@ -162,19 +177,32 @@ def test_broken_quality_keeps_nothing_and_says_what_broke(store: MemorySnapshots
             expected="min_value=0",
             observed="3 of 720 values break it",
             sample=("-1.5", "-2"),
+            keys=("at=12", "at=17"),
         )
     )
     with pytest.raises(DataQualityFailed) as refused:
         snapshot_dataset(manifest(), AS_OF, store=store, validator=judge)
     message = "wind: column_values_to_be_between (min_value=0), observed 3 of 720 values break it, for example -1.5, -2"
-    assert refused.value.value == message
+    assert refused.value.value == f"{message} in at=12, at=17"
     assert store.tables == {}
 
 
-@pytest.mark.parametrize("column", ["at", "late", "gust"])
+def test_a_warning_is_told_and_stops_nothing(store: MemorySnapshots) -> None:
+    warning = BrokenExpectation(
+        expectation="column_values_to_not_be_null", column="wind", expected="to hold", observed="1", severity="warning"
+    )
+    told: list[QualityReport] = []
+    snapshot, report = snapshot_dataset(manifest(), AS_OF, store=store, validator=Judge(warning), tell=told.append)
+    assert (snapshot.rows, report.warnings, told) == (30 * 24, (warning,), [report])
+
+
+@pytest.mark.parametrize("column", ["at", "late", "gust", "name"])
 def test_missing_columns_are_named(store: MemorySnapshots, column: str) -> None:
-    with pytest.raises(DataQualityFailed, match=f"columns {column} "):
-        take(store, manifest(data={"parameters": {"drop": [column]}}))
+    named = manifest(
+        data={"parameters": {"drop": [column] if column != "name" else []}}, quality={"key": ["at", "name"]}
+    )
+    with pytest.raises(DataQualityFailed, match=f"columns {column}"):
+        take(store, named)
 
 
 @pytest.mark.parametrize(
@@ -215,6 +243,38 @@ def test_training_learns_the_older_rows_and_is_judged_on_the_newer(
     assert done.evaluation_rows == len(newer) == 240
     assert (done.model_name, done.endpoint_name, done.task) == ("wind-model", "wind-delay", "binary")
     assert done.architecture == "LogisticRegression"
+
+
+FEATURES = {"features": [{"expect": "column_values_to_be_between", "column": "gust", "min_value": 0}]}
+
+
+def test_features_are_judged_before_the_model_learns_from_them(
+    store: MemorySnapshots, registry: MemoryRegistry
+) -> None:
+    of, judge = manifest(quality=FEATURES), Judge()
+    snapshot = take(store, of)
+    train_model(of, snapshot, store=store, registry=registry, validator=judge, code_version="x")
+    (columns, rows, expectations, subject, key, place), *more = judge.asked
+    assert (columns, rows, expectations, key) == (["wind", "gust", "at"], 20 * 24, of.quality.features, ("at",))
+    assert subject == f"features of snapshot wind-delay {snapshot.digest[:12]}"
+    assert (place, more) == (ResultPlace(folder="wind-delay", table="features"), [])
+
+
+def test_broken_features_are_not_learned_from(store: MemorySnapshots, registry: MemoryRegistry) -> None:
+    broken = BrokenExpectation(expectation="column_values_to_be_between", column="gust", expected="x", observed="y")
+    of = manifest(quality=FEATURES, training={"callable": f"{HERE}:train_and_raise"})
+    told: list[QualityReport] = []
+    with pytest.raises(DataQualityFailed, match="gust: column_values_to_be_between"):
+        train_model(
+            of,
+            take(store, of),
+            store=store,
+            registry=registry,
+            validator=Judge(broken),
+            code_version="x",
+            tell=told.append,
+        )
+    assert [report.broken for report in told] == [(broken,)]
 
 
 def test_training_twice_is_one_run(learn: Callable[..., TrainingRecord]) -> None:
@@ -272,10 +332,12 @@ def test_an_old_snapshot_is_not_trained_on(
     of = manifest(data={"max_age": "2d"})
     snapshot = take(store, of)
     if fits:
-        assert train_model(of, snapshot, store=store, registry=registry, code_version="x", now=now).run_id
+        assert train_model(
+            of, snapshot, store=store, registry=registry, validator=Judge(), code_version="x", now=now
+        ).run_id
     else:
         with pytest.raises(DataQualityFailed, match="max_age"):
-            train_model(of, snapshot, store=store, registry=registry, code_version="x", now=now)
+            train_model(of, snapshot, store=store, registry=registry, validator=Judge(), code_version="x", now=now)
 
 
 @pytest.mark.parametrize(
