@@ -89,6 +89,8 @@ def _raised_there(answer: httpx.Response, url: str) -> MlpipexError:
     try:
         left = answer.json()
     except ValueError:
+        left = None
+    if not isinstance(left, dict):
         left = {}
     kind = getattr(errors, str(left.get("error")), None)
     if not (isinstance(kind, type) and issubclass(kind, MlpipexError)):

@@ -41,14 +41,16 @@ def compare(
             _read_window(database, name, folder, since, until)
         row = database.execute(_PAIRED, [TOLERANCE]).fetchone()
     assert row is not None
-    pairs, missing, agreement, difference, kept, lost = row
+    pairs, missing, agreement, scored, difference, squared, kept, lost = row
     silent = any(_is_silent(folder, until) for folder in folders)
     return empty.model_copy(
         update={
             "pairs": int(pairs),
             "missing": int(missing),
             "agreement": agreement,
+            "scored": int(scored),
             "mean_absolute_difference": difference,
+            "mean_squared_difference": squared,
             # A log that does not even say how much it lost may have lost everything.
             "dropped_share": 1.0 if silent else float(lost / (kept + lost)) if lost else 0.0,
         }
@@ -100,7 +102,9 @@ _PAIRED = f"""
         avg(CASE WHEN a.label = b.label OR abs(try_cast(a.label AS DOUBLE) - try_cast(b.label AS DOUBLE))
             <= ? * greatest(abs(a.score), abs(b.score), 1e-12) THEN 1.0 ELSE 0.0 END)
             FILTER (a.rid IS NOT NULL AND b.rid IS NOT NULL),
+        count(a.score - b.score),
         avg(abs(a.score - b.score)),
+        avg(pow(a.score - b.score, 2)),
         (SELECT count(*) FROM every_record WHERE rid IS NOT NULL),
         (SELECT coalesce(sum(dropped), 0) FROM every_record)
     FROM a FULL OUTER JOIN b ON a.rid = b.rid

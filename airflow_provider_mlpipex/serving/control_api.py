@@ -152,7 +152,7 @@ def create_app(supervisor: Supervisor, *, token: str, extra_routes: Sequence[Rou
             Route(f"{base}/releases/{{release}}/fault", delete_fault, methods=["DELETE"]),
             *extra_routes,
         ],
-        exception_handlers={MlpipexError: _explain},
+        exception_handlers={MlpipexError: _explain, Exception: _explain_unexpected},
         lifespan=lifespan,
     )
     app.add_middleware(BearerToken, token=token)
@@ -163,6 +163,17 @@ async def _explain(_: Request, error: Exception) -> Response:
     assert isinstance(error, MlpipexError)
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 422)
     return JSONResponse(error.as_dict(), status_code=status)
+
+
+async def _explain_unexpected(_: Request, error: Exception) -> Response:
+    """A full disk, or a mistake of ours: the plane's own log has the traceback."""
+    unexpected = errors.PlaneUnavailable(
+        "control API",
+        value=f"{type(error).__name__}: {error}"[:300],
+        limit="no such error",
+        remedy="read the plane's log; traffic goes on as last confirmed",
+    )
+    return JSONResponse(unexpected.as_dict(), status_code=500)
 
 
 def _endpoint(request: Request) -> EndpointRef:

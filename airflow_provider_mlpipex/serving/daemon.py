@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from starlette.types import ASGIApp
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
 from airflow_provider_mlpipex.serving.control_api import create_app
@@ -41,17 +42,12 @@ def run(
     :param extra_routes: Starlette routes to mount into the control API, made from the supervisor.
     :raises ConfigurationInvalid: a port is busy, or another supervisor runs on this state.
     """
-    import uvicorn
-
     state_dir = state_dir.resolve()
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _only_one(state_dir):
+    with _only_one(state_dir), _ended_by_sigterm():
         require_free_port(control_port, what="control API", variable="MLPIPEX_CONTROL_PORT")
         if not _envoy_was_left_running(state_dir):
             require_free_port(ingress_port, what="ingress", variable="MLPIPEX_INGRESS_PORT")
-        token = read_or_make_token(state_dir / "token")
-        supervisor = Supervisor(state_dir, ingress_port=ingress_port, tracking_uri=tracking_uri)
-        supervisor.start()
         addresses = {
             "pid": os.getpid(),
             "control_url": f"http://127.0.0.1:{control_port}",
@@ -59,24 +55,60 @@ def run(
             "token_file": str(state_dir / "token"),
             "client_token_file": str(state_dir / "client-token"),
         }
+        supervisor = Supervisor(state_dir, ingress_port=ingress_port, tracking_uri=tracking_uri)
+        token = read_or_make_token(state_dir / "token")
         app = create_app(supervisor, token=token, extra_routes=extra_routes(supervisor))
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                host="127.0.0.1",
-                port=control_port,
-                log_level="warning",
-                access_log=False,
-                # A verb that waits for a model server would hold up the end for as long as it waits.
-                timeout_graceful_shutdown=VERBS_END_S,
-            )
-        )
+        asked_to_end = False
         try:
+            supervisor.start()
             _write_addresses(state_dir, addresses)
-            server.run()
+            _serve(app, control_port)
+            asked_to_end = True
+        except KeyboardInterrupt:
+            asked_to_end = True
+            raise
+        except SystemExit as end:
+            asked_to_end = end.code == 0
+            raise
         finally:
             (state_dir / ADDRESS_FILE).unlink(missing_ok=True)
-            supervisor.shut_down()
+            # Whatever else ended it, users go on being served, and the next supervisor adopts what serves them.
+            (supervisor.shut_down if asked_to_end else supervisor.detach)()
+
+
+def _serve(app: ASGIApp, port: int) -> None:
+    """Until SIGTERM, which ends it by ``SystemExit(0)``, or Ctrl-C, after which it returns.
+
+    :raises SystemExit: with another code, where it could not listen.
+    """
+    import uvicorn
+
+    uvicorn.run(
+        app,
+        host="127.0.0.1",
+        port=port,
+        log_level="warning",
+        access_log=False,
+        # A verb that waits for a model server would hold up the end for as long as it waits.
+        timeout_graceful_shutdown=VERBS_END_S,
+    )
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM unwinds the stack. By default it ends the process where it stands, and what it runs goes on; uvicorn
+    takes it while it serves, but raises it again as whatever it was before."""
+
+    def unwind(*_: object) -> None:
+        # A second one must not cut short what the first one set going.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise SystemExit(0)
+
+    before = signal.signal(signal.SIGTERM, unwind)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def stop(state_dir: Path) -> None:

@@ -39,7 +39,10 @@ class ModelServerSpec(Value):
 
 def write_failure(spec_path: Path, error: MlpipexError) -> None:
     """Leave ``error`` beside the spec, for the supervisor to raise as its own."""
-    (spec_path.parent / FAILURE_FILE).write_text(json.dumps(error.as_dict()), encoding="utf-8")
+    scratch = spec_path.parent / f".{FAILURE_FILE}"
+    scratch.write_text(json.dumps(error.as_dict()), encoding="utf-8")
+    # Whole or not at all: the supervisor looks for it twenty times a second.
+    scratch.replace(spec_path.parent / FAILURE_FILE)
 
 
 def read_failure(spec_path: Path) -> MlpipexError | None:

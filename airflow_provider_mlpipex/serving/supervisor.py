@@ -247,7 +247,9 @@ class Supervisor:
         present = self._present_clusters()
         self._remember(self._memory.model_copy(update={"version": self._memory.version + 1}))
         version = str(self._memory.version)
-        if not wanted.keys() <= present.keys():
+        # Compared whole, though a cluster does not change under its name: after a restart of the machine the sockets of
+        # a plane with a deep state folder are elsewhere, and after an upgrade a cluster may be rendered otherwise.
+        if any(present.get(name) != cluster for name, cluster in wanted.items()):
             self._envoy.put("cds", f"{version}-add", list({**present, **wanted}.values()))
         self._envoy.put("rds", version, [envoy_config.routes(plans)])
         if not present.keys() <= wanted.keys():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -137,17 +138,25 @@ class RealPlane:
 
     def kill_supervisor(self) -> None:
         """SIGKILL: what it started goes on."""
-        assert self._daemon is not None
-        self._daemon.kill()
-        self._daemon.wait(timeout=10)
+        self.end_supervisor(signal.SIGKILL)
 
     def stop(self) -> None:
-        """Stop all of it; fails if a process of this plane is left."""
-        plane_id = read_memory(self.state_dir / "state.json").plane_id
+        """Stop all of it; fails if it did not end in good order, or a process of this plane is left."""
         daemon.stop(self.state_dir)
         if self._daemon is not None:
-            self._daemon.wait(timeout=10)
-        assert carriers(PLANE_ID, plane_id) == []
+            assert self._daemon.wait(timeout=10) == 0, self.log()
+        assert self.processes() == set()
+
+    def end_supervisor(self, how: signal.Signals) -> int:
+        """Send the supervisor ``how`` and return its exit code."""
+        assert self._daemon is not None
+        self._daemon.send_signal(how)
+        return self._daemon.wait(timeout=60)
+
+    def processes(self) -> set[int]:
+        """Pids of Envoy and every model server that this plane has started."""
+        plane_id = read_memory(self.state_dir / "state.json").plane_id
+        return {process.pid for process in carriers(PLANE_ID, plane_id)}
 
     def log(self) -> str:
         return (self._folder / "daemon.log").read_text(errors="replace")[-3000:]

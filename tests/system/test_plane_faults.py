@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,12 +20,12 @@ import httpx
 import psutil
 import pytest
 
-from airflow_provider_mlpipex.domain.errors import ReleaseNotReady
+from airflow_provider_mlpipex.domain.errors import MlpipexError, PlaneUnavailable, ReleaseNotReady
 from airflow_provider_mlpipex.domain.evidence import ReleaseTelemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release import Release
 from airflow_provider_mlpipex.domain.traffic import Mirror, TrafficPlan
-from airflow_provider_mlpipex.serving.processes import PLANE_ID, carriers
+from airflow_provider_mlpipex.serving.places import Places
 from tests.support.plane import (
     READY_TIMEOUT_S,
     RealPlane,
@@ -194,15 +195,10 @@ def test_after_a_supervisor_that_was_killed_at_work_the_next_one_tidies_up(scene
     started = json.loads(record.read_text())["pid"]
     plane.kill_supervisor()
     plane.start()
-    assert started not in {process.pid for process in carriers(PLANE_ID, plane_id_of(plane))}
+    assert started not in plane.processes()
     assert not record.exists()
     until(lambda: plane.port.observe(FAULTS).plan == scene.only_current(), within_s=15, what="traffic on current")
     assert third.id not in plane.port.observe(FAULTS).known
-
-
-def plane_id_of(plane: RealPlane) -> str:
-    found: str = json.loads((plane.state_dir / "state.json").read_text())["plane_id"]
-    return found
 
 
 def test_a_killed_candidate_costs_no_request_and_its_failures_are_counted(scene: Scene) -> None:
@@ -322,6 +318,63 @@ def test_a_rollback_needs_no_registry_and_no_artifact(scene: Scene) -> None:
             assert number_of(client.post(path_of(FAULTS), json=invocation())) == 1
     finally:
         hidden.rename(source)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_the_plane_ends_with_all_that_it_runs(tmp_path: Path, how: signal.Signals) -> None:
+    plane = RealPlane(tmp_path)
+    plane.start()
+    assert len(plane.processes()) == 1, "Envoy"
+    try:
+        assert plane.end_supervisor(how) == 0
+        assert plane.processes() == set()
+        assert not (plane.state_dir / "plane.json").exists()
+    finally:
+        plane.stop()
+
+
+def test_a_supervisor_that_cannot_start_leaves_those_serving_that_serve(scene: Scene) -> None:
+    before = scene.pids()
+    scene.plane.kill_supervisor()
+    memory = scene.plane.state_dir / "state.json"
+    sound = memory.read_text()
+    try:
+        memory.write_text("{")
+        with pytest.raises(AssertionError, match="the plane died"):
+            scene.plane.start()
+    finally:
+        memory.write_text(sound)
+    with scene.traffic() as traffic:
+        traffic.wait_for(20)
+    assert traffic.failures == {}
+    scene.plane.start()
+    assert scene.pids() == before
+
+
+def test_a_plane_stops_at_once_though_a_verb_still_waits(tmp_path: Path) -> None:
+    plane = RealPlane(tmp_path)
+    plane.start()
+    try:
+        release, record = plane.release(1), plane.state_dir / "children"
+        given_up: list[BaseException] = []
+
+        def ensure() -> None:
+            try:
+                # It cannot get ready: a folder stands where its socket should be.
+                plane.port.ensure(FAULTS, release, timeout_s=600)
+            except MlpipexError as error:
+                given_up.append(error)
+
+        occupied = Places(plane.state_dir).socket(FAULTS, release.id)
+        (occupied / "taken").mkdir(parents=True)
+        waiting = threading.Thread(target=ensure, daemon=True)
+        waiting.start()
+        until(lambda: any(record.glob("production--faults*")), within_s=30, what="the release is being started")
+    finally:
+        plane.stop()
+    waiting.join(30)
+    assert not waiting.is_alive()
+    assert isinstance(given_up[0], (PlaneUnavailable, ReleaseNotReady))
 
 
 # Requests that are wrong.

@@ -353,6 +353,19 @@ def test_clusters_come_before_their_routes_and_go_after_them(plane: Plane, monke
     assert not any(NEW.slug in name for name in plane.envoy.clusters)
 
 
+def test_clusters_that_would_be_rendered_otherwise_today_are_pushed_again(plane: Plane) -> None:
+    # As after a restart of the machine: sockets outside the state folder are in a new place.
+    plane.serve(FRAUD, OLD)
+    path = plane.envoy.paths.resource("cds")
+    path.write_text(path.read_text().replace(".sock", ".elsewhere"))
+    plane.restart()
+    # The fake starts without clusters; a real Envoy reads the file that is there.
+    plane.envoy._write = lambda kind, resources: None  # type: ignore[method-assign]
+    plane.supervisor.start()
+    assert ".elsewhere" not in json.dumps(plane.envoy.files["cds"])
+    assert any(OLD.slug in name for name in plane.envoy.clusters)
+
+
 # Endpoints do not wait for each other.
 
 

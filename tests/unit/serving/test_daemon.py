@@ -1,0 +1,97 @@
+"""The plane as a process, as far as it can be asked without starting one."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
+from airflow_provider_mlpipex.serving import daemon
+from tests.support.mlflow_server import free_port
+
+NOWHERE = "http://127.0.0.1:1"
+
+
+@pytest.fixture
+def busy_port() -> Iterator[int]:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        yield int(holder.getsockname()[1])
+
+
+def test_a_plane_that_was_never_started_is_not_running_and_can_be_stopped(tmp_path: Path) -> None:
+    assert daemon.status(tmp_path / "nowhere") == {"running": False}
+    daemon.stop(tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_plane_that_was_killed_is_not_running(tmp_path: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (tmp_path / "plane.json").write_text(json.dumps({"pid": gone.pid, "control_url": NOWHERE}))
+    assert daemon.status(tmp_path) == {"running": False, "pid": gone.pid, "control_url": NOWHERE}
+
+
+def test_a_pid_that_was_given_to_somebody_else_is_neither_believed_nor_stopped(tmp_path: Path) -> None:
+    stranger = subprocess.Popen(["sleep", "60"])
+    try:
+        (tmp_path / "plane.json").write_text(json.dumps({"pid": stranger.pid}))
+        assert daemon.status(tmp_path)["running"] is False
+        daemon.stop(tmp_path)
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+@pytest.mark.parametrize("which", ["control", "ingress"])
+def test_a_busy_port_is_named_with_its_variable_and_nothing_is_started(
+    tmp_path: Path, busy_port: int, which: str
+) -> None:
+    ports = {"control_port": free_port(), "ingress_port": free_port(), f"{which}_port": busy_port}
+    with pytest.raises(ConfigurationInvalid, match=f"{busy_port}.*MLPIPEX_{which.upper()}_PORT"):
+        daemon.run(tmp_path / "plane", tracking_uri=NOWHERE, **ports)
+    assert list((tmp_path / "plane" / "children").glob("*")) == []
+
+
+def test_routes_that_cannot_be_made_start_nothing(tmp_path: Path) -> None:
+    def badly_configured(_: object) -> list[object]:
+        raise ConfigurationInvalid("environment variables MLPIPEX_*")
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(ConfigurationInvalid, match="MLPIPEX_"):
+        daemon.run(
+            tmp_path,
+            ingress_port=free_port(),
+            control_port=free_port(),
+            tracking_uri=NOWHERE,
+            extra_routes=badly_configured,
+        )
+    assert list((tmp_path / "children").glob("*")) == []
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_one_supervisor_a_state_folder(tmp_path: Path) -> None:
+    with (tmp_path / "supervisor.lock").open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(ConfigurationInvalid, match="one supervisor a state folder"):
+            daemon.run(tmp_path, ingress_port=free_port(), control_port=free_port(), tracking_uri=NOWHERE)
+
+
+def test_the_state_folder_is_the_owners_alone(tmp_path: Path, busy_port: int) -> None:
+    before = os.umask(0)
+    try:
+        with pytest.raises(ConfigurationInvalid):
+            daemon.run(tmp_path / "plane", ingress_port=free_port(), control_port=busy_port, tracking_uri=NOWHERE)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "plane").stat().st_mode & 0o777 == 0o700
