@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, cast
 from uuid import UUID, uuid4
 
+import pytest
 from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_mlpipex import (
     CanaryDeployOperator,
@@ -181,3 +183,11 @@ class ReleaseRun:
     def stages(self, stage: str) -> list[StageEnded]:
         """What the envelope wrote about every run of ``stage`` in production."""
         return [e.event for e in self.entries if isinstance(e.event, StageEnded) and e.event.stage == stage]
+
+
+def failure(run: ReleaseRun, operator: BaseOperator) -> tuple[str, TaskRun]:
+    """The sentence with which ``operator`` fails for good, and the task run that it failed in."""
+    task = TaskRun(operator.task_id, run_id=run.run_id)
+    with pytest.raises(AirflowFailException) as failed:
+        operator.execute(task.context)
+    return str(failed.value), task

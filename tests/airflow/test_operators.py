@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, get_args
 
 import pytest
-from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 import airflow_provider_mlpipex as public
@@ -16,28 +15,18 @@ from airflow_provider_mlpipex import (
     PromoteModelOperator,
     RegisterModelOperator,
     RollbackOperator,
-    SnapshotDatasetOperator,
 )
 from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform
 from airflow_provider_mlpipex.domain.errors import InvariantBroken, PlaneUnavailable, ReleaseNotReady
 from airflow_provider_mlpipex.domain.events import StageEnded, StageName
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.quality import BrokenExpectation
 from airflow_provider_mlpipex.operators.base import ManifestOperator
-from tests.airflow.release_run import PRODUCTION, ReleaseRun, TaskRun
+from tests.airflow.release_run import PRODUCTION, ReleaseRun, TaskRun, failure
 from tests.support.acme import manifest_text
 
 #: XCom is kept in Airflow's database: results are pointers and numbers, not data.
 XCOM_LIMIT_BYTES = 8_000
 STAGED = [name for name in public.__all__ if name.endswith(("Operator", "Sensor"))]
-
-
-def failure(run: ReleaseRun, operator: BaseOperator) -> tuple[str, TaskRun]:
-    """The sentence with which ``operator`` fails for good, and the task run that it failed in."""
-    task = TaskRun(operator.task_id, run_id=run.run_id)
-    with pytest.raises(AirflowFailException) as failed:
-        operator.execute(task.context)
-    return str(failed.value), task
 
 
 @pytest.mark.parametrize("name", STAGED)
@@ -75,161 +64,6 @@ def test_every_operator_and_sensor_leaves_a_small_json_dict_behind(second: Relea
     for name, result in results.items():
         assert isinstance(result, dict), name
         assert len(json.dumps(result)) < XCOM_LIMIT_BYTES, name
-
-
-# From data to a registered model.
-
-
-def test_snapshot_tells_digest_rows_and_the_manifest_it_followed(first: ReleaseRun) -> None:
-    told = first.snapshot()
-    assert told["snapshot"]["rows"] == 90 * 24
-    assert told["snapshot"]["window_end"] == "2026-03-01T00:00:00Z"
-    assert told["expectations"] == 1
-    assert first.snapshot() == told
-
-
-def test_data_that_breaks_an_expectation_is_not_kept_and_says_what_is_wrong(first: ReleaseRun) -> None:
-    first.platform.validator.broken = (
-        BrokenExpectation(
-            expectation="column_values_to_not_be_null",
-            column="amount",
-            expected="mostly 0.99",
-            observed="40 % null",
-        ),
-    )
-    operator = SnapshotDatasetOperator(task_id="snapshot", manifest=str(first.manifest), as_of="2026-03-01")
-    sentence, task = failure(first, operator)
-    for part in ("amount", "40 % null", "all 1 expectations", "do: ", "runbook: data-quality-failed"):
-        assert part in sentence
-    assert task.xcoms["refused"]["error"] == "DataQualityFailed"
-    assert first.platform.snapshots.tables == {}
-
-
-@pytest.mark.parametrize("as_of", ["tomorrow", "2026-13-01"])
-def test_a_moment_that_is_none_is_named(first: ReleaseRun, as_of: str) -> None:
-    operator = SnapshotDatasetOperator(task_id="snapshot", manifest=str(first.manifest), as_of=as_of)
-    sentence, _ = failure(first, operator)
-    assert as_of in sentence
-    assert "ISO 8601" in sentence
-
-
-def test_training_again_returns_the_run_that_was_completed(first: ReleaseRun) -> None:
-    snapshot = first.snapshot()
-    told = first.train(snapshot)
-    assert 0.8 < told["record"]["metrics"]["accuracy"] < 1.0
-    assert first.train(snapshot) == told
-
-
-def test_registering_again_returns_the_same_version(first: ReleaseRun) -> None:
-    trained = first.train(first.snapshot())
-    operator = RegisterModelOperator(task_id="register", manifest=str(first.manifest), trained=trained)
-    told = first.execute(operator)
-    assert (told["model"], told["version"]) == ("fraud-scorer", "1.0.0")
-    assert first.execute(operator)["version"] == "1.0.0"
-    assert len(first.platform.registry.versions("fraud-scorer")) == 1
-
-
-def test_a_pinned_model_is_looked_up(first: ReleaseRun) -> None:
-    first.register()
-    first.manifest.write_text(manifest_text(("version: auto", "version: 1.0.0")), encoding="utf-8")
-    told = first.execute(RegisterModelOperator(task_id="register", manifest=str(first.manifest)))
-    assert (told["version"], told["bump"], told["reasons"]) == ("1.0.0", "none", ["pinned by the manifest"])
-
-
-def test_a_pinned_model_that_is_not_there_is_named(first: ReleaseRun) -> None:
-    first.manifest.write_text(manifest_text(("version: auto", "version: 9.0.0")), encoding="utf-8")
-    sentence, _ = failure(first, RegisterModelOperator(task_id="register", manifest=str(first.manifest)))
-    assert "9.0.0" in sentence
-    assert "runbook: model-not-found" in sentence
-
-
-def test_a_manifest_that_changes_during_a_run_stops_it(first: ReleaseRun) -> None:
-    snapshot = first.snapshot()
-    first.manifest.write_text(manifest_text(("depth: 3", "depth: 5")), encoding="utf-8")
-    sentence, _ = failure(first, first.train_task(snapshot))
-    assert str(first.manifest) in sentence
-    assert "start a new Dag run" in sentence
-    assert "runbook: manifest-changed" in sentence
-
-
-def make_train(run: ReleaseRun, given: Any) -> BaseOperator:
-    return run.train_task(given)
-
-
-def make_register(run: ReleaseRun, given: Any) -> BaseOperator:
-    return RegisterModelOperator(task_id="register", manifest=str(run.manifest), trained=given)
-
-
-def make_gates(run: ReleaseRun, given: Any) -> BaseOperator:
-    return run.gates_task(given)
-
-
-@pytest.mark.parametrize("make", [make_train, make_register, make_gates])
-@pytest.mark.parametrize("given", [None, "{{ ti.xcom_pull('before') }}"])
-def test_a_task_before_that_left_nothing_is_named(
-    first: ReleaseRun, make: Callable[[ReleaseRun, Any], BaseOperator], given: Any
-) -> None:
-    """So it is when somebody marks that task as successful, or hands over a template that is not native."""
-    sentence, _ = failure(first, make(first, given))
-    assert "Operator returned" in sentence
-    assert "clear the task" in sentence
-
-
-def test_a_manifest_that_is_gone_is_named(first: ReleaseRun) -> None:
-    first.manifest.unlink()
-    sentence, _ = failure(first, SnapshotDatasetOperator(task_id="snapshot", manifest=str(first.manifest)))
-    assert str(first.manifest) in sentence
-
-
-# Gates.
-
-
-def test_gates_leave_observed_value_threshold_and_margin(second: ReleaseRun) -> None:
-    operator = second.gates_task(second.register())
-    task = TaskRun("gates", run_id=second.run_id)
-    told = operator.execute(task.context)
-    assert told["verdict"] == "pass"
-    (gate,) = task.xcoms["gates"]
-    assert gate["verdict"] == "pass"
-    assert 0.8 < gate["evidence"]["value"] < 1.0
-    assert gate["threshold"] == pytest.approx(gate["evidence"]["baseline"] * 0.995)
-    assert gate["margin"] > 0
-    # A second try finds the rollout that the first has opened.
-    assert operator.execute(task.context) == told
-
-
-def test_a_failed_gate_fails_the_task_and_its_numbers_are_kept(first: ReleaseRun) -> None:
-    first.manifest.write_text(manifest_text(("accuracy at least 60%", "accuracy at least 99.99%")), encoding="utf-8")
-    sentence, task = failure(first, first.gates_task(first.register(), "staging"))
-    assert "runbook: gate-failed" in sentence
-    (gate,) = task.xcoms["gates"]
-    assert gate["reason"] in sentence
-    assert (gate["verdict"], gate["threshold"]) == ("fail", 0.9999)
-    # The endpoint is free again for whoever comes next.
-    first.manifest.write_text(manifest_text(), encoding="utf-8")
-    other = ReleaseRun(first.platform, first.manifest, run_id="run-9")
-    assert other.execute(other.gates_task(other.register(), "staging"))["verdict"] == "pass"
-
-
-def test_a_gate_without_enough_evidence_is_undecided_and_fails_the_task(first: ReleaseRun) -> None:
-    edit = ("accuracy at least 60%", "accuracy at least 60% from at least 700 rows")
-    first.manifest.write_text(manifest_text(edit, ("evaluate: 30d", "evaluate: 1d")), encoding="utf-8")
-    sentence, task = failure(first, first.gates_task(first.register(), "staging"))
-    assert "runbook: gate-undecided" in sentence
-    assert task.xcoms["gates"][0]["verdict"] == "inconclusive"
-
-
-def test_a_second_run_does_not_get_an_endpoint_that_is_held(second: ReleaseRun) -> None:
-    second.open()
-    other = ReleaseRun(second.platform, second.manifest, run_id="run-3")
-    sentence, _ = failure(other, other.gates_task(other.register()))
-    assert "rollout run-2 holds it" in sentence
-
-
-def test_an_environment_that_the_manifest_does_not_have_is_named(first: ReleaseRun) -> None:
-    sentence, _ = failure(first, first.gates_task(first.register(), "moon"))
-    assert "moon" in sentence
-    assert "staging" in sentence
 
 
 # Traffic.

@@ -11,30 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-import pandas as pd
 import pytest
-from sklearn.linear_model import LogisticRegression
-from typer.testing import CliRunner, Result
 
 from airflow_provider_mlpipex import __version__, cli, composition
 from airflow_provider_mlpipex.adapters.memory.plane import MemoryPlane
-from airflow_provider_mlpipex.adapters.memory.registry import MemoryRegistry
-from airflow_provider_mlpipex.adapters.system_clock import SystemClock
-from airflow_provider_mlpipex.domain import rollout as machine
-from airflow_provider_mlpipex.domain.manifest import Manifest
-from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.release import Release
-from airflow_provider_mlpipex.domain.training import TrainingContext
-from airflow_provider_mlpipex.ports import ServingPlane
-from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
-from airflow_provider_mlpipex.services.promotion import promote
-from airflow_provider_mlpipex.services.registration import register_model
-from airflow_provider_mlpipex.services.training import train_model
-from tests.support.factories import NOON, ORIGIN, make_policy, make_release
+from tests.support.factories import make_release
 from tests.support.manifests import edited, make_manifest
+from tests.support.terminal import ENDPOINT, answer, refusal, release, run, terminal_platform
 
-ENDPOINT = EndpointRef.parse("production/fraud-scorer")
 COMMANDS = [
     ["version"],
     ["manifest", "schema"],
@@ -53,51 +38,9 @@ COMMANDS = [
 ]
 
 
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
-
-
-def answer(*arguments: str | Path) -> Any:
-    """What a command prints with ``--json``; it must have succeeded."""
-    result = run(*arguments, "--json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
-
-
-def refusal(*arguments: str | Path) -> dict[str, Any]:
-    """How a command refuses with ``--json``: exit code 1, nothing on standard output."""
-    result = run(*arguments, "--json")
-    assert (result.exit_code, result.stdout) == (1, ""), result.output
-    return dict(json.loads(result.stderr))
-
-
 @pytest.fixture
 def platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Platform:
-    """What the commands work with: the real adapters, but for a plane in memory."""
-    for name in composition.Settings.model_fields:
-        monkeypatch.delenv(f"MLPIPEX_{name.upper()}", raising=False)
-    monkeypatch.setenv("MLPIPEX_LEDGER_URL", f"sqlite:///{tmp_path}/ledger.db")
-    monkeypatch.setenv("MLPIPEX_SNAPSHOT_ROOT", str(tmp_path / "snapshots"))
-    plane: ServingPlane = MemoryPlane(SystemClock())
-    build = composition.build_platform
-    monkeypatch.setattr(cli, "build_platform", lambda settings, origin: build(settings, origin, plane=plane))
-    return build(composition.Settings.from_environment(), ORIGIN, plane=plane)
-
-
-def release(platform: Platform, candidate: Release, manifest: Manifest | None = None) -> None:
-    """Make ``candidate`` current, as a release Dag without trials would."""
-    journal.decide(
-        platform,
-        ENDPOINT,
-        lambda now: machine.open_rollout(
-            now,
-            rollout_id=candidate.id,
-            release=candidate,
-            policy=make_policy(review=False, shadow_fraction=None, canary_weights=(), offline_gates=False),
-            manifest=(manifest or make_manifest()).to_json(),
-        ),
-    )
-    promote(platform, endpoint=ENDPOINT, rollout_id=candidate.id, timeout_s=5.0)
+    return terminal_platform(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -358,58 +301,6 @@ def test_settings_that_cannot_work_are_named(platform: Platform, monkeypatch: py
     assert refusal("status")["thing"] == "ledger url"
     monkeypatch.setenv("MLPIPEX_ALERT_CHANNELS", "on-call")
     assert "alert_channels" in refusal("status")["value"]
-
-
-# Reproduction.
-
-
-def fit(context: TrainingContext) -> LogisticRegression:
-    return LogisticRegression(**context.parameters).fit(context.features, context.target)
-
-
-def train_for_real(platform: Platform, manifest: Manifest) -> Release:
-    hours = pd.date_range(NOON - timedelta(days=10), NOON, freq="h", inclusive="left")
-    amount = [float(number % 7) for number in range(len(hours))]
-    rows = pd.DataFrame({"at": hours, "amount": amount, "fraud": [int(value > 3) for value in amount]})
-    snapshot = platform.snapshots.write(
-        rows,
-        name="fraud-scorer",
-        time_column="at",
-        window_start=NOON - timedelta(days=10),
-        split_at=NOON - timedelta(days=3),
-        window_end=NOON,
-    )
-    registry = MemoryRegistry()
-    record = train_model(
-        manifest,
-        snapshot,
-        store=platform.snapshots,
-        registry=registry,
-        validator=platform.validator,
-        code_version="0123abc",
-        now=NOON,
-    )
-    model, _, _ = register_model(manifest, record, registry=registry)
-    return make_release().model_copy(update={"model": model})
-
-
-def test_reproduce_trains_the_current_release_again(platform: Platform) -> None:
-    manifest = make_manifest(
-        ("callable: acme.fraud:train", f"callable: {__name__}:fit"),
-        ("parameters: {depth: 3}", "parameters: {C: 1.0}"),
-        ("columns: [amount, country]", "columns: [amount]"),
-    )
-    release(platform, train_for_real(platform, manifest), manifest)
-    told = answer("reproduce", str(ENDPOINT))
-    assert told["accuracy"]["recorded"] == told["accuracy"]["retrained"]
-    assert {values["difference"] for values in told.values()} == {0.0}
-    assert "accuracy: " in run("reproduce", str(ENDPOINT)).stdout
-
-
-@pytest.mark.usefixtures("platform")
-def test_reproduce_of_nothing_is_refused() -> None:
-    told = refusal("reproduce", str(ENDPOINT))
-    assert (told["error"], told["value"]) == ("IllegalTransition", "nothing is current")
 
 
 # The plane and the demo.
