@@ -24,6 +24,10 @@ class Faulty:
         """``before`` or ``after`` the next call of ``verb``: raise ``fault``, or call it (another process's turn)."""
         self._arranged.append((when, verb, fault))
 
+    def clear(self) -> None:
+        """Nothing that was arranged will happen any more."""
+        self._arranged.clear()
+
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.port, name)
         if not callable(found):

@@ -135,17 +135,17 @@ def test_one_critical_error_ends_the_canary_at_any_step(world: World, step: int)
     assert world.weights == {first.id: 10_000}
 
 
-def test_a_step_is_held_up_by_a_spanning_gate_that_is_off_course() -> None:
+def test_a_step_is_held_up_while_a_spanning_gate_is_off_course() -> None:
     world = World(("zero critical errors in a 30-minute canary window", "error rate at most 0.1% over 30m"))
-    first = world.first_release()
+    world.first_release()
     world.bring("run-2", "1.1.0", to="canary-0")
-    # 0.2 % of the first step's requests: less than the other gate's 1 %, and too much for this one.
+    # 0.2 % of the first step's requests: less than the other gate's 1 %, and more than this one's, but no proof.
     world.memory.plane.serve(ENDPOINT, world.release("1.1.0").id, requests=50, errors=1)
-    seen = world.watch("run-2", "canary", 0, seconds=2 * STEP_S - LOOK_EVERY)
-    assert (seen.status, seen.verdict) == ("watching", "inconclusive"), "no more users before it has an opinion"
-    seen = world.watch("run-2", "canary", 0, seconds=LOOK_EVERY)
-    assert (seen.status, verdicts(seen)) == ("ended", {"error-rate-max-30m": "fail", "errors": "pass"})
-    assert world.weights == {first.id: 10_000}
+    seen = world.watch("run-2", "canary", 0, seconds=STEP_S + LOOK_EVERY)
+    assert (seen.status, verdicts(seen)) == ("watching", {"error-rate-max-30m": "inconclusive", "errors": "pass"})
+    assert world.weights[world.release("1.1.0").id] == 500, "no more users against the evidence"
+    assert world.watch("run-2", "canary", 0, seconds=PATIENCE * STEP_S).status == "passed", "1 of 1,000 by then"
+    assert world.clock.now() - world.state.rollout.since < PATIENCE * timedelta(seconds=STEP_S)
 
 
 def test_a_step_is_not_held_up_by_a_count_that_it_still_has_to_reach() -> None:
@@ -404,22 +404,22 @@ def test_a_late_failure_is_not_diluted_by_a_good_past(world: World) -> None:
     first = world.first_release()
     world.bring("run-2", "1.1.0", to="watching")
     assert world.watch("run-2", "watch", seconds=WATCH_S - 5 * LOOK_EVERY).status == "watching"
-    # 3 % of the last minute is far below 2 % of the whole window.
-    seen = world.watch("run-2", "watch", seconds=2 * LOOK_EVERY, failing=0.03)
+    # A fifth of the last minute's requests is far below 2 % of the whole window's.
+    seen = world.watch("run-2", "watch", seconds=2 * LOOK_EVERY, failing=0.2)
     assert (seen.status, seen.verdict) == ("ended", "fail")
     assert world.weights == {first.id: 10_000}
     assert world.state.current == first and world.state.previous is None
     assert world.alerts == [ROLLED_BACK]
 
 
-def test_an_early_failure_is_seen_as_soon_as_its_window_is_covered(world: World) -> None:
-    world.first_release()
+def test_an_early_failure_does_not_wait_for_the_end_of_the_window(world: World) -> None:
+    first = world.first_release()
     world.bring("run-2", "1.1.0", to="watching")
     began = world.state.rollout.since
-    assert world.watch("run-2", "watch", seconds=50, every=10, failing=0.5).status == "watching"
     assert world.watch("run-2", "watch", seconds=WATCH_S, every=10, failing=0.5).status == "ended"
     (decided,) = world.events(RollbackDecided)
-    assert decided.detected_at - began == timedelta(minutes=1)
+    assert decided.detected_at - began <= timedelta(minutes=1)
+    assert world.weights == {first.id: 10_000}
 
 
 def test_a_quiet_watch_ends_without_a_pass_and_keeps_the_release(world: World) -> None:
