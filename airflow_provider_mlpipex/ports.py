@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from airflow_provider_mlpipex.domain.events import Entry, Event, Origin
     from airflow_provider_mlpipex.domain.evidence import ShadowComparison, Telemetry
     from airflow_provider_mlpipex.domain.expectations import Expectation
+    from airflow_provider_mlpipex.domain.features import FeatureServiceRef, HistoricalFrame, OnlineRow
     from airflow_provider_mlpipex.domain.manifest import RuntimeSpec
     from airflow_provider_mlpipex.domain.names import EndpointRef
     from airflow_provider_mlpipex.domain.observation import AppliedPlan, PlaneObservation, ReleaseStatus
@@ -212,4 +213,32 @@ class RuntimeResolver(Protocol):
 
     def resolve(self, spec: RuntimeSpec, *, manifest_dir: Path) -> RuntimeEnvironment:
         """:raises RuntimeMismatch: the lock file is missing or its digest is not the one the manifest pins."""
+        ...
+
+
+@runtime_checkable
+class FeatureStore(Protocol):
+    """Features by point in time: one definition for training rows and for live requests."""
+
+    def describe(self, service: str) -> FeatureServiceRef:
+        """A feature service as it is defined now: digest, entities, features.
+
+        :raises FeatureMismatch: no such service.
+        """
+        ...
+
+    def historical(self, service: str, entity_rows: pd.DataFrame, *, time_column: str) -> HistoricalFrame:
+        """``entity_rows`` joined with the features as each row's own moment knew them; none is left out uncounted.
+
+        :raises DataQualityFailed: an entity or the time column is missing, or the moments have no time zone.
+        :raises FeatureStoreUnavailable: the store does not answer.
+        """
+        ...
+
+    def online(self, service: str, keys: Sequence[Mapping[str, Any]], *, as_of: datetime) -> list[OnlineRow]:
+        """Features as they are served now, one row a key, in order.
+
+        :param as_of: now; a value older than its time to live by then is ``expired``.
+        :raises FeatureStoreUnavailable: the store does not answer.
+        """
         ...

@@ -220,6 +220,19 @@ class SignatureMismatch(MlpipexError):
     runbook = "signature-mismatch"
 
 
+class FeatureMismatch(MlpipexError):
+    """The feature service is not the one that the model was trained with, or cannot give the model its inputs."""
+
+    runbook = "feature-mismatch"
+
+
+class FeatureStoreUnavailable(MlpipexError):
+    """The feature store does not answer, or broke while it did."""
+
+    runbook = "feature-store-unavailable"
+    transient = True
+
+
 class InvariantBroken(MlpipexError):
     """Something that must hold for a stage to be healthy does not."""
 

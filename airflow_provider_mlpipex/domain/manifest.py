@@ -15,6 +15,7 @@ from airflow_provider_mlpipex.domain.endpoint_state import Ending
 from airflow_provider_mlpipex.domain.events import ChangeKind
 from airflow_provider_mlpipex.domain.evidence import Source
 from airflow_provider_mlpipex.domain.expectations import QualitySpec
+from airflow_provider_mlpipex.domain.features_block import FeaturesSpec
 from airflow_provider_mlpipex.domain.gate_sentences import read_sentence
 from airflow_provider_mlpipex.domain.gates import Gate
 from airflow_provider_mlpipex.domain.names import Name
@@ -121,13 +122,6 @@ class DataSpec(Value):
     time_column: Column
     window: WindowSpec
     max_age: Duration | None = Field(default=None, description="refuse to train on a snapshot older than this")
-
-
-class FeaturesSpec(Value):
-    """Model inputs, in order."""
-
-    columns: tuple[Column, ...] = Field(min_length=1)
-    service: Name | None = None
 
 
 class TrafficSpec(Value):

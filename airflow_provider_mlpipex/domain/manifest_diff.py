@@ -7,6 +7,8 @@ from typing import Any, NamedTuple, get_args
 
 from airflow_provider_mlpipex.domain.events import Change, ChangeKind
 from airflow_provider_mlpipex.domain.expectations import Judged
+from airflow_provider_mlpipex.domain.features_block import DEMANDS as FEATURE_DEMANDS
+from airflow_provider_mlpipex.domain.features_block import diff_demands
 from airflow_provider_mlpipex.domain.gate_diff import (
     NONE,
     Strictness,
@@ -48,7 +50,7 @@ class ReviewNeed(NamedTuple):
 
 def diff(before: Manifest, after: Manifest) -> tuple[Change, ...]:
     """Every difference in meaning, models first and policy last; empty for manifests of the same digest."""
-    changes = [*_sections(before, after)]
+    changes = [*_sections(before, after), *diff_demands(before.features, after.features)]
     for judged in get_args(Judged):
         changes += diff_expectations(f"quality.{judged}", before.quality.of(judged), after.quality.of(judged))
     for name in dict.fromkeys([*before.environments, *after.environments]):
@@ -101,13 +103,20 @@ def _served(release: Release) -> dict[tuple[ChangeKind, str], str]:
         ("runtime", "runtime"): f"{runtime.version} ({runtime.kind} {runtime.digest[:12]})",
         ("data", f"dataset {model.dataset.name}"): f"{model.dataset.digest[:12]}, {model.dataset.rows} rows, "
         f"split {model.dataset.split_at:%Y-%m-%d %H:%M}",
-        ("features", "feature service"): release.feature_service or NONE,
+        ("features", "feature service"): _service(release),
     }
+
+
+def _service(release: Release) -> str:
+    if release.feature_service is None or release.feature_digest is None:
+        return release.feature_service or NONE
+    return f"{release.feature_service} ({release.feature_digest[:12]})"
 
 
 def _sections(before: Manifest, after: Manifest) -> Iterator[Change]:
     old, new = before.to_json(), after.to_json()
     for manifest in (old, new):
+        manifest["features"] = {k: v for k, v in manifest["features"].items() if k not in FEATURE_DEMANDS}
         # What must hold for tables is a demand, and compared as one.
         manifest["quality"] = {name: manifest["quality"][name] for name in ("key", "results")}
     for section, kind in _SECTIONS.items():

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Literal
 
-from airflow_provider_mlpipex.domain import live_rules, quality_rules
+from airflow_provider_mlpipex.domain import features_block, live_rules, quality_rules
 from airflow_provider_mlpipex.domain.gate_proof import prove_environment
 from airflow_provider_mlpipex.domain.gates import Gate, known_metric
 from airflow_provider_mlpipex.domain.manifest import EnvironmentSpec, Manifest
@@ -30,7 +30,9 @@ _OF_PROBABILITIES = ("auc", "log_loss", "brier")
 
 def broken_rules(manifest: Manifest) -> list[Problem]:
     """Every rule that ``manifest`` breaks."""
-    problems = [*_training(manifest), *_features(manifest), *_durations(manifest), *_lease(manifest)]
+    target = manifest.training.target if manifest.training else None
+    features = features_block.broken_rules(manifest.features, target=target)
+    problems = [*_training(manifest), *features, *_durations(manifest), *_lease(manifest)]
     problems += quality_rules.broken_rules(manifest)
     for name, environment in manifest.environments.items():
         path: FieldPath = ("environments", name)
@@ -85,17 +87,6 @@ def _training(manifest: Manifest) -> Iterator[Problem]:
             "model.version auto trains a new version",
             "add a training block, or pin model.version to a registered one",
         )
-
-
-def _features(manifest: Manifest) -> Iterator[Problem]:
-    columns = manifest.features.columns
-    target = manifest.training.target if manifest.training else None
-    for index, column in enumerate(columns):
-        path: FieldPath = ("features", "columns", index)
-        if column == target:
-            yield Problem(path, column, "features must not contain training.target", "remove it: it is the answer")
-        if column in columns[:index]:
-            yield Problem(path, column, "each column once", "remove the repetition")
 
 
 def _durations(manifest: Manifest) -> Iterator[Problem]:

@@ -84,6 +84,8 @@ METRICS: Mapping[Source, Mapping[str, Metric]] = {
     "serving": {name: metric._replace(compared=False) for name, metric in _TRAFFIC.items()},
     "drift": {},
     "quality": _QUALITY,
+    # Share of served feature rows that the offline path gives just so.
+    "parity": {"equality": Metric("ratio", "higher", compared=False)},
     "prometheus": {},
 }
 

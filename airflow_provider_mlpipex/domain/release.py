@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from airflow_provider_mlpipex.domain.names import Name
-from airflow_provider_mlpipex.domain.values import Value, digest_of
+from airflow_provider_mlpipex.domain.values import Recorded, Value, digest_of
 
 #: A content digest as 64 lower-case hex digits (blake2b-256 or SHA-256; the producer says which).
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -18,12 +18,36 @@ Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 SemVer = Annotated[str, StringConstraints(pattern=r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)$")]
 
 
-class DatasetSnapshot(Value):
+class FeatureJoin(Value):
+    """How entity rows were joined with a feature service.
+
+    :param digest: of the service's definition at that time.
+    :param asked: entity rows that the data source gave.
+    :param dropped: rows left out because the store had no value at or before their moment, or only an expired one.
+    :param unknown: rows left out because the store does not know their entity at all.
+    """
+
+    service: Name
+    digest: Digest
+    asked: int = Field(ge=0)
+    dropped: int = Field(default=0, ge=0)
+    unknown: int = Field(default=0, ge=0)
+
+    @property
+    def lost_share(self) -> float:
+        """Share of the asked rows that the store could not answer."""
+        return (self.dropped + self.unknown) / self.asked if self.asked else 0.0
+
+
+class DatasetSnapshot(Recorded):
     """One immutable table: every row counts in ``digest``.
 
     ``window_start`` ≤ training rows < ``split_at`` ≤ evaluation rows < ``window_end`` on the dataset's time column;
-    the split is recorded, not recomputed, so that training can be reproduced.
+    the split is recorded, not recomputed, so that training can be reproduced. ``features`` says how the rows were
+    joined, where a feature store gave them their features.
     """
+
+    added_later = frozenset({"features"})
 
     name: Name
     digest: Digest
@@ -34,6 +58,7 @@ class DatasetSnapshot(Value):
     split_at: datetime
     window_end: datetime
     time_column: str
+    features: FeatureJoin | None = None
 
 
 class RuntimeEnvironment(Value):
@@ -69,12 +94,19 @@ class ModelVersion(Value):
     run_id: str = Field(description="training run in the registry")
 
 
-class Release(Value):
-    """Immutable unit of deployment: model version + runtime + dataset snapshot + features + manifest digest."""
+class Release(Recorded):
+    """Immutable unit of deployment: model version + runtime + dataset snapshot + features + manifest digest.
+
+    ``feature_digest`` is of the definition of ``feature_service``: with it the model server takes entity keys and looks
+    the features up.
+    """
+
+    added_later = frozenset({"feature_digest"})
 
     model: ModelVersion
     runtime: RuntimeEnvironment
     feature_service: str | None = None
+    feature_digest: Digest | None = None
     manifest_digest: Digest
 
     @cached_property
@@ -90,6 +122,8 @@ class Release(Value):
                 "artifact": self.model.artifact_digest,
                 "runtime": [self.runtime.version, self.runtime.kind, self.runtime.digest],
                 "features": self.feature_service,
+                # Releases of before there was a feature digest keep their id.
+                **({"feature_digest": self.feature_digest} if self.feature_digest else {}),
             }
         )
 
