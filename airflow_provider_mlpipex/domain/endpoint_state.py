@@ -8,6 +8,7 @@ from functools import reduce
 from typing import Any, Literal
 
 from airflow_provider_mlpipex.domain.events import (
+    AlertRaised,
     CanaryStepped,
     Entry,
     GatesJudged,
@@ -35,7 +36,8 @@ Ending = Literal["promoted", "rolled-back", "rejected"]
 
 
 class Rollout(Value):
-    """A candidate on its way. ``verdicts`` holds the last verdict of each judged step (see :func:`verdict_key`)."""
+    """A candidate on its way. ``verdicts`` holds the last verdict of each judged step (see :func:`verdict_key`),
+    ``alerts`` the titles of what on-call has been told since it opened."""
 
     id: str
     candidate: Release
@@ -49,6 +51,7 @@ class Rollout(Value):
     approved: bool | None = None
     verdicts: dict[str, VerdictName] = {}
     watch_until: datetime | None = None
+    alerts: tuple[str, ...] = ()
 
 
 class RollbackIntent(Value):
@@ -191,6 +194,8 @@ def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
             rejected = _ended(state, event.rollout_id, "rejected", event.cause, at)
             # A first release that the plane refused: nothing serves, and nothing is meant to.
             return rejected if state.confirmed else {**rejected, "planned": None, "confirmed": True}
+        case AlertRaised() if rollout:
+            return _rollout(rollout, alerts=tuple(dict.fromkeys([*rollout.alerts, event.title])))
         case _:
             return {}
 

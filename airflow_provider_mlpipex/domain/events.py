@@ -38,9 +38,10 @@ class GateResult(Recorded):
     :param alpha: chance of a false alarm over all looks of this gate's sequence; ``None`` for one look at a fixed
         sample.
     :param interval: where the true margin lies at every look, but with probability ``alpha``.
+    :param excused: why a broken limit is not held against the release: a control arm breaks it too.
     """
 
-    added_later = frozenset({"alpha", "interval"})
+    added_later = frozenset({"alpha", "interval", "excused"})
 
     gate: str
     verdict: VerdictName
@@ -52,6 +53,7 @@ class GateResult(Recorded):
     reason: str = ""
     alpha: float | None = None
     interval: tuple[float, float] | None = None
+    excused: str | None = None
 
 
 class Change(Value):
@@ -63,7 +65,7 @@ class Change(Value):
     after: str
 
 
-class RolloutPolicy(Value):
+class RolloutPolicy(Recorded):
     """What the manifest demands of one rollout, resolved once when it opens.
 
     :param serve: whether this environment runs releases at all (development may only judge them).
@@ -72,8 +74,11 @@ class RolloutPolicy(Value):
     :param shadow_fraction: share of live requests mirrored, or ``None`` for no shadow.
     :param canary_weights: rising shares of ``TOTAL_WEIGHT``; empty for no canary.
     :param rollback_window_s: seconds after promotion in which the watch may revert by itself.
+    :param control_weight: of ``TOTAL_WEIGHT``, what the previous release keeps in that time; ``None`` for nothing.
     :param lease_s: seconds a shadow or canary plan lives without its watcher.
     """
+
+    added_later = frozenset({"control_weight"})
 
     serve: bool = True
     offline_gates: bool = True
@@ -81,6 +86,7 @@ class RolloutPolicy(Value):
     shadow_fraction: float | None = None
     canary_weights: tuple[int, ...] = ()
     rollback_window_s: float = 0.0
+    control_weight: int | None = None
     lease_s: float | None = None
     sticky_header: str = STICKY_HEADER
 

@@ -111,7 +111,9 @@ class ShadowComparison(Value):
     :param missing: mirrored requests that only one side logged.
     :param agreement: share of pairs with the same label (classification: thresholded at 0.5 or arg max;
         regression: equal within ``tolerance``).
+    :param scored: pairs of which both answers have a first output.
     :param mean_absolute_difference: of the first output, in its own unit.
+    :param mean_squared_difference: of the same pairs.
     :param dropped_share: predictions lost by full log queues over all predictions; above a limit gates say
         ``inconclusive``.
     """
@@ -123,5 +125,7 @@ class ShadowComparison(Value):
     pairs: int = 0
     missing: int = 0
     agreement: float | None = None
+    scored: int = 0
     mean_absolute_difference: float | None = None
+    mean_squared_difference: float | None = None
     dropped_share: float = 0.0

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from airflow_provider_mlpipex.domain import made_up
+from airflow_provider_mlpipex.domain.control_arm import is_worse
 from airflow_provider_mlpipex.domain.events import VerdictName
+from airflow_provider_mlpipex.domain.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates import Gate
 from airflow_provider_mlpipex.domain.judging import judge
 from airflow_provider_mlpipex.domain.live_gates import LiveGate
@@ -29,7 +31,7 @@ class Power(Value):
 
     :param alpha: its chance of a false alarm; ``None`` for counts, which are exact.
     :param samples: requests that its window brings.
-    :param fails_after: time after which it fails if every request is bad; ``None`` if it never does.
+    :param fails_after: time after which it fails if every request is bad, those of a control arm not; ``None``: never.
     :param excess: smallest share of bad requests beyond the allowed one that its window shows; ``None`` where that
         depends on the baseline, or where nothing can be seen.
     :param decides_after: time that it needs to see what it ``detects``; ``None`` where it states nothing, or never.
@@ -49,13 +51,16 @@ class Power(Value):
 def power(live: LiveGate, rate: float) -> Power:
     """What ``live`` can decide at ``rate`` requests a second."""
     gate, samples = live.gate, live.samples(rate)
-    soonest = soonest_failure(live, rate)
+    alone = soonest_failure(live, rate)
+    soonest = told_apart_after(live, rate) if live.has_control else alone
     needed = time_to_decide(live, rate) if gate.detects is not None else None
     allowed = made_up.allowed_share(gate)
     excess = None
     if samples and not math.isnan(allowed):
         excess = smallest_excess(allowed, samples, alpha=live.alpha)
-    in_time = gate.counts or (soonest is not None and soonest <= live.duration)
+    in_time = gate.counts or (alone is not None and alone <= live.duration)
+    if live.has_control:
+        in_time = in_time and soonest is not None and soonest <= live.compared_for
     decides = in_time and (gate.detects is None or (needed is not None and needed <= live.duration))
     return Power(
         alpha=None if gate.counts else live.alpha,
@@ -64,16 +69,28 @@ def power(live: LiveGate, rate: float) -> Power:
         excess=excess,
         decides_after=needed,
         decides=decides,
-        says=_say(live, rate, needed=needed, excess=excess, in_time=in_time),
+        says=_say(live, rate, needed=needed, excess=excess, in_time=in_time) + _beside(live, soonest),
     )
 
 
 def soonest_failure(live: LiveGate, rate: float) -> timedelta | None:
-    """How soon the gate fails a candidate whose every request is bad; ``None``: never, by its nature."""
+    """How soon the gate by itself fails a candidate whose every request is bad; ``None``: never, by its nature."""
     gate = live.gate
     if gate.counts:
         return needed_duration(int(gate.bound) + 1, rate, live.share) if gate.max is not None else None
-    return _soonest(live, rate, bad=lambda samples: samples, verdict="fail")
+    return _soonest(live, rate, lambda samples: _says(live, samples, bad=samples) == "fail")
+
+
+def told_apart_after(live: LiveGate, rate: float) -> timedelta | None:
+    """How soon it is clear, of a candidate whose every request is bad, that the control arm is better."""
+    gate, alone = live.gate, soonest_failure(live, rate)
+
+    def is_clear(samples: int) -> bool:
+        seen = _made_up(live, samples, bad=samples)
+        return bool(seen.baseline_samples) and is_worse(gate, seen, alpha=live.alpha, share=live.baseline_share)
+
+    beside = _soonest(live, rate, is_clear)
+    return None if alone is None or beside is None else max(alone, beside)
 
 
 def time_to_decide(live: LiveGate, rate: float) -> timedelta | None:
@@ -84,7 +101,7 @@ def time_to_decide(live: LiveGate, rate: float) -> timedelta | None:
     without a single bad request passes, and the real one takes longer.
     """
     gate = live.gate
-    passes = _soonest(live, rate, bad=lambda _: 0, verdict="pass")
+    passes = _soonest(live, rate, lambda samples: _says(live, samples, bad=0) == "pass")
     allowed = made_up.allowed_share(gate)
     if passes is None or gate.detects is None or not gate.in_ratio or math.isnan(allowed):
         return passes
@@ -96,26 +113,34 @@ def time_to_decide(live: LiveGate, rate: float) -> timedelta | None:
     return max(passes, needed_duration(trials, rate, live.share))
 
 
-def _soonest(live: LiveGate, rate: float, *, bad: Callable[[int], int], verdict: VerdictName) -> timedelta | None:
-    """The time after which made-up requests lead to ``verdict``, whatever the gate's minimum of samples is."""
-    gate = live.gate.model_copy(update={"min_samples": 1})
-    beside = live.baseline_share / live.share
-
-    def leads_there(samples: int) -> bool:
-        evidence = made_up.live_evidence(
-            gate, bad=bad(samples), samples=samples, baseline_samples=math.floor(samples * beside)
-        )
-        return judge(gate, evidence, now=made_up.MOMENT, alpha=live.alpha).verdict == verdict
-
+def _soonest(live: LiveGate, rate: float, happens: Callable[[int], bool]) -> timedelta | None:
+    """The time that brings so many requests that ``happens``, which must stay true for more of them."""
     low, high = 0, 1
-    while not leads_there(high):
+    while not happens(high):
         low, high = high, high * 4
         if high > _MOST_SAMPLES:
             return None
     while high - low > max(1, low // 100):
         middle = (low + high) // 2
-        low, high = (low, middle) if leads_there(middle) else (middle, high)
+        low, high = (low, middle) if happens(middle) else (middle, high)
     return needed_duration(high, rate, live.share)
+
+
+def _says(live: LiveGate, samples: int, *, bad: int) -> VerdictName:
+    # Whatever the minimum of samples is: that is a rule of its own.
+    gate = live.gate.model_copy(update={"min_samples": 1})
+    return judge(gate, _made_up(live, samples, bad=bad), now=made_up.MOMENT, alpha=live.alpha).verdict
+
+
+def _made_up(live: LiveGate, samples: int, *, bad: int) -> Evidence:
+    beside = math.floor(samples * live.baseline_share / live.share)
+    return made_up.live_evidence(live.gate, bad=bad, samples=samples, baseline_samples=beside)
+
+
+def _beside(live: LiveGate, soonest: timedelta | None) -> str:
+    if not live.has_control or soonest is None:
+        return ""
+    return f"; a total failure is told from an outage after {about(soonest)}"
 
 
 def _say(live: LiveGate, rate: float, *, needed: timedelta | None, excess: float | None, in_time: bool) -> str:
@@ -125,7 +150,7 @@ def _say(live: LiveGate, rate: float, *, needed: timedelta | None, excess: float
     if gate.counts:
         return "counted exactly"
     if not in_time:
-        return f"{where}, this gate could not fail within {whole} even if every request were bad"
+        return f"{where}, this gate could not fail in time even if every request were bad"
     if gate.detects is not None:
         seen = f"{_points(gate, gate.detects)} beyond its threshold"
         if needed is None:

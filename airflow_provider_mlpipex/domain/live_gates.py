@@ -33,6 +33,7 @@ class LiveGate:
         release sees that it is compared with.
     :param duration: for how long evidence gathers.
     :param alpha: chance of a false alarm of this one sequence.
+    :param compared_for: for how long it can be compared with a control arm; nothing for all but gates of a watch.
     """
 
     stage: LiveStage
@@ -43,6 +44,14 @@ class LiveGate:
     duration: timedelta
     alpha: float
     step: int | None = None
+    compared_for: timedelta = timedelta(0)
+
+    @property
+    def has_control(self) -> bool:
+        """Whether a broken limit is held against the release only beside a control arm. A relative gate compares
+        anyway, and one that only waits for a count never breaks."""
+        waits = self.gate.counts and self.gate.min is not None
+        return self.stage == "watch" and self.baseline_share > 0 and not self.gate.relative and not waits
 
     def samples(self, rate: float) -> int:
         """Requests that the candidate sees at ``rate`` requests a second."""
@@ -100,8 +109,9 @@ def _live_gates(environment: EnvironmentSpec) -> Iterator[LiveGate]:
             yield LiveGate("canary", index, gate, share, 1.0 - share, canary.step_duration, alpha, step)
     for index, gate in enumerate(rollback.gates if rollback else ()):
         assert rollback is not None
-        alpha = alpha_of(environment, "watch", gate)
-        yield LiveGate("watch", index, gate, 1.0, 0.0, gate.window or rollback.window, alpha)
+        alpha, control = alpha_of(environment, "watch", gate), rollback.control or 0.0
+        window, whole = gate.window or rollback.window, rollback.window
+        yield LiveGate("watch", index, gate, 1.0 - control, control, window, alpha, compared_for=whole)
 
 
 def _looks(gate: Gate, canary: CanarySpec) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from itertools import pairwise
 
-from airflow_provider_mlpipex.domain.gate_power import about, soonest_failure, time_to_decide
+from airflow_provider_mlpipex.domain.gate_power import about, soonest_failure, time_to_decide, told_apart_after
 from airflow_provider_mlpipex.domain.gates import Gate
 from airflow_provider_mlpipex.domain.live_gates import LiveGate, LiveStage, live_gates
 from airflow_provider_mlpipex.domain.manifest import CanarySpec, EnvironmentSpec, RollbackSpec, ShadowSpec
@@ -17,6 +17,8 @@ from airflow_provider_mlpipex.domain.traffic import TOTAL_WEIGHT
 from airflow_provider_mlpipex.domain.yaml_text import FieldPath, Problem
 
 _SMALLEST_SHARE = 1 / TOTAL_WEIGHT
+#: Beyond this a promotion would be another canary.
+_LARGEST_CONTROL = 0.5
 
 
 def broken_rules(rate: float | None, environment: EnvironmentSpec, path: FieldPath) -> Iterator[Problem]:
@@ -83,9 +85,12 @@ def _undecided(environment: EnvironmentSpec, rate: float, path: FieldPath) -> It
     canary the one with the fewest requests counts."""
     told: set[tuple[LiveStage, int]] = set()
     for live in live_gates(environment):
-        if live.gate.counts or (live.stage, live.index) in told or not _able(live):
+        if (live.stage, live.index) in told or not _able(live):
             continue
-        problem = _never_fails(live, environment, rate) or _never_sees(live, environment, rate)
+        if live.gate.counts:
+            problem = _never_told_apart(live, rate)
+        else:
+            problem = _never_fails(live, environment, rate) or _never_sees(live, environment, rate)
         if problem is not None:
             told.add((live.stage, live.index))
             yield problem._replace(path=(*path, _BLOCKS[live.stage], "gates", live.index, *problem.path))
@@ -100,12 +105,29 @@ def _able(live: LiveGate) -> bool:
 def _never_fails(live: LiveGate, environment: EnvironmentSpec, rate: float) -> Problem | None:
     needed = soonest_failure(live, rate)
     if needed is not None and needed <= live.duration:
-        return None
+        return _never_told_apart(live, rate)
     return Problem(
         (),
         live.gate.rule,
         f"{_brought(live, rate)}: not enough to fail even if every one of them were bad",
         f"lengthen {_longer(live, environment, needed)}" if needed else "state another threshold",
+    )
+
+
+def _never_told_apart(live: LiveGate, rate: float) -> Problem | None:
+    """A control arm so small that not even a total failure could be told from an outage would disarm the gate."""
+    if not live.has_control:
+        return None
+    needed = told_apart_after(live, rate)
+    if needed is not None and needed <= live.compared_for:
+        return None
+    return Problem(
+        (),
+        live.gate.rule,
+        f"a control of {format_ratio(live.baseline_share)} that tells a total failure from an outage within "
+        f"{format_duration(live.compared_for)}; at {format_rate(rate)} it needs "
+        f"{'for ever' if needed is None else about(needed)}",
+        "give control a larger share, or lengthen rollback.window",
     )
 
 
@@ -231,18 +253,35 @@ def _canary_samples(gate: Gate, canary: CanarySpec, rate: float, at: FieldPath) 
 
 
 def _rollback(rollback: RollbackSpec, rate: float | None, path: FieldPath) -> Iterator[Problem]:
+    control = rollback.control
+    if control is not None and not _SMALLEST_SHARE <= control <= _LARGEST_CONTROL:
+        limit = f"from {format_ratio(_SMALLEST_SHARE)} to {format_ratio(_LARGEST_CONTROL)}"
+        yield Problem((*path, "control"), format_ratio(control), limit, "write for example 1%")
     for index, gate in enumerate(rollback.gates):
         at: FieldPath = (*path, "gates", index)
         yield from window_fits(gate, at, rollback.window, "rollback.window")
-        watched = gate.window or rollback.window
-        if rate is not None and gate.min_samples > expected_samples(rate, 1.0, watched):
-            needed = format_duration(needed_duration(gate.min_samples, rate, 1.0))
+        if gate.relative and control is None:
             yield Problem(
-                (*at, "min_samples"),
-                gate.min_samples,
-                f"{format_duration(watched)} at {format_rate(rate)} bring {expected_samples(rate, 1.0, watched)}",
-                f"widen the window to {needed}, or ask for fewer",
+                at,
+                gate.rule,
+                "after promotion nobody but the new release answers: there is nothing to compare with",
+                "let the previous release keep a share with control: 1%, or state max or min",
             )
+        watched = gate.window or rollback.window
+        sides = [
+            ("", 1.0 - (control or 0.0)),
+            *([(" of the control arm", control)] if gate.relative and control else []),
+        ]
+        for whose, share in sides:
+            expected = expected_samples(rate, share, watched) if rate is not None else gate.min_samples
+            if rate is not None and gate.min_samples > expected and share > 0:
+                needed = format_duration(needed_duration(gate.min_samples, rate, share))
+                yield Problem(
+                    (*at, "min_samples"),
+                    gate.min_samples,
+                    f"{format_duration(watched)} at {format_rate(rate)} bring {expected}{whose}",
+                    f"widen the window to {needed}, or ask for fewer",
+                )
 
 
 def window_fits(gate: Gate, at: FieldPath, stage: timedelta, what: str) -> Iterator[Problem]:

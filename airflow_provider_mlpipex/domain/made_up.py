@@ -20,11 +20,11 @@ _BASE_SHARE, _BASE_MS = 0.01, 100.0
 
 
 def live_evidence(gate: Gate, *, bad: int, samples: int, baseline_samples: int = 0) -> Evidence:
-    """A candidate with ``bad`` of ``samples`` requests, beside a healthy baseline where the gate is relative.
+    """A candidate with ``bad`` of ``samples`` requests, beside a healthy baseline if that has any.
 
     The window is covered and the evidence is fresh, so that numbers alone decide.
     """
-    base = _baseline(gate, baseline_samples) if gate.relative and baseline_samples else None
+    base = _baseline(gate, baseline_samples) if baseline_samples else None
     own = _candidate(gate, bad, samples)
     return Evidence(
         source=gate.source,
@@ -54,9 +54,9 @@ def offline_evidence(gate: Gate, *, value: float, baseline: float) -> Evidence:
     )
 
 
-def _candidate(gate: Gate, bad: int, samples: int) -> Summary | None:
+def _candidate(gate: Gate, bad: int, samples: int) -> Summary:
     if gate.counts:
-        return None
+        return Counted(events=min(bad, samples), trials=samples)
     if gate.quantile is not None:
         return _latencies(gate, bad, samples)
     if gate.in_ratio:
@@ -68,8 +68,11 @@ def _candidate(gate: Gate, bad: int, samples: int) -> Summary | None:
 def _baseline(gate: Gate, samples: int) -> Summary:
     if gate.quantile is not None:
         # As good as one number, so that only the candidate's spread is in the way.
-        return Timed(buckets=((_BASE_MS * (1 - 1e-9), _BASE_MS, samples),))
-    bad = round(_BASE_SHARE * samples)
+        latency = _BASE_MS if gate.relative else max(gate.bound / 2, 1e-3)
+        return Timed(buckets=((latency * (1 - 1e-9), latency, samples),))
+    if gate.counts or not gate.in_ratio:
+        return Counted(events=0, trials=samples)
+    bad = round(_BASE_SHARE * samples) if gate.relative else 0
     return Counted(events=bad if gate.better == "lower" else samples - bad, trials=samples)
 
 
@@ -88,7 +91,9 @@ def _worse(gate: Gate) -> float:
     return 2.0 * gate.bound if gate.bound else 1.0
 
 
-def _value(gate: Gate, summary: Summary | None, bad: int, samples: int) -> float | None:
+def _value(gate: Gate, summary: Summary, bad: int, samples: int) -> float | None:
+    if gate.counts:
+        return float(bad if gate.better == "lower" else samples - bad)
     match summary:
         case Timed():
             assert gate.quantile is not None
@@ -97,8 +102,6 @@ def _value(gate: Gate, summary: Summary | None, bad: int, samples: int) -> float
             return summary.events / summary.trials if summary.trials else None
         case Summed():
             return summary.moments.mean if samples else None
-        case _:
-            return float(bad if gate.better == "lower" else samples - bad)
 
 
 def allowed_share(gate: Gate) -> float:

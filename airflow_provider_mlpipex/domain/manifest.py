@@ -187,9 +187,14 @@ class CanarySpec(Value):
 
 
 class RollbackSpec(Value):
-    """For ``window`` after promotion, a failed gate returns traffic to the previous release by itself."""
+    """For ``window`` after promotion, a failed gate returns traffic to the previous release by itself.
+
+    :param control: share of the requests that the previous release keeps in that time. Then gates may be relative to
+        it, and a limit that it breaks as well is no reason to return to it (``control_arm``).
+    """
 
     window: Duration
+    control: Ratio | None = None
     gates: ServingGates = ()
 
 

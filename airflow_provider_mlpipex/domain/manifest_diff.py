@@ -183,6 +183,9 @@ def _numbers(stage: Any) -> list[Strictness]:
             numbers.append(Strictness(name, duration.total_seconds(), format_duration(duration)))
     if (fraction := getattr(stage, "fraction", None)) is not None:
         numbers.append(Strictness("fraction", fraction, format_ratio(fraction)))
+    if hasattr(stage, "control"):
+        control = stage.control
+        numbers.append(Strictness("control", control or 0.0, NONE if control is None else format_ratio(control)))
     if (pairs := getattr(stage, "min_pairs", None)) is not None:
         numbers.append(Strictness("min_pairs", pairs, str(pairs)))
     return numbers

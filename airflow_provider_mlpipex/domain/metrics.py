@@ -80,8 +80,8 @@ METRICS: Mapping[Source, Mapping[str, Metric]] = {
     "baseline": {name: metric._replace(compared=False) for name, metric in _EVALUATED.items()},
     "shadow": {**_TRAFFIC, **_PAIRED},
     "canary": _TRAFFIC,
-    # After promotion nobody but the new release answers: there is nothing to compare with.
-    "serving": {name: metric._replace(compared=False) for name, metric in _TRAFFIC.items()},
+    # After promotion there is something to compare with where the manifest keeps a control arm (``live_rules``).
+    "serving": _TRAFFIC,
     "drift": {},
     "quality": _QUALITY,
     # Share of served feature rows that the offline path gives just so.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from airflow_provider_mlpipex.domain.endpoint_state import EndpointState, Phase
+from airflow_provider_mlpipex.domain.endpoint_state import EndpointState, Phase, Rollout
 from airflow_provider_mlpipex.domain.errors import IllegalTransition, ManifestChanged, RolloutInProgress
 from airflow_provider_mlpipex.domain.events import (
     CanaryStepped,
@@ -196,6 +196,9 @@ def step_canary(state: EndpointState, *, rollout_id: str, step: int) -> list[Eve
 def plan_promotion(state: EndpointState, *, rollout_id: str) -> list[Event]:
     """Intent to give the candidate all traffic, once everything the policy demands has passed.
 
+    Where the policy asks for a control arm, the release that was current keeps its share while the promotion is
+    watched. The plan has a lease then: a control arm is of no use to anybody but a watcher.
+
     :raises GateUndecided: a demanded stage has no passing verdict. No evidence, no promotion.
     """
     if is_promoted(state, rollout_id):
@@ -212,8 +215,16 @@ def plan_promotion(state: EndpointState, *, rollout_id: str) -> list[Event]:
             require_verdict(rollout, "canary", step=len(rollout.policy.canary_weights) - 1)
     if not rollout.policy.serve:
         return []
+    policy = rollout.policy
+    beside = state.current if _is_watched_after(state, rollout) else None
+    weight = policy.control_weight if beside else None
     plan = TrafficPlan(
-        endpoint=state.endpoint, current=rollout.candidate.id, sticky_header=rollout.policy.sticky_header
+        endpoint=state.endpoint,
+        current=rollout.candidate.id,
+        control=beside.id if beside and weight else None,
+        control_weight=weight or 0,
+        sticky_header=policy.sticky_header,
+        lease_s=policy.lease_s if weight else None,
     )
     if state.confirmed and state.planned and state.planned.id == plan.id:
         return []
@@ -229,17 +240,39 @@ def confirm_promotion(state: EndpointState, *, rollout_id: str, now: datetime) -
         return []
     watch_until = now + timedelta(seconds=rollout.policy.rollback_window_s)
     promoted = Promoted(rollout_id=rollout_id, watch_until=watch_until)
-    if rollout.policy.serve and rollout.policy.rollback_window_s > 0 and needs_live_trial(state):
+    if _is_watched_after(state, rollout):
         return [promoted]
     # Nothing to watch for: no release to return to, none that serves, or the same release under a new policy.
     return [promoted, WatchPassed(rollout_id=rollout_id, verdict="inconclusive")]
 
 
+def _is_watched_after(state: EndpointState, rollout: Rollout) -> bool:
+    """Whether a promotion has something to watch for: a release to return to that another one has replaced."""
+    return rollout.policy.serve and rollout.policy.rollback_window_s > 0 and needs_live_trial(state)
+
+
+def end_control(state: EndpointState, *, reason: str) -> list[Event]:
+    """Intent to give the share of the control arm to the promoted release as well; nothing where there is no arm."""
+    if state.rollback is not None or state.planned is None or state.planned.control is None:
+        return []
+    return [TrafficPlanned(plan=state.planned.only_current(), reason=reason)]
+
+
 def pass_watch(state: EndpointState, *, rollout_id: str, verdict: VerdictName) -> list[Event]:
-    """End the rollback window."""
+    """End the rollback window.
+
+    :raises IllegalTransition: a control arm still answers requests, or nobody knows whether it does.
+    """
     if is_promoted(state, rollout_id):
         return []
     own(state, rollout_id)
+    if not state.confirmed or (state.planned is not None and state.planned.control is not None):
+        raise IllegalTransition(
+            f"watch of rollout {rollout_id}",
+            value="its end",
+            limit="all traffic is on the current release, and that is confirmed",
+            remedy="look again: the next look moves the traffic first",
+        )
     return [WatchPassed(rollout_id=rollout_id, verdict=verdict)]
 
 

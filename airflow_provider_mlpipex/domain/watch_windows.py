@@ -29,11 +29,17 @@ _BEGINNINGS = 2
 _OPEN = _BEGINNINGS + 1
 
 
-def beginnings(window: timedelta | None, watch: timedelta) -> int:
-    """How many windows begin in ``watch``; one where the gate has no window of its own."""
+def pace(window: timedelta | None, watch: timedelta) -> timedelta | None:
+    """Time from one beginning to the next; ``None`` where only one window begins."""
     if window is None or window >= watch or window <= timedelta(0):
-        return 1
-    return math.ceil(_BEGINNINGS * watch / window)
+        return None
+    return window / _BEGINNINGS
+
+
+def beginnings(window: timedelta | None, watch: timedelta) -> int:
+    """How many windows begin in ``watch``."""
+    between = pace(window, watch)
+    return 1 if between is None else math.ceil(watch / between)
 
 
 def open_since(began: datetime, now: datetime, *, window: timedelta | None, watch: timedelta) -> tuple[datetime, ...]:
@@ -41,12 +47,11 @@ def open_since(began: datetime, now: datetime, *, window: timedelta | None, watc
 
     After the planned end no new ones begin: the last go on, as their alphas have been spent.
     """
-    last = beginnings(window, watch) - 1
-    if window is None or last == 0:
+    between = pace(window, watch)
+    if between is None:
         return (began,)
-    pace = window / _BEGINNINGS
-    newest = min(last, max(0, (now - began) // pace))
-    return tuple(began + k * pace for k in range(max(0, newest - _OPEN + 1), newest + 1))
+    newest = min(beginnings(window, watch) - 1, max(0, (now - began) // between))
+    return tuple(began + k * between for k in range(max(0, newest - _OPEN + 1), newest + 1))
 
 
 def decisive(results: Sequence[GateResult]) -> GateResult:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import NamedTuple
 
 from airflow_provider_mlpipex.domain.errors import MlpipexError
 from airflow_provider_mlpipex.domain.evidence import Evidence, ReleaseTelemetry, ShadowComparison, Source, Telemetry
+from airflow_provider_mlpipex.domain.metrics import METRICS
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.summaries import Counted, Summary, Summed
 from airflow_provider_mlpipex.services.platform import Platform
 
-QUANTILES = {"latency_p50": 0.50, "latency_p95": 0.95, "latency_p99": 0.99}
+#: Metrics of latency and the quantile that each is.
+_QUANTILES = {name: metric.quantile for name, metric in METRICS["canary"].items() if metric.quantile is not None}
+_COUNTED = ("requests", "error_rate", "critical_errors", *_QUANTILES)
+_PAIRED = ("pairs", "agreement", "mean_absolute_difference")
 #: Above this share of predictions lost to full queues, the prediction log says nothing about the rest.
 MAX_DROPPED_SHARE = 0.01
 
@@ -51,52 +57,78 @@ def measure(
 def _from_telemetry(source: Source, telemetry: Telemetry, judged: str, beside: str | None) -> Iterable[Evidence]:
     own = _counts(telemetry.of(judged))
     other = _counts(telemetry.of(beside)) if beside else {}
-    for metric, (value, samples) in own.items():
-        baseline, baseline_samples = other.get(metric, (None, 0))
+    for metric, measured in own.items():
+        baseline = other.get(metric, _NOTHING)
         yield Evidence(
             source=source,
             metric=metric,
-            value=value,
-            samples=samples,
-            baseline=baseline,
-            baseline_samples=baseline_samples,
+            value=measured.value,
+            samples=measured.samples,
+            summary=measured.summary,
+            baseline=baseline.value,
+            baseline_samples=baseline.samples,
+            baseline_summary=baseline.summary,
             since=telemetry.since,
             until=telemetry.until,
         )
 
 
-def _counts(seen: ReleaseTelemetry | None) -> dict[str, tuple[float | None, int]]:
-    """Metric -> (value, samples). Latency in milliseconds."""
+class _Measured(NamedTuple):
+    """One metric of one release, latency in milliseconds."""
+
+    value: float | None
+    samples: int
+    summary: Summary | None = None
+
+
+_NOTHING = _Measured(None, 0)
+
+
+def _counts(seen: ReleaseTelemetry | None) -> dict[str, _Measured]:
     if seen is None:
-        return {metric: (None, 0) for metric in ("requests", "error_rate", "critical_errors", *QUANTILES)}
-    counts: dict[str, tuple[float | None, int]] = {
-        "requests": (float(seen.requests), seen.requests),
-        "error_rate": (seen.error_rate, seen.requests),
-        "critical_errors": (float(seen.errors), seen.requests),
+        return dict.fromkeys(_COUNTED, _NOTHING)
+    errors = Counted(events=seen.errors, trials=seen.requests)
+    latency = seen.latency.filled
+    measured = {
+        "requests": _Measured(float(seen.requests), seen.requests),
+        "error_rate": _Measured(seen.error_rate, seen.requests, errors),
+        # Kept beside the count as well, for the comparison with a control arm.
+        "critical_errors": _Measured(float(seen.errors), seen.requests, errors),
     }
-    for metric, q in QUANTILES.items():
-        counts[metric] = (seen.latency.quantile(q), seen.latency.total)
-    return counts
+    for metric, q in _QUANTILES.items():
+        measured[metric] = _Measured(seen.latency.quantile(q), latency.total, latency)
+    return measured
 
 
 def _from_comparison(comparison: ShadowComparison) -> Iterable[Evidence]:
     window = {"since": comparison.since, "until": comparison.until}
     lossy = comparison.dropped_share > MAX_DROPPED_SHARE
-    values = {
-        "pairs": float(comparison.pairs),
-        "agreement": comparison.agreement,
-        "mean_absolute_difference": comparison.mean_absolute_difference,
-    }
-    for metric, value in values.items():
+    for metric, measured in _compared(comparison).items():
         # Too lossy to judge is *inconclusive*: no value, rather than a value from what happened to survive.
-        samples = 0 if lossy else comparison.pairs
-        yield Evidence(source="shadow", metric=metric, value=None if lossy else value, samples=samples, **window)
+        value, samples, summary = _NOTHING if lossy else measured
+        yield Evidence(source="shadow", metric=metric, value=value, samples=samples, summary=summary, **window)
+
+
+def _compared(comparison: ShadowComparison) -> dict[str, _Measured]:
+    pairs, scored = comparison.pairs, comparison.scored
+    agreed = differences = None
+    if comparison.agreement is not None:
+        agreed = Counted(events=round(comparison.agreement * pairs), trials=pairs)
+    if comparison.mean_absolute_difference is not None and comparison.mean_squared_difference is not None:
+        differences = Summed(
+            count=scored,
+            total=comparison.mean_absolute_difference * scored,
+            squares=comparison.mean_squared_difference * scored,
+        )
+    return {
+        "pairs": _Measured(float(pairs), pairs),
+        "agreement": _Measured(comparison.agreement, pairs, agreed),
+        "mean_absolute_difference": _Measured(comparison.mean_absolute_difference, scored, differences),
+    }
 
 
 def _broken(source: Source, since: datetime, until: datetime, why: str) -> dict[str, Evidence]:
-    metrics = ["requests", "error_rate", "critical_errors", *QUANTILES]
-    if source == "shadow":
-        metrics += ["pairs", "agreement", "mean_absolute_difference"]
+    metrics = (*_COUNTED, *_PAIRED) if source == "shadow" else _COUNTED
     return {
         f"{source}.{metric}": Evidence(source=source, metric=metric, since=since, until=until, broken=why)
         for metric in metrics

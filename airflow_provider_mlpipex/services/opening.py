@@ -45,6 +45,7 @@ def policy_of(state: EndpointState, manifest: Manifest) -> RolloutPolicy:
     Whether a review is due, the current release's manifest has a say in: none can excuse itself from it.
     """
     environment = manifest.environments[state.endpoint.environment]
+    control = environment.rollback.control if environment.rollback else None
     return RolloutPolicy(
         serve=environment.serve,
         offline_gates=bool(environment.gates),
@@ -52,6 +53,7 @@ def policy_of(state: EndpointState, manifest: Manifest) -> RolloutPolicy:
         shadow_fraction=environment.shadow.fraction if environment.shadow else None,
         canary_weights=tuple(round(s * TOTAL_WEIGHT) for s in environment.canary.steps) if environment.canary else (),
         rollback_window_s=environment.rollback.window.total_seconds() if environment.rollback else 0.0,
+        control_weight=round(control * TOTAL_WEIGHT) if control else None,
         lease_s=manifest.traffic.lease.total_seconds(),
         sticky_header=manifest.traffic.sticky_header,
     )

@@ -61,8 +61,26 @@ def _put_in_force(platform: Platform, state: EndpointState, plan: TrafficPlan) -
     try:
         return apply(platform, state, plan)
     except _REFUSALS as error:
+        without = _without_control(platform, state.endpoint, plan, cause=str(error))
+        if without is not None:
+            return _put_in_force(platform, without, plan.only_current())
         _give_up(platform, state.endpoint, plan, cause=str(error))
         raise
+
+
+def _without_control(
+    platform: Platform, endpoint: EndpointRef, plan: TrafficPlan, *, cause: str
+) -> EndpointState | None:
+    """Plan the same without its control arm, which is no reason to withhold or undo a promotion; ``None`` if it has
+    none, or somebody has planned otherwise."""
+    if plan.control is None:
+        return None
+    state = journal.decide(
+        platform,
+        endpoint,
+        lambda now: machine.end_control(now, reason=f"no control arm: {cause}") if _plans(now, plan) else [],
+    )
+    return state if _plans(state, plan.only_current()) and not state.confirmed else None
 
 
 def _give_up(platform: Platform, endpoint: EndpointRef, plan: TrafficPlan, *, cause: str) -> None:

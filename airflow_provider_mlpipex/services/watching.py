@@ -7,32 +7,35 @@ needs no worker and no scheduler.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 from typing import Literal
 
 from airflow_provider_mlpipex.domain import judging
 from airflow_provider_mlpipex.domain import rollout as machine
+from airflow_provider_mlpipex.domain.control_arm import compared_since
 from airflow_provider_mlpipex.domain.endpoint_state import EndpointState, Rollout, verdict_key
 from airflow_provider_mlpipex.domain.errors import IllegalTransition, PlanRefused
-from airflow_provider_mlpipex.domain.events import GateResult, GatesJudged, VerdictName
+from airflow_provider_mlpipex.domain.events import Event, GateResult, GatesJudged, VerdictName
 from airflow_provider_mlpipex.domain.evidence import Source
 from airflow_provider_mlpipex.domain.gates import Gate, known_metric
+from airflow_provider_mlpipex.domain.live_gates import LiveStage, alpha_of, stage_gates
 from airflow_provider_mlpipex.domain.manifest import EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.quantities import format_duration
 from airflow_provider_mlpipex.domain.sampling import spans_canary
+from airflow_provider_mlpipex.domain.traffic import TOTAL_WEIGHT
 from airflow_provider_mlpipex.domain.values import Value
+from airflow_provider_mlpipex.domain.watch_windows import open_since
 from airflow_provider_mlpipex.services import alerts, journal, traffic
-from airflow_provider_mlpipex.services.live_evidence import measure
+from airflow_provider_mlpipex.services.gate_looks import Looker, Looking
 from airflow_provider_mlpipex.services.opening import explain
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.rollback import roll_back
 from airflow_provider_mlpipex.services.trial import already_there
 
-WatchedStage = Literal["shadow", "canary", "watch"]
+WatchedStage = LiveStage
 _SOURCE: dict[WatchedStage, Source] = {"shadow": "shadow", "canary": "canary", "watch": "serving"}
 #: A trial that is still undecided after this many times its planned duration has failed to make its case.
 PATIENCE = 3.0
@@ -76,7 +79,7 @@ def look(platform: Platform, *, endpoint: EndpointRef, rollout_id: str, stage: W
         why = f"the clock is {format_duration(behind)} behind the ledger"
         return Look(status="watching", verdict="error", cause=why)
     if not _renewed(platform, state):
-        return Look(status="watching", cause="the lease ran out just now: the next look records the rollback")
+        return Look(status="watching", cause="the lease ran out just now: the next look says what came of it")
     if passed_before:
         return Look(status="passed", verdict="pass")
     watched = _Watched(platform, state, rollout, stage)
@@ -126,14 +129,6 @@ def _require_begun(state: EndpointState, rollout: Rollout, stage: WatchedStage, 
     )
 
 
-def stage_gates(environment: EnvironmentSpec, stage: WatchedStage) -> tuple[Gate, ...]:
-    """The gates that ``environment`` sets for ``stage``; for a shadow also the pairs that it must gather."""
-    if stage == "shadow":
-        return environment.shadow.judged_gates if environment.shadow else ()
-    spec = environment.canary if stage == "canary" else environment.rollback
-    return tuple(spec.gates) if spec else ()
-
-
 @dataclass(frozen=True)
 class _Watched:
     """A stage of a rollout at one moment, as :func:`look` found it."""
@@ -144,17 +139,17 @@ class _Watched:
     stage: WatchedStage
 
     def judge(self) -> tuple[GateResult, ...]:
-        """The gates of the stage on live evidence, each over its own window."""
-        current, previous = self.state.current, self.state.previous
-        beside = previous if self.stage == "watch" else current
-        return _judge(
+        """The gates of the stage on live evidence, each over its own windows and at its own alpha."""
+        looker = Looker(
             self.platform,
             self.state.endpoint,
-            {gate: self._since(gate) for gate in stage_gates(self.environment, self.stage)},
-            source=_SOURCE[self.stage],
+            _SOURCE[self.stage],
             judged=self.rollout.candidate.id,
-            beside=beside.id if beside else None,
+            beside=self._beside,
+            now=self.platform.clock.now(),
+            control_share=self._control_share,
         )
+        return looker.look({gate: self._looking(gate) for gate in stage_gates(self.environment, self.stage)})
 
     def act(self, results: tuple[GateResult, ...]) -> Look:
         """Revert, wait, or let the rollout go on."""
@@ -165,6 +160,7 @@ class _Watched:
         if verdict == "fail":
             return self._revert(results, explain(results))
         if self.stage == "watch":
+            self._tell_excused([result for result in results if result.excused and not result.advisory], results)
             # No evidence is no reason to take a promoted release away; evidence that cannot be read is worth a wait.
             over = now >= (patient_until if verdict == "error" else ends)
             return self._end_watch(verdict, results) if over else self._wait(verdict, results)
@@ -189,12 +185,26 @@ class _Watched:
             return shadow.duration if shadow else timedelta(0)
         return canary.step_duration if canary else timedelta(0)
 
-    def _since(self, gate: Gate) -> datetime:
-        """Trials are judged from their start; a watch slides, so that a late failure is not diluted by a good past."""
-        began = self.rollout.since
+    @property
+    def _beside(self) -> str | None:
+        """The release that answers other requests of the same minutes."""
         if self.stage == "watch":
-            return max(began, self.platform.clock.now() - gate.window) if gate.window else began
-        return self.rollout.canary_since or began if gate.name in self._spanning else began
+            return self.state.planned.control if self.state.planned else None
+        return self.state.current.id if self.state.current else None
+
+    @property
+    def _control_share(self) -> float:
+        planned = self.state.planned if self.stage == "watch" else None
+        return planned.control_weight / TOTAL_WEIGHT if planned else 0.0
+
+    def _looking(self, gate: Gate) -> Looking:
+        """A trial is judged from its start; a watch in windows, so that a good past does not dilute a late failure."""
+        began, alpha = self.rollout.since, alpha_of(self.environment, self.stage, gate)
+        if self.stage == "watch":
+            now, window, watch = self.platform.clock.now(), gate.window, self.duration
+            compared = compared_since(began, now, window=window, watch=watch) if self._control_share else ()
+            return Looking(open_since(began, now, window=window, watch=watch), alpha, compared)
+        return Looking((self.rollout.canary_since or began if gate.name in self._spanning else began,), alpha)
 
     @cached_property
     def _spanning(self) -> dict[str, Gate]:
@@ -236,6 +246,8 @@ class _Watched:
 
     def _end_watch(self, verdict: VerdictName, results: tuple[GateResult, ...]) -> Look:
         judged, rollout_id = self._judged(verdict, results), self.rollout.id
+        if self._control_share:
+            traffic.shift(self.platform, self.state.endpoint, intend=self._end_control)
         after = journal.decide(
             self.platform,
             self.state.endpoint,
@@ -248,6 +260,28 @@ class _Watched:
         if verdict == "error":
             self._tell_unmeasured(results)
         return Look(status="passed", verdict=verdict, results=results)
+
+    def _end_control(self, now: EndpointState) -> list[Event]:
+        watched = now.rollout is not None and now.rollout.id == self.rollout.id
+        return machine.end_control(now, reason="the watch is over: no control arm any more") if watched else []
+
+    def _tell_excused(self, excused: list[GateResult], results: tuple[GateResult, ...]) -> None:
+        """Tell on-call, once for the same gates, of a limit that both releases break: no rollback would mend it."""
+        endpoint, names = self.state.endpoint, ", ".join(result.gate for result in excused)
+        title = f"{endpoint}: {names} broken, and the previous release is no better"
+        if not excused or title in self.rollout.alerts:
+            return
+        alerts.raise_alert(
+            self.platform,
+            endpoint,
+            channel=alerts.channel_of(self.rollout.manifest, endpoint),
+            title=title,
+            body="; ".join(f"{result.gate}: {result.reason}" for result in excused),
+            severity="critical",
+            facts={"endpoint": str(endpoint), "rollout": self.rollout.id, "serving now": self.rollout.candidate.id},
+        )
+        judged, step = self._judged("inconclusive", results), self.rollout.step
+        journal.decide(self.platform, endpoint, lambda now: machine.record_verdict(now, judged=judged, step=step))
 
     def _tell_unmeasured(self, results: tuple[GateResult, ...]) -> None:
         endpoint, release = self.state.endpoint, self.rollout.candidate.id
@@ -273,24 +307,6 @@ class _Watched:
         return GatesJudged(rollout_id=self.rollout.id, stage=self.stage, verdict=verdict, results=results)
 
 
-def _judge(
-    platform: Platform,
-    endpoint: EndpointRef,
-    since: Mapping[Gate, datetime],
-    *,
-    source: Source,
-    judged: str,
-    beside: str | None,
-) -> tuple[GateResult, ...]:
-    """Each gate on evidence from its own start up to now; one measurement serves all gates that start together."""
-    now = platform.clock.now()
-    measured = {
-        start: measure(platform, endpoint, source=source, judged=judged, beside=beside, since=start, until=now)
-        for start in set(since.values())
-    }
-    return tuple(judging.judge(gate, measured[start].get(gate.metric), now=now) for gate, start in since.items())
-
-
 def check_health(platform: Platform, endpoint: EndpointRef) -> Look:
     """One look at whatever is current, with no rollout in mind: the scheduled watch.
 
@@ -305,13 +321,13 @@ def check_health(platform: Platform, endpoint: EndpointRef) -> Look:
     now, current_since = platform.clock.now(), state.current_since
     environment = Manifest.model_validate(state.current_manifest).environments[endpoint.environment]
     whole = environment.rollback.window if environment.rollback else timedelta(0)
-    judged = _judge(
-        platform,
-        endpoint,
-        {gate: max(current_since, now - (gate.window or whole)) for gate in stage_gates(environment, "watch")},
-        source="serving",
-        judged=state.current.id,
-        beside=None,
+    looker = Looker(platform, endpoint, "serving", judged=state.current.id, beside=None, now=now)
+    # Nobody acts on this by himself, and nobody says when it ends: here the alpha is that of one look.
+    judged = looker.look(
+        {
+            gate: Looking((max(current_since, now - (gate.window or whole)),), alpha_of(environment, "watch", gate))
+            for gate in stage_gates(environment, "watch")
+        }
     )
     verdict = judging.overall(judged)
     cause = explain(judged) if verdict in ("fail", "error") else ""

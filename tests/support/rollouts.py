@@ -96,10 +96,11 @@ class World:
 
     # Live requests.
 
-    def serve(self, seconds: float, *, failing: float = 0.0, latency_ms: float = 10.0) -> None:
+    def serve(self, seconds: float, *, failing: float = 0.0, latency_ms: float = 10.0, outage: float = 0.0) -> None:
         """``seconds`` of requests, all at the clock's now, as the plan in force spreads and mirrors them.
 
         :param failing: share of its requests that the release under watch fails; its latency is ``latency_ms``.
+        :param outage: share of the requests that every release fails.
         """
         plan = self.memory.plane.plan_in_force(ENDPOINT)
         rollout = self.state.rollout
@@ -113,8 +114,9 @@ class World:
             self.memory.plane.answer_pairs(ENDPOINT, primary=plan.current, shadow=plan.mirror.release, pairs=pairs)
         for release, share in shares.items():
             requests = int(RATE * seconds * share)
-            bad = {"errors": round(requests * failing), "latency_ms": latency_ms} if release == judged else {}
-            self.memory.plane.serve(ENDPOINT, release, requests=requests, **bad)
+            own = {"latency_ms": latency_ms} if release == judged else {}
+            failed = max(outage, failing if release == judged else 0.0)
+            self.memory.plane.serve(ENDPOINT, release, requests=requests, errors=round(requests * failed), **own)
 
     def watch(
         self,

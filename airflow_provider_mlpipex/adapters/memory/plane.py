@@ -153,7 +153,9 @@ class MemoryPlane:
                 pairs=len(both),
                 missing=len(other.keys() - one.keys()),
                 agreement=sum(_agree(a, b) for a, b in both) / len(both) if both else None,
+                scored=len(gaps),
                 mean_absolute_difference=sum(gaps) / len(gaps) if gaps else None,
+                mean_squared_difference=sum(gap**2 for gap in gaps) / len(gaps) if gaps else None,
                 dropped_share=dropped / (dropped + logged) if dropped else 0.0,
             )
 

@@ -1,4 +1,4 @@
-"""How demanding gates are by what they may err, and by what they detect."""
+"""How demanding gates are by what they may err, by what they detect, and by what they are compared with."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ def detects(spec: str) -> tuple[str, str]:
     return "max: 1%, min_samples: 100", f"max: 1%, min_samples: 100{spec}"
 
 
+def control(share: str) -> tuple[str, str]:
+    return "window: 30m", f"window: 30m\n      control: {share}"
+
+
 @pytest.mark.parametrize(
     ("before", "after", "what"),
     [
@@ -26,6 +30,8 @@ def detects(spec: str) -> tuple[str, str]:
         (alarms("5%"), alarms("1%"), f"{PRODUCTION} false_alarms"),
         (detects(", detects: 6%"), detects(", detects: 7%"), f"{PRODUCTION}.canary.gates errors detects"),
         (detects(", detects: 6%"), detects(""), f"{PRODUCTION}.canary.gates errors detects"),
+        (control("5%"), control("1%"), f"{PRODUCTION}.rollback control"),
+        (control("1%"), ("window: 30m", "window: 30m"), f"{PRODUCTION}.rollback control"),
     ],
 )
 def test_what_blocks_later_or_passes_earlier_is_looser(

@@ -168,7 +168,6 @@ def test_a_first_release_still_needs_evidence_of_its_own() -> None:
         {"metric": "evaluation.rmse", "max": "5%"},
         {"metric": "evaluation.rmse", "max": float("inf")},
         {"metric": "baseline.accuracy", "within": "1%"},
-        {"metric": "serving.error_rate", "within": "1%"},
         {"metric": "shadow.agreement", "within": "1%"},
         {"within": "-1%"},
         {"max": "1%", "advisroy": True},

@@ -144,6 +144,16 @@ REFUSALS = [
       (", min_samples: 100", ", detects: 5%")], "traffic:", "traffic.expected_rate", "checked against a rate"),
     ([("    review:\n", "    false_alarms: 0%\n    review:\n")], "false_alarms", f"{PRODUCTION}.false_alarms", "> 0"),
     ([("    review:\n", "    false_alarms: 100%\n    review:\n")], "false_alarms", f"{PRODUCTION}.false_alarms", "< 1"),
+    # control arm
+    ([instead_of(FAILING, "metric: serving.error_rate, within: 20%")], "name: other", f"{ROLLBACK}.gates[0]",
+     "let the previous release keep a share with control: 1%"),
+    ([("window: 30m", "window: 30m\n      control: 60%")], "control: 60%", f"{ROLLBACK}.control", "from 0.01% to 50%"),
+    ([("window: 30m", "window: 30m\n      control: 0%")], "control: 0%", f"{ROLLBACK}.control", "from 0.01% to 50%"),
+    ([("window: 30m", "window: 30m\n      control: 0.01%")], "name: failing", f"{ROLLBACK}.gates[0]",
+     "give control a larger share"),
+    ([("window: 30m", "window: 30m\n      control: 1%"), instead_of(FAILING,
+      "metric: serving.error_rate, within: 20%, min_samples: 181")], "name: other", f"{ROLLBACK}.gates[0].min_samples",
+     "bring 180 of the control arm"),
     # traffic and serving
     ([("  expected_rate: 10/s", "  timeout: 2s")], "traffic:", "traffic.expected_rate", "declare the rate"),
     ([("serve: false", "serve: false\n    rollback: {window: 1m, gates: [p95 latency under 1s]}")],
@@ -177,6 +187,11 @@ def test_what_can_never_work_is_refused(edits: list[tuple[str, str]], on_line: s
         [("max: 1%, min_samples: 100", "max: 1%, detects: 6%")],
         [("max: 1%, min_samples: 100", "max: 1%, detects: 0.2%"), ("step_duration: 15m", "step_duration: 60h")],
         [("    review:\n", "    false_alarms: 0.1%\n    review:\n")],
+        [("window: 30m", "window: 30m\n      control: 50%")],
+        [
+            ("window: 30m", "window: 30m\n      control: 1%"),
+            instead_of(FAILING, "metric: serving.error_rate, within: 20%, min_samples: 180"),
+        ],
     ],
 )
 def test_the_very_limit_is_allowed(edits: list[tuple[str, str]]) -> None:

@@ -20,7 +20,7 @@ from airflow_provider_mlpipex.domain.errors import (
     RolloutInProgress,
     RolloutRolledBack,
 )
-from airflow_provider_mlpipex.domain.events import Entry, Event, GatesJudged, TrafficConfirmed
+from airflow_provider_mlpipex.domain.events import AlertRaised, Entry, Event, GatesJudged, TrafficConfirmed
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from tests.support.factories import NOON, ORIGIN, make_policy, make_release
 
@@ -137,6 +137,61 @@ def test_rollback_in_watch_returns_to_previous_and_a_second_call_does_nothing(jo
     assert machine.roll_back(journal.state, cause="again", detected_at=NOON, rollout_id="run-2") == []
 
 
+def controlled(journal: Journal) -> Journal:
+    """A second release, promoted and watched beside the first."""
+    journal.release("run-1", "1.0.0")
+    journal.open("run-2", "1.1.0", review=False, shadow_fraction=None, canary_weights=(), control_weight=100)
+    journal.judge("gate")
+    journal.promote("run-2")
+    return journal
+
+
+def test_a_control_arm_is_the_previous_release_and_has_a_lease(journal: Journal) -> None:
+    planned = controlled(journal).state.planned
+    assert planned is not None
+    assert planned.weights == {make_release("1.1.0").id: 9900, make_release("1.0.0").id: 100}
+    assert planned.lease_s == 30.0
+    assert planned.only_current().id != planned.id
+
+
+def test_a_first_release_and_a_change_of_policy_have_no_control_arm(journal: Journal) -> None:
+    journal.open("run-1", "1.0.0", review=False, control_weight=100)
+    journal.judge("gate")
+    journal.promote("run-1")
+    assert journal.state.planned and journal.state.planned.control is None
+    journal.open("run-2", "1.0.0", review=False, control_weight=100, rollback_window_s=61.0)
+
+
+def test_a_watch_ends_only_when_the_control_arm_has(journal: Journal) -> None:
+    controlled(journal)
+    with pytest.raises(IllegalTransition, match="all traffic"):
+        machine.pass_watch(journal.state, rollout_id="run-2", verdict="pass")
+    journal.add(machine.end_control(journal.state, reason="over"))
+    with pytest.raises(IllegalTransition, match="confirmed"):
+        machine.pass_watch(journal.state, rollout_id="run-2", verdict="pass")
+    journal.confirm()
+    assert machine.end_control(journal.state, reason="over") == []
+    journal.add(machine.pass_watch(journal.state, rollout_id="run-2", verdict="pass"))
+    assert journal.state.rollout is None
+    assert journal.state.planned and journal.state.planned.weights == {make_release("1.1.0").id: 10_000}
+
+
+def test_a_rollback_of_a_watch_leaves_no_control_arm(journal: Journal) -> None:
+    controlled(journal)
+    journal.add(machine.roll_back(journal.state, cause="errors", detected_at=NOON))
+    assert machine.end_control(journal.state, reason="over") == []
+    journal.confirm()
+    journal.add(machine.confirm_rollback(journal.state))
+    assert journal.state.planned and journal.state.planned.weights == {make_release("1.0.0").id: 10_000}
+
+
+def test_what_on_call_was_told_in_a_rollout_is_remembered_until_it_ends(journal: Journal) -> None:
+    journal.add([AlertRaised(title="before")])
+    controlled(journal)
+    journal.add([AlertRaised(title="an outage"), AlertRaised(title="an outage")])
+    assert journal.state.rollout is not None and journal.state.rollout.alerts == ("an outage",)
+
+
 def test_rollback_in_canary_keeps_current(journal: Journal) -> None:
     journal.release("run-1", "1.0.0")
     journal.open("run-2", "1.1.0", review=False, shadow_fraction=None)
@@ -204,8 +259,8 @@ class AnyOrder(RuleBasedStateMachine):
     def run(self) -> str:
         return self.state.rollout.id if self.state.rollout else f"run-{self.count}"
 
-    @rule(review=st.booleans(), shadow=st.booleans(), canary=st.booleans())
-    def open(self, review: bool, shadow: bool, canary: bool) -> None:
+    @rule(review=st.booleans(), shadow=st.booleans(), canary=st.booleans(), control=st.booleans())
+    def open(self, review: bool, shadow: bool, canary: bool, control: bool) -> None:
         self.count += 1
         try:
             self.journal.open(
@@ -214,6 +269,7 @@ class AnyOrder(RuleBasedStateMachine):
                 review=review,
                 shadow_fraction=0.5 if shadow else None,
                 canary_weights=(500, 10_000) if canary else (),
+                control_weight=100 if control else None,
             )
         except RolloutInProgress:
             assert self.state.rollout or self.state.rollback
@@ -224,7 +280,9 @@ class AnyOrder(RuleBasedStateMachine):
         self.journal.judge(stage, verdict)
 
     @rule(
-        verb=st.sampled_from(["review", "approve", "reject", "shadow", "canary", "plan", "promote", "watch"]),
+        verb=st.sampled_from(
+            ["review", "approve", "reject", "shadow", "canary", "plan", "promote", "no control", "watch"]
+        ),
         step=st.integers(0, 1),
     )
     def act(self, verb: str, step: int) -> None:
@@ -238,6 +296,7 @@ class AnyOrder(RuleBasedStateMachine):
             "canary": lambda: machine.step_canary(before, rollout_id=rollout_id, step=step),
             "plan": lambda: machine.plan_promotion(before, rollout_id=rollout_id),
             "promote": lambda: self.promotion(rollout_id),
+            "no control": lambda: machine.end_control(before, reason="drill"),
             "watch": lambda: machine.pass_watch(before, rollout_id=rollout_id, verdict="pass"),
         }
         try:
@@ -286,6 +345,17 @@ class AnyOrder(RuleBasedStateMachine):
         rollout, planned = self.state.rollout, self.state.planned
         if rollout and planned and planned.candidate == rollout.candidate.id and planned.candidate_weight:
             assert rollout.policy.review is False or rollout.approved
+
+    @invariant()
+    def a_control_arm_stands_beside_a_watch_or_a_promotion(self) -> None:
+        rollout, planned = self.state.rollout, self.state.planned
+        if planned is None or planned.control is None:
+            return
+        assert rollout is not None and planned.current == rollout.candidate.id
+        assert planned.control_weight == rollout.policy.control_weight
+        assert planned.lease_s is not None
+        beside = self.state.previous if rollout.phase == "watching" else self.state.current
+        assert beside is not None and planned.control == beside.id
 
     @invariant()
     def previous_differs_from_current(self) -> None:

@@ -1,0 +1,77 @@
+"""One look at the gates of a live stage: what is measured, since when, at which alpha, and beside whom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from airflow_provider_mlpipex.domain import watch_windows
+from airflow_provider_mlpipex.domain.control_arm import beside_control
+from airflow_provider_mlpipex.domain.events import GateResult
+from airflow_provider_mlpipex.domain.evidence import Evidence, Source
+from airflow_provider_mlpipex.domain.gates import Gate
+from airflow_provider_mlpipex.domain.judging import judge
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.services.live_evidence import measure
+from airflow_provider_mlpipex.services.platform import Platform
+
+
+@dataclass(frozen=True)
+class Looking:
+    """How one gate is looked at.
+
+    :param begins: when its open windows began, the oldest first; each is judged at ``alpha``.
+    :param compared: since when the candidate is compared with a control arm, should the gate fail; empty without one.
+    """
+
+    begins: tuple[datetime, ...]
+    alpha: float
+    compared: tuple[datetime, ...] = ()
+
+
+@dataclass(frozen=True)
+class Looker:
+    """Measures and judges at one moment. One measurement serves all windows that began together.
+
+    :param judged: release id.
+    :param beside: release id that it is compared with over the same minutes.
+    :param control_share: of the requests, that ``beside`` is meant to get as a control arm; 0 if it is none.
+    """
+
+    platform: Platform
+    endpoint: EndpointRef
+    source: Source
+    judged: str
+    beside: str | None
+    now: datetime
+    control_share: float = 0.0
+    _measured: dict[datetime, dict[str, Evidence]] = field(default_factory=dict)
+
+    def look(self, gates: Mapping[Gate, Looking]) -> tuple[GateResult, ...]:
+        """What each gate says, in their order."""
+        return tuple(self._result(gate, looking) for gate, looking in gates.items())
+
+    def _result(self, gate: Gate, looking: Looking) -> GateResult:
+        of_each = [
+            judge(gate, self._evidence(gate, since), now=self.now, alpha=looking.alpha) for since in looking.begins
+        ]
+        decisive = watch_windows.decisive(of_each)
+        if decisive.verdict != "fail" or not looking.compared:
+            return decisive
+        seen = [self._evidence(gate, since) for since in looking.compared]
+        compared = [evidence for evidence in seen if evidence is not None]
+        return beside_control(gate, decisive, compared, alpha=looking.alpha, share=self.control_share)
+
+    def _evidence(self, gate: Gate, since: datetime) -> Evidence | None:
+        if since not in self._measured:
+            self._measured[since] = measure(
+                self.platform,
+                self.endpoint,
+                source=self.source,
+                judged=self.judged,
+                beside=self.beside,
+                since=since,
+                until=self.now,
+            )
+        return self._measured[since].get(gate.metric)
