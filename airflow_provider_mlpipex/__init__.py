@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from airflow_provider_mlpipex.operators.canary import CanaryDeployOperator
     from airflow_provider_mlpipex.operators.gate import GateCheckOperator
     from airflow_provider_mlpipex.operators.promote import PromoteModelOperator
+    from airflow_provider_mlpipex.operators.quality import QualityCheckOperator
     from airflow_provider_mlpipex.operators.register import RegisterModelOperator
     from airflow_provider_mlpipex.operators.review import DeploymentReviewOperator
     from airflow_provider_mlpipex.operators.rollback import RollbackOperator
@@ -36,6 +37,7 @@ _HOME = {
     "GateCheckOperator": "operators.gate",
     "MlpipexHook": "hooks.mlpipex",
     "PromoteModelOperator": "operators.promote",
+    "QualityCheckOperator": "operators.quality",
     "RegisterModelOperator": "operators.register",
     "RollbackOperator": "operators.rollback",
     "RolloutNotifier": "notifications.rollout",
@@ -58,6 +60,7 @@ __all__ = [
     "GateCheckOperator",
     "MlpipexHook",
     "PromoteModelOperator",
+    "QualityCheckOperator",
     "RegisterModelOperator",
     "RollbackOperator",
     "RolloutNotifier",

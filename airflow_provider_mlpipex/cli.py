@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from airflow_provider_mlpipex import __version__
+from airflow_provider_mlpipex import __version__, quality_cli
 from airflow_provider_mlpipex.composition import Settings, build_platform, terminal_origin
 from airflow_provider_mlpipex.domain.errors import (
     ConfigurationInvalid,
@@ -88,6 +88,7 @@ serve_app = typer.Typer(no_args_is_help=True, help="The embedded serving plane."
 app.add_typer(manifest_app, name="manifest")
 app.add_typer(audit_app, name="audit")
 app.add_typer(serve_app, name="serve")
+app.add_typer(quality_cli.app, name="quality")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 ManifestFile = Annotated[Path, typer.Argument(help="Deployment manifest (YAML).")]

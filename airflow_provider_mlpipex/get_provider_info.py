@@ -8,7 +8,7 @@ from typing import Any
 def get_provider_info() -> dict[str, Any]:
     """Validated by Airflow against ``provider_info.schema.json``."""
     package = "airflow_provider_mlpipex"
-    verbs = ("snapshot", "train", "register", "gate", "review", "shadow", "canary", "promote", "rollback")
+    verbs = ("snapshot", "quality", "train", "register", "gate", "review", "shadow", "canary", "promote", "rollback")
     name = "MLPipeX"
     return {
         "package-name": "airflow-provider-mlpipex",
@@ -43,6 +43,7 @@ def get_provider_info() -> dict[str, Any]:
                     "tracking_uri": _field("MLflow tracking URI", "http://127.0.0.1:5000"),
                     "snapshot_root": _field("Folder of dataset snapshots", "/var/lib/mlpipex/snapshots"),
                     "quality_root": _field("Folder for Great Expectations' results and Data Docs", ""),
+                    "feature_repository": _field("Folder of the Feast repository", ""),
                     "plane_token_file": _field("Token file of the plane, instead of the token", ""),
                     "alert_channels": _field('Alert channels, JSON: {"on-call": ["<Apprise url>"]}', ""),
                 },

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from airflow_provider_mlpipex.adapters.snapshot_table import describe, digest_of_rows, table_of
-from airflow_provider_mlpipex.domain.errors import DataQualityFailed, SnapshotCorrupt
+from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, DataQualityFailed, SnapshotCorrupt
 from airflow_provider_mlpipex.domain.names import check_name
 from airflow_provider_mlpipex.domain.release import DatasetSnapshot
 
@@ -95,6 +98,37 @@ class ParquetSnapshots:
                 remedy="restore the file from a backup, or take the snapshot again",
             )
         return table.to_pandas()
+
+    def find(self, digest: str) -> DatasetSnapshot:
+        """The snapshot whose digest begins with ``digest``.
+
+        :raises SnapshotCorrupt: there is none, or its description cannot be read.
+        :raises ConfigurationInvalid: it is no beginning of a digest, or of more than one.
+        """
+        if not re.fullmatch(r"[0-9a-f]{6,64}", digest):
+            raise ConfigurationInvalid(
+                "snapshot",
+                value=digest,
+                limit="6 to 64 lower-case hex digits of its digest",
+                remedy="see its task's XCom",
+            )
+        found = sorted(self.root.glob(f"*/{digest}*.json"))
+        if len(found) > 1:
+            raise ConfigurationInvalid(
+                f"snapshot {digest}",
+                value=", ".join(f"{path.parent.name}/{path.stem[:16]}" for path in found),
+                limit="one snapshot",
+                remedy="give more digits",
+            )
+        try:
+            return DatasetSnapshot.model_validate_json(found[0].read_bytes() if found else b"")
+        except (OSError, ValidationError):
+            raise SnapshotCorrupt(
+                f"snapshot {digest} below {self.root}",
+                value="not found" if not found else f"unreadable description {found[0].name}",
+                limit="a snapshot with its description",
+                remedy="is MLPIPEX_SNAPSHOT_ROOT the right folder?",
+            ) from None
 
     def _path(self, name: str, digest: str) -> Path:
         return self.root / name / f"{digest}.parquet"

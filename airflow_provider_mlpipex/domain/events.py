@@ -14,7 +14,7 @@ from airflow_provider_mlpipex.domain.traffic import STICKY_HEADER, TrafficPlan
 from airflow_provider_mlpipex.domain.values import Recorded, Value
 
 StageName = Literal[
-    "snapshot", "train", "register", "gate", "review", "shadow", "canary", "promote", "watch", "rollback"
+    "snapshot", "quality", "train", "register", "gate", "review", "shadow", "canary", "promote", "watch", "rollback"
 ]
 VerdictName = Literal["pass", "fail", "inconclusive", "error"]
 ChangeKind = Literal["model", "runtime", "data", "features", "gate-tightened", "gate-loosened", "policy"]

@@ -15,16 +15,33 @@ from airflow_provider_mlpipex.composition import Settings, build_platform
 from airflow_provider_mlpipex.domain.errors import MlpipexError
 from airflow_provider_mlpipex.domain.events import Origin
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.quality import SqlTable
 
 if TYPE_CHECKING:
+    import pandas as pd
     from airflow.sdk.definitions.connection import Connection
 
     from airflow_provider_mlpipex.services.platform import Platform
 
 #: Fields of the connection's extra; the rest of :class:`Settings` comes from host, port, schema and password.
-EXTRA_FIELDS = ("ledger_url", "tracking_uri", "snapshot_root", "quality_root", "plane_token_file", "alert_channels")
+EXTRA_FIELDS = (
+    "ledger_url",
+    "tracking_uri",
+    "snapshot_root",
+    "quality_root",
+    "feature_repository",
+    "plane_token_file",
+    "alert_channels",
+)
 
-
+#: Connection type -> dialect and driver of SQLAlchemy. Others are taken as they are called.
+DRIVERS = {
+    "postgres": "postgresql+psycopg",
+    "mysql": "mysql+mysqldb",
+    "mssql": "mssql+pymssql",
+    "sqlite": "sqlite",
+    "redshift": "redshift+redshift_connector",
+}
 _NOWHERE = EndpointRef(environment="connection", name="test")
 
 
@@ -65,6 +82,21 @@ class MlpipexHook(BaseHook):
 
         return code_version(folder)
 
+    def read_table(self, path: str | Path) -> pd.DataFrame:
+        """A table in a Parquet or CSV file.
+
+        :raises TableUnavailable: no such file. :raises DataQualityFailed: it is torn.
+        """
+        from airflow_provider_mlpipex.adapters.table_files import read_table
+
+        return read_table(path)
+
+    def sql_table(self, conn_id: str, table: str, *, schema: str | None = None) -> SqlTable:
+        """A table in the database of any SQL connection of Airflow."""
+        return SqlTable.model_validate(
+            {"url": url_of(self.get_connection(conn_id)), "table": table, "schema_name": schema}
+        )
+
     def test_connection(self) -> tuple[bool, str]:
         """Ask the ledger for its endpoints and the plane for each; where there are none, for one that nobody has."""
         try:
@@ -102,3 +134,28 @@ def _secrets(settings: Settings) -> Iterator[str]:
         yield from (password, unquote(password))
     for urls in settings.alert_channels.values():
         yield from urls
+
+
+def url_of(connection: Connection) -> str:
+    """The url of ``connection``; its password is masked in logs from here on.
+
+    Two fields of its extra are heeded: ``sqlalchemy_driver`` (``postgresql+psycopg2``) instead of :data:`DRIVERS`, and
+    ``sqlalchemy_query``, a mapping of what stands behind the question mark of an url. Of SQLite, the host is the file.
+    """
+    from sqlalchemy.engine import URL
+
+    extra = connection.extra_dejson
+    kind = connection.conn_type or ""
+    if connection.password:
+        mask_secret(connection.password)
+    is_file = kind == "sqlite"
+    url = URL.create(
+        str(extra.get("sqlalchemy_driver") or DRIVERS.get(kind, kind)),
+        username=connection.login or None,
+        password=connection.password or None,
+        host=None if is_file else connection.host or None,
+        port=None if is_file else connection.port or None,
+        database=(connection.host or connection.schema if is_file else connection.schema) or None,
+        query={str(name): str(value) for name, value in (extra.get("sqlalchemy_query") or {}).items()},
+    )
+    return url.render_as_string(hide_password=False)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed
 from airflow_provider_mlpipex.domain.manifest import Manifest
 from airflow_provider_mlpipex.domain.quality import QualityReport
 from airflow_provider_mlpipex.domain.release import DatasetSnapshot
-from airflow_provider_mlpipex.services.callables import import_callable
+from airflow_provider_mlpipex.services import feature_rows
+from airflow_provider_mlpipex.services.callables import import_callable, load_table
 from airflow_provider_mlpipex.services.quality import Tell, place_of, require, require_columns, unheard
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from airflow_provider_mlpipex.ports import DataValidator, SnapshotStore
+    from airflow_provider_mlpipex.ports import DataValidator, FeatureStore, SnapshotStore
 
 
 def snapshot_dataset(
@@ -25,15 +27,20 @@ def snapshot_dataset(
     *,
     store: SnapshotStore,
     validator: DataValidator,
+    features: FeatureStore | None = None,
     load: Callable[..., pd.DataFrame] | None = None,
     tell: Tell = unheard,
 ) -> tuple[DatasetSnapshot, QualityReport]:
     """Keep the rows that are known at ``as_of``: the training window, and after it the evaluation window.
 
     :param as_of: end of the evaluation window, with its time zone; the same moment gives the same snapshot.
+    :param features: where the manifest names a feature service, it gives the feature columns, each row's as of its own
+        time; how many rows that lost, the snapshot remembers.
     :param load: the data source, called as ``load(start, end, **parameters)``; that of the manifest if not given.
     :param tell: gets the report of the rows' quality, also where it stops the snapshot.
-    :raises DataQualityFailed: the source failed, lacks a column, or broke an expectation. Nothing was kept.
+    :raises DataQualityFailed: the source failed, lacks a column, or broke an expectation, or the feature store could
+        not answer for too many rows. Nothing was kept.
+    :raises FeatureMismatch: the feature service is not what the manifest asks for.
     :raises ManifestInvalid: the source cannot be imported, or an expectation does not exist.
     """
     data, quality = manifest.data, manifest.quality
@@ -45,10 +52,14 @@ def snapshot_dataset(
     split_at = as_of - data.window.evaluate
     window_start = split_at - data.window.train
     load = load or import_callable(data.source, field="data.source")
-    frame = _load(load, data.source, window_start, as_of, dict(data.parameters))
+    remedy = "see the chained error; does the source take the manifest's data.parameters?"
+    frame = load_table(
+        partial(load, window_start, as_of, **data.parameters), source=f"data source {data.source}", remedy=remedy
+    )
     target = (manifest.training.target,) if manifest.training else ()
-    needed = (data.time_column, *target, *manifest.features.columns, *quality.key)
+    needed = (data.time_column, *target, *feature_rows.needed_columns(manifest), *quality.key)
     require_columns(frame, needed, subject=subject)
+    frame, joined = feature_rows.join(manifest, frame, features, subject=subject)
     report = validator.validate(
         frame, quality.snapshot, subject=subject, key=quality.key, place=place_of(manifest, "snapshot")
     )
@@ -66,28 +77,4 @@ def snapshot_dataset(
         split_at=split_at,
         window_end=as_of,
     )
-    return snapshot, report
-
-
-def _load(
-    load: Callable[..., pd.DataFrame], source: str, start: datetime, end: datetime, parameters: dict[str, Any]
-) -> pd.DataFrame:
-    import pandas as pd
-
-    try:
-        frame = load(start, end, **parameters)
-    except Exception as error:
-        raise DataQualityFailed(
-            f"data source {source}",
-            value=f"{type(error).__name__}: {error}",
-            limit="a table",
-            remedy="see the chained error; does the source take the manifest's data.parameters?",
-        ) from error
-    if not isinstance(frame, pd.DataFrame):
-        raise DataQualityFailed(
-            f"data source {source}",
-            value=type(frame).__name__,
-            limit="a pandas DataFrame",
-            remedy="return a DataFrame with one row an example",
-        )
-    return frame
+    return snapshot.model_copy(update={"features": joined}), report

@@ -37,6 +37,10 @@ def test_each_belongs_to_a_stage_and_its_template_fields_are_its_own(name: str) 
         "CanaryDeployOperator": {"step": 0},
         "CanarySensor": {"step": 0},
         "GateCheckOperator": {"environment": "production", "registered": {}},
+        "QualityCheckOperator": {
+            "path": "orders.parquet",
+            "expectations": [{"expect": "column_values_to_not_be_null", "column": "id"}],
+        },
         "TrainModelOperator": {"snapshot": {}},
     }
     where = {"manifest": "m.yaml"} if issubclass(operator, ManifestOperator) else {"endpoint": str(PRODUCTION)}

@@ -18,6 +18,7 @@ NAMES = [
     "GateCheckOperator",
     "MlpipexHook",
     "PromoteModelOperator",
+    "QualityCheckOperator",
     "RegisterModelOperator",
     "RollbackOperator",
     "RolloutNotifier",

@@ -35,6 +35,9 @@ COMMANDS = [
     ["serve", "stop"],
     ["serve", "status"],
     ["demo"],
+    ["quality", "propose"],
+    ["quality", "check"],
+    ["quality", "expectations"],
 ]
 
 

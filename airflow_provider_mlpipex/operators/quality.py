@@ -1,0 +1,202 @@
+"""Quality check: any table of a team judged by expectations, in a Dag of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, ManifestInvalid
+from airflow_provider_mlpipex.domain.expectations import Expectation, Judged
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.quality import QualityReport, ResultPlace, SqlTable
+from airflow_provider_mlpipex.manifest_files import load_manifest_file
+from airflow_provider_mlpipex.operators.base import MlpipexOperator, StageRun
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_EXPECTATIONS = TypeAdapter(tuple[Expectation, ...])
+
+
+class QualityCheckOperator(MlpipexOperator):
+    """Judge one table, and fail the task where something critical does not hold.
+
+    The table is exactly one of ``load``, ``path`` and ``table``; the expectations are those given or those of a
+    manifest. The whole report is in XCom ``quality`` either way. Returns ``subject``, ``rows``, ``judged``,
+    ``warnings`` and ``results``, the page that Great Expectations wrote.
+
+    :param load: callable that returns a DataFrame, or ``package.module:function``.
+    :param load_kwargs: its keyword arguments.
+    :param path: a Parquet or CSV file.
+    :param table: a table or view in the database of ``sql_conn_id``; it is judged there.
+    :param schema: of ``table``, where it is not the connection's own.
+    :param sql_conn_id: an SQL connection of Airflow (``hooks.mlpipex.url_of`` says with which driver).
+    :param sql_url: an url of SQLAlchemy instead, for databases that need no password.
+    :param expectations: as in a manifest: ``[{"expect": "column_values_to_not_be_null", "column": "id"}]``.
+    :param manifest: path of a deployment manifest whose expectations are used instead.
+    :param block: which of them: ``snapshot``, ``features`` or ``predictions``.
+    :param key: column, or columns, that name a row in messages; those of the manifest if not given.
+    :param endpoint: ``environment/name`` whose ledger keeps the verdict; the manifest's first environment if not given.
+    """
+
+    stage_name = "quality"
+    template_fields = ("load_kwargs", "path", "table", "schema", "manifest", "endpoint")
+
+    def __init__(
+        self,
+        *,
+        load: Callable[..., pd.DataFrame] | str | None = None,
+        load_kwargs: Mapping[str, Any] | None = None,
+        path: str | None = None,
+        table: str | None = None,
+        schema: str | None = None,
+        sql_conn_id: str | None = None,
+        sql_url: str | None = None,
+        expectations: Sequence[Mapping[str, Any]] | None = None,
+        manifest: str | None = None,
+        block: Judged = "snapshot",
+        key: str | Sequence[str] | None = None,
+        endpoint: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.load = load
+        self.load_kwargs = load_kwargs
+        self.path = path
+        self.table = table
+        self.schema = schema
+        self.sql_conn_id = sql_conn_id
+        self.sql_url = sql_url
+        self.expectations = None if expectations is None else _read(expectations, task=self.task_id)
+        self.manifest = manifest
+        self.block = block
+        self.key = [key] if isinstance(key, str) else key
+        self.endpoint = endpoint
+        self._one_of("the table", load=load, path=path, table=table)
+        self._one_of("the expectations", expectations=expectations, manifest=manifest)
+        if table is not None:
+            self._one_of("the database", sql_conn_id=sql_conn_id, sql_url=sql_url)
+        if manifest is None and endpoint is None:
+            raise self._invalid("the ledger", "neither endpoint nor manifest", "endpoint, or a manifest that says it")
+
+    def stage_endpoint(self) -> EndpointRef:
+        if self.endpoint is not None:
+            return EndpointRef.parse(self.endpoint)
+        manifest = load_manifest_file(str(self.manifest))
+        return EndpointRef(environment=next(iter(manifest.environments)), name=manifest.name)
+
+    def verb(self, run: StageRun) -> dict[str, Any]:
+        from airflow_provider_mlpipex.services.quality import require
+
+        expectations, key, folder = self._asked(run.endpoint)
+        place = ResultPlace(folder=folder, table=_file_name(self.task_id))
+        report = self._judge(run, expectations, key=key, place=place)
+        require(
+            report,
+            tell=run.judged,
+            thing=f"{report.subject}, {report.rows} rows",
+            remedy="repair the data at its source and run the task again",
+        )
+        return {
+            "subject": report.subject,
+            "rows": report.rows,
+            "judged": report.judged,
+            "warnings": len(report.warnings),
+            "results": report.results,
+        }
+
+    def _asked(self, endpoint: EndpointRef) -> tuple[tuple[Expectation, ...], Sequence[str], str]:
+        """Expectations, key, and the folder for results."""
+        if self.expectations is not None:
+            return self.expectations, self.key or (), endpoint.name
+        manifest = load_manifest_file(str(self.manifest))
+        expectations = manifest.quality.of(self.block)
+        if not expectations:
+            raise ManifestInvalid(
+                f"manifest {self.manifest}, field quality.{self.block}",
+                value="no expectations",
+                limit="at least one, or there is nothing to judge by",
+                remedy="add some, or name another block",
+            )
+        own = () if self.block == "predictions" else manifest.quality.key
+        return expectations, own if self.key is None else self.key, manifest.quality.results or manifest.name
+
+    def _judge(
+        self, run: StageRun, expectations: Sequence[Expectation], *, key: Sequence[str], place: ResultPlace
+    ) -> QualityReport:
+        from airflow_provider_mlpipex.services.quality import require_columns
+
+        validator = run.platform.validator
+        if self.table is not None:
+            at = self._sql_table()
+            return validator.validate_table(at, expectations, subject=f"table {at}", key=key, place=place)
+        subject, frame = self._frame()
+        require_columns(frame, key, subject=subject)
+        return validator.validate(frame, expectations, subject=subject, key=key, place=place)
+
+    def _sql_table(self) -> SqlTable:
+        try:
+            if self.sql_conn_id is not None:
+                return self.hook.sql_table(self.sql_conn_id, str(self.table), schema=self.schema)
+            return SqlTable.model_validate({"url": self.sql_url, "table": self.table, "schema_name": self.schema})
+        except ValidationError as error:
+            raise self._invalid("table or schema", _defects(error), "a name without quotes") from None
+
+    def _frame(self) -> tuple[str, pd.DataFrame]:
+        from airflow_provider_mlpipex.services.callables import import_callable, load_table
+
+        if self.path is not None:
+            return f"table {self.path}", self.hook.read_table(self.path)
+        if isinstance(self.load, str):
+            name, load = self.load, import_callable(self.load, field=f"load of task {self.task_id}")
+        else:
+            assert self.load is not None  # the constructor has seen to it
+            name, load = getattr(self.load, "__qualname__", repr(self.load)), self.load
+        remedy = "see the chained error; does it take load_kwargs?"
+        subject = f"table of {name}"
+        return subject, load_table(partial(load, **(self.load_kwargs or {})), source=subject, remedy=remedy)
+
+    def _one_of(self, what: str, **given: Any) -> None:
+        stated = [name for name, value in given.items() if value is not None]
+        if len(stated) != 1:
+            raise self._invalid(what, ", ".join(stated) or "none of them", f"exactly one of {', '.join(given)}")
+
+    def _invalid(self, what: str, value: str, limit: str) -> ConfigurationInvalid:
+        return ConfigurationInvalid(
+            f"QualityCheckOperator {self.task_id}, {what}", value=value, limit=limit, remedy="correct the Dag file"
+        )
+
+
+def _read(written: Sequence[Mapping[str, Any]], *, task: str) -> tuple[Expectation, ...]:
+    """:raises ManifestInvalid: an expectation that cannot be read, or none at all."""
+    try:
+        expectations = _EXPECTATIONS.validate_python(tuple(written))
+    except ValidationError as error:
+        raise ManifestInvalid(
+            f"QualityCheckOperator {task}, expectations",
+            value=_defects(error),
+            limit="expectations as in a manifest",
+            remedy="correct the expectation named; mlpipex quality expectations lists what there is",
+        ) from None
+    if not expectations:
+        raise ManifestInvalid(
+            f"QualityCheckOperator {task}, expectations",
+            value="none",
+            limit="at least one, or there is nothing to judge by",
+            remedy="add one",
+        )
+    return expectations
+
+
+def _defects(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+
+
+def _file_name(task_id: str) -> str:
+    """A task id as the name of a folder: ``orders.check_all`` is ``orders-check-all``."""
+    name = re.sub(r"[^a-z0-9]+", "-", task_id.lower()).strip("-")[:50].strip("-")
+    return name if name[:1].isalpha() else f"check-{name}".strip("-")
