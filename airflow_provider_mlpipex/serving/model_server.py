@@ -22,8 +22,9 @@ import orjson
 from airflow_provider_mlpipex.domain.errors import MlpipexError, ReleaseNotReady, SignatureMismatch
 from airflow_provider_mlpipex.domain.traffic import RELEASE_HEADER, REQUEST_ID_HEADER
 from airflow_provider_mlpipex.serving.artifacts import verify_directory
+from airflow_provider_mlpipex.serving.outputs import describe
 from airflow_provider_mlpipex.serving.prediction_log import PredictionLog
-from airflow_provider_mlpipex.serving.scoring import Scored, Scorer, score_and_label
+from airflow_provider_mlpipex.serving.scoring import Scored, Scorer
 from airflow_provider_mlpipex.serving.server_spec import FAULT_FILE, KEEP_ALIVE_S, ModelServerSpec, write_failure
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def create_app(spec: ModelServerSpec, scorer: Scorer, drill: Drill) -> Starlette
 
 
 def _log(log: PredictionLog, answer: Scored, rid: str, release: str, batch: str, seconds: float) -> None:
-    """One record a row; further rows of a request are told apart as ``rid#1``, ``rid#2`` …"""
+    """One record a row; further rows of a request say which ``row`` they are, and have ids ``rid#1``, ``rid#2`` …"""
     common = {
         "t": time.time(),
         "release": release,
@@ -186,18 +187,22 @@ def _log(log: PredictionLog, answer: Scored, rid: str, release: str, batch: str,
     if not answer.outputs:
         log.put({"rid": rid, **common})
     for at, output in enumerate(answer.outputs):
-        score, label = score_and_label(output)
-        log.put(
-            {
-                "rid": f"{rid}#{at}" if at else rid,
-                **common,
-                "columns": answer.columns,
-                "inputs": answer.rows[at] if at < len(answer.rows) else None,
-                "output": output,
-                "score": score,
-                "label": label,
-            }
-        )
+        told = describe(output)
+        record = {
+            "rid": f"{rid}#{at}" if at else rid,
+            **common,
+            "columns": answer.columns,
+            "inputs": answer.rows[at] if at < len(answer.rows) else None,
+            "output": output,
+            "kind": told.kind,
+            "score": told.score,
+            "label": told.label,
+        }
+        if at:
+            record["row"] = at
+        if told.outputs is not None:
+            record["outputs"] = told.outputs
+        log.put(record)
 
 
 def main(argv: list[str]) -> int:

@@ -188,8 +188,9 @@ def _line(record: dict[str, Any]) -> bytes:
         # JSON can say integers beyond 64 bits and halves of surrogate pairs, so clients may send them; neither orjson
         # nor DuckDB can read them.
         pass
-    said = {key: value for key, value in record.items() if key not in ("columns", "inputs", "output")}
-    said["label"] = ascii(said.get("label"))[:RECORD_BYTES]
+    said = {key: value for key, value in record.items() if key not in ("columns", "inputs", "output", "outputs")}
+    # Text that UTF-8 can say stays as it is: it is compared with what another release said.
+    said["label"] = str(said.get("label")).encode("utf-8", "backslashreplace").decode()[:RECORD_BYTES]
     return orjson.dumps(said, option=_OPTIONS, default=str) + b"\n"
 
 

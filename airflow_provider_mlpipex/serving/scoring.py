@@ -9,7 +9,6 @@ that MLflow's own decoding and enforcement would leave as it is. A differential 
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -197,24 +196,3 @@ def _inputs(body: bytes) -> tuple[list[str], list[list[Any]]]:
         columns = list(records[0])
         return columns, [[row.get(column) for column in columns] for row in records]
     return [], []
-
-
-def score_and_label(output: Any) -> tuple[float | None, str]:
-    """One output as a number to subtract and a label to compare.
-
-    Probabilities of two classes: that of the second, thresholded at one half. Of more classes: the largest, arg max.
-    A mapping of several outputs: its first. Anything else: the value itself.
-    """
-    if isinstance(output, dict):
-        output = next(iter(output.values()), None)
-    if isinstance(output, list) and output and all(isinstance(value, (int, float)) for value in output):
-        best = max(range(len(output)), key=lambda at: output[at])
-        score = output[-1] if len(output) == 2 else output[best]
-        return _finite(score), str(best)
-    if isinstance(output, bool) or not isinstance(output, (int, float)):
-        return None, str(output)
-    return _finite(output), repr(float(output))
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

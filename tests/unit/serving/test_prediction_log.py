@@ -200,6 +200,15 @@ def test_what_a_client_may_send_does_not_end_the_log(
     assert all(path.stat().st_size < 2 * RECORD_BYTES for path in segments(folder))
 
 
+def test_a_label_that_can_be_said_is_kept_where_the_inputs_cannot(folder: Path, opened: list[PredictionLog]) -> None:
+    log = open_log(folder, opened)
+    log.put(record(1, inputs=[2**80], label="größer"))
+    settled(log, 1)
+    log.close()
+    (kept,) = records(folder)
+    assert (kept["label"], kept["score"], "inputs" in kept) == ("größer", 0.5, False)
+
+
 def test_segments_are_closed_by_size_and_the_oldest_go(folder: Path, opened: list[PredictionLog]) -> None:
     log = open_log(folder, opened, segment_bytes=1, segments_kept=3)
     for number in range(8):

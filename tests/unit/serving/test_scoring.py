@@ -30,8 +30,9 @@ from airflow_provider_mlpipex.domain.traffic import RELEASE_HEADER
 from airflow_provider_mlpipex.domain.training import TrainedModel
 from airflow_provider_mlpipex.serving.artifacts import directory_digest
 from airflow_provider_mlpipex.serving.model_server import BATCH_HEADER, Drill, create_app, load
+from airflow_provider_mlpipex.serving.outputs import describe
 from airflow_provider_mlpipex.serving.prediction_log import records, segments
-from airflow_provider_mlpipex.serving.scoring import Scored, Scorer, score_and_label
+from airflow_provider_mlpipex.serving.scoring import Scored, Scorer
 from airflow_provider_mlpipex.serving.server_spec import ModelServerSpec
 from tests.support.plane import release_of
 from tests.support.polling import until
@@ -372,31 +373,6 @@ def test_an_answer_that_cannot_be_written_is_the_releases_fault(scorer: Scorer) 
     assert json.loads(answer.body)["error_code"] == "INTERNAL_ERROR"
 
 
-# What is logged of an answer.
-
-
-@pytest.mark.parametrize(
-    ("output", "score", "label"),
-    [
-        ([0.2, 0.8], 0.8, "1"),
-        ([0.8, 0.2], 0.2, "0"),
-        ([0.1, 0.7, 0.2], 0.7, "1"),
-        ([3.5], 3.5, "0"),
-        (0.25, 0.25, "0.25"),
-        (3, 3.0, "3.0"),
-        ("late", None, "late"),
-        (True, None, "True"),
-        (None, None, "None"),
-        (math.nan, None, "nan"),
-        ({"score": 0.5, "reason": "x"}, 0.5, "0.5"),
-        ({}, None, "None"),
-        ([], None, "[]"),
-    ],
-)
-def test_an_output_as_score_and_label(output: Any, score: float | None, label: str) -> None:
-    assert score_and_label(output) == (score, label)
-
-
 # Loading.
 
 
@@ -501,7 +477,8 @@ async def test_an_answer_names_its_release_and_its_request_and_is_logged(server:
     assert (logged["rid"], logged["batch"], logged["status"]) == ("r-1", "2013-06", 200)
     assert logged["release"] == server.spec.release.id
     assert (logged["columns"], logged["inputs"], logged["output"]) == (COLUMNS, GOOD, predicted)
-    assert (logged["score"], logged["label"]) == score_and_label(predicted)
+    told = describe(predicted)
+    assert (logged["kind"], logged["score"], logged["label"]) == (told.kind, told.score, told.label)
     assert logged["ms"] > 0
 
 
@@ -510,7 +487,7 @@ async def test_rows_of_one_request_are_told_apart(server: Server) -> None:
         await client.post(
             "/invocations", content=instances(GOOD, GOOD), headers={"content-type": JSON, "x-request-id": "r"}
         )
-    assert [logged["rid"] for logged in server.logged(2)] == ["r", "r#1"]
+    assert [(logged["rid"], logged.get("row")) for logged in server.logged(2)] == [("r", None), ("r#1", 1)]
 
 
 async def test_a_refused_request_is_logged_as_refused(server: Server) -> None:

@@ -1,0 +1,111 @@
+"""What the prediction log says of one output beside the output itself: a number to subtract, a label to compare.
+
+The output of a model may be a number, a class, the probabilities of classes, or several of these under names or in a
+list. Two releases are compared by what is said here, so both must say it of the same output in the same way.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, Literal, NamedTuple
+
+#: ``number``: one number. ``probability``: one probability for each class. ``numbers``: several numbers. ``several``:
+#: several of anything. ``text``: anything else, compared as text.
+Kind = Literal["number", "probability", "numbers", "several", "text"]
+#: Of models with more outputs (embeddings, images) the log compares a digest, and not each output by itself.
+MOST_OUTPUTS = 32
+#: Longer text is cut and told apart by a digest, so that a label stays a label.
+LONGEST_LABEL = 200
+#: How far probabilities may miss 1 together: they may come from single precision.
+_SUM_TOLERANCE = 1e-4
+
+
+class Described(NamedTuple):
+    """One output.
+
+    :param score: the number itself; of two classes the probability of the second, of more that of the most probable;
+        of several outputs the first one's. ``None`` for text, and for what is not finite.
+    :param label: the number, the class, or the text; of several outputs all of theirs, as JSON.
+    :param outputs: score of each of several outputs, named ones in the order of their names.
+    """
+
+    kind: Kind
+    score: float | None
+    label: str
+    outputs: list[float | None] | None = None
+
+
+def describe(output: Any) -> Described:
+    """What the log says of ``output``, as JSON has it. Never raises."""
+    if isinstance(output, float):
+        return Described("number", _finite(output), repr(output))
+    if isinstance(output, list):
+        return _listed(output)
+    if isinstance(output, int) and not isinstance(output, bool):
+        return _whole(output)
+    if isinstance(output, dict):
+        return _named(output)
+    return Described("text", None, _cut(str(output)))
+
+
+def _listed(output: list[Any]) -> Described:
+    if _is_distribution(output):
+        best = max(range(len(output)), key=output.__getitem__)
+        return Described("probability", _finite(output[-1] if len(output) == 2 else output[best]), str(best))
+    if len(output) == 1:
+        return describe(output[0])
+    return _several(output, output) if output else Described("text", None, "[]")
+
+
+def _named(output: dict[Any, Any]) -> Described:
+    if len(output) == 1:
+        return describe(next(iter(output.values())))
+    in_order = {str(name): output[name] for name in sorted(output, key=str)}
+    first = next(iter(output.values()), None)
+    return _several(in_order, list(in_order.values()), first) if output else Described("text", None, "{}")
+
+
+def _several(output: Mapping[str, Any] | Sequence[Any], values: Sequence[Any], *first: Any) -> Described:
+    """:param first: the output that the model gave first, where that is not the first of ``values``."""
+    score = describe(first[0] if first else values[0]).score
+    if len(values) > MOST_OUTPUTS:
+        # Exact values, not what is said of them: of so many outputs nobody would see which one moved.
+        return Described("several", score, f"{len(values)} outputs {_digest(json.dumps(output, default=str))}")
+    told = [describe(value) for value in values]
+    labels = [one.label for one in told]
+    label = json.dumps(dict(zip(output, labels, strict=True)) if isinstance(output, Mapping) else labels)
+    kind: Kind = "numbers" if all(one.kind == "number" for one in told) else "several"
+    return Described(kind, score, label, [one.score for one in told])
+
+
+def _is_distribution(output: list[Any]) -> bool:
+    """Whether these are probabilities of classes: from 0 to 1, together 1, and not the whole numbers of labels."""
+    if len(output) < 2 or not all(type(value) in (float, int) for value in output):
+        return False
+    if not any(type(value) is float for value in output):
+        return False
+    in_bounds = all(-_SUM_TOLERANCE <= value <= 1.0 + _SUM_TOLERANCE for value in output)
+    return in_bounds and abs(math.fsum(output) - 1.0) <= _SUM_TOLERANCE
+
+
+def _whole(output: int) -> Described:
+    try:
+        number = float(output)
+    except OverflowError:
+        return Described("text", None, "an integer too large for a number")
+    return Described("number", number, repr(number))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_LABEL else f"{text[:LONGEST_LABEL]}… {_digest(text)}"
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
