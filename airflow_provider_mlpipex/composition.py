@@ -30,6 +30,7 @@ class Settings(Value):
     :param tracking_uri: MLflow.
     :param snapshot_root: directory of dataset snapshots.
     :param quality_root: directory for results and Data Docs of Great Expectations; not set, none are written.
+    :param feature_repository: folder of the Feast repository; not set, no manifest may name a feature service.
     :param alert_channels: channel -> Apprise urls.
     """
 
@@ -40,6 +41,7 @@ class Settings(Value):
     tracking_uri: str = "http://127.0.0.1:5000"
     snapshot_root: Path = Path(".mlpipex/snapshots")
     quality_root: Path | None = None
+    feature_repository: Path | None = None
     alert_channels: dict[str, tuple[str, ...]] = Field(default_factory=dict, repr=False)
 
     @field_validator("alert_channels", mode="before")
@@ -101,6 +103,7 @@ def build_platform(settings: Settings, origin: Origin, *, plane: ServingPlane | 
     """
     from airflow_provider_mlpipex.adapters.apprise_alerts import AppriseAlerter
     from airflow_provider_mlpipex.adapters.embedded_plane import EmbeddedPlane
+    from airflow_provider_mlpipex.adapters.feast import FeastFeatures
     from airflow_provider_mlpipex.adapters.gx_validator import GxValidator
     from airflow_provider_mlpipex.adapters.mlflow_registry import MlflowRegistry
     from airflow_provider_mlpipex.adapters.parquet_snapshots import ParquetSnapshots
@@ -118,6 +121,7 @@ def build_platform(settings: Settings, origin: Origin, *, plane: ServingPlane | 
         alerter=AppriseAlerter(settings.alert_channels),
         clock=SystemClock(),
         origin=origin,
+        features=FeastFeatures(settings.feature_repository) if settings.feature_repository else None,
     )
 
 

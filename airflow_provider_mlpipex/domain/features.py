@@ -6,9 +6,10 @@ server looks the same features up by entity key as of now. Both paths must give 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, JsonValue
@@ -115,6 +116,20 @@ class ServedRow(Value):
     as_of: datetime
     values: dict[str, JsonValue]
     request_id: str = ""
+
+
+def plain(value: Any) -> Any:
+    """A feature value as JSON says it: missing as ``None``, moments as ISO 8601 in UTC, NumPy's as Python's own."""
+    if isinstance(value, datetime):
+        # NaT is a datetime that is not even itself.
+        return None if value != value else value.astimezone(UTC).isoformat()
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return value
 
 
 def settle_types(frame: pd.DataFrame, features: Mapping[str, str]) -> pd.DataFrame:

@@ -23,6 +23,8 @@ class Prediction(Value):
     :param request_id: of the request; further rows of one request are ``id#1``, ``id#2`` …
     :param batch: what the caller said the request belongs to; empty where it said nothing.
     :param inputs: column -> value as it was sent; empty for a request whose rows are not named columns.
+    :param keys: entity by which the features among ``inputs`` were looked up; empty for a request that carried them.
+    :param looked_up_at: when they were, by the model server's clock.
     :param output: as answered: a number, a text, a list of numbers, or a mapping.
     :param score: first output as a number, or the probability of the last class; ``None`` for what is not finite.
     :param label: thresholded at one half, arg max, or the value itself, as text.
@@ -32,6 +34,8 @@ class Prediction(Value):
     at: datetime
     batch: str = ""
     inputs: dict[str, Any] = {}
+    keys: dict[str, Any] = {}
+    looked_up_at: datetime | None = None
     output: Any = None
     score: float | None = None
     label: str = ""

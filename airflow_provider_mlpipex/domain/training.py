@@ -80,6 +80,8 @@ class TrainingRecord(Value):
                 self.configuration_digest,
                 self.architecture,
                 self.code_version,
+                # The same values from another definition would be served otherwise.
+                *([self.dataset.features.digest] if self.dataset.features else []),
             ]
         )[:16]
 

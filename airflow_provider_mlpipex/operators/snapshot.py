@@ -16,7 +16,8 @@ class SnapshotDatasetOperator(ManifestOperator):
     """Load the manifest's training and evaluation windows, check their quality, and keep them.
 
     Returns ``snapshot`` (digest, rows, windows), ``manifest_digest`` and ``expectations`` judged. Fails without keeping
-    anything if a critical expectation is broken; the report is in XCom ``quality`` either way.
+    anything if a critical expectation is broken; the report is in XCom ``quality`` either way. Where the manifest names
+    a feature service, the store gives the features, and rows that it could not answer are counted in ``snapshot``.
 
     :param manifest: path of the deployment manifest.
     :param as_of: end of the evaluation window, ISO 8601, UTC where it names no zone.
@@ -39,12 +40,16 @@ class SnapshotDatasetOperator(ManifestOperator):
                 read_moment(self.as_of),
                 store=run.platform.snapshots,
                 validator=run.platform.validator,
+                features=run.platform.features,
                 tell=run.judged,
             )
         except DataQualityFailed as error:
             run.push("refused", error.as_dict())
             raise
         run.envelope.add(digest=snapshot.digest, rows=snapshot.rows, expectations=report.judged)
+        if snapshot.features:
+            # Rows that a feature store leaves out in silence would be missed by nobody.
+            run.envelope.add(features=snapshot.features.to_json())
         return {
             "snapshot": snapshot.to_json(),
             "expectations": report.judged,

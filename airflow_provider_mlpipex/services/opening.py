@@ -14,7 +14,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release import ModelVersion, Release
 from airflow_provider_mlpipex.domain.traffic import TOTAL_WEIGHT
 from airflow_provider_mlpipex.domain.values import Value
-from airflow_provider_mlpipex.services import alerts, journal, offline_evidence, traffic
+from airflow_provider_mlpipex.services import alerts, feature_rows, journal, offline_evidence, parity, traffic
 from airflow_provider_mlpipex.services.platform import Platform
 
 
@@ -30,11 +30,14 @@ def make_release(platform: Platform, manifest: Manifest, model: ModelVersion, *,
     """Bind a registered model to the runtime that the manifest pins.
 
     :raises RuntimeMismatch: the runtime's lock is not the one whose digest the manifest states.
+    :raises FeatureMismatch: the model was not trained on the feature service as it is now.
     """
+    service = feature_rows.service_for(manifest, model, platform.features)
     return Release(
         model=model,
         runtime=platform.runtimes.resolve(manifest.runtime, manifest_dir=manifest_dir),
         feature_service=manifest.features.service,
+        feature_digest=service.digest if service else None,
         manifest_digest=manifest.digest,
     )
 
@@ -48,7 +51,7 @@ def policy_of(state: EndpointState, manifest: Manifest) -> RolloutPolicy:
     control = environment.rollback.control if environment.rollback else None
     return RolloutPolicy(
         serve=environment.serve,
-        offline_gates=bool(environment.gates),
+        offline_gates=bool(environment.gates) or manifest.features.parity is not None,
         review=review_of(state, manifest) is not None,
         shadow_fraction=environment.shadow.fraction if environment.shadow else None,
         canary_weights=tuple(round(s * TOTAL_WEIGHT) for s in environment.canary.steps) if environment.canary else (),
@@ -97,6 +100,7 @@ def check_offline_gates(
         judging.judge(gate, evidence.get(gate.metric), now=platform.clock.now(), first_release=baseline is None)
         for gate in environment.gates
     )
+    results += parity.judge(platform, manifest, endpoint=endpoint, release=state.rollout.candidate)
     verdict = judging.overall(results) if results else "pass"
     judged = GatesJudged(rollout_id=rollout_id, stage="gate", verdict=verdict, results=results)
 

@@ -9,6 +9,7 @@ from airflow_provider_mlpipex.ports import (
     Alerter,
     Clock,
     DataValidator,
+    FeatureStore,
     Ledger,
     ModelRegistry,
     RuntimeResolver,
@@ -20,7 +21,7 @@ from airflow_provider_mlpipex.ports import (
 @dataclass(frozen=True, kw_only=True)
 class Platform:
     """Built by a composition root. Constructing an adapter does no I/O, so a rollback is not held up by a dead
-    registry that it never calls."""
+    registry that it never calls. ``features``: ``None`` where no feature store is configured."""
 
     ledger: Ledger
     plane: ServingPlane
@@ -31,6 +32,7 @@ class Platform:
     alerter: Alerter
     clock: Clock
     origin: Origin
+    features: FeatureStore | None = None
 
     def acting_as(self, origin: Origin) -> Platform:
         """The same ports, with ledger entries signed by ``origin``."""

@@ -21,7 +21,7 @@ from airflow_provider_mlpipex.domain.errors import (
     FeatureStoreUnavailable,
     MlpipexError,
 )
-from airflow_provider_mlpipex.domain.features import FeatureServiceRef, OnlineRow, OnlineState
+from airflow_provider_mlpipex.domain.features import FeatureServiceRef, OnlineRow, OnlineState, plain
 from airflow_provider_mlpipex.domain.values import digest_of
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class FeastRepository:
         columns = [
             _Column(
                 name,
-                [_plain(value) for value in values[name]],
+                [plain(value) for value in values[name]],
                 list(vector.statuses),
                 [stamp.seconds + stamp.nanos / 1e9 for stamp in vector.event_timestamps],
                 definition.times_to_live.get(name),
@@ -231,10 +231,6 @@ def _row(columns: list[_Column], at: int, now: float) -> OnlineRow:
     elif all(value is None for value in values.values()):
         state = "unknown"
     return OnlineRow(state=state, values=values)
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and value != value else value
 
 
 def _times_to_live(views: Sequence[tuple[FeatureViewProjection, BaseFeatureView]]) -> dict[str, timedelta]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.adapters.entity_rows import MOMENT, attach, numbered, questions
 from airflow_provider_mlpipex.domain.errors import FeatureMismatch
-from airflow_provider_mlpipex.domain.features import FeatureServiceRef, HistoricalFrame, OnlineRow, OnlineState
+from airflow_provider_mlpipex.domain.features import FeatureServiceRef, HistoricalFrame, OnlineRow, OnlineState, plain
 from airflow_provider_mlpipex.domain.values import digest_of
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class MemoryFeatures:
             held = self._online.get((view.name, tuple(key[column] for column in view.entities)))
             if held is not None and view.ttl is not None and as_of - held[EVENT] > view.ttl:
                 held, state = None, "expired"
-            values |= {name: _plain(held[name]) if held else None for name in view.features}
+            values |= {name: plain(held[name]) if held else None for name in view.features}
         if state == "unknown" and any(value is not None for value in values.values()):
             state = "found"
         return OnlineRow(state=state, values=values)
@@ -129,9 +129,3 @@ def _join(asked: pd.DataFrame, view: MemoryView) -> pd.DataFrame:
     )
     known = pd.MultiIndex.from_frame(asked[by]).isin(pd.MultiIndex.from_frame(rows[by]))
     return found[found[EVENT].notna().to_numpy() | ~known].drop(columns=EVENT)
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if value is None or value != value else value

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from airflow_provider_mlpipex.adapters.memory.alerts import MemoryAlerter
 from airflow_provider_mlpipex.adapters.memory.clock import ManualClock
+from airflow_provider_mlpipex.adapters.memory.features import MemoryFeatures
 from airflow_provider_mlpipex.adapters.memory.ledger import MemoryLedger
 from airflow_provider_mlpipex.adapters.memory.plane import MemoryPlane
 from airflow_provider_mlpipex.adapters.memory.registry import MemoryRegistry
@@ -50,6 +51,7 @@ class MemoryPlatform(Platform):
     runtimes: MemoryRuntimes
     alerter: MemoryAlerter
     clock: ManualClock
+    features: MemoryFeatures
 
 
 def memory_platform(
@@ -75,4 +77,5 @@ def memory_platform(
         alerter=MemoryAlerter(),
         clock=clock,
         origin=origin or Origin(kind="test"),
+        features=MemoryFeatures(),
     )
