@@ -45,6 +45,7 @@ STAGE_S = 100
 REVIEW = (MANIFEST[MANIFEST.index("    review:") : MANIFEST.index("    shadow:")], "")
 STRICT = make_manifest(*SHORT)
 UNREVIEWED = make_manifest(REVIEW, *SHORT)
+CONTROLLED = make_manifest(REVIEW, *SHORT, ("window: 100s", "window: 100s\n      control: 10%"))
 
 
 def unwatched() -> Manifest:
@@ -53,7 +54,7 @@ def unwatched() -> Manifest:
     return make_manifest(PAGER, (live, ""))
 
 
-MANIFESTS = {"strict": STRICT, "unreviewed": UNREVIEWED, "unwatched": unwatched()}
+MANIFESTS = {"strict": STRICT, "unreviewed": UNREVIEWED, "controlled": CONTROLLED, "unwatched": unwatched()}
 FAULTS = [
     ("before", "apply", Killed),
     ("after", "apply", Killed),
@@ -181,11 +182,12 @@ class ReleaseMachine(RuleBasedStateMachine):
 
     @rule(
         failing=st.sampled_from([0.0, 0.0, 0.02, 1.0]),
+        outage=st.sampled_from([0.0, 0.0, 1.0]),
         latency_ms=st.sampled_from([10.0, 400.0]),
         seconds=st.sampled_from([1, LOOK_EVERY, 300]),
     )
-    def requests(self, failing: float, latency_ms: float, seconds: int) -> None:
-        self.world.serve(seconds, failing=failing, latency_ms=latency_ms)
+    def requests(self, failing: float, outage: float, latency_ms: float, seconds: int) -> None:
+        self.world.serve(seconds, failing=failing, latency_ms=latency_ms, outage=outage)
         self.world.clock.advance(seconds)
 
     # What goes wrong.
@@ -285,6 +287,9 @@ class ReleaseMachine(RuleBasedStateMachine):
         if plan.mirror is not None or plan.candidate is not None:
             assert trial and plan.lease_s is not None
             assert state.rollout is not None and not (plan.mirror and state.rollout.phase == "watching")
+        if plan.control is not None:
+            assert plan.lease_s is not None, "a control arm is of no use to anybody but a watcher"
+            assert state.rollout is not None and plan.current == state.rollout.candidate.id
 
     @invariant()
     def the_ledger_tells_a_story_that_keeps_the_promises(self) -> None:
