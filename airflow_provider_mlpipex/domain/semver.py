@@ -75,8 +75,8 @@ class Bump(NamedTuple):
 def bump(previous: Registered | None, record: TrainingRecord) -> Bump:
     """The version of ``record`` after ``previous``.
 
-    Architecture or signature is a major change (callers may break), data a minor one, configuration and code a patch.
-    Nothing changed keeps the version.
+    Architecture or signature is a major change (callers may break), data and the definition of features a minor one,
+    configuration and code a patch. Nothing changed keeps the version.
     """
     if previous is None:
         return Bump(str(INITIAL), "initial", ("first version",))
@@ -91,6 +91,11 @@ def bump(previous: Registered | None, record: TrainingRecord) -> Bump:
         ("major", previous.signature_digest != record.signature_digest, "signature: inputs or outputs changed"),
         ("minor", before.digest != after.digest, f"data: {before.digest[:12]} -> {after.digest[:12]}"),
         ("minor", before.split_at != after.split_at, f"data: split {before.split_at:%F} -> {after.split_at:%F}"),
+        (
+            "minor",
+            _features(before) != _features(after),
+            f"features: {_features(before)} -> {_features(after)}",
+        ),
         (
             "patch",
             previous.configuration_digest != record.configuration_digest,
@@ -107,3 +112,9 @@ def bump(previous: Registered | None, record: TrainingRecord) -> Bump:
         return Bump(previous.version, "none", ("nothing changed",))
     kind = changed[0][0]
     return Bump(str(Version.parse(previous.version).bumped(kind)), kind, tuple(reason for _, reason in changed))
+
+
+def _features(dataset: DatasetSnapshot) -> str:
+    """The feature service that gave the rows their features, by its definition."""
+    joined = dataset.features
+    return f"{joined.service} {joined.digest[:12]}" if joined else "of the data source"
