@@ -132,6 +132,7 @@ class Stack:
             "MLPIPEX_PLANE_TOKEN_FILE": str(self.plane_dir / "token"),
             "MLPIPEX_TRACKING_URI": self.mlflow_url,
             "MLPIPEX_SNAPSHOT_ROOT": str(self.folder / "snapshots"),
+            "MLPIPEX_QUALITY_ROOT": str(self.folder / "quality"),
             "MLPIPEX_STATE_DIR": str(self.plane_dir),
             "MLPIPEX_ALERT_CHANNELS": json.dumps({"on-call": [self._alert_url]}),
         }
@@ -170,6 +171,7 @@ class Stack:
                 "ledger_url": self._ledger_url,
                 "tracking_uri": self.mlflow_url,
                 "snapshot_root": str(self.folder / "snapshots"),
+                "quality_root": str(self.folder / "quality"),
                 "plane_token_file": str(self.plane_dir / "token"),
                 "alert_channels": {"on-call": [self._alert_url]},
             },

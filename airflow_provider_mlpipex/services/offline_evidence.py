@@ -8,6 +8,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release import DatasetSnapshot, ModelVersion
 from airflow_provider_mlpipex.services import evaluation, journal
 from airflow_provider_mlpipex.services.platform import Platform
+from airflow_provider_mlpipex.services.quality import candidate_evidence
 
 
 def find_baseline(platform: Platform, manifest: Manifest, endpoint: EndpointRef) -> ModelVersion | None:
@@ -27,7 +28,8 @@ def find_baseline(platform: Platform, manifest: Manifest, endpoint: EndpointRef)
 def measure(
     platform: Platform, manifest: Manifest, candidate: ModelVersion, baseline: ModelVersion | None
 ) -> dict[str, Evidence]:
-    """``evaluation.metric`` of the candidate with the baseline's value on the same rows, and ``baseline.metric``.
+    """``evaluation.metric`` of the candidate with the baseline's value on the same rows, and ``baseline.metric``; where
+    a gate of the manifest names it, ``quality.metric`` of the candidate's rows.
 
     A baseline measured on other rows would compare months, not models; so the baseline model is asked again. And a
     model that has learned from the rows looks better than it is; so of the two snapshots the one that was split later
@@ -58,7 +60,10 @@ def measure(
         Evidence(source="baseline", metric=metric, value=value, samples=other_rows, **window)
         for metric, value in other.items()
     ]
-    return {evidence.key: evidence for evidence in measured}
+    found = {evidence.key: evidence for evidence in measured}
+    # Judging whole tables takes a while, so it is done only where somebody asks.
+    asked = any(gate.source == "quality" for spec in manifest.environments.values() for gate in spec.gates)
+    return found | (candidate_evidence(platform, manifest, candidate) if asked else {})
 
 
 def _unseen_by_both(candidate: ModelVersion, baseline: ModelVersion | None) -> DatasetSnapshot:

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from airflow_provider_mlpipex.domain.errors import DataQualityFailed
+from airflow_provider_mlpipex.domain.errors import DataQualityFailed, MlpipexError
+from airflow_provider_mlpipex.domain.evidence import Evidence
 from airflow_provider_mlpipex.domain.expectations import Judged
 from airflow_provider_mlpipex.domain.manifest import Manifest
-from airflow_provider_mlpipex.domain.quality import QualityReport, ResultPlace, explain
+from airflow_provider_mlpipex.domain.metrics import METRICS
+from airflow_provider_mlpipex.domain.quality import QualityReport, ResultPlace, evidence_of, explain
+from airflow_provider_mlpipex.domain.release import ModelVersion
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from airflow_provider_mlpipex.ports import DataValidator
+    from airflow_provider_mlpipex.services.platform import Platform
 
 #: Gets every report, whatever it says, before a broken one is raised.
 Tell = Callable[[QualityReport], object]
@@ -44,6 +48,31 @@ def judge_features(
     report = validator.validate(rows[columns], quality.features, subject=subject, key=quality.key, place=place)
     thing = f"{subject}, {report.rows} rows"
     require(report, tell=tell, thing=thing, remedy="repair the data, then take a new snapshot")
+
+
+def candidate_evidence(platform: Platform, manifest: Manifest, candidate: ModelVersion) -> dict[str, Evidence]:
+    """``quality.metric`` of the rows that ``candidate`` was trained from, by what ``manifest`` expects of them today.
+
+    A model may be older than the manifest that deploys it, and a manifest may only warn where an environment wants to
+    be sure. Rows that cannot be read or judged make every metric *broken*, which a gate judges ``error``.
+    """
+    quality, dataset = manifest.quality, candidate.dataset
+    window = {"since": dataset.window_start, "until": dataset.window_end}
+    subject = f"snapshot {dataset.name} {dataset.digest[:12]}"
+    try:
+        rows = platform.snapshots.read(dataset)
+        learned = rows[rows[dataset.time_column] < dataset.split_at]
+        tables = {"snapshot": (rows, quality.snapshot), "features": (learned, quality.features)}
+        key = [column for column in quality.key if column in rows.columns]
+        reports = [
+            platform.validator.validate(table, expectations, subject=f"{name} of {subject}", key=key)
+            for name, (table, expectations) in tables.items()
+            if expectations
+        ]
+    except MlpipexError as error:
+        metrics = METRICS["quality"]
+        return {f"quality.{m}": Evidence(source="quality", metric=m, broken=str(error), **window) for m in metrics}
+    return evidence_of(reports, **window)
 
 
 def require(report: QualityReport, *, tell: Tell, thing: str, remedy: str) -> None:
