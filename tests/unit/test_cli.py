@@ -38,6 +38,8 @@ COMMANDS = [
     ["quality", "propose"],
     ["quality", "check"],
     ["quality", "expectations"],
+    ["gates", "prove"],
+    ["gates", "replay"],
 ]
 
 
