@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_mlpipex.domain.manifest import RuntimeSpec
     from airflow_provider_mlpipex.domain.names import EndpointRef
     from airflow_provider_mlpipex.domain.observation import AppliedPlan, PlaneObservation, ReleaseStatus
+    from airflow_provider_mlpipex.domain.predictions import PredictionSample
     from airflow_provider_mlpipex.domain.quality import QualityReport, ResultPlace, SqlTable
     from airflow_provider_mlpipex.domain.release import DatasetSnapshot, ModelVersion, Release, RuntimeEnvironment
     from airflow_provider_mlpipex.domain.traffic import TrafficPlan
@@ -97,6 +98,13 @@ class ServingPlane(Protocol):
         self, endpoint: EndpointRef, *, primary: str, shadow: str, since: datetime, until: datetime
     ) -> ShadowComparison:
         """Answers of two releases to the same requests in the window, from the prediction log."""
+        ...
+
+    def predictions(
+        self, endpoint: EndpointRef, release_id: str, *, since: datetime, until: datetime, limit: int
+    ) -> PredictionSample:
+        """What ``release_id`` answered in the window, from its prediction log: at most ``limit`` rows, an even sample
+        of all, and the same one each time. Mirrored requests are among them; who was never asked has none."""
         ...
 
     def retire(self, endpoint: EndpointRef, release_id: str) -> None:

@@ -14,6 +14,7 @@ from airflow_provider_mlpipex.domain.errors import MlpipexError, NotAuthorised, 
 from airflow_provider_mlpipex.domain.evidence import ShadowComparison, Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.observation import AppliedPlan, PlaneObservation, ReleaseStatus
+from airflow_provider_mlpipex.domain.predictions import PredictionSample
 from airflow_provider_mlpipex.domain.release import Release
 from airflow_provider_mlpipex.domain.traffic import TrafficPlan
 
@@ -58,6 +59,13 @@ class EmbeddedPlane:
     ) -> ShadowComparison:
         asked = {"primary": primary, "shadow": shadow, "since": since.isoformat(), "until": until.isoformat()}
         return ShadowComparison.model_validate(self._call("GET", endpoint, "/comparison", params=asked))
+
+    def predictions(
+        self, endpoint: EndpointRef, release_id: str, *, since: datetime, until: datetime, limit: int
+    ) -> PredictionSample:
+        asked = {"since": since.isoformat(), "until": until.isoformat(), "limit": limit}
+        answer = self._call("GET", endpoint, f"/releases/{release_id}/predictions", params=asked)
+        return PredictionSample.model_validate(answer)
 
     def retire(self, endpoint: EndpointRef, release_id: str) -> None:
         self._call("DELETE", endpoint, f"/releases/{release_id}")

@@ -14,13 +14,14 @@ from typing import Literal
 
 from airflow_provider_mlpipex.domain import judging
 from airflow_provider_mlpipex.domain import rollout as machine
+from airflow_provider_mlpipex.domain.canary_schedule import step_durations
 from airflow_provider_mlpipex.domain.control_arm import compared_since
 from airflow_provider_mlpipex.domain.endpoint_state import EndpointState, Rollout, verdict_key
 from airflow_provider_mlpipex.domain.errors import IllegalTransition, PlanRefused
 from airflow_provider_mlpipex.domain.events import Event, GateResult, GatesJudged, VerdictName
 from airflow_provider_mlpipex.domain.evidence import Source
+from airflow_provider_mlpipex.domain.false_alarms import LiveStage, alpha_of, stage_gates
 from airflow_provider_mlpipex.domain.gates import Gate, known_metric
-from airflow_provider_mlpipex.domain.live_gates import LiveStage, alpha_of, stage_gates
 from airflow_provider_mlpipex.domain.manifest import EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.quantities import format_duration
@@ -33,6 +34,7 @@ from airflow_provider_mlpipex.services.gate_looks import Looker, Looking
 from airflow_provider_mlpipex.services.opening import explain
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.rollback import roll_back
+from airflow_provider_mlpipex.services.served_quality import judge_predictions
 from airflow_provider_mlpipex.services.trial import already_there
 
 WatchedStage = LiveStage
@@ -157,6 +159,10 @@ class _Watched:
         began, ends = self.rollout.since, self.rollout.since + self.duration
         patient_until = began + PATIENCE * self.duration
         verdict = self._verdict(results)
+        if now >= ends and (verdict == "pass" or (self.stage == "watch" and verdict != "fail")):
+            # Judging a table takes a while, so it is done once, before more users get what the release answers.
+            results = (*results, *self._predictions())
+            verdict = self._verdict(results)
         if verdict == "fail":
             return self._revert(results, explain(results))
         if self.stage == "watch":
@@ -172,18 +178,22 @@ class _Watched:
         return self._wait(verdict, results)
 
     @cached_property
+    def manifest(self) -> Manifest:
+        return Manifest.model_validate(self.rollout.manifest)
+
+    @cached_property
     def environment(self) -> EnvironmentSpec:
-        return Manifest.model_validate(self.rollout.manifest).environments[self.state.endpoint.environment]
+        return self.manifest.environments[self.state.endpoint.environment]
 
     @property
     def duration(self) -> timedelta:
         """How long the manifest wants this stage to be watched before it may pass."""
         if self.stage == "watch":
             return (self.rollout.watch_until or self.rollout.since) - self.rollout.since
-        shadow, canary = self.environment.shadow, self.environment.canary
         if self.stage == "shadow":
-            return shadow.duration if shadow else timedelta(0)
-        return canary.step_duration if canary else timedelta(0)
+            return self.environment.shadow.duration if self.environment.shadow else timedelta(0)
+        steps = step_durations(self.environment, self.manifest.traffic.expected_rate)
+        return steps[self.rollout.step] if self.rollout.step < len(steps) else timedelta(0)
 
     @property
     def _beside(self) -> str | None:
@@ -230,6 +240,17 @@ class _Watched:
             return False
         grows_into_it = gate.min is not None and known_metric(gate.metric).only_grows
         return grows_into_it or (result.margin is not None and result.margin >= 0)
+
+    def _predictions(self) -> tuple[GateResult, ...]:
+        """What the candidate has answered since this stage began, judged by the manifest's expectations."""
+        return judge_predictions(
+            self.platform,
+            self.state.endpoint,
+            self.manifest,
+            release_id=self.rollout.candidate.id,
+            since=self.rollout.since,
+            until=self.platform.clock.now(),
+        )
 
     def _wait(self, verdict: VerdictName, results: tuple[GateResult, ...]) -> Look:
         return Look(status="watching", verdict=verdict, results=results)
@@ -319,7 +340,8 @@ def check_health(platform: Platform, endpoint: EndpointRef) -> Look:
     if state.current is None or state.current_manifest is None or state.current_since is None:
         return Look(status="watching", cause="nothing has been released here")
     now, current_since = platform.clock.now(), state.current_since
-    environment = Manifest.model_validate(state.current_manifest).environments[endpoint.environment]
+    manifest = Manifest.model_validate(state.current_manifest)
+    environment = manifest.environments[endpoint.environment]
     whole = environment.rollback.window if environment.rollback else timedelta(0)
     looker = Looker(platform, endpoint, "serving", judged=state.current.id, beside=None, now=now)
     # Nobody acts on this by himself, and nobody says when it ends: here the alpha is that of one look.
@@ -329,6 +351,8 @@ def check_health(platform: Platform, endpoint: EndpointRef) -> Look:
             for gate in stage_gates(environment, "watch")
         }
     )
+    since = max(current_since, now - whole)
+    judged += judge_predictions(platform, endpoint, manifest, release_id=state.current.id, since=since, until=now)
     verdict = judging.overall(judged)
     cause = explain(judged) if verdict in ("fail", "error") else ""
     if verdict == "fail":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -30,6 +31,8 @@ from airflow_provider_mlpipex.serving.supervisor import Supervisor
 
 MAX_BODY_BYTES = 1_000_000
 MAX_TIMEOUT_S = 3600.0
+#: Predictions that one answer may hold.
+MOST_ROWS = 50_000
 _RELEASE_ID: TypeAdapter[str] = TypeAdapter(ReleaseId)
 _STATUS: dict[type[MlpipexError], int] = {
     errors.NotAuthorised: 401,
@@ -116,6 +119,17 @@ def create_app(supervisor: Supervisor, *, token: str, extra_routes: Sequence[Rou
         )
         return JSONResponse(found.to_json())
 
+    async def get_predictions(request: Request) -> Response:
+        found = await asyncio.to_thread(
+            supervisor.predictions,
+            _endpoint(request),
+            _release_id(request),
+            since=_moment(request, "since"),
+            until=_moment(request, "until"),
+            limit=_count(request, "limit"),
+        )
+        return JSONResponse(found.to_json())
+
     async def put_fault(request: Request) -> Response:
         asked = _release_id(request)
         body = await _body(request)
@@ -148,6 +162,7 @@ def create_app(supervisor: Supervisor, *, token: str, extra_routes: Sequence[Rou
             Route(f"{base}/comparison", get_comparison),
             Route(f"{base}/releases/{{release}}", put_release, methods=["PUT"]),
             Route(f"{base}/releases/{{release}}", delete_release, methods=["DELETE"]),
+            Route(f"{base}/releases/{{release}}/predictions", get_predictions),
             Route(f"{base}/releases/{{release}}/fault", put_fault, methods=["PUT"]),
             Route(f"{base}/releases/{{release}}/fault", delete_fault, methods=["DELETE"]),
             *extra_routes,
@@ -216,6 +231,13 @@ def _read(kind: Any, raw: object, field: str) -> Any:
     except ValidationError as error:
         found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
         raise _invalid(field, found[:500], kind.__name__) from None
+
+
+def _count(request: Request, field: str) -> int:
+    text = request.query_params.get(field, "")
+    if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= MOST_ROWS:
+        raise _invalid(field, text[:80], f"a whole number from 1 to {MOST_ROWS}")
+    return int(text)
 
 
 def _moment(request: Request, field: str) -> datetime:

@@ -19,9 +19,10 @@ from airflow_provider_mlpipex.domain.errors import MlpipexError, PlaneUnavailabl
 from airflow_provider_mlpipex.domain.evidence import ShadowComparison, Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.observation import AppliedPlan, PlaneObservation, ReleaseStatus
+from airflow_provider_mlpipex.domain.predictions import PredictionSample
 from airflow_provider_mlpipex.domain.release import Release
 from airflow_provider_mlpipex.domain.traffic import TrafficPlan
-from airflow_provider_mlpipex.serving import comparison, envoy_config
+from airflow_provider_mlpipex.serving import comparison, envoy_config, served_rows
 from airflow_provider_mlpipex.serving.envoy_process import NAME as ENVOY
 from airflow_provider_mlpipex.serving.envoy_process import RESTART_TIMEOUT_S, Envoy
 from airflow_provider_mlpipex.serving.fleet import Fleet
@@ -196,6 +197,12 @@ class Supervisor:
         return comparison.compare(
             self._places.predictions, endpoint, primary=primary, shadow=shadow, since=since, until=until
         )
+
+    def predictions(
+        self, endpoint: EndpointRef, release_id: str, *, since: datetime, until: datetime, limit: int
+    ) -> PredictionSample:
+        folder = self._places.prediction_log(endpoint, release_id)
+        return served_rows.sample(folder, release=release_id, since=since, until=until, limit=limit)
 
     def retire(self, endpoint: EndpointRef, release_id: str) -> None:
         with self._only_me(endpoint, release_id):

@@ -31,6 +31,7 @@ from airflow_provider_mlpipex.domain.errors import (
 )
 from airflow_provider_mlpipex.domain.evidence import Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.predictions import PredictionSample
 from airflow_provider_mlpipex.domain.release import Release
 from airflow_provider_mlpipex.domain.traffic import Mirror, TrafficPlan
 from airflow_provider_mlpipex.ports import ServingPlane
@@ -430,6 +431,38 @@ def test_releases_that_answered_nothing_make_no_pairs(world: World) -> None:
     assert (found.pairs, found.missing, found.agreement) == (0, 0, None)
 
 
+# predictions
+
+
+def test_predictions_are_those_that_each_release_served(world: World) -> None:
+    world.plane.apply(world.shadow())
+    world.begin()
+    world.send(15)
+
+    def predictions(release_id: str, limit: int = 100) -> PredictionSample:
+        until = world.now() + timedelta(seconds=5)
+        return world.plane.predictions(world.endpoint, release_id, since=world.began, until=until, limit=limit)
+
+    both = (world.current.id, world.candidate.id)
+    until(lambda: {predictions(release).total for release in both} == {15}, within_s=15, what="15 answers of each")
+    current, candidate = (predictions(release) for release in both)
+    assert {row.request_id for row in current.rows} == {row.request_id for row in candidate.rows}
+    assert {row.score for row in current.rows} != {row.score for row in candidate.rows}
+    assert all(row.label and row.at.tzinfo for row in current.rows)
+    assert (current.release, current.dropped_share) == (world.current.id, 0.0)
+    some = predictions(world.current.id, limit=4)
+    assert (len(some.rows), some.total) == (4, 15)
+    assert {row.request_id for row in some.rows} <= {row.request_id for row in current.rows}
+    assert predictions(world.current.id, limit=4).rows == some.rows
+
+
+def test_a_release_that_was_not_asked_served_nothing(world: World) -> None:
+    world.begin()
+    later = world.now() + timedelta(seconds=5)
+    found = world.plane.predictions(world.endpoint, world.third.id, since=world.began, until=later, limit=10)
+    assert (found.rows, found.total) == ((), 0)
+
+
 # retire
 
 
@@ -477,6 +510,9 @@ def test_the_fake_is_away_when_told_to_be() -> None:
         lambda: world.telemetry(),
         lambda: world.plane.compare(
             world.endpoint, primary=world.current.id, shadow=world.candidate.id, since=world.began, until=world.now()
+        ),
+        lambda: world.plane.predictions(
+            world.endpoint, world.current.id, since=world.began, until=world.now(), limit=1
         ),
         lambda: world.plane.retire(world.endpoint, world.third.id),
     ]

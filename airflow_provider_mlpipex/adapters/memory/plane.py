@@ -8,11 +8,14 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
+from airflow_provider_mlpipex.adapters.memory import served_rows
 from airflow_provider_mlpipex.domain.errors import MlpipexError, PlaneUnavailable, PlanRefused
 from airflow_provider_mlpipex.domain.evidence import LatencyHistogram, ReleaseTelemetry, ShadowComparison, Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.observation import AppliedPlan, PlaneObservation, ReleaseStatus
+from airflow_provider_mlpipex.domain.predictions import PredictionSample
 from airflow_provider_mlpipex.domain.release import Release
 from airflow_provider_mlpipex.domain.traffic import TrafficPlan
 from airflow_provider_mlpipex.ports import Clock
@@ -37,6 +40,8 @@ class _Answer:
     at: datetime
     score: float | None
     label: str
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    status: int = 200
 
 
 @dataclass
@@ -159,6 +164,16 @@ class MemoryPlane:
                 dropped_share=dropped / (dropped + logged) if dropped else 0.0,
             )
 
+    def predictions(
+        self, endpoint: EndpointRef, release_id: str, *, since: datetime, until: datetime, limit: int
+    ) -> PredictionSample:
+        with self._lock:
+            held = self._reach(endpoint)
+            answers, dropped = held.answers[release_id], held.dropped[release_id]
+            return served_rows.sample(
+                answers, release=release_id, since=since, until=until, limit=limit, dropped=dropped
+            )
+
     def retire(self, endpoint: EndpointRef, release_id: str) -> None:
         with self._lock:
             held = self._reach(endpoint)
@@ -205,15 +220,18 @@ class MemoryPlane:
         scores: Mapping[str, float],
         *,
         labels: Mapping[str, str] | None = None,
+        inputs: Mapping[str, Any] | None = None,
     ) -> None:
         """Each release of ``scores`` (release id -> first output) has just answered ``request_id`` and logged it.
 
         :param labels: release id -> label, where that is not the score itself.
+        :param inputs: column -> value, as the client sent them.
         """
         with self._lock:
             for release, score in scores.items():
                 label = (labels or {}).get(release, repr(float(score)))
-                self._endpoints[endpoint].answers[release][request_id].append(_Answer(self._clock.now(), score, label))
+                answer = _Answer(self._clock.now(), score, label, inputs or {})
+                self._endpoints[endpoint].answers[release][request_id].append(answer)
 
     def answer_pairs(self, endpoint: EndpointRef, *, primary: str, shadow: str, pairs: int, differing: int = 0) -> None:
         """Both releases have just answered ``pairs`` new requests, ``differing`` of them with another label."""

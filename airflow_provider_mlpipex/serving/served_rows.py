@@ -1,0 +1,97 @@
+"""Predictions as they were served: an even sample of a release's log, read by DuckDB."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_mlpipex.domain.predictions import Prediction, PredictionSample
+from airflow_provider_mlpipex.serving.prediction_log import read_stats, segments
+
+#: A log that lives says every second how much it lost; after this long (seconds) its silence counts as loss.
+SILENT_S = 5.0
+_TRIES = 3
+_FIELDS = {
+    "t": "DOUBLE",
+    "rid": "VARCHAR",
+    "status": "INTEGER",
+    "batch": "VARCHAR",
+    "columns": "JSON",
+    "inputs": "JSON",
+    "output": "JSON",
+    "score": "DOUBLE",
+    "label": "VARCHAR",
+    "dropped": "BIGINT",
+}
+_LOG = (
+    "SELECT * FROM read_json(?, format='newline_delimited', ignore_errors=true, columns="
+    f"{{{', '.join(f'{name}: {kind!r}' for name, kind in _FIELDS.items())}}}) WHERE t BETWEEN ? AND ?"
+)
+#: Records, answered ones, and those lost to full queues.
+_COUNTS = "SELECT count(rid), count(rid) FILTER (status = 200), coalesce(sum(dropped), 0) FROM log"
+#: By a hash of the id, so that no minute and no client is preferred, and a second look takes the same rows.
+_SAMPLE = (
+    "SELECT rid, t, batch, columns, inputs, output, score, label FROM log "
+    "WHERE status = 200 AND rid IS NOT NULL ORDER BY hash(rid), t LIMIT ?"
+)
+
+
+def sample(folder: Path, *, release: str, since: datetime, until: datetime, limit: int) -> PredictionSample:
+    """At most ``limit`` rows that ``release`` answered in the window.
+
+    :param folder: its prediction log; none that exists, where it was never asked.
+    """
+    import duckdb
+
+    found = PredictionSample(release=release, since=since, until=until)
+    window = [since.timestamp(), until.timestamp()]
+    with duckdb.connect(config={"threads": 1}) as database:
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                # Nothing is written to a closed segment: one that ends before the window has nothing in it.
+                paths = [str(path) for path in segments(folder) if path.stat().st_mtime >= window[0]]
+                if not paths:
+                    return found.model_copy(update={"dropped_share": 1.0 if _is_silent(folder, until) else 0.0})
+                database.execute(f"CREATE OR REPLACE TABLE log AS {_LOG}", [paths, *window])
+                break
+            except (duckdb.IOException, FileNotFoundError):
+                # A segment was closed, which renames it, or pruned since it was listed.
+                if not tries_left:
+                    raise
+        counted = database.execute(_COUNTS).fetchone()
+        rows = database.execute(_SAMPLE, [limit]).fetchall()
+    assert counted is not None
+    kept, total, lost = counted
+    dropped_share = 1.0 if _is_silent(folder, until) else float(lost / (kept + lost)) if lost else 0.0
+    return found.model_copy(
+        update={"rows": tuple(_predictions(rows)), "total": int(total), "dropped_share": dropped_share}
+    )
+
+
+def _is_silent(folder: Path, until: datetime) -> bool:
+    told_at = read_stats(folder).told_at
+    return told_at is not None and min(until.timestamp(), time.time()) - told_at > SILENT_S
+
+
+def _predictions(rows: list[tuple[Any, ...]]) -> Iterator[Prediction]:
+    for rid, t, batch, columns, inputs, output, score, label in rows:
+        names, values = _json(columns), _json(inputs)
+        named = isinstance(names, list) and isinstance(values, list) and len(names) == len(values)
+        yield Prediction(
+            request_id=rid,
+            at=datetime.fromtimestamp(t, tz=UTC),
+            batch=batch or "",
+            inputs={str(name): value for name, value in zip(names, values, strict=True)} if named else {},
+            output=_json(output),
+            score=score if score is not None and math.isfinite(score) else None,
+            label=label or "",
+        )
+
+
+def _json(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
