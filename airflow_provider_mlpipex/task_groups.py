@@ -6,12 +6,15 @@ pydantic; nothing is contacted.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import TaskGroup, chain
 
+from airflow_provider_mlpipex.domain.canary_schedule import step_durations
 from airflow_provider_mlpipex.domain.manifest import EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.sampling import look_every
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.operators.canary import CanaryDeployOperator
@@ -28,9 +31,6 @@ from airflow_provider_mlpipex.sensors.rollout import CanarySensor, EndpointHealt
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
-#: Looks of a watcher during one step, at least; a step of ten minutes is not looked at more often than needed.
-_LOOKS_A_STEP = 10
-_POLL_BOUNDS_S = (1.0, 15.0)
 #: Every verb may be run twice, and an error that does not pass by itself fails the task whatever retries it has. What
 #: is left to retry is a worker that was killed, a database or plane that restarts, a task that Airflow lost on its way
 #: to the triggerer. The waits add up to less than the lease of a trial.
@@ -114,19 +114,20 @@ def _environment_tasks(
             timeout = environment.review.timeout
             stages.append(DeploymentReviewOperator(task_id="review", response_timeout=timeout, **common))
         if environment.shadow:
-            poke = _poll(environment.shadow.duration.total_seconds())
+            poke = _poll(environment.shadow.duration)
             stages.append(ShadowDeployOperator(task_id="shadow", **common))
             stages.append(ShadowSensor(task_id="shadow_watch", poke_interval=poke, **common))
         if environment.canary:
-            poke = _poll(environment.canary.step_duration.total_seconds())
+            durations = step_durations(environment, spec.traffic.expected_rate)
             for step, share in enumerate(environment.canary.steps):
+                poke = _poll(durations[step])
                 label = f"canary_{share * 100:g}".replace(".", "_")
                 stages.append(CanaryDeployOperator(task_id=label, step=step, **common))
                 stages.append(CanarySensor(task_id=f"{label}_watch", step=step, poke_interval=poke, **common))
         promote = PromoteModelOperator(task_id="promote", **common)
         stages.append(promote)
         if environment.rollback and environment.serve:
-            poke = _poll(environment.rollback.window.total_seconds())
+            poke = _poll(environment.rollback.window)
             stages.append(EndpointHealthSensor(task_id="watch", poke_interval=poke, **common))
         abandon = RollbackOperator(
             task_id="end_trial", cause="the Dag run did not get to the promotion", only_open=True, **common
@@ -136,7 +137,6 @@ def _environment_tasks(
     return stages[-1]
 
 
-def _poll(duration_s: float) -> float:
-    """Seconds between looks at a stage of ``duration_s`` seconds."""
-    lowest, highest = _POLL_BOUNDS_S
-    return min(highest, max(lowest, duration_s / _LOOKS_A_STEP))
+def _poll(stage: timedelta) -> float:
+    """Seconds between looks at a stage that lasts so long."""
+    return look_every(stage).total_seconds()

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 from airflow_provider_mlpipex.domain import made_up
 from airflow_provider_mlpipex.domain.control_arm import is_worse
+from airflow_provider_mlpipex.domain.detection import smallest_excess, trials_to_detect
 from airflow_provider_mlpipex.domain.events import VerdictName
 from airflow_provider_mlpipex.domain.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates import Gate
@@ -19,7 +20,6 @@ from airflow_provider_mlpipex.domain.judging import judge
 from airflow_provider_mlpipex.domain.live_gates import LiveGate
 from airflow_provider_mlpipex.domain.quantities import Duration, Ratio, format_duration, format_rate, format_ratio
 from airflow_provider_mlpipex.domain.sampling import needed_duration
-from airflow_provider_mlpipex.domain.statistics import smallest_excess, trials_to_detect
 from airflow_provider_mlpipex.domain.values import Value
 
 #: Requests beyond which waiting for a gate is no plan.

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 
 from airflow_provider_mlpipex.domain import made_up
 from airflow_provider_mlpipex.domain.events import GateResult, VerdictName
+from airflow_provider_mlpipex.domain.false_alarms import LiveStage
 from airflow_provider_mlpipex.domain.gates import Gate
 from airflow_provider_mlpipex.domain.judging import judge
-from airflow_provider_mlpipex.domain.live_gates import LiveGate, LiveStage, live_gates
+from airflow_provider_mlpipex.domain.live_gates import LiveGate, live_gates
 from airflow_provider_mlpipex.domain.manifest import EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.names import Name
 from airflow_provider_mlpipex.domain.quantities import Ratio
@@ -71,7 +72,7 @@ def prove_environment(name: str, environment: EnvironmentSpec, rate: float | Non
     for index, gate in enumerate(environment.gates):
         yield _proof(name, "gate", index, gate, gate.min_samples, None, *_offline(gate))
     fewest: dict[tuple[LiveStage, int], LiveGate] = {}
-    for live in live_gates(environment):
+    for live in live_gates(environment, rate):
         known = fewest.setdefault((live.stage, live.index), live)
         if live.share * live.duration < known.share * known.duration:
             fewest[live.stage, live.index] = live

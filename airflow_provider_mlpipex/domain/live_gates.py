@@ -1,26 +1,16 @@
-"""The gates that are looked at while traffic flows, each with its share of the false alarms that a rollout may raise.
-
-A rollout in one environment has one alpha, ``false_alarms``: the probability that it rolls back, or is reverted in its
-watch, although every limit is kept. It is split evenly among the sequences of looks that can do so (union bound, so
-they may depend on one another): each gate of the shadow, each gate of the canary in each of its steps, or once if it
-spans them, each gate of the watch. Windows of a watch share their gate's part (:mod:`watch_windows`). An advisory gate
-is judged at the same share but spends nothing, because it stops nothing; a count is exact and needs none.
-"""
+"""The gates that are looked at while traffic flows: where, with how many requests, for how long, at which alpha."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
 
-from airflow_provider_mlpipex.domain import watch_windows
+from airflow_provider_mlpipex.domain.canary_schedule import step_durations
+from airflow_provider_mlpipex.domain.false_alarms import LiveStage, alpha_of
 from airflow_provider_mlpipex.domain.gates import Gate
-from airflow_provider_mlpipex.domain.manifest import CanarySpec, EnvironmentSpec
-from airflow_provider_mlpipex.domain.sampling import canary_duration, expected_samples, spans_canary
-from airflow_provider_mlpipex.domain.statistics import share_alpha
-
-LiveStage = Literal["shadow", "canary", "watch"]
+from airflow_provider_mlpipex.domain.manifest import EnvironmentSpec
+from airflow_provider_mlpipex.domain.sampling import expected_samples, spans_canary
 
 
 @dataclass(frozen=True)
@@ -61,39 +51,18 @@ class LiveGate:
         return expected_samples(rate, self.baseline_share, self.duration)
 
 
-def stage_gates(environment: EnvironmentSpec, stage: LiveStage) -> tuple[Gate, ...]:
-    """The gates that ``environment`` sets for ``stage``; for a shadow also the pairs that it must gather."""
-    if stage == "shadow":
-        return environment.shadow.judged_gates if environment.shadow else ()
-    spec = environment.canary if stage == "canary" else environment.rollback
-    return tuple(spec.gates) if spec else ()
-
-
-def live_gates(environment: EnvironmentSpec) -> tuple[LiveGate, ...]:
+def live_gates(environment: EnvironmentSpec, rate: float | None = None) -> tuple[LiveGate, ...]:
     """Every sequence of looks of a rollout in ``environment``, in the order of its stages; none where it serves
-    nobody."""
-    return tuple(_live_gates(environment)) if environment.serve else ()
+    nobody.
+
+    :param rate: requests a second; steps that last by an exposure budget last for nothing without it.
+    """
+    return tuple(_live_gates(environment, rate)) if environment.serve else ()
 
 
-def alpha_of(environment: EnvironmentSpec, stage: LiveStage, gate: Gate) -> float:
-    """The chance of a false alarm that one sequence of looks at ``gate`` may take."""
-    part = share_alpha(environment.false_alarms, max(1, sequences(environment)))
-    if stage == "watch" and environment.rollback is not None:
-        return part / watch_windows.beginnings(gate.window, environment.rollback.window)
-    return part
-
-
-def sequences(environment: EnvironmentSpec) -> int:
-    """How many sequences of looks may raise a false alarm; the windows of a watch count as one."""
+def _live_gates(environment: EnvironmentSpec, rate: float | None) -> Iterator[LiveGate]:
     shadow, canary, rollback = environment.shadow, environment.canary, environment.rollback
-    in_shadow = sum(_may_err(gate) for gate in shadow.gates) if shadow else 0
-    in_canary = sum(_looks(gate, canary) for gate in canary.gates if _may_err(gate)) if canary else 0
-    in_watch = sum(_may_err(gate) for gate in rollback.gates) if rollback else 0
-    return in_shadow + in_canary + in_watch
-
-
-def _live_gates(environment: EnvironmentSpec) -> Iterator[LiveGate]:
-    shadow, canary, rollback = environment.shadow, environment.canary, environment.rollback
+    durations = step_durations(environment, rate)
     for index, gate in enumerate(shadow.gates if shadow else ()):
         assert shadow is not None
         alpha = alpha_of(environment, "shadow", gate)
@@ -102,11 +71,12 @@ def _live_gates(environment: EnvironmentSpec) -> Iterator[LiveGate]:
         assert canary is not None
         alpha = alpha_of(environment, "canary", gate)
         if spans_canary(gate, canary):
-            share = sum(canary.steps) / len(canary.steps)
-            yield LiveGate("canary", index, gate, share, 1.0 - share, canary_duration(canary), alpha)
+            whole = sum(durations, timedelta(0))
+            share = average_share(canary.steps, durations)
+            yield LiveGate("canary", index, gate, share, 1.0 - share, whole, alpha)
             continue
-        for step, share in enumerate(canary.steps):
-            yield LiveGate("canary", index, gate, share, 1.0 - share, canary.step_duration, alpha, step)
+        for step, (share, lasting) in enumerate(zip(canary.steps, durations, strict=True)):
+            yield LiveGate("canary", index, gate, share, 1.0 - share, lasting, alpha, step)
     for index, gate in enumerate(rollback.gates if rollback else ()):
         assert rollback is not None
         alpha, control = alpha_of(environment, "watch", gate), rollback.control or 0.0
@@ -114,9 +84,9 @@ def _live_gates(environment: EnvironmentSpec) -> Iterator[LiveGate]:
         yield LiveGate("watch", index, gate, 1.0 - control, control, window, alpha, compared_for=whole)
 
 
-def _looks(gate: Gate, canary: CanarySpec) -> int:
-    return 1 if spans_canary(gate, canary) else len(canary.steps)
-
-
-def _may_err(gate: Gate) -> bool:
-    return not gate.advisory and not gate.counts
+def average_share(shares: Sequence[float], durations: Sequence[timedelta]) -> float:
+    """Of the requests that come in all of ``durations``, those that the candidate sees."""
+    whole = sum(durations, timedelta(0))
+    if not whole:
+        return sum(shares) / len(shares)
+    return sum(share * (lasting / whole) for share, lasting in zip(shares, durations, strict=True))

@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from itertools import pairwise
 
+from airflow_provider_mlpipex.domain.canary_schedule import (
+    bad_to_detect,
+    exposure,
+    finders,
+    smallest_effect,
+    step_durations,
+)
+from airflow_provider_mlpipex.domain.false_alarms import LiveStage, alpha_of
 from airflow_provider_mlpipex.domain.gate_power import about, soonest_failure, time_to_decide, told_apart_after
 from airflow_provider_mlpipex.domain.gates import Gate
-from airflow_provider_mlpipex.domain.live_gates import LiveGate, LiveStage, live_gates
-from airflow_provider_mlpipex.domain.manifest import CanarySpec, EnvironmentSpec, RollbackSpec, ShadowSpec
+from airflow_provider_mlpipex.domain.live_gates import LiveGate, live_gates
+from airflow_provider_mlpipex.domain.manifest import (
+    CanarySpec,
+    EnvironmentSpec,
+    ExposureSpec,
+    RollbackSpec,
+    ShadowSpec,
+)
 from airflow_provider_mlpipex.domain.quantities import format_duration, format_rate, format_ratio
-from airflow_provider_mlpipex.domain.sampling import canary_duration, expected_samples, needed_duration, spans_canary
+from airflow_provider_mlpipex.domain.sampling import (
+    REVERT,
+    expected_samples,
+    look_every,
+    needed_duration,
+    spans_canary,
+)
 from airflow_provider_mlpipex.domain.traffic import TOTAL_WEIGHT
 from airflow_provider_mlpipex.domain.yaml_text import FieldPath, Problem
 
@@ -50,7 +70,7 @@ def broken_rules(rate: float | None, environment: EnvironmentSpec, path: FieldPa
     if shadow is not None:
         yield from _shadow(shadow, rate, (*path, "shadow"))
     if canary is not None:
-        yield from _canary(canary, rate, (*path, "canary"))
+        yield from _canary(environment, canary, rate, (*path, "canary"))
     if rollback is not None:
         yield from _rollback(rollback, rate, (*path, "rollback"))
     if rate is not None:
@@ -84,7 +104,7 @@ def _undecided(environment: EnvironmentSpec, rate: float, path: FieldPath) -> It
     """A gate is refused that could not fail in its stage, or not see what it says that it detects. Of the steps of a
     canary the one with the fewest requests counts."""
     told: set[tuple[LiveStage, int]] = set()
-    for live in live_gates(environment):
+    for live in live_gates(environment, rate):
         if (live.stage, live.index) in told or not _able(live):
             continue
         if live.gate.counts:
@@ -158,6 +178,8 @@ def _longer(live: LiveGate, environment: EnvironmentSpec, needed: timedelta) -> 
         return f"{'the window' if live.gate.window else 'rollback.window'} to {format_duration(needed)}"
     if live.stage == "shadow":
         return f"shadow.duration to {format_duration(needed)}"
+    if environment.canary and environment.canary.exposure:
+        return "the steps with a smaller exposure.effect"
     steps = len(environment.canary.steps) if environment.canary and live.step is None else 1
     return f"canary.step_duration to {format_duration(timedelta(seconds=math.ceil(needed.total_seconds() / steps)))}"
 
@@ -189,7 +211,7 @@ def _shadow(shadow: ShadowSpec, rate: float | None, path: FieldPath) -> Iterator
             )
 
 
-def _canary(canary: CanarySpec, rate: float | None, path: FieldPath) -> Iterator[Problem]:
+def _canary(environment: EnvironmentSpec, canary: CanarySpec, rate: float | None, path: FieldPath) -> Iterator[Problem]:
     steps = canary.steps
     for index, step in enumerate(steps):
         yield from _share(step, (*path, "steps", index))
@@ -208,12 +230,64 @@ def _canary(canary: CanarySpec, rate: float | None, path: FieldPath) -> Iterator
             "the last step is 100%",
             "add 100% as the last step",
         )
+    if canary.exposure is not None:
+        yield from _exposure(environment, canary, canary.exposure, rate, (*path, "exposure"))
+    durations = step_durations(environment, rate)
+    whole = sum(durations, timedelta(0))
     for index, gate in enumerate(canary.gates):
         at: FieldPath = (*path, "gates", index)
-        yield from window_fits(gate, at, canary_duration(canary), "the whole canary (step_duration × steps)")
+        if whole:
+            yield from window_fits(gate, at, whole, "the whole canary")
         yield from _canary_baseline(gate, canary, at)
-        if rate is not None:
-            yield from _canary_samples(gate, canary, rate, at)
+        if rate is not None and whole:
+            yield from _canary_samples(gate, canary, durations, rate, at)
+
+
+def _exposure(
+    environment: EnvironmentSpec, canary: CanarySpec, budget: ExposureSpec, rate: float | None, path: FieldPath
+) -> Iterator[Problem]:
+    gates = finders(environment)
+    if not gates:
+        yield Problem(
+            path,
+            f"max_bad: {budget.max_bad}",
+            "a binding gate that finds bad predictions by itself: with max or min, not beside a baseline",
+            "add a gate, for example 'error rate at most 1%'",
+        )
+    if rate is None:
+        yield Problem(
+            ("traffic", "expected_rate"),
+            "missing",
+            "how long an exposure budget makes the steps is computed from a rate",
+            "declare the rate of a quiet day, for example 30/s",
+        )
+    for gate in gates:
+        alpha = alpha_of(environment, "canary", gate)
+        bad = bad_to_detect(gate, budget.effect, alpha)
+        if bad > budget.max_bad:
+            larger = smallest_effect(gate, budget, alpha)
+            other = "" if larger is None else f", or let effect be {format_ratio(math.ceil(larger * 1000) / 1000)}"
+            yield Problem(
+                (*path, "max_bad"),
+                budget.max_bad,
+                f"{gate.name} finds an excess of {format_ratio(budget.effect)} after about {math.ceil(bad)} bad "
+                f"predictions, at false alarms of {format_ratio(float(f'{alpha:.2g}'))}",
+                f"allow {math.ceil(bad)}{other}",
+            )
+            return
+    planned = exposure(environment, rate)
+    if rate is None or planned is None or planned.bad <= budget.max_bad:
+        return
+    delay = look_every(planned.durations[0]) + REVERT
+    found = max(bad_to_detect(gate, budget.effect, alpha_of(environment, "canary", gate)) for gate in gates)
+    lightest = (budget.max_bad - found) / (rate * delay.total_seconds())
+    yield Problem(
+        (*path, "max_bad"),
+        budget.max_bad,
+        f"at {format_rate(rate)} and {format_ratio(canary.steps[0])} about {math.ceil(planned.bad)} bad predictions, "
+        f"those included that are served until the next look and the revert ({format_duration(delay)})",
+        f"allow {math.ceil(planned.bad)}, or begin with {format_ratio(max(_SMALLEST_SHARE, round(lightest, 4)))}",
+    )
 
 
 def _canary_baseline(gate: Gate, canary: CanarySpec, at: FieldPath) -> Iterator[Problem]:
@@ -225,29 +299,38 @@ def _canary_baseline(gate: Gate, canary: CanarySpec, at: FieldPath) -> Iterator[
             at,
             gate.rule,
             "at 100% the current release answers nobody: there is no baseline within that step",
-            f"add a window longer than step_duration ({format_duration(canary.step_duration)}) that reaches back to "
-            "earlier steps, compare in shadow, or state max or min",
+            f"add a window{_longer_than(canary)} that reaches back to earlier steps, compare in shadow, or state max "
+            "or min",
         )
 
 
-def _canary_samples(gate: Gate, canary: CanarySpec, rate: float, at: FieldPath) -> Iterator[Problem]:
+def _longer_than(canary: CanarySpec) -> str:
+    return f" longer than step_duration ({format_duration(canary.step_duration)})" if canary.step_duration else ""
+
+
+def _canary_samples(
+    gate: Gate, canary: CanarySpec, durations: Sequence[timedelta], rate: float, at: FieldPath
+) -> Iterator[Problem]:
+    """An exposure budget makes every step long enough for the candidate's samples, whatever they are."""
     shares = [share for share in canary.steps if _SMALLEST_SHARE <= share <= 1]
-    if not shares or canary.step_duration <= timedelta(0):
+    if not shares or len(shares) < len(durations):
         return
     over_all = spans_canary(gate, canary)
+    step = durations[0]
     own = sum(shares) if over_all else min(shares)
-    sides = [("", own)]
+    sides = [("", own)] if canary.exposure is None else []
     if gate.relative and over_all:
-        sides.append((" of the current release", len(shares) - sum(shares)))
+        beside = sum((1.0 - share) * (lasting / step) for share, lasting in zip(shares, durations, strict=True))
+        sides.append((" of the current release", beside))
     where = "over all steps" if over_all else f"in the {format_ratio(own)} step"
     for whose, share in sides:
-        expected = expected_samples(rate, share, canary.step_duration)
+        expected = expected_samples(rate, share, step)
         if share > 0 and gate.min_samples > expected:
             needed = format_duration(needed_duration(gate.min_samples, rate, share))
             yield Problem(
                 (*at, "min_samples"),
                 gate.min_samples,
-                f"{where}, {format_rate(rate)} for {format_duration(canary.step_duration)} bring {expected}{whose}",
+                f"{where}, {format_rate(rate)} for {format_duration(step)} bring {expected}{whose}",
                 f"lengthen canary.step_duration to {needed}, or ask for fewer",
             )
 

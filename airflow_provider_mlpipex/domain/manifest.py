@@ -178,12 +178,39 @@ class ShadowSpec(Value):
         return (*self.gates, Gate(name="min-pairs", metric="shadow.pairs", min=self.min_pairs))
 
 
+class ExposureSpec(Value):
+    """How many bad predictions users may get before a bad candidate is found.
+
+    :param max_bad: of them at most, as expected.
+    :param effect: the smallest excess that matters: so much larger than a gate allows is the share of bad ones.
+    """
+
+    max_bad: int = Field(ge=1)
+    effect: Ratio = Field(gt=0, lt=1)
+
+
 class CanarySpec(Value):
-    """Rising shares of live requests, each kept for ``step_duration`` and judged before the next."""
+    """Rising shares of live requests, each judged before the next.
+
+    :param step_duration: how long each is kept.
+    :param exposure: instead, what it may cost to find a bad candidate; lengths follow from it (``canary_schedule``). A
+        gate with a window spans all steps then.
+    """
 
     steps: tuple[Ratio, ...] = Field(min_length=1)
-    step_duration: Duration
+    step_duration: Duration | None = None
+    exposure: ExposureSpec | None = None
     gates: CanaryGates = ()
+
+    @model_validator(mode="after")
+    def _one_pace(self) -> CanarySpec:
+        if (self.step_duration is None) == (self.exposure is None):
+            raise Refusal(
+                "exactly one of step_duration, exposure",
+                value="neither" if self.exposure is None else "both",
+                remedy="write step_duration: 10m, or exposure: {max_bad: 200, effect: 5%}",
+            )
+        return self
 
 
 class RollbackSpec(Value):

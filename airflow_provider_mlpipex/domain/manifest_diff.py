@@ -168,11 +168,20 @@ def _stage(path: str, before: Any, after: Any) -> Iterator[Change]:
             change = tightened if before is None else loosened
             yield change(path, NONE if before is None else "declared", NONE if after is None else "declared")
         return
-    yield from compare(path, _numbers(before), _numbers(after))
+    if (old_pace := _pace(before)) != (new_pace := _pace(after)):
+        # Whether a clock or a budget asks for more depends on the traffic.
+        yield loosened(f"{path} pace", old_pace, new_pace)
+    else:
+        yield from compare(path, _numbers(before), _numbers(after))
     if (old := getattr(before, "steps", ())) != (new := getattr(after, "steps", ())):
         change = tightened if _more_careful(old, new) else loosened
         yield change(f"{path} steps", _shares(old), _shares(new))
     yield from diff_gates(f"{path}.gates", before.gates, after.gates)
+
+
+def _pace(stage: Any) -> str:
+    """What the length of a stage is stated by."""
+    return "exposure" if getattr(stage, "exposure", None) else "duration"
 
 
 def _numbers(stage: Any) -> list[Strictness]:
@@ -181,6 +190,9 @@ def _numbers(stage: Any) -> list[Strictness]:
     for name in ("duration", "step_duration", "window"):
         if duration := getattr(stage, name, None):
             numbers.append(Strictness(name, duration.total_seconds(), format_duration(duration)))
+    if budget := getattr(stage, "exposure", None):
+        numbers.append(Strictness("exposure max_bad", -budget.max_bad, str(budget.max_bad)))
+        numbers.append(Strictness("exposure effect", -budget.effect, format_ratio(budget.effect)))
     if (fraction := getattr(stage, "fraction", None)) is not None:
         numbers.append(Strictness("fraction", fraction, format_ratio(fraction)))
     if hasattr(stage, "control"):

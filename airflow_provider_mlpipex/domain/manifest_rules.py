@@ -22,7 +22,7 @@ BLOCK_SOURCES: dict[Block, tuple[str, ...]] = {
     "canary": ("canary",),
     "rollback": ("serving",),
 }
-#: Twice the longest pause between two looks of a watcher (``task_groups``).
+#: Twice the longest pause between two looks of a watcher (``sampling.look_every``).
 SHORTEST_LEASE = timedelta(seconds=30)
 #: Metrics that need probabilities, which ``predict`` does not give.
 _OF_PROBABILITIES = ("auc", "log_loss", "brier")

@@ -7,20 +7,17 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Literal
 
+from airflow_provider_mlpipex.domain.canary_schedule import Exposure, exposure, step_durations
 from airflow_provider_mlpipex.domain.errors import ManifestInvalid
+from airflow_provider_mlpipex.domain.false_alarms import LiveStage, sequences
 from airflow_provider_mlpipex.domain.gate_power import power, soonest_failure
 from airflow_provider_mlpipex.domain.gates import Gate
-from airflow_provider_mlpipex.domain.live_gates import LiveGate, LiveStage, live_gates, sequences
-from airflow_provider_mlpipex.domain.manifest import CanarySpec, EnvironmentSpec, Manifest
+from airflow_provider_mlpipex.domain.live_gates import LiveGate, average_share, live_gates
+from airflow_provider_mlpipex.domain.manifest import CanarySpec, EnvironmentSpec, Manifest, RollbackSpec
 from airflow_provider_mlpipex.domain.names import Name
 from airflow_provider_mlpipex.domain.quantities import Duration, Ratio, format_duration, format_rate, format_ratio
-from airflow_provider_mlpipex.domain.sampling import expected_samples
+from airflow_provider_mlpipex.domain.sampling import REVERT, expected_samples, look_every
 from airflow_provider_mlpipex.domain.values import Value
-
-#: How often a trigger looks at the gates of a live stage.
-LOOK_EVERY = timedelta(seconds=2)
-#: From the decision to the last request that the bad release answers; the embedded plane needs milliseconds.
-REVERT = timedelta(seconds=1)
 
 
 class PlannedGate(Value):
@@ -137,32 +134,35 @@ def _steps(spec: EnvironmentSpec, rate: float | None) -> Iterator[PlannedStep]:
             stage="watch",
             title="watch: a failed gate returns traffic to the previous release by itself",
             duration=window,
-            share=1.0,
-            expected_samples=_expected(rate, 1.0, window),
+            share=1.0 - (spec.rollback.control or 0.0),
+            expected_samples=_expected(rate, 1.0 - (spec.rollback.control or 0.0), window),
             gates=watched,
-            rolls_back_after=_reverted(watched),
+            notes=_control(spec.rollback),
+            rolls_back_after=_reverted(watched, window),
         )
 
 
 def _canary(spec: EnvironmentSpec, canary: CanarySpec, rate: float | None) -> Iterator[PlannedStep]:
-    for index, share in enumerate(canary.steps):
+    durations, budget = step_durations(spec, rate), exposure(spec, rate)
+    for index, (share, lasting) in enumerate(zip(canary.steps, durations, strict=True)):
         gates = []
-        for live in live_gates(spec):
+        for live in live_gates(spec, rate):
             if live.stage == "canary" and live.step is None:
-                seen = canary.steps[: index + 1]
-                pooled = replace(live, share=sum(seen) / len(seen), baseline_share=1 - sum(seen) / len(seen))
-                so_far = replace(pooled, duration=canary.step_duration * len(seen))
+                passed = durations[: index + 1]
+                pooled = average_share(canary.steps[: index + 1], passed)
+                so_far = replace(live, share=pooled, baseline_share=1 - pooled, duration=sum(passed, timedelta(0)))
                 gates.append(_live(so_far, rate, fails_at=share))
             elif live.stage == "canary" and live.step == index:
                 gates.append(_live(live, rate))
         yield PlannedStep(
             stage="canary",
             title=f"canary {index + 1} of {len(canary.steps)}: {format_ratio(share)} of live requests",
-            duration=canary.step_duration,
+            duration=lasting,
             share=share,
-            expected_samples=_expected(rate, share, canary.step_duration),
+            expected_samples=_expected(rate, share, lasting),
             gates=tuple(gates),
-            rolls_back_after=_reverted(gates),
+            notes=_budget(canary, budget) if index == 0 else (),
+            rolls_back_after=_reverted(gates, lasting),
         )
 
 
@@ -171,7 +171,7 @@ def _offline(gate: Gate) -> PlannedGate:
 
 
 def _of_stage(spec: EnvironmentSpec, stage: LiveStage, rate: float | None) -> tuple[PlannedGate, ...]:
-    return tuple(_live(live, rate) for live in live_gates(spec) if live.stage == stage)
+    return tuple(_live(live, rate) for live in live_gates(spec, rate) if live.stage == stage)
 
 
 def _live(live: LiveGate, rate: float | None, *, fails_at: float | None = None) -> PlannedGate:
@@ -192,9 +192,26 @@ def _live(live: LiveGate, rate: float | None, *, fails_at: float | None = None) 
     return planned.model_copy(update=known)
 
 
-def _reverted(gates: Sequence[PlannedGate]) -> tuple[timedelta, timedelta] | None:
+def _reverted(gates: Sequence[PlannedGate], stage: timedelta) -> tuple[timedelta, timedelta] | None:
     detected = [gate.detects_after for gate in gates if gate.detects_after is not None and not gate.advisory]
-    return (min(detected) + LOOK_EVERY + REVERT, max(detected) + LOOK_EVERY + REVERT) if detected else None
+    rest = look_every(stage) + REVERT
+    return (min(detected) + rest, max(detected) + rest) if detected else None
+
+
+def _budget(canary: CanarySpec, budget: Exposure | None) -> tuple[str, ...]:
+    if canary.exposure is None or budget is None:
+        return ()
+    return (
+        f"exposure: about {budget.bad:.0f} bad predictions, of {canary.exposure.max_bad} at most, until an excess of "
+        f"{format_ratio(canary.exposure.effect)} is found ({budget.gate}); {budget.requests:,} requests a step",
+    )
+
+
+def _control(rollback: RollbackSpec) -> tuple[str, ...]:
+    if rollback.control is None:
+        return ()
+    kept = f"{format_ratio(rollback.control)} of the requests stay on the previous release until the watch is over"
+    return (f"{kept}: a limit that it breaks as well alerts, and reverts nothing",)
 
 
 def _expected(rate: float | None, share: float, duration: timedelta) -> int | None:
@@ -220,7 +237,7 @@ def render(plan: RolloutPlan) -> str:
         clock += step.duration
     lines += ["", f"  Time to promote    {format_duration(plan.time_to_promote)}{_people(plan)}"]
     if plan.time_to_roll_back is not None:
-        made_of = f"slowest gate, a look every {format_duration(LOOK_EVERY)}, {format_duration(REVERT)} to revert"
+        made_of = f"slowest gate, the next look, {format_duration(REVERT)} to revert"
         lines.append(f"  Time to roll back  up to {format_duration(plan.time_to_roll_back)}, if all fails ({made_of})")
     if plan.watched_for:
         lines.append(

@@ -76,15 +76,18 @@ def proportion(successes: int, trials: int, *, alpha: float) -> Interval:
     return Interval(lower, upper)
 
 
-def log_evidence_against(p: float, successes: int, trials: int) -> float:
-    """Logarithm of the mixture martingale against "the probability is ``p``"; > log(1/alpha) rejects it."""
+def log_evidence_against(p: float, successes: float, trials: float) -> float:
+    """Logarithm of the mixture martingale against "the probability is ``p``"; > log(1/alpha) rejects it.
+
+    Counts that are expected, rather than counted, need not be whole.
+    """
     return _Evidence(successes, trials).against(p)
 
 
 class _Evidence:
     """The mixture martingale of one arm, with what does not depend on ``p`` computed once. Convex in ``p``."""
 
-    def __init__(self, successes: int, trials: int) -> None:
+    def __init__(self, successes: float, trials: float) -> None:
         self.successes, self.failures = successes, trials - successes
         mixed = _log_beta(_PRIOR + self.successes, _PRIOR + self.failures)
         self._mixture = mixed - _log_beta(_PRIOR, _PRIOR)
@@ -316,52 +319,6 @@ def share_alpha(alpha: float, gates: int) -> float:
     if gates < 1:
         raise ValueError(f"gates must be at least 1, got {gates}")
     return alpha / gates
-
-
-def trials_to_detect(p0: float, p1: float, *, alpha: float) -> int:
-    """Expected trials until :func:`proportion` excludes ``p0`` when the truth is ``p1``.
-
-    Found by following the expected counts: the martingale grows by the relative entropy a trial, less the mixture's
-    price. Accurate to about a tenth, which is what a plan needs to say "30 minutes cannot decide".
-    """
-    for name, p in (("p0", p0), ("p1", p1)):
-        if not 0.0 < p < 1.0:
-            raise ValueError(f"{name} must lie strictly between 0 and 1, got {p}")
-    if p0 == p1:
-        raise ValueError("equal probabilities can never be told apart")
-    limit = math.log(1.0 / alpha)
-    low, high = 1, 1
-    while _expected_log_evidence(p0, p1, high) <= limit:
-        low, high = high, high * 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _expected_log_evidence(p0, p1, middle) > limit:
-            high = middle
-        else:
-            low = middle
-    return high
-
-
-def smallest_excess(allowed: float, trials: int, *, alpha: float) -> float | None:
-    """The least that a probability must exceed ``allowed`` by for ``trials`` to be enough to see it, as
-    :func:`trials_to_detect` counts; ``None`` where even certainty would not be seen."""
-    limit = math.log(1.0 / alpha)
-    if allowed <= 0.0:
-        return 1.0 / trials  # a single event excludes a probability of nothing
-
-    def unseen(p: float) -> bool:
-        return _expected_log_evidence(allowed, p, trials) <= limit
-
-    if allowed >= 1.0 or unseen(1.0):
-        return None
-    return _boundary(lambda p: not unseen(p), 1.0, allowed, _JOINT_BISECTIONS) - allowed
-
-
-def _expected_log_evidence(p0: float, p1: float, trials: int) -> float:
-    successes = p1 * trials
-    failures = trials - successes
-    mixture = _log_beta(_PRIOR + successes, _PRIOR + failures) - _log_beta(_PRIOR, _PRIOR)
-    return mixture - successes * math.log(p0) - failures * math.log1p(-p0)
 
 
 def _boundary(outside: Callable[[float], bool], edge: float, inside: float, bisections: int = _BISECTIONS) -> float:

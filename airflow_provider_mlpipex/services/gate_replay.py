@@ -24,9 +24,9 @@ from airflow_provider_mlpipex.domain.events import (
     WatchPassed,
 )
 from airflow_provider_mlpipex.domain.evidence import Evidence
+from airflow_provider_mlpipex.domain.false_alarms import LiveStage, alpha_of, stage_gates
 from airflow_provider_mlpipex.domain.gates import Gate
 from airflow_provider_mlpipex.domain.judging import judge
-from airflow_provider_mlpipex.domain.live_gates import LiveStage, alpha_of, stage_gates
 from airflow_provider_mlpipex.domain.manifest import EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.restated_evidence import find_evidence

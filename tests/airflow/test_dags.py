@@ -21,6 +21,7 @@ from tests.support.manifests import edited
 HEAVY = ("mlflow", "great_expectations", "evidently", "pandas", "kubernetes", "fastapi", "sklearn", "duckdb")
 RELEASE = "release__flight_delay"
 REFERENCE = [
+    "quality__flight_delay",
     "release__flight_delay",
     "retrain__flight_delay",
     "rollback",
@@ -144,6 +145,19 @@ def test_canary_steps_follow_the_manifest(manifests: Path) -> None:
         "production.canary_100": 1,
         "production.canary_100_watch": 1,
     }
+
+
+def test_a_heavier_step_of_an_exposure_budget_is_looked_at_more_often(manifests: Path) -> None:
+    (manifests / "fraud.yaml").write_text(
+        edited(
+            ("step_duration: 15m", "exposure: {max_bad: 60, effect: 5%}"),
+            ("zero critical errors in a 30-minute canary window", "at most 900 critical errors"),
+        ),
+        encoding="utf-8",
+    )
+    tasks = load().dags["release__fraud_scorer"].task_dict
+    pokes = [tasks[f"production.canary_{share}_watch"].poke_interval for share in (5, 50, 100)]
+    assert pokes == sorted(pokes, reverse=True) and pokes[0] > pokes[-1]
 
 
 def test_environments_follow_one_another_and_each_ends_with_a_teardown(release: DAG) -> None:

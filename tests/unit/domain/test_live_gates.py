@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_mlpipex.domain.live_gates import alpha_of, live_gates, sequences, stage_gates
+from airflow_provider_mlpipex.domain.false_alarms import alpha_of, sequences, stage_gates
+from airflow_provider_mlpipex.domain.live_gates import live_gates
 from airflow_provider_mlpipex.domain.manifest import EnvironmentSpec
 from airflow_provider_mlpipex.domain.watch_windows import beginnings
 from tests.support.manifests import make_manifest

@@ -6,10 +6,12 @@ from itertools import pairwise
 import pytest
 
 from airflow_provider_mlpipex.domain.errors import ManifestInvalid
-from airflow_provider_mlpipex.domain.rollout_plan import LOOK_EVERY, REVERT, RolloutPlan, plan, render
+from airflow_provider_mlpipex.domain.rollout_plan import RolloutPlan, plan, render
+from airflow_provider_mlpipex.domain.sampling import REVERT, look_every
 from tests.support.manifests import make_manifest
 
-LOOK_AND_REVERT = LOOK_EVERY + REVERT
+#: Of a step of 15 and a watch of 30 minutes.
+LOOK_AND_REVERT = look_every(timedelta(minutes=15)) + REVERT
 
 
 def test_the_steps_of_a_whole_rollout() -> None:
@@ -52,6 +54,31 @@ def test_a_plan_says_what_each_gate_can_decide() -> None:
     assert "False alarms       at most 5% a rollout, shared by 5 gates and steps" in text
 
 
+def test_a_control_arm_is_planned_with_what_it_costs() -> None:
+    control = ("window: 30m", "window: 30m\n      control: 5%")
+    alone, beside = plan(make_manifest(), "production"), plan(make_manifest(control), "production")
+    watch = beside.steps[-1]
+    assert watch.share == 0.95 and watch.expected_samples == 17_100
+    assert "5% of the requests stay on the previous release until the watch is over" in render(beside)
+    assert "a total failure is told from an outage after" in watch.gates[0].says
+    assert watch.gates[0].detects_after > alone.steps[-1].gates[0].detects_after  # type: ignore[operator]
+
+
+def test_an_exposure_budget_is_planned_with_lengths_and_cost() -> None:
+    zero = ("zero critical errors in a 30-minute canary window", "at most 20 critical errors")
+    budget = make_manifest(("step_duration: 15m", "exposure: {max_bad: 60, effect: 5%}"), zero)
+    canary = [step for step in plan(budget, "production").steps if step.stage == "canary"]
+    assert [step.share for step in canary] == [0.05, 0.5, 1.0]
+    assert canary[0].duration > 9 * canary[1].duration > 15 * canary[2].duration > timedelta(0)
+    assert "bad predictions, of 60 at most, until an excess of 5% is found (errors)" in canary[0].notes[0]
+    assert canary[0].notes[0] in render(plan(budget, "production"))
+
+
+@pytest.mark.parametrize(("stage", "seconds"), [(5, 1), (60, 6), (600, 15), (86_400, 15)])
+def test_a_stage_is_looked_at_ten_times_or_every_quarter_of_a_minute(stage: int, seconds: float) -> None:
+    assert look_every(timedelta(seconds=stage)) == timedelta(seconds=seconds)
+
+
 def test_an_advisory_gate_rolls_nothing_back() -> None:
     advised = make_manifest(("max: 1%", "max: 1%, advisory: true"))
     assert plan(advised, "production").steps[3].rolls_back_after == (timedelta(seconds=2) + LOOK_AND_REVERT,) * 2
@@ -83,7 +110,7 @@ def test_the_text_names_every_step_gate_and_time() -> None:
         assert all(gate.rule in text for gate in step.gates)
     assert "+0s  shadow" in text and "+10m  canary 1 of 3: 5%" in text and "+55m  watch" in text
     assert "Time to promote    55m, plus a review of at most 1d" in text
-    assert "Time to roll back  up to 7s" in text
+    assert "Time to roll back  up to 20s" in text
     assert not any(line.endswith(" ") for line in text.splitlines())
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_mlpipex.domain import statistics as stats
+from airflow_provider_mlpipex.domain.detection import deviation_of_detection, smallest_excess, trials_to_detect
 
 ALPHAS = st.floats(0.001, 0.3)
 
@@ -112,7 +113,7 @@ def test_moments_merge(one: list[float], other: list[float]) -> None:
 def test_detection_takes_about_as_long_as_planned(p0: float, factor: float) -> None:
     """The plan's arithmetic against the sequence itself on expected counts."""
     p1, alpha = p0 * factor, 0.05
-    n = stats.trials_to_detect(p0, p1, alpha=alpha)
+    n = trials_to_detect(p0, p1, alpha=alpha)
     assert stats.proportion(math.ceil(p1 * n * 1.1), math.ceil(n * 1.1), alpha=alpha).lower > p0
     assert p0 in stats.proportion(math.floor(p1 * n * 0.8), math.floor(n * 0.8), alpha=alpha)
 
@@ -251,14 +252,32 @@ def test_sums_that_no_values_can_have_are_refused() -> None:
 
 @given(st.floats(0.005, 0.3), st.integers(20, 5000), st.floats(0.001, 0.1))
 def test_the_smallest_excess_is_what_so_many_trials_detect(p0: float, trials: int, alpha: float) -> None:
-    excess = stats.smallest_excess(p0, trials, alpha=alpha)
+    excess = smallest_excess(p0, trials, alpha=alpha)
     if excess is None:
         assert p0 in stats.proportion(trials, trials, alpha=alpha)
         return
     assert 0 < excess <= 1 - p0
     if p0 + excess < 0.999:
-        assert stats.trials_to_detect(p0, p0 + excess, alpha=alpha) == pytest.approx(trials, rel=0.01, abs=1)
+        assert trials_to_detect(p0, p0 + excess, alpha=alpha) == pytest.approx(trials, rel=0.01, abs=1)
 
 
 def test_where_nothing_is_allowed_one_event_is_enough() -> None:
-    assert stats.smallest_excess(0.0, 200, alpha=0.01) == pytest.approx(1 / 200)
+    assert smallest_excess(0.0, 200, alpha=0.01) == pytest.approx(1 / 200)
+
+
+@pytest.mark.parametrize(("p0", "p1"), [(0.01, 0.03), (0.05, 0.1), (0.3, 0.5)])
+def test_detection_varies_as_planned(p0: float, p1: float) -> None:
+    """Nine in ten are found within the expected number and 1.28 standard deviations; hardly more, hardly fewer."""
+    alpha, runs, found = 0.01, 300, 0
+    trials = trials_to_detect(p0, p1, alpha=alpha)
+    enough = math.ceil(trials + 1.2816 * deviation_of_detection(p0, p1, trials))
+    generator = random.Random(20130111)
+    for _ in range(runs):
+        events = 0
+        for trial in range(1, enough + 1):
+            event = generator.random() < p1
+            events += event
+            if event and stats.log_evidence_against(p0, events, trial) > math.log(1 / alpha) and events / trial > p0:
+                found += 1
+                break
+    assert 0.82 * runs <= found <= 0.99 * runs
