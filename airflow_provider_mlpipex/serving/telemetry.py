@@ -1,7 +1,8 @@
 """Telemetry from Envoy's log of attempts: every attempt counts, mirrored and rescued ones too.
 
 A tail folds the log into buckets of one second a release: requests, errors, client errors, and a latency histogram
-whose bounds stand 5 % apart. Any window is then a sum. Memory is bounded by the time kept, not by traffic.
+whose bounds stand 5 % apart. After two hours seconds are folded into ten minutes, because a stage that has to see a
+small excess may last for days. Any window is then a sum. Memory is bounded by the time kept, not by traffic.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from airflow_provider_mlpipex.serving.envoy_config import read_cluster_name
 
 #: Upper bounds in milliseconds, 5 % apart, from 0.1 ms to a minute.
 BOUNDS_MS = tuple(round(0.1 * 1.05**step, 6) for step in range(274))
-KEPT_S = 2 * 3600
+#: For so long every second is kept by itself, and what is older by ten minutes.
+FINE_S, COARSE_S = 2 * 3600, 600
+KEPT_S = 14 * 24 * 3600
 ROTATE_BYTES = 64_000_000
 #: Envoy flushes its log every 200 ms; a window that ends later than this before now may still grow.
 SETTLED_S = 0.5
@@ -36,12 +39,19 @@ _NOT_THE_RELEASE = frozenset({"UO"})
 
 @dataclass
 class Bucket:
-    """One second of one release."""
+    """One second of one release, or ten minutes that are past."""
 
     requests: int = 0
     errors: int = 0
     client_errors: int = 0
     latency: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+
+    def add(self, other: Bucket) -> None:
+        self.requests += other.requests
+        self.errors += other.errors
+        self.client_errors += other.client_errors
+        for at, count in other.latency.items():
+            self.latency[at] += count
 
 
 class AttemptTail:
@@ -62,6 +72,7 @@ class AttemptTail:
         self._torn = b""
         self._read_until = 0.0
         self._held_since = time.time()
+        self._folded_until = 0
         self.unreadable = 0
 
     def poll(self) -> None:
@@ -87,6 +98,7 @@ class AttemptTail:
     def recover(self) -> None:
         """After a restart: what the logs still hold counts again, the rotated one first."""
         with self._lock:
+            self._folded_until = 0
             # Without a rotated log nothing has ever been put away: what is held reaches back to the first attempt.
             self._held_since = 0.0
             if self._rotated.exists():
@@ -133,7 +145,8 @@ class AttemptTail:
         return there.st_ino != held.st_ino or there.st_size < stream.tell()
 
     def telemetry(self, endpoint: EndpointRef, releases: list[str], *, since: datetime, until: datetime) -> Telemetry:
-        """Counts of ``releases`` in the window. Seconds are counted whole: those that *begin* in the window."""
+        """Counts of ``releases`` in the window. Seconds, and past ten minutes, are counted whole: those that *begin* in
+        the window."""
         start, end = since.timestamp(), min(until.timestamp(), time.time())
         with self._lock:
             seen = {
@@ -184,26 +197,29 @@ class AttemptTail:
 
     @staticmethod
     def _sum(release: str, seconds: dict[int, Bucket], start: float, end: float) -> ReleaseTelemetry:
-        counts = [0] * (len(BOUNDS_MS) + 1)
-        requests = errors = client_errors = 0
+        whole = Bucket()
         for second, bucket in seconds.items():
             if start <= second < end:
-                requests += bucket.requests
-                errors += bucket.errors
-                client_errors += bucket.client_errors
-                for at, count in bucket.latency.items():
-                    counts[at] += count
+                whole.add(bucket)
         return ReleaseTelemetry(
             release=release,
-            requests=requests,
-            errors=errors,
-            client_errors=client_errors,
-            latency=LatencyHistogram(bounds_ms=BOUNDS_MS, counts=tuple(counts)),
+            requests=whole.requests,
+            errors=whole.errors,
+            client_errors=whole.client_errors,
+            latency=LatencyHistogram(
+                bounds_ms=BOUNDS_MS, counts=tuple(whole.latency.get(at, 0) for at in range(len(BOUNDS_MS) + 1))
+            ),
         )
 
     def _forget(self, now: float) -> None:
-        horizon = int(now - KEPT_S)
+        """Fold what is past into ten minutes, each of them once it is past as a whole, and drop what is older still."""
+        past, horizon = int(now - FINE_S) // COARSE_S * COARSE_S, int(now - KEPT_S)
+        self._held_since = max(self._held_since, float(horizon))
+        if past == self._folded_until:
+            return
+        self._folded_until = past
         for seconds in self._buckets.values():
+            for second in [second for second in seconds if second < past and second % COARSE_S]:
+                seconds.setdefault(second // COARSE_S * COARSE_S, Bucket()).add(seconds.pop(second))
             for second in [second for second in seconds if second < horizon]:
                 del seconds[second]
-        self._held_since = max(self._held_since, float(horizon))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -311,6 +312,30 @@ def test_with_a_rotated_log_the_window_must_begin_in_it(log: Log) -> None:
     log.tail.recover()
     assert complete(log, ago(590), now())
     assert not complete(log, ago(700), now())
+
+
+def test_a_stage_of_many_hours_is_still_counted_as_a_whole(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An excess that takes hours to see: seconds become ten minutes, and their sum stays what it was."""
+    began = int(time.time()) // telemetry.COARSE_S * telemetry.COARSE_S
+    for hours in range(9):
+        at = began + hours * 3600 + 7
+        for offset in (0, 1, 500):
+            log.write(
+                attempt(ts=f"{at + offset:.6f}", us=1000 * (1 + offset)), attempt(ts=f"{at + offset:.6f}", code=503)
+            )
+        monkeypatch.setattr(time, "time", lambda now=at + 505: float(now))
+        log.tail.poll()
+    since = datetime.fromtimestamp(began, UTC)
+    found = log.tail.telemetry(FRAUD, [OLD.id], since=since, until=datetime.fromtimestamp(at + 505, UTC))
+    seen = found.releases[OLD.id]
+    assert (seen.requests, seen.errors, seen.latency.total) == (9 * 6, 9 * 3, 9 * 6)
+    assert seen.latency.quantile(0.99) == pytest.approx(501, rel=0.06)
+    later = log.tail.telemetry(
+        FRAUD, [OLD.id], since=since + timedelta(hours=4), until=datetime.fromtimestamp(at + 505, UTC)
+    )
+    assert later.releases[OLD.id].requests == 5 * 6
+    held = [second for seconds in log.tail._buckets.values() for second in seconds]
+    assert len(held) < 9 * 3 and sum(second % telemetry.COARSE_S == 0 for second in held) >= 6
 
 
 def test_what_is_older_than_is_kept_is_forgotten_and_said(log: Log) -> None:
