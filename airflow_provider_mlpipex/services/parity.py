@@ -33,6 +33,8 @@ LOOK_BACK = timedelta(days=1)
 #: Predictions and entities that are looked at for each row that is wanted: a request may have carried its features
 #: itself, and the online store need not know the older entities.
 _TRIES_A_ROW = 4
+#: The most that a plane hands out at once.
+_MOST_ROWS = 50_000
 _MOMENT = "as_of"
 
 
@@ -94,7 +96,7 @@ def served_rows(
         return []
     until = platform.clock.now()
     sample = platform.plane.predictions(
-        endpoint, current.id, since=until - LOOK_BACK, until=until, limit=limit * _TRIES_A_ROW
+        endpoint, current.id, since=until - LOOK_BACK, until=until, limit=min(limit * _TRIES_A_ROW, _MOST_ROWS)
     )
     wanted = {*_features(manifest)}
     rows = [
