@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from airflow_provider_mlpipex.domain.events import Entry, Event, Origin
-    from airflow_provider_mlpipex.domain.evidence import ShadowComparison, Telemetry
+    from airflow_provider_mlpipex.domain.evidence import Telemetry
     from airflow_provider_mlpipex.domain.expectations import Expectation
     from airflow_provider_mlpipex.domain.features import FeatureServiceRef, HistoricalFrame, OnlineRow
     from airflow_provider_mlpipex.domain.manifest import RuntimeSpec
     from airflow_provider_mlpipex.domain.names import EndpointRef
     from airflow_provider_mlpipex.domain.observation import AppliedPlan, PlaneObservation, ReleaseStatus
+    from airflow_provider_mlpipex.domain.paired import ShadowComparison
     from airflow_provider_mlpipex.domain.predictions import PredictionSample
     from airflow_provider_mlpipex.domain.quality import QualityReport, ResultPlace, SqlTable
     from airflow_provider_mlpipex.domain.release import DatasetSnapshot, ModelVersion, Release, RuntimeEnvironment
@@ -95,9 +96,19 @@ class ServingPlane(Protocol):
         ...
 
     def compare(
-        self, endpoint: EndpointRef, *, primary: str, shadow: str, since: datetime, until: datetime
+        self,
+        endpoint: EndpointRef,
+        *,
+        primary: str,
+        shadow: str,
+        since: datetime,
+        until: datetime,
+        slices: Sequence[str] = (),
     ) -> ShadowComparison:
-        """Answers of two releases to the same requests in the window, from the prediction log."""
+        """Answers of two releases to the same requests in the window, from the prediction log.
+
+        :param slices: model inputs by whose values the pairs are grouped as well.
+        """
         ...
 
     def predictions(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,15 +11,18 @@ import httpx
 
 from airflow_provider_mlpipex.domain import errors
 from airflow_provider_mlpipex.domain.errors import MlpipexError, NotAuthorised, PlaneUnavailable
-from airflow_provider_mlpipex.domain.evidence import ShadowComparison, Telemetry
+from airflow_provider_mlpipex.domain.evidence import Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.observation import AppliedPlan, PlaneObservation, ReleaseStatus
+from airflow_provider_mlpipex.domain.paired import ShadowComparison
 from airflow_provider_mlpipex.domain.predictions import PredictionSample
 from airflow_provider_mlpipex.domain.release import Release
 from airflow_provider_mlpipex.domain.traffic import TrafficPlan
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TIMEOUT_S = 15.0
+#: Both logs are read whole: some million records take a while.
+COMPARISON_TIMEOUT_S = 120.0
 #: ``ensure`` may build a runtime before the clock of ``timeout_s`` starts.
 BUILD_ALLOWANCE_S = 900.0
 
@@ -55,10 +58,24 @@ class EmbeddedPlane:
         return Telemetry.model_validate(self._call("GET", endpoint, "/telemetry", params=window))
 
     def compare(
-        self, endpoint: EndpointRef, *, primary: str, shadow: str, since: datetime, until: datetime
+        self,
+        endpoint: EndpointRef,
+        *,
+        primary: str,
+        shadow: str,
+        since: datetime,
+        until: datetime,
+        slices: Sequence[str] = (),
     ) -> ShadowComparison:
-        asked = {"primary": primary, "shadow": shadow, "since": since.isoformat(), "until": until.isoformat()}
-        return ShadowComparison.model_validate(self._call("GET", endpoint, "/comparison", params=asked))
+        asked = {
+            "primary": primary,
+            "shadow": shadow,
+            "since": since.isoformat(),
+            "until": until.isoformat(),
+            "slice": list(slices),
+        }
+        found = self._call("GET", endpoint, "/comparison", params=asked, timeout=COMPARISON_TIMEOUT_S)
+        return ShadowComparison.model_validate(found)
 
     def predictions(
         self, endpoint: EndpointRef, release_id: str, *, since: datetime, until: datetime, limit: int

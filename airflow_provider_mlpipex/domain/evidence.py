@@ -102,30 +102,3 @@ class Telemetry(Value):
 
     def of(self, release: str) -> ReleaseTelemetry | None:
         return self.releases.get(release)
-
-
-class ShadowComparison(Value):
-    """Current and shadow answers to the same requests, joined on request id.
-
-    :param pairs: requests answered by both.
-    :param missing: mirrored requests that only one side logged.
-    :param agreement: share of pairs with the same label (classification: thresholded at 0.5 or arg max;
-        regression: equal within ``tolerance``).
-    :param scored: pairs of which both answers have a first output.
-    :param mean_absolute_difference: of the first output, in its own unit.
-    :param mean_squared_difference: of the same pairs.
-    :param dropped_share: predictions lost by full log queues over all predictions; above a limit gates say
-        ``inconclusive``.
-    """
-
-    primary: str
-    shadow: str
-    since: datetime
-    until: datetime
-    pairs: int = 0
-    missing: int = 0
-    agreement: float | None = None
-    scored: int = 0
-    mean_absolute_difference: float | None = None
-    mean_squared_difference: float | None = None
-    dropped_share: float = 0.0

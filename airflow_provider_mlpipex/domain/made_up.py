@@ -11,10 +11,11 @@ from datetime import UTC, datetime, timedelta
 
 from airflow_provider_mlpipex.domain.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates import Gate
-from airflow_provider_mlpipex.domain.summaries import Counted, Summary, Summed, Timed
+from airflow_provider_mlpipex.domain.summaries import Counted, Summed, Timed
 
 #: When made-up evidence ends, and is judged.
 MOMENT = datetime(2000, 1, 1, tzinfo=UTC)
+_MadeUp = Counted | Timed | Summed
 #: Share of the made-up baseline's requests that are bad, and the quantile of its latency in milliseconds.
 _BASE_SHARE, _BASE_MS = 0.01, 100.0
 
@@ -54,7 +55,7 @@ def offline_evidence(gate: Gate, *, value: float, baseline: float) -> Evidence:
     )
 
 
-def _candidate(gate: Gate, bad: int, samples: int) -> Summary:
+def _candidate(gate: Gate, bad: int, samples: int) -> _MadeUp:
     if gate.counts:
         return Counted(events=min(bad, samples), trials=samples)
     if gate.quantile is not None:
@@ -65,7 +66,7 @@ def _candidate(gate: Gate, bad: int, samples: int) -> Summary:
     return Summed(count=samples, total=bad * worse, squares=bad * worse**2)
 
 
-def _baseline(gate: Gate, samples: int) -> Summary:
+def _baseline(gate: Gate, samples: int) -> _MadeUp:
     if gate.quantile is not None:
         # As good as one number, so that only the candidate's spread is in the way.
         latency = _BASE_MS if gate.relative else max(gate.bound / 2, 1e-3)
@@ -91,7 +92,7 @@ def _worse(gate: Gate) -> float:
     return 2.0 * gate.bound if gate.bound else 1.0
 
 
-def _value(gate: Gate, summary: Summary, bad: int, samples: int) -> float | None:
+def _value(gate: Gate, summary: _MadeUp, bad: int, samples: int) -> float | None:
     if gate.counts:
         return float(bad if gate.better == "lower" else samples - bad)
     match summary:

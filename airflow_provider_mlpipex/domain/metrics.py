@@ -18,7 +18,7 @@ class Metric(NamedTuple):
 
     :param better: which way is better; ``None`` where that is the manifest author's to say.
     :param compared: measured for the current release too, so that a gate may be relative to it.
-    :param quantile: of the latencies; ``None`` for what is no quantile.
+    :param quantile: of latencies or differences; ``None`` for what is no quantile.
     :param lowest: value that can be measured.
     """
 
@@ -59,10 +59,24 @@ _TRAFFIC: Mapping[str, Metric] = {
     "latency_p95": Metric("ms", "lower", quantile=0.95),
     "latency_p99": Metric("ms", "lower", quantile=0.99),
 }
-_PAIRED: Mapping[str, Metric] = {
+#: Of answers to the same requests (``domain.paired``). Differences are shadow minus current, in the score's own unit.
+PAIRED: Mapping[str, Metric] = {
     "pairs": Metric("count", "higher", compared=False),
     "agreement": Metric("ratio", "higher", compared=False),
+    "flip_rate": Metric("ratio", "lower", compared=False),
+    "worst_slice_flip_rate": Metric("ratio", "lower", compared=False),
+    "mean_difference": Metric("number", None, compared=False, lowest=-math.inf),
     "mean_absolute_difference": Metric("number", "lower", compared=False),
+    "p95_difference": Metric("number", "lower", compared=False, quantile=0.95),
+    "latency_difference_p95": Metric("ms", "lower", compared=False, quantile=0.95, lowest=-math.inf),
+    # Requests that the current release answered and the shadow failed.
+    "one_sided_errors": Metric("count", "lower", compared=False),
+    # Mirrored requests that one of the two releases has no record of.
+    "missing_share": Metric("ratio", "lower", compared=False),
+    # Distances between the distributions of scores, whoever got which.
+    "psi": Metric("number", "lower", compared=False),
+    "ks": Metric("number", "lower", compared=False),
+    "js": Metric("number", "lower", compared=False),
 }
 
 #: What the judging of the candidate's tables gives (``domain.quality``): share of the expectations that hold, critical
@@ -78,7 +92,7 @@ _QUALITY: Mapping[str, Metric] = {
 METRICS: Mapping[Source, Mapping[str, Metric]] = {
     "evaluation": _EVALUATED,
     "baseline": {name: metric._replace(compared=False) for name, metric in _EVALUATED.items()},
-    "shadow": {**_TRAFFIC, **_PAIRED},
+    "shadow": {**_TRAFFIC, **PAIRED},
     "canary": _TRAFFIC,
     # After promotion there is something to compare with where the manifest keeps a control arm (``live_rules``).
     "serving": _TRAFFIC,

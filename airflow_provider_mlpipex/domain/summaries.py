@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from airflow_provider_mlpipex.domain import statistics
+from airflow_provider_mlpipex.domain.paired_summaries import Apart, Worst
 from airflow_provider_mlpipex.domain.statistics import Interval, Moments
 from airflow_provider_mlpipex.domain.values import Value
 
@@ -99,7 +100,7 @@ class Summed(Value):
         return Moments(self.count, self.total, self.squares)
 
 
-Summary = Annotated[Counted | Timed | Summed, Field(discriminator="kind")]
+Summary = Annotated[Counted | Timed | Summed | Worst | Apart, Field(discriminator="kind")]
 
 
 def interval(summary: Summary, *, alpha: float, quantile: float | None = None) -> Interval:
@@ -114,7 +115,11 @@ def interval(summary: Summary, *, alpha: float, quantile: float | None = None) -
         if quantile is None:
             raise ValueError("a histogram is judged by one of its quantiles")
         found = statistics.quantile(summary.edges, summary.above, summary.total, q=quantile, alpha=alpha)
-        return Interval(max(0.0, found.lower), found.upper)
+        # A latency is no less than 0; a difference of latencies may be.
+        least = min(0.0, summary.edges[0]) if summary.edges else 0.0
+        return Interval(max(least, found.lower), found.upper)
+    if isinstance(summary, Worst | Apart):
+        return summary.interval(alpha=alpha)
     if summary.lower is None or summary.upper is None:
         return statistics.mean_asymptotic(summary.moments, alpha=alpha)
     return statistics.mean_of_bounded(summary.moments, lower=summary.lower, upper=summary.upper, alpha=alpha)

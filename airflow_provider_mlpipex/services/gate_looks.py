@@ -13,7 +13,8 @@ from airflow_provider_mlpipex.domain.evidence import Evidence, Source
 from airflow_provider_mlpipex.domain.gates import Gate
 from airflow_provider_mlpipex.domain.judging import judge
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.services.live_evidence import measure
+from airflow_provider_mlpipex.domain.paired import ShadowComparison
+from airflow_provider_mlpipex.services.live_evidence import Measurement, measure
 from airflow_provider_mlpipex.services.platform import Platform
 
 
@@ -37,6 +38,7 @@ class Looker:
     :param judged: release id.
     :param beside: release id that it is compared with over the same minutes.
     :param control_share: of the requests, that ``beside`` is meant to get as a control arm; 0 if it is none.
+    :param slices: model inputs by whose values a shadow's pairs are grouped.
     """
 
     platform: Platform
@@ -46,11 +48,18 @@ class Looker:
     beside: str | None
     now: datetime
     control_share: float = 0.0
-    _measured: dict[datetime, dict[str, Evidence]] = field(default_factory=dict)
+    slices: tuple[str, ...] = ()
+    _measured: dict[datetime, Measurement] = field(default_factory=dict)
 
     def look(self, gates: Mapping[Gate, Looking]) -> tuple[GateResult, ...]:
         """What each gate says, in their order."""
         return tuple(self._result(gate, looking) for gate, looking in gates.items())
+
+    @property
+    def comparison(self) -> ShadowComparison | None:
+        """The paired comparison of the longest window that was looked at; ``None`` where none could be made."""
+        made = [measured.comparison for _, measured in sorted(self._measured.items(), key=lambda each: each[0])]
+        return next((comparison for comparison in made if comparison is not None), None)
 
     def _result(self, gate: Gate, looking: Looking) -> GateResult:
         of_each = [
@@ -73,5 +82,6 @@ class Looker:
                 beside=self.beside,
                 since=since,
                 until=self.now,
+                slices=self.slices,
             )
-        return self._measured[since].get(gate.metric)
+        return self._measured[since].evidence.get(gate.metric)

@@ -26,6 +26,7 @@ from airflow_provider_mlpipex.domain import errors
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, InvalidName, MlpipexError
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release import Release, ReleaseId
+from airflow_provider_mlpipex.domain.slices import MOST_COLUMNS
 from airflow_provider_mlpipex.domain.traffic import TrafficPlan
 from airflow_provider_mlpipex.serving.supervisor import Supervisor
 
@@ -116,6 +117,7 @@ def create_app(supervisor: Supervisor, *, token: str, extra_routes: Sequence[Rou
             shadow=_checked_release_id(request.query_params.get("shadow", "")),
             since=_moment(request, "since"),
             until=_moment(request, "until"),
+            slices=_slices(request),
         )
         return JSONResponse(found.to_json())
 
@@ -193,6 +195,13 @@ async def _explain_unexpected(_: Request, error: Exception) -> Response:
 
 def _endpoint(request: Request) -> EndpointRef:
     return EndpointRef.parse(f"{request.path_params['environment']}/{request.path_params['name']}")
+
+
+def _slices(request: Request) -> list[str]:
+    named = request.query_params.getlist("slice")
+    if len(named) > MOST_COLUMNS:
+        raise _invalid("slice", f"{len(named)} columns", f"at most {MOST_COLUMNS}")
+    return named
 
 
 def _release_id(request: Request) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
 
@@ -27,7 +26,7 @@ class Described(NamedTuple):
     """One output.
 
     :param score: the number itself; of two classes the probability of the second, of more that of the most probable;
-        of several outputs the first one's. ``None`` for text, and for what is not finite.
+        of several outputs the first that has one. ``None`` for text, and for what is not finite.
     :param label: the number, the class, or the text; of several outputs all of theirs, as JSON.
     :param outputs: score of each of several outputs, named ones in the order of their names.
     """
@@ -57,26 +56,26 @@ def _listed(output: list[Any]) -> Described:
         return Described("probability", _finite(output[-1] if len(output) == 2 else output[best]), str(best))
     if len(output) == 1:
         return describe(output[0])
-    return _several(output, output) if output else Described("text", None, "[]")
+    return _several(output) if output else Described("text", None, "[]")
 
 
 def _named(output: dict[Any, Any]) -> Described:
+    if not output:
+        return Described("text", None, "{}")
     if len(output) == 1:
         return describe(next(iter(output.values())))
-    in_order = {str(name): output[name] for name in sorted(output, key=str)}
-    first = next(iter(output.values()), None)
-    return _several(in_order, list(in_order.values()), first) if output else Described("text", None, "{}")
+    # In the order of their names: another release may give them in another order.
+    return _several({str(name): output[name] for name in sorted(output, key=str)})
 
 
-def _several(output: Mapping[str, Any] | Sequence[Any], values: Sequence[Any], *first: Any) -> Described:
-    """:param first: the output that the model gave first, where that is not the first of ``values``."""
-    score = describe(first[0] if first else values[0]).score
-    if len(values) > MOST_OUTPUTS:
+def _several(output: dict[str, Any] | list[Any]) -> Described:
+    told = [describe(value) for value in (output.values() if isinstance(output, dict) else output)]
+    score = next((one.score for one in told if one.kind != "text"), None)
+    if len(told) > MOST_OUTPUTS:
         # Exact values, not what is said of them: of so many outputs nobody would see which one moved.
-        return Described("several", score, f"{len(values)} outputs {_digest(json.dumps(output, default=str))}")
-    told = [describe(value) for value in values]
+        return Described("several", score, f"{len(told)} outputs {_digest(json.dumps(output, default=str))}")
     labels = [one.label for one in told]
-    label = json.dumps(dict(zip(output, labels, strict=True)) if isinstance(output, Mapping) else labels)
+    label = json.dumps(dict(zip(output, labels, strict=True)) if isinstance(output, dict) else labels)
     kind: Kind = "numbers" if all(one.kind == "number" for one in told) else "several"
     return Described(kind, score, label, [one.score for one in told])
 

@@ -10,15 +10,16 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from airflow_provider_mlpipex.domain.errors import MlpipexError, PlaneUnavailable, PlanRefused
-from airflow_provider_mlpipex.domain.evidence import ShadowComparison, Telemetry
+from airflow_provider_mlpipex.domain.evidence import Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.observation import AppliedPlan, PlaneObservation, ReleaseStatus
+from airflow_provider_mlpipex.domain.paired import ShadowComparison
 from airflow_provider_mlpipex.domain.predictions import PredictionSample
 from airflow_provider_mlpipex.domain.release import Release
 from airflow_provider_mlpipex.domain.traffic import TrafficPlan
@@ -192,10 +193,17 @@ class Supervisor:
         return self._tail.telemetry(endpoint, list(self._of(endpoint).releases), since=since, until=until)
 
     def compare(
-        self, endpoint: EndpointRef, *, primary: str, shadow: str, since: datetime, until: datetime
+        self,
+        endpoint: EndpointRef,
+        *,
+        primary: str,
+        shadow: str,
+        since: datetime,
+        until: datetime,
+        slices: Sequence[str] = (),
     ) -> ShadowComparison:
         return comparison.compare(
-            self._places.predictions, endpoint, primary=primary, shadow=shadow, since=since, until=until
+            self._places.predictions, endpoint, primary=primary, shadow=shadow, since=since, until=until, slices=slices
         )
 
     def predictions(

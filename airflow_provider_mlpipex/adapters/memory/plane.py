@@ -5,21 +5,23 @@ from __future__ import annotations
 import bisect
 import threading
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from airflow_provider_mlpipex.adapters.memory import served_rows
+from airflow_provider_mlpipex.adapters.memory.paired_answers import Answer, compare_answers
 from airflow_provider_mlpipex.domain.errors import MlpipexError, PlaneUnavailable, PlanRefused
-from airflow_provider_mlpipex.domain.evidence import LatencyHistogram, ReleaseTelemetry, ShadowComparison, Telemetry
+from airflow_provider_mlpipex.domain.evidence import LatencyHistogram, ReleaseTelemetry, Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.observation import AppliedPlan, PlaneObservation, ReleaseStatus
+from airflow_provider_mlpipex.domain.paired import ShadowComparison
 from airflow_provider_mlpipex.domain.predictions import PredictionSample
 from airflow_provider_mlpipex.domain.release import Release
 from airflow_provider_mlpipex.domain.traffic import TrafficPlan
 from airflow_provider_mlpipex.ports import Clock
-from airflow_provider_mlpipex.serving.comparison import TOLERANCE
+from airflow_provider_mlpipex.serving.outputs import Described
 from airflow_provider_mlpipex.serving.telemetry import BOUNDS_MS
 
 
@@ -42,6 +44,12 @@ class _Answer:
     label: str
     inputs: Mapping[str, Any] = field(default_factory=dict)
     status: int = 200
+
+    @property
+    def logged(self) -> Answer:
+        is_class = self.label.isdigit() and self.score is not None and 0.0 <= self.score <= 1.0
+        told = Described("probability" if is_class else "number", self.score, self.label)
+        return Answer(self.at, told, status=self.status, inputs=self.inputs)
 
 
 @dataclass
@@ -141,26 +149,29 @@ class MemoryPlane:
             )
 
     def compare(
-        self, endpoint: EndpointRef, *, primary: str, shadow: str, since: datetime, until: datetime
+        self,
+        endpoint: EndpointRef,
+        *,
+        primary: str,
+        shadow: str,
+        since: datetime,
+        until: datetime,
+        slices: Sequence[str] = (),
     ) -> ShadowComparison:
         with self._lock:
             held = self._reach(endpoint)
-            one, other = (_first_answers(held.answers[release], since, until) for release in (primary, shadow))
-            both = [(one[rid], other[rid]) for rid in one.keys() & other.keys()]
-            gaps = [abs(a.score - b.score) for a, b in both if a.score is not None and b.score is not None]
             dropped = held.dropped[primary] + held.dropped[shadow]
             logged = sum(len(some) for release in (primary, shadow) for some in held.answers[release].values())
-            return ShadowComparison(
-                primary=primary,
-                shadow=shadow,
+            return compare_answers(
+                *(
+                    {rid: [each.logged for each in some] for rid, some in held.answers[release].items()}
+                    for release in (primary, shadow)
+                ),
                 since=since,
                 until=until,
-                pairs=len(both),
-                missing=len(other.keys() - one.keys()),
-                agreement=sum(_agree(a, b) for a, b in both) / len(both) if both else None,
-                scored=len(gaps),
-                mean_absolute_difference=sum(gaps) / len(gaps) if gaps else None,
-                mean_squared_difference=sum(gap**2 for gap in gaps) / len(gaps) if gaps else None,
+                slices=slices,
+                primary=primary,
+                shadow=shadow,
                 dropped_share=dropped / (dropped + logged) if dropped else 0.0,
             )
 
@@ -304,18 +315,3 @@ def _counted(served: list[_Served], release: str, since: datetime, until: dateti
         client_errors=sum(some.client_errors for some in mine),
         latency=LatencyHistogram(bounds_ms=BOUNDS_MS, counts=tuple(counts)),
     )
-
-
-def _first_answers(answers: Mapping[str, list[_Answer]], since: datetime, until: datetime) -> dict[str, _Answer]:
-    inside = {rid: [answer for answer in some if since <= answer.at <= until] for rid, some in answers.items()}
-    return {rid: some[0] for rid, some in inside.items() if some}
-
-
-def _agree(one: _Answer, other: _Answer) -> bool:
-    if one.label == other.label:
-        return True
-    try:
-        gap = abs(float(one.label) - float(other.label))
-    except ValueError:
-        return False
-    return gap <= TOLERANCE * max(abs(one.score or 0.0), abs(other.score or 0.0), 1e-12)

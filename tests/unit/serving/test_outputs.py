@@ -46,8 +46,9 @@ def test_an_output_is_told_as_what_it_is(output: Any, told: Described) -> None:
         ([0.9, 0.8, 0.1], "numbers", 0.9, ["0.9", "0.8", "0.1"], [0.9, 0.8, 0.1]),
         ([0.6, 0.6, -0.2], "numbers", 0.6, ["0.6", "0.6", "-0.2"], [0.6, 0.6, -0.2]),
         ([math.nan, math.nan], "numbers", None, ["nan", "nan"], [None, None]),
-        ({"b": 1.5, "a": 2}, "numbers", 1.5, {"a": "2.0", "b": "1.5"}, [2.0, 1.5]),
+        ({"b": 1.5, "a": 2}, "numbers", 2.0, {"a": "2.0", "b": "1.5"}, [2.0, 1.5]),
         ({"delay": 4.0, "why": "wind"}, "several", 4.0, {"delay": "4.0", "why": "wind"}, [4.0, None]),
+        ({"reason": "wind", "score": 0.5}, "several", 0.5, {"reason": "wind", "score": "0.5"}, [None, 0.5]),
         ([[0.1, 0.9], [0.7, 0.3]], "several", 0.9, ["1", "0"], [0.9, 0.3]),
     ],
 )

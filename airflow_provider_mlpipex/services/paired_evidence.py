@@ -1,0 +1,109 @@
+"""Evidence from answers to the same requests: what a shadow's gates judge beside its errors and latency."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from airflow_provider_mlpipex.domain.evidence import Evidence
+from airflow_provider_mlpipex.domain.metrics import PAIRED
+from airflow_provider_mlpipex.domain.paired import Differences, ShadowComparison
+from airflow_provider_mlpipex.domain.paired_summaries import Apart, DistanceName, Worst
+from airflow_provider_mlpipex.domain.slices import worst_flip_rate
+from airflow_provider_mlpipex.domain.summaries import Counted, Summary
+
+
+class _Measured(NamedTuple):
+    value: float | None
+    samples: int
+    summary: Summary | None = None
+
+
+def from_comparison(comparison: ShadowComparison, *, mirrored: int, lossy: bool) -> Iterator[Evidence]:
+    """Every paired metric.
+
+    :param mirrored: requests that the data plane has sent to the shadow in the window, whatever became of them.
+    :param lossy: too many predictions were lost for the others to say anything.
+    """
+    measured = {**_of_pairs(comparison), **_of_sides(comparison, mirrored), **_of_distributions(comparison)}
+    for metric in PAIRED:
+        # Too lossy to judge is *inconclusive*: no value, rather than a value from what happened to survive.
+        value, samples, summary = _Measured(None, 0) if lossy else measured[metric]
+        yield Evidence(
+            source="shadow",
+            metric=metric,
+            value=value,
+            samples=samples,
+            summary=summary,
+            since=comparison.since,
+            until=comparison.until,
+        )
+
+
+def _of_pairs(comparison: ShadowComparison) -> Mapping[str, _Measured]:
+    pairs, flips, difference = comparison.pairs, comparison.flips, comparison.difference
+    bound, scored = comparison.bound, difference.count
+    agreeing = Counted(events=pairs - flips, trials=pairs)
+    absolute = difference.as_mean(bound=bound, absolute=True)
+    return {
+        "pairs": _Measured(float(pairs), pairs),
+        "agreement": _Measured(comparison.agreement, pairs, agreeing),
+        "flip_rate": _Measured(comparison.flip_rate, pairs, comparison.flipped),
+        "worst_slice_flip_rate": _worst_slice(comparison),
+        "mean_difference": _Measured(difference.mean, scored, difference.as_mean(bound=bound) if scored else None),
+        "mean_absolute_difference": _Measured(difference.mean_absolute, scored, absolute if scored else None),
+        "p95_difference": _p95(difference),
+        "latency_difference_p95": _p95(comparison.latency),
+    }
+
+
+def _p95(differences: Differences) -> _Measured:
+    return _Measured(
+        differences.quantile(0.95), differences.count, differences.histogram if differences.count else None
+    )
+
+
+def _worst_slice(comparison: ShadowComparison) -> _Measured:
+    """The flip rate of the slice of which the highest is certain. The highest that was seen would be chance at work."""
+    found = worst_flip_rate(comparison.slices)
+    if found is None:
+        return _Measured(None, 0)
+    _, part = found
+    columns = comparison.slices
+    parts = [(each.flips, each.pairs, column.share(len(columns))) for column in columns for each in column.slices]
+    return _Measured(part.flips / part.pairs, comparison.pairs, Worst(parts=tuple(parts)))
+
+
+def _of_sides(comparison: ShadowComparison, mirrored: int) -> Mapping[str, _Measured]:
+    """What only one side has. A request that the current release failed and the shadow answered is not held against
+    the shadow; it makes no pair either."""
+    log = comparison.shadow_log
+    judged = comparison.pairs + comparison.failed_shadow
+    # Telemetry knows attempts, the log requests: an id that was used twice, or none, is an attempt of its own.
+    logged = log.requests + log.repeated + log.unnamed
+    missing = comparison.missing + max(0, mirrored - logged)
+    sent = max(mirrored, logged, missing)
+    return {
+        "one_sided_errors": _Measured(float(comparison.failed_shadow), judged),
+        "missing_share": _Measured(
+            missing / sent if sent else None, sent, Counted(events=missing, trials=sent) if sent else None
+        ),
+    }
+
+
+def _of_distributions(comparison: ShadowComparison) -> Mapping[str, _Measured]:
+    scores, names = comparison.scores, ("psi", "ks", "js")
+    if scores is None:
+        return dict.fromkeys(names, _Measured(None, 0))
+    distances: dict[DistanceName, float] = {"psi": scores.psi, "ks": scores.ks, "js": scores.js}
+    return {
+        name: _Measured(
+            value,
+            comparison.pairs,
+            # Cumulative shares are of numbers alone: what is none stands last, in a group of its own.
+            Apart(distance=name, first=scores.current[:-1], second=scores.shadow[:-1])
+            if name == "ks"
+            else Apart(distance=name, first=scores.current, second=scores.shadow),
+        )
+        for name, value in distances.items()
+    }
