@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.adapters.gx_results import plain
-from airflow_provider_mlpipex.domain.errors import DataQualityFailed, ManifestInvalid
+from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, DataQualityFailed, ManifestInvalid
 from airflow_provider_mlpipex.domain.expectation_catalogue import ABOUT_MISSING
 from airflow_provider_mlpipex.domain.expectations import Expectation
 from airflow_provider_mlpipex.domain.quality import BrokenExpectation
@@ -95,6 +95,23 @@ class Suite:
                 yield _broken(expectation, one, key)
 
 
+def require_great_expectations() -> None:
+    """Import it, with its usage reporting off; its first import takes seconds.
+
+    :raises ConfigurationInvalid: it is not installed here.
+    """
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    try:
+        import great_expectations.expectations  # noqa: F401 - registers what there is
+    except ImportError as error:
+        raise ConfigurationInvalid(
+            "Great Expectations",
+            value=str(error),
+            limit="installed wherever tables are judged: workers, and triggerers where predictions are",
+            remedy="pip install 'airflow-provider-mlpipex[gx]'",
+        ) from error
+
+
 def overrule(found: ExpectationSuiteValidationResult, at: int, why: str) -> None:
     """The expectation at ``at`` passed, but must not: ``why`` is what is told as observed."""
     one = found.results[at]
@@ -116,7 +133,7 @@ def count_successes(found: ExpectationSuiteValidationResult) -> None:
 
 
 def _judge(expectation: Expectation, *, mark: int) -> Any:
-    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    require_great_expectations()
     from great_expectations.exceptions.exceptions import ExpectationNotFoundError
     from great_expectations.expectations.registry import get_expectation_impl
 

@@ -15,6 +15,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.quality import QualityReport, ResultPlace, SqlTable
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.operators.base import MlpipexOperator, StageRun
+from airflow_provider_mlpipex.operators.snapshot import AS_OF, read_moment
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,8 +27,9 @@ class QualityCheckOperator(MlpipexOperator):
     """Judge one table, and fail the task where something critical does not hold.
 
     The table is exactly one of ``load``, ``path`` and ``table``; the expectations are those given or those of a
-    manifest. The whole report is in XCom ``quality`` either way. Returns ``subject``, ``rows``, ``judged``,
-    ``warnings`` and ``results``, the page that Great Expectations wrote.
+    manifest. With a manifest alone, the table is that of its own data source, as a snapshot would take it. The whole
+    report is in XCom ``quality`` either way. Returns ``subject``, ``rows``, ``judged``, ``warnings`` and ``results``,
+    the page that Great Expectations wrote.
 
     :param load: callable that returns a DataFrame, or ``package.module:function``.
     :param load_kwargs: its keyword arguments.
@@ -39,12 +41,13 @@ class QualityCheckOperator(MlpipexOperator):
     :param expectations: as in a manifest: ``[{"expect": "column_values_to_not_be_null", "column": "id"}]``.
     :param manifest: path of a deployment manifest whose expectations are used instead.
     :param block: which of them: ``snapshot``, ``features`` or ``predictions``.
+    :param as_of: end of the window of the manifest's own data source, ISO 8601, UTC where it names no zone.
     :param key: column, or columns, that name a row in messages; those of the manifest if not given.
     :param endpoint: ``environment/name`` whose ledger keeps the verdict; the manifest's first environment if not given.
     """
 
     stage_name = "quality"
-    template_fields = ("load_kwargs", "path", "table", "schema", "manifest", "endpoint")
+    template_fields = ("load_kwargs", "path", "table", "schema", "manifest", "as_of", "endpoint")
 
     def __init__(
         self,
@@ -59,6 +62,7 @@ class QualityCheckOperator(MlpipexOperator):
         expectations: Sequence[Mapping[str, Any]] | None = None,
         manifest: str | None = None,
         block: Judged = "snapshot",
+        as_of: str = AS_OF,
         key: str | Sequence[str] | None = None,
         endpoint: str | None = None,
         **kwargs: Any,
@@ -74,9 +78,11 @@ class QualityCheckOperator(MlpipexOperator):
         self.expectations = None if expectations is None else _read(expectations, task=self.task_id)
         self.manifest = manifest
         self.block = block
+        self.as_of = as_of
         self.key = [key] if isinstance(key, str) else key
         self.endpoint = endpoint
-        self._one_of("the table", load=load, path=path, table=table)
+        if manifest is None or any(given is not None for given in (load, path, table)):
+            self._one_of("the table", load=load, path=path, table=table)
         self._one_of("the expectations", expectations=expectations, manifest=manifest)
         if table is not None:
             self._one_of("the database", sql_conn_id=sql_conn_id, sql_url=sql_url)
@@ -134,7 +140,7 @@ class QualityCheckOperator(MlpipexOperator):
         if self.table is not None:
             at = self._sql_table()
             return validator.validate_table(at, expectations, subject=f"table {at}", key=key, place=place)
-        subject, frame = self._frame()
+        subject, frame = self._frame(run)
         require_columns(frame, key, subject=subject)
         return validator.validate(frame, expectations, subject=subject, key=key, place=place)
 
@@ -146,15 +152,19 @@ class QualityCheckOperator(MlpipexOperator):
         except ValidationError as error:
             raise self._invalid("table or schema", _defects(error), "a name without quotes") from None
 
-    def _frame(self) -> tuple[str, pd.DataFrame]:
+    def _frame(self, run: StageRun) -> tuple[str, pd.DataFrame]:
         from airflow_provider_mlpipex.services.callables import import_callable, load_table
+        from airflow_provider_mlpipex.services.snapshots import load_window
 
         if self.path is not None:
             return f"table {self.path}", self.hook.read_table(self.path)
+        if self.load is None:
+            manifest, as_of = load_manifest_file(str(self.manifest)), read_moment(self.as_of)
+            window = load_window(manifest, as_of, features=run.platform.features)
+            return f"dataset {manifest.name} as of {as_of:%Y-%m-%d %H:%M}", window.rows
         if isinstance(self.load, str):
             name, load = self.load, import_callable(self.load, field=f"load of task {self.task_id}")
         else:
-            assert self.load is not None  # the constructor has seen to it
             name, load = getattr(self.load, "__qualname__", repr(self.load)), self.load
         remedy = "see the chained error; does it take load_kwargs?"
         subject = f"table of {name}"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed
 from airflow_provider_mlpipex.domain.manifest import Manifest
 from airflow_provider_mlpipex.domain.quality import QualityReport
-from airflow_provider_mlpipex.domain.release import DatasetSnapshot
+from airflow_provider_mlpipex.domain.release import DatasetSnapshot, FeatureJoin
 from airflow_provider_mlpipex.services import feature_rows
 from airflow_provider_mlpipex.services.callables import import_callable, load_table
 from airflow_provider_mlpipex.services.quality import Tell, place_of, require, require_columns, unheard
@@ -43,38 +43,62 @@ def snapshot_dataset(
     :raises FeatureMismatch: the feature service is not what the manifest asks for.
     :raises ManifestInvalid: the source cannot be imported, or an expectation does not exist.
     """
-    data, quality = manifest.data, manifest.quality
-    subject = f"dataset {manifest.name}"
+    quality, subject = manifest.quality, f"dataset {manifest.name}"
+    window = load_window(manifest, as_of, features=features, load=load)
+    report = validator.validate(
+        window.rows, quality.snapshot, subject=subject, key=quality.key, place=place_of(manifest, "snapshot")
+    )
+    require(
+        report,
+        tell=tell,
+        thing=f"{subject}, {report.rows} rows from {window.start:%Y-%m-%d} to {as_of:%Y-%m-%d}",
+        remedy="repair the data at its source and run the task again; the current release keeps serving",
+    )
+    snapshot = store.write(
+        window.rows,
+        name=manifest.name,
+        time_column=manifest.data.time_column,
+        window_start=window.start,
+        split_at=window.split_at,
+        window_end=as_of,
+    )
+    return snapshot.model_copy(update={"features": window.joined}), report
+
+
+class Window(NamedTuple):
+    """Rows of the training window, from ``start``, and of the evaluation window, from ``split_at``.
+
+    ``joined``: what became of the rows in the feature store; ``None`` where the manifest names no feature service.
+    """
+
+    rows: pd.DataFrame
+    joined: FeatureJoin | None
+    start: datetime
+    split_at: datetime
+
+
+def load_window(
+    manifest: Manifest,
+    as_of: datetime,
+    *,
+    features: FeatureStore | None = None,
+    load: Callable[..., pd.DataFrame] | None = None,
+) -> Window:
+    """The rows of ``manifest`` that are known at ``as_of``; parameters and errors as of :func:`snapshot_dataset`."""
+    data, subject = manifest.data, f"dataset {manifest.name}"
     if as_of.tzinfo is None:
         raise DataQualityFailed(
             f"{subject}, as_of", value=as_of, limit="a moment with a time zone", remedy="give it in UTC"
         )
     split_at = as_of - data.window.evaluate
-    window_start = split_at - data.window.train
+    start = split_at - data.window.train
     load = load or import_callable(data.source, field="data.source")
     remedy = "see the chained error; does the source take the manifest's data.parameters?"
     frame = load_table(
-        partial(load, window_start, as_of, **data.parameters), source=f"data source {data.source}", remedy=remedy
+        partial(load, start, as_of, **data.parameters), source=f"data source {data.source}", remedy=remedy
     )
     target = (manifest.training.target,) if manifest.training else ()
-    needed = (data.time_column, *target, *feature_rows.needed_columns(manifest), *quality.key)
+    needed = (data.time_column, *target, *feature_rows.needed_columns(manifest), *manifest.quality.key)
     require_columns(frame, needed, subject=subject)
-    frame, joined = feature_rows.join(manifest, frame, features, subject=subject)
-    report = validator.validate(
-        frame, quality.snapshot, subject=subject, key=quality.key, place=place_of(manifest, "snapshot")
-    )
-    require(
-        report,
-        tell=tell,
-        thing=f"{subject}, {report.rows} rows from {window_start:%Y-%m-%d} to {as_of:%Y-%m-%d}",
-        remedy="repair the data at its source and run the task again; the current release keeps serving",
-    )
-    snapshot = store.write(
-        frame,
-        name=manifest.name,
-        time_column=data.time_column,
-        window_start=window_start,
-        split_at=split_at,
-        window_end=as_of,
-    )
-    return snapshot.model_copy(update={"features": joined}), report
+    rows, joined = feature_rows.join(manifest, frame, features, subject=subject)
+    return Window(rows, joined, start, split_at)

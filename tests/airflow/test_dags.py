@@ -268,7 +268,7 @@ def test_without_a_folder_of_manifests_the_others_say_so_and_rollback_stays(
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "nowhere"))
     bag = load()
     assert list(bag.dags) == ["rollback"]
-    assert {Path(file).name for file in bag.import_errors} == {"release.py", "retrain.py", "watch.py"}
+    assert {Path(file).name for file in bag.import_errors} == {"quality.py", "release.py", "retrain.py", "watch.py"}
     assert all(f"folder of manifests {tmp_path / 'nowhere'}" in error for error in bag.import_errors.values())
 
 

@@ -161,6 +161,22 @@ def test_the_expectations_of_a_manifest_are_used(platform: MemoryPlatform, tmp_p
     assert "no expectations" in refusal(**given, block="predictions")
 
 
+def test_with_a_manifest_alone_the_rows_are_those_that_a_snapshot_would_take(
+    platform: MemoryPlatform, tmp_path: Path
+) -> None:
+    manifest = tmp_path / "fraud.yaml"
+    manifest.write_text(manifest_text(), encoding="utf-8")
+    given = {"manifest": str(manifest), "expectations": None, "endpoint": None}
+    result = check(**given, as_of="2026-03-01")
+    assert (result["subject"], result["rows"]) == ("dataset fraud-scorer as of 2026-03-01 00:00", 90 * 24)
+    assert platform.snapshots.tables == {}
+    manifest.write_text(manifest_text(("column: amount", "column: currency")), encoding="utf-8")
+    assert "does not exist" in refusal(**given, as_of="2026-03-01")
+    manifest.write_text(manifest_text(("window:", "parameters: {broken: true}\n  window:")), encoding="utf-8")
+    assert "the payments table is away" in refusal(**given, as_of="2026-03-01")
+    assert "ISO 8601" in refusal(**given, as_of="yesterday")
+
+
 def test_a_table_without_its_key_is_refused(platform: MemoryPlatform) -> None:
     assert "columns order_number" in refusal(load=load_orders, key="order_number")
 
@@ -189,6 +205,7 @@ def test_bad_input_is_a_clear_refusal(platform: MemoryPlatform, load: Any, says:
     ("parameters", "says"),
     [
         ({"load": None}, "the table | value: 'none of them'"),
+        ({"load": load_orders, "path": "orders.parquet", "manifest": "m.yaml", "expectations": None}, "load, path"),
         ({"load": load_orders, "path": "orders.parquet"}, "the table | value: 'load, path'"),
         ({"load": None, "table": "orders"}, "exactly one of sql_conn_id, sql_url"),
         ({"load": None, "table": "orders", "sql_url": "sqlite://", "sql_conn_id": "shop"}, "the database"),

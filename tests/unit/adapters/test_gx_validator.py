@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 
 from airflow_provider_mlpipex.adapters.gx_validator import GxValidator
-from airflow_provider_mlpipex.domain.errors import ManifestInvalid
+from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, ManifestInvalid
 from airflow_provider_mlpipex.domain.expectations import Expectation
 from airflow_provider_mlpipex.domain.quality import BrokenExpectation, QualityReport, explain
 from airflow_provider_mlpipex.ports import DataValidator
@@ -308,6 +309,12 @@ def test_arguments_that_only_great_expectations_knows_are_refused_before_anythin
 ) -> None:
     with pytest.raises(ManifestInvalid, match=named):
         judge(flights().head(0), DISTANCE, wrong)
+
+
+def test_where_great_expectations_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "great_expectations.expectations", None)
+    with pytest.raises(ConfigurationInvalid, match=r"airflow-provider-mlpipex\[gx\]"):
+        judge(flights(), DISTANCE)
 
 
 def test_usage_reporting_is_off() -> None:
