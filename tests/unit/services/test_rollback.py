@@ -177,6 +177,16 @@ def test_what_was_promoted_last_is_known_even_while_the_clock_stands_still() -> 
     assert world.roll_back() == world.state, "undone already"
 
 
+def test_what_ended_last_is_known_even_if_it_had_ended_before(world: World) -> None:
+    first = world.first_release()
+    world.bring("run-2", "1.1.0", to="promoted")
+    world.open("run-3", "1.2.0", accuracy=0.1)
+    world.roll_back()
+    assert list(world.state.outcomes) == ["run-1", "run-3", "run-2"]
+    assert world.roll_back("double click") == world.state
+    assert world.weights == {first.id: 10_000}
+
+
 # Broken at the time.
 
 
