@@ -332,6 +332,25 @@ def test_a_trial_that_is_watched_goes_on(world: World) -> None:
     assert world.in_force() == world.canary(lease_s=5.0)
 
 
+def test_a_control_arm_answers_its_share_until_nobody_watches(world: World) -> None:
+    arms = {"control": world.candidate.id, "control_weight": 4000}
+    world.plane.apply(world.plan(**arms, lease_s=60.0))
+    assert world.in_force() == world.plan(**arms, lease_s=60.0)
+    world.begin()
+    world.send(40)
+    world.pass_time(1.0)
+
+    def answered() -> list[int]:
+        found = world.telemetry()
+        return [side.requests if (side := found.of(release.id)) else 0 for release in (world.current, world.candidate)]
+
+    until(lambda: sum(answered()) == 40, within_s=10, what="40 attempts")
+    assert min(answered()) > 5
+    world.plane.apply(world.plan(**arms, lease_s=1.0))
+    world.pass_time(1.0)
+    until(lambda: world.in_force() == world.plan(), within_s=10, what="all traffic on current")
+
+
 def test_only_the_plan_in_force_is_renewed(world: World) -> None:
     world.plane.apply(world.canary())
     with pytest.raises(PlanRefused, match=world.canary().id):
