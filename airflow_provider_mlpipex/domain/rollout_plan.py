@@ -84,7 +84,7 @@ def plan(manifest: Manifest, environment: str) -> RolloutPlan:
             limit=f"one of {', '.join(manifest.environments)}",
             remedy="name a declared environment",
         )
-    steps = tuple(_steps(spec, manifest.traffic.expected_rate))
+    steps = tuple(_judged(step, manifest) for step in _steps(spec, manifest.traffic.expected_rate))
     reverts = [step.rolls_back_after[1] for step in steps if step.rolls_back_after is not None]
     return RolloutPlan(
         manifest=manifest.name,
@@ -99,6 +99,15 @@ def plan(manifest: Manifest, environment: str) -> RolloutPlan:
         false_alarms=spec.false_alarms,
         sequences=sequences(spec),
     )
+
+
+def _judged(step: PlannedStep, manifest: Manifest) -> PlannedStep:
+    """``step`` with what is expected of the predictions that it sees."""
+    count = len(manifest.quality.predictions)
+    if not count or step.stage not in ("shadow", "canary", "watch"):
+        return step
+    note = f"at its end, {count} expectation{'s' if count > 1 else ''} on what was answered"
+    return step.model_copy(update={"notes": (*step.notes, note)})
 
 
 def _steps(spec: EnvironmentSpec, rate: float | None) -> Iterator[PlannedStep]:

@@ -122,3 +122,11 @@ def test_without_a_declared_rate_nothing_is_guessed() -> None:
     assert planned.time_to_roll_back is None
     assert all(step.expected_samples is None for step in planned.steps)
     assert "requests in" not in render(planned)
+
+
+def test_stages_whose_predictions_are_judged_say_so() -> None:
+    block = "  predictions:\n    - {expect: column_values_to_not_be_null, column: score}\nfeatures:\n"
+    told = plan(make_manifest(("features:\n", block)), "production")
+    noted = [step.stage for step in told.steps if "at its end, 1 expectation on what was answered" in step.notes]
+    assert noted == ["shadow", "canary", "canary", "canary", "watch"]
+    assert "expectation" not in render(plan(make_manifest(), "production"))
