@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run(*, state_dir: Path, ingress_port: int, control_port: int, tracking_uri: str) -> None:
-    """Serve in the foreground; ledger and alert channels come from the environment (``MLPIPEX_*``)."""
+    """Serve in the foreground; everything else comes from the environment (``MLPIPEX_*``)."""
     settings = Settings.from_environment()
 
     def release_routes(supervisor: Supervisor) -> Sequence[Any]:
@@ -28,5 +28,6 @@ def run(*, state_dir: Path, ingress_port: int, control_port: int, tracking_uri: 
         ingress_port=ingress_port,
         control_port=control_port,
         tracking_uri=tracking_uri,
+        feature_repository=settings.feature_repository,
         extra_routes=release_routes,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MOMENT = "mlpipex_moment"
 
 
-def numbered(entity_rows: pd.DataFrame, *, entities: Sequence[str], time_column: str, service: str) -> pd.DataFrame:
+def numbered(entity_rows: pd.DataFrame, *, entities: Collection[str], time_column: str, service: str) -> pd.DataFrame:
     """``entity_rows`` numbered from 0, with their :data:`MOMENT`.
 
     :raises DataQualityFailed: a column is missing, or the moments have no time zone.
@@ -43,7 +43,7 @@ def numbered(entity_rows: pd.DataFrame, *, entities: Sequence[str], time_column:
     return entity_rows.assign(**{MOMENT: utc}).reset_index(drop=True)
 
 
-def questions(rows: pd.DataFrame, entities: Sequence[str]) -> pd.DataFrame:
+def questions(rows: pd.DataFrame, entities: Collection[str]) -> pd.DataFrame:
     """What is to be asked, each once: entity and moment, where neither is missing."""
     return rows[[*entities, MOMENT]].dropna().drop_duplicates(ignore_index=True)
 

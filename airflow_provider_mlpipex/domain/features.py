@@ -31,13 +31,14 @@ class FeatureServiceRef(Value):
 
     :param digest: of everything that decides a feature's value: views, fields, types, transformations, time to live,
         join keys and time columns. Where the data lies, and what people wrote about it, do not count.
-    :param entities: columns that a request must carry: join keys, and request data of on-demand views; sorted.
+    :param entities: column that a request must carry -> type name: join keys, and request data of on-demand views;
+        sorted.
     :param features: feature -> type name; sorted.
     """
 
     name: Name
     digest: Digest
-    entities: tuple[str, ...] = Field(min_length=1)
+    entities: dict[str, str] = Field(min_length=1)
     features: dict[str, str] = Field(min_length=1)
 
     def require(self, *, columns: tuple[str, ...], entities: tuple[str, ...]) -> None:

@@ -35,10 +35,12 @@ def run(
     ingress_port: int,
     control_port: int,
     tracking_uri: str,
+    feature_repository: Path | None = None,
     extra_routes: Callable[[Supervisor], Sequence[Any]] = lambda _: (),
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, which stop the whole plane; SIGKILL leaves Envoy and models serving.
 
+    :param feature_repository: Feast repository of releases with a feature service.
     :param extra_routes: Starlette routes to mount into the control API, made from the supervisor.
     :raises ConfigurationInvalid: a port is busy, or another supervisor runs on this state.
     """
@@ -55,7 +57,12 @@ def run(
             "token_file": str(state_dir / "token"),
             "client_token_file": str(state_dir / "client-token"),
         }
-        supervisor = Supervisor(state_dir, ingress_port=ingress_port, tracking_uri=tracking_uri)
+        supervisor = Supervisor(
+            state_dir,
+            ingress_port=ingress_port,
+            tracking_uri=tracking_uri,
+            feature_repository=feature_repository,
+        )
         token = read_or_make_token(state_dir / "token")
         app = create_app(supervisor, token=token, extra_routes=extra_routes(supervisor))
         asked_to_end = False

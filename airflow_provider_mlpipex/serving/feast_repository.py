@@ -33,6 +33,8 @@ CONFIG_FILE = "feature_store.yaml"
 #: The key that Feast makes up for views without an entity.
 _NO_ENTITY = "__dummy_id"
 _NOT_FOUND = 3
+#: SQLite takes no more than some ten thousand values in one question.
+_KEYS_AT_ONCE = 5_000
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class FeastRepository:
             found = self._find(service)
             views = [(projection, self.view(projection.name)) for projection in found.feature_view_projections]
             self._definitions[service] = Definition(found, _times_to_live(views), tuple(self._joined_by(views)))
-            entities = sorted({column for projection, view in views for column in _entities(projection, view)})
+            entities = {name: kind for view in views for name, kind in _entity_types(*view).items()}
             if not entities:
                 raise FeatureMismatch(
                     f"feature service {service}",
@@ -80,22 +82,21 @@ class FeastRepository:
             return FeatureServiceRef(
                 name=service,
                 digest=digest_of(meaning),
-                entities=tuple(entities),
+                entities=dict(sorted(entities.items())),
                 features=dict(sorted(features.items())),
             )
 
     def online(self, service: str, keys: Sequence[Mapping[str, Any]], *, as_of: datetime) -> list[OnlineRow]:
-        if not keys:
-            return []
         definition = self.definition(service)
+        parts = [keys[start : start + _KEYS_AT_ONCE] for start in range(0, len(keys), _KEYS_AT_ONCE)]
+        return [row for part in parts for row in self._look_up(definition, part, as_of.timestamp())]
+
+    def _look_up(self, definition: Definition, keys: Sequence[Mapping[str, Any]], now: float) -> Iterator[OnlineRow]:
+        service = definition.service
         with self.answering(), self._lock:
-            answer = self.store.get_online_features(
-                features=definition.service, entity_rows=[dict(key) for key in keys]
-            )
-        names = list(answer.proto.metadata.feature_names.val)
+            answer = self.store.get_online_features(features=service, entity_rows=[dict(key) for key in keys])
         values = answer.to_dict()
-        projections = definition.service.feature_view_projections
-        wanted = {field.name for projection in projections for field in projection.features}
+        wanted = {field.name for projection in service.feature_view_projections for field in projection.features}
         columns = [
             _Column(
                 name,
@@ -104,10 +105,10 @@ class FeastRepository:
                 [stamp.seconds + stamp.nanos / 1e9 for stamp in vector.event_timestamps],
                 definition.times_to_live.get(name),
             )
-            for name, vector in zip(names, answer.proto.results, strict=True)
+            for name, vector in zip(answer.proto.metadata.feature_names.val, answer.proto.results, strict=True)
             if name in wanted
         ]
-        return [_row(columns, at, as_of.timestamp()) for at in range(len(keys))]
+        return (_row(columns, at, now) for at in range(len(keys)))
 
     @cached_property
     def store(self) -> FeatureStore:
@@ -184,7 +185,7 @@ class FeastRepository:
             sources = getattr(view, "source_feature_view_projections", None)
             if sources is not None:
                 yield from self._joined_by([(source, self.view(source.name)) for source in sources.values()])
-            elif entities := tuple(_entities(projection, view)):
+            elif entities := tuple(_entity_types(projection, view)):
                 yield entities
 
     def _meaning(self, projection: FeatureViewProjection, view: BaseFeatureView) -> dict[str, Any]:
@@ -195,7 +196,7 @@ class FeastRepository:
         return {
             "view": projection.name_to_use(),  # type: ignore[no-untyped-call]
             "features": {field.name: str(field.dtype) for field in projection.features},
-            "entities": {column: str(kind) for column, kind in _entity_types(projection, view).items()},
+            "entities": _entity_types(projection, view),
             "ttl": ttl.total_seconds() if ttl else None,
             "time": [getattr(source, name, None) for name in ("timestamp_field", "created_timestamp_column")],
             "mapping": dict(getattr(source, "field_mapping", None) or {}),
@@ -243,19 +244,17 @@ def _times_to_live(views: Sequence[tuple[FeatureViewProjection, BaseFeatureView]
     }
 
 
-def _entities(projection: FeatureViewProjection, view: BaseFeatureView) -> Iterator[str]:
-    yield from _entity_types(projection, view)
-
-
-def _entity_types(projection: FeatureViewProjection, view: BaseFeatureView) -> dict[str, Any]:
+def _entity_types(projection: FeatureViewProjection, view: BaseFeatureView) -> dict[str, str]:
     """What must be known to look a view up: its join keys, or the request data of an on-demand view."""
+    from feast.types import from_value_type
+
     joined = {
-        projection.join_key_map.get(column.name, column.name): column.dtype
+        projection.join_key_map.get(column.name, column.name): str(column.dtype)
         for column in getattr(view, "entity_columns", ())
         if column.name != _NO_ENTITY
     }
     asked = view.get_request_data_schema() if hasattr(view, "get_request_data_schema") else {}
-    return {**joined, **asked}
+    return {**joined, **{name: str(from_value_type(kind)) for name, kind in asked.items()}}
 
 
 def _transformation(view: BaseFeatureView) -> str | None:

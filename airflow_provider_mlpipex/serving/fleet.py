@@ -30,12 +30,16 @@ class Fleet:
     """Holds no lock while it fetches, builds or waits: one release never holds up another.
 
     :param keeper: of the plane's processes. :param tracking_uri: where artifacts are fetched from, once.
+    :param feature_repository: of releases with a feature service.
     """
 
-    def __init__(self, places: Places, keeper: ProcessKeeper, *, tracking_uri: str) -> None:
+    def __init__(
+        self, places: Places, keeper: ProcessKeeper, *, tracking_uri: str, feature_repository: Path | None = None
+    ) -> None:
         self._places = places
         self._keeper = keeper
         self._tracking_uri = tracking_uri
+        self._feature_repository = str(feature_repository.resolve()) if feature_repository else None
         self._artifacts = ArtifactCache(places.artifacts)
         self._runtimes = RuntimeCache(places.runtimes)
         self._failures: dict[str, str] = {}
@@ -68,6 +72,7 @@ class Fleet:
             model_dir=str(model_dir),
             socket=str(self._places.socket(endpoint, release.id)),
             log_dir=str(self._places.prediction_log(endpoint, release.id)),
+            feature_repository=self._feature_repository,
         )
         spec_path = folder / "spec.json"
         spec_path.write_text(spec.model_dump_json(), encoding="utf-8")

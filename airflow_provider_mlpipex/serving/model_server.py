@@ -22,6 +22,7 @@ import orjson
 from airflow_provider_mlpipex.domain.errors import MlpipexError, ReleaseNotReady, SignatureMismatch
 from airflow_provider_mlpipex.domain.traffic import RELEASE_HEADER, REQUEST_ID_HEADER
 from airflow_provider_mlpipex.serving.artifacts import verify_directory
+from airflow_provider_mlpipex.serving.features import FeatureScorer, with_features
 from airflow_provider_mlpipex.serving.outputs import describe
 from airflow_provider_mlpipex.serving.prediction_log import PredictionLog
 from airflow_provider_mlpipex.serving.scoring import Scored, Scorer
@@ -60,12 +61,13 @@ class Drill:
         return self._fault
 
 
-def load(spec: ModelServerSpec) -> Scorer:
-    """The model of ``spec``, verified and proven on its golden rows.
+def load(spec: ModelServerSpec) -> Scorer | FeatureScorer:
+    """The model of ``spec``, verified and proven on its golden rows; with its features, where it has a service.
 
     :raises ArtifactMismatch: the bytes are not the registered ones; nothing was unpickled.
     :raises ReleaseNotReady: MLflow cannot load it here.
     :raises SignatureMismatch: it answers its golden rows differently from the day it was registered.
+    :raises MlpipexError: what :func:`with_features` raises.
     """
     folder = Path(spec.model_dir)
     verify_directory(folder, spec.release.model.artifact_digest)
@@ -82,7 +84,7 @@ def load(spec: ModelServerSpec) -> Scorer:
         ) from error
     scorer = Scorer(model)
     _prove(scorer, folder, spec)
-    return scorer
+    return with_features(scorer, spec)
 
 
 def _prove(scorer: Scorer, folder: Path, spec: ModelServerSpec) -> None:
@@ -111,7 +113,7 @@ def _same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def create_app(spec: ModelServerSpec, scorer: Scorer, drill: Drill) -> Starlette:
+def create_app(spec: ModelServerSpec, scorer: Scorer | FeatureScorer, drill: Drill) -> Starlette:
     """MLflow's routes over ``scorer``, with a prediction log beside them."""
     from starlette.applications import Starlette
     from starlette.responses import Response
@@ -200,6 +202,8 @@ def _log(log: PredictionLog, answer: Scored, rid: str, release: str, batch: str,
         }
         if at:
             record["row"] = at
+        if at < len(answer.lookups):
+            record |= answer.lookups[at]
         if told.outputs is not None:
             record["outputs"] = told.outputs
         log.put(record)

@@ -25,7 +25,10 @@ _JSON = "application/json"
 
 @dataclass
 class Scored:
-    """One answer. ``rows`` and ``outputs`` are what the prediction log keeps; empty where nothing was predicted."""
+    """One answer. ``rows`` and ``outputs`` are what the prediction log keeps; empty where nothing was predicted.
+
+    ``lookups``: by which keys, and when, the features of each row were looked up; empty where the client sent them.
+    """
 
     status: int
     body: bytes
@@ -34,6 +37,7 @@ class Scored:
     rows: list[list[Any]] = field(default_factory=list)
     outputs: list[Any] = field(default_factory=list)
     fast: bool = False
+    lookups: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Scorer:
@@ -44,6 +48,12 @@ class Scorer:
         self._schema = model.metadata.get_input_schema()
         self._columns = self._flat_columns()
         self.fast_enabled = bool(self._columns)
+
+    @property
+    def input_names(self) -> list[str]:
+        """Columns that the model wants, in order; empty where its signature names none."""
+        named = self._schema is not None and self._schema.has_input_names()
+        return list(self._schema.input_names()) if named else []
 
     def score(self, body: bytes, content_type: str | None) -> Scored:
         """Answer one ``/invocations`` request. Never raises: errors come back in MLflow's own shape."""

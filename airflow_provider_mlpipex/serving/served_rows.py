@@ -27,6 +27,8 @@ _FIELDS = {
     "score": "DOUBLE",
     "label": "VARCHAR",
     "dropped": "BIGINT",
+    "keys": "JSON",
+    "looked_up_at": "DOUBLE",
 }
 _LOG = (
     "SELECT * FROM read_json(?, format='newline_delimited', ignore_errors=true, columns="
@@ -36,7 +38,7 @@ _LOG = (
 _COUNTS = "SELECT count(rid), count(rid) FILTER (status = 200), coalesce(sum(dropped), 0) FROM log"
 #: By a hash of the id, so that no minute and no client is preferred, and a second look takes the same rows.
 _SAMPLE = (
-    "SELECT rid, t, batch, columns, inputs, output, score, label FROM log "
+    "SELECT rid, t, batch, columns, inputs, output, score, label, keys, looked_up_at FROM log "
     "WHERE status = 200 AND rid IS NOT NULL ORDER BY hash(rid), t LIMIT ?"
 )
 
@@ -79,7 +81,7 @@ def _is_silent(folder: Path, until: datetime) -> bool:
 
 
 def _predictions(rows: list[tuple[Any, ...]]) -> Iterator[Prediction]:
-    for rid, t, batch, columns, inputs, output, score, label in rows:
+    for rid, t, batch, columns, inputs, output, score, label, keys, looked_up_at in rows:
         names, values = _json(columns), _json(inputs)
         named = isinstance(names, list) and isinstance(values, list) and len(names) == len(values)
         yield Prediction(
@@ -87,6 +89,8 @@ def _predictions(rows: list[tuple[Any, ...]]) -> Iterator[Prediction]:
             at=datetime.fromtimestamp(t, tz=UTC),
             batch=batch or "",
             inputs={str(name): value for name, value in zip(names, values, strict=True)} if named else {},
+            keys=_json(keys) or {},
+            looked_up_at=None if looked_up_at is None else datetime.fromtimestamp(looked_up_at, tz=UTC),
             output=_json(output),
             score=score if score is not None and math.isfinite(score) else None,
             label=label or "",

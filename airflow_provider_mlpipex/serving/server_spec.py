@@ -23,6 +23,7 @@ class ModelServerSpec(Value):
     """:param model_dir: local MLflow model directory, fetched and verified.
     :param socket: unix socket to listen on.
     :param log_dir: prediction log of this endpoint and release.
+    :param feature_repository: Feast repository, where the plane has one; read if the release has a feature service.
     :param queue_size: predictions waiting to be written before they are dropped and counted.
     :param segment_bytes: size at which a log segment is closed; ``segments_kept``: closed segments that stay.
     """
@@ -32,6 +33,7 @@ class ModelServerSpec(Value):
     model_dir: str
     socket: str
     log_dir: str
+    feature_repository: str | None = None
     queue_size: int = 10_000
     segment_bytes: int = 16_000_000
     segments_kept: int = 64

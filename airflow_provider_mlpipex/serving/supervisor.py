@@ -40,9 +40,13 @@ _REPEAT_S = 10.0
 
 
 class Supervisor:
-    """:param state_dir: everything it writes. :param tracking_uri: where artifacts are fetched from, once."""
+    """:param state_dir: everything it writes. :param tracking_uri: where artifacts are fetched from, once.
+    :param feature_repository: Feast repository of releases with a feature service.
+    """
 
-    def __init__(self, state_dir: Path, *, ingress_port: int, tracking_uri: str) -> None:
+    def __init__(
+        self, state_dir: Path, *, ingress_port: int, tracking_uri: str, feature_repository: Path | None = None
+    ) -> None:
         self._places = Places(state_dir)
         self._port = ingress_port
         self._memory = read_memory(self._places.memory)
@@ -51,7 +55,9 @@ class Supervisor:
         self._lock = threading.RLock()
         self._release_locks: dict[tuple[EndpointRef, str], threading.Lock] = {}
         self._keeper = ProcessKeeper(self._places.children, plane_id=self._memory.plane_id)
-        self._fleet = Fleet(self._places, self._keeper, tracking_uri=tracking_uri)
+        self._fleet = Fleet(
+            self._places, self._keeper, tracking_uri=tracking_uri, feature_repository=feature_repository
+        )
         self._envoy = Envoy(self._places.envoy, self._keeper)
         self._tail = AttemptTail(self._places.envoy.attempts_log, reopen=self._envoy.reopen_logs)
         #: Whether what is remembered has been seen in force; while it has not, the watch tries again.

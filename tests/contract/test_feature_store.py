@@ -50,9 +50,9 @@ def test_is_the_port(made: Harness) -> None:
 
 def test_a_service_is_described(made: Harness) -> None:
     found = made.store.describe("flights-v1")
-    assert (found.name, found.entities) == ("flights-v1", ("flight",))
+    assert (found.name, found.entities) == ("flights-v1", {"flight": "String"})
     assert found.features == {"gate": "String", "seats": "Int64", "wind": "Float64"}
-    assert made.store.describe("both").entities == ("flight", "route")
+    assert made.store.describe("both").entities == {"flight": "String", "route": "Int64"}
 
 
 def test_each_row_gets_what_was_known_at_its_moment(made: Harness) -> None:

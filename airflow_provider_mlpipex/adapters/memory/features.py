@@ -70,7 +70,11 @@ class MemoryFeatures:
         return FeatureServiceRef(
             name=service,
             digest=digest_of(meaning),
-            entities=tuple(sorted({column for view in views for column in view.entities})),
+            entities={
+                column: "Int64" if view.rows[column].dtype.kind == "i" else "String"
+                for view in sorted(views, key=lambda view: view.entities)
+                for column in view.entities
+            },
             features=dict(sorted(features.items())),
         )
 

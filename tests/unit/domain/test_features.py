@@ -137,7 +137,7 @@ def test_another_definition_is_another_release_and_opens_a_review() -> None:
 # Services.
 
 SERVICE = FeatureServiceRef(
-    name="fraud-v1", digest=digest_of(1), entities=("card", "shop"), features={"amount": "Float64"}
+    name="fraud-v1", digest=digest_of(1), entities={"card": "String", "shop": "Int64"}, features={"amount": "Float64"}
 )
 
 

@@ -85,7 +85,7 @@ class FakeEnvoy:
 class FakeFleet:
     """Model servers that are ready as soon as they are launched; ``hold`` makes a verb on one of them wait."""
 
-    def __init__(self, places: Any, keeper: Any, *, tracking_uri: str) -> None:
+    def __init__(self, places: Any, keeper: Any, *, tracking_uri: str, feature_repository: Path | None) -> None:
         self.ready: set[tuple[str, str]] = set()
         self.broken: dict[str, Exception] = {}
         self.held: dict[tuple[str, str], threading.Event] = {}
