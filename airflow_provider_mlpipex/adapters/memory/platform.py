@@ -6,7 +6,7 @@ release is current, and the manifest demands a shadow without more than 1 % of e
     platform = memory_platform()
     opening.check_offline_gates(platform, endpoint=endpoint, rollout_id="run-2", release=release, manifest=manifest)
     trial.start_shadow(platform, endpoint=endpoint, rollout_id="run-2", timeout_s=1)
-    platform.plane.serve(endpoint, release.id, requests=500, errors=20)
+    platform.plane.serve(endpoint, release.id, requests=500, errors=100)
     platform.clock.advance(30)
     seen = watching.look(platform, endpoint=endpoint, rollout_id="run-2", stage="shadow")
     assert seen.status == "ended" and platform.alerter.sent[-1].title.endswith("rolled back")

@@ -285,6 +285,17 @@ def test_a_promotion_concluded_by_a_watcher_is_no_error_for_the_promoter(world: 
     assert [event.rollout_id for event in world.events(Promoted)] == ["run-1", "run-2"]
 
 
+def test_nor_is_one_that_had_no_window_to_be_watched_in() -> None:
+    world = World((LIVE_STAGES, ""))
+    world.first_release()
+    world.bring("run-2", "1.1.0", to="review")
+    world.decide("run-2")
+    world.plane.once("after", "apply", lambda: traffic.converge(world.platform, ENDPOINT))
+    world.promote("run-2")
+    assert world.state.outcomes["run-2"].ending == "promoted"
+    assert [event.rollout_id for event in world.events(Promoted)] == ["run-1", "run-2"]
+
+
 def test_a_fact_written_meanwhile_costs_a_second_look_only(world: World) -> None:
     act = ready_for(world, "first canary step")
     for _ in range(3):
