@@ -43,6 +43,8 @@ REFUSALS = [
     ([("evaluate: 30d", "evaluate: 0s")], "evaluate: 0s", "data.window.evaluate", "longer than nothing"),
     ([("time_column: at", "time_column: at\n  max_age: 0d")], "max_age", "data.max_age", "longer than nothing"),
     ([("10/s", "10/s\n  timeout: 0s")], "timeout: 0s", "traffic.timeout", "longer than nothing"),
+    ([("10/s", "10/s\n  lease: 0s")], "lease: 0s", "traffic.lease", "longer than nothing"),
+    ([("10/s", "10/s\n  lease: 29s")], "lease: 29s", "traffic.lease", "at least 30s"),
     ([("timeout: 24h", "timeout: 0h")], "timeout: 0h", f"{PRODUCTION}.review.timeout", "longer than nothing"),
     ([("duration: 10m", "duration: 0m")], "duration: 0m", f"{SHADOW}.duration", "longer than nothing"),
     ([("step_duration: 15m", "step_duration: 0m")], "step_duration", f"{CANARY}.step_duration", "longer than nothing"),

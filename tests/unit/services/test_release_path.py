@@ -116,6 +116,16 @@ def test_a_second_release_walks_through_every_stage(world: World) -> None:
     assert live == ["gate", "shadow", "canary", "canary", "canary", "watch"]
 
 
+def test_a_trial_lives_without_its_watcher_as_long_as_the_manifest_says() -> None:
+    world = World(("expected_rate: 10/s", "expected_rate: 10/s\n  lease: 5m"))
+    first = world.first_release()
+    world.bring("run-2", "1.1.0", to="canary-0")
+    world.clock.advance(299)
+    assert set(world.weights) == {first.id, world.release("1.1.0").id}
+    world.clock.advance(1)
+    assert world.weights == {first.id: 10_000}
+
+
 def test_every_stage_waits_for_its_duration(world: World) -> None:
     world.first_release()
     world.bring("run-2", "1.1.0", to="shadow")
