@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed
@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 
 #: The moment of an entity row, UTC to the nanosecond, whatever the column is called in its table.
 MOMENT = "mlpipex_moment"
+_NUMBERS = ("Int32", "Int64", "Float32", "Float64")
 
 
-def numbered(entity_rows: pd.DataFrame, *, entities: Collection[str], time_column: str, service: str) -> pd.DataFrame:
+def numbered(entity_rows: pd.DataFrame, *, entities: Mapping[str, str], time_column: str, service: str) -> pd.DataFrame:
     """``entity_rows`` numbered from 0, with their :data:`MOMENT`.
 
-    :raises DataQualityFailed: a column is missing, or the moments have no time zone.
+    :param entities: column -> type name.
+    :raises DataQualityFailed: a column is missing, a key is of another type, or the moments have no time zone.
     """
     import pandas as pd
 
@@ -31,6 +33,15 @@ def numbered(entity_rows: pd.DataFrame, *, entities: Collection[str], time_colum
             limit="every entity of the service, and the time column",
             remedy="let the data source give these columns",
         )
+    for name, kind in entities.items():
+        is_number = pd.api.types.is_numeric_dtype(entity_rows[name]) and kind != "Bool"
+        if len(entity_rows) and is_number != (kind in _NUMBERS):
+            raise DataQualityFailed(
+                f"{subject}, column {name}",
+                value=str(entity_rows[name].dtype),
+                limit=kind,
+                remedy="let the data source give the key as the store knows it",
+            )
     moments = entity_rows[time_column]
     if not isinstance(moments.dtype, pd.DatetimeTZDtype):
         raise DataQualityFailed(

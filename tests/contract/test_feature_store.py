@@ -131,8 +131,9 @@ def test_an_empty_table_gives_an_empty_frame(made: Harness) -> None:
         (lambda table: table.drop(columns="at"), "columns at"),
         (lambda table: table.assign(at=table["at"].dt.tz_localize(None)), "time zone"),
         (lambda table: table.assign(at="noon"), "time zone"),
+        (lambda table: table.assign(flight=1), "column flight .*int64.*String"),
     ],
-    ids=["no-entity", "no-moment", "no-time-zone", "no-timestamp"],
+    ids=["no-entity", "no-moment", "no-time-zone", "no-timestamp", "key-of-another-type"],
 )
 def test_rows_that_cannot_be_joined_are_refused(
     made: Harness, spoil: Callable[[pd.DataFrame], pd.DataFrame], named: str

@@ -26,11 +26,13 @@ from sklearn.pipeline import Pipeline
 from airflow_provider_mlpipex.adapters.memory.features import MemoryFeatures
 from airflow_provider_mlpipex.adapters.mlflow_model import save_model
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, FeatureMismatch, FeatureStoreUnavailable
+from airflow_provider_mlpipex.domain.features import ServedRow
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.predictions import PredictionSample
 from airflow_provider_mlpipex.domain.release import Release
 from airflow_provider_mlpipex.domain.training import TrainedModel
 from airflow_provider_mlpipex.domain.values import digest_of
+from airflow_provider_mlpipex.services.parity import recompute
 from airflow_provider_mlpipex.serving import served_rows
 from airflow_provider_mlpipex.serving.features import FeatureScorer, UnfitKeys, read_keys, with_features
 from airflow_provider_mlpipex.serving.model_server import Drill, create_app
@@ -38,6 +40,7 @@ from airflow_provider_mlpipex.serving.prediction_log import records
 from airflow_provider_mlpipex.serving.scoring import Scored, Scorer
 from airflow_provider_mlpipex.serving.server_spec import ModelServerSpec, read_failure
 from tests.support.feature_stores import FeastHarness, view
+from tests.support.flights_store import manifest
 from tests.support.plane import release_of
 from tests.support.polling import until
 
@@ -348,6 +351,30 @@ def test_a_definition_that_changes_under_a_running_server_does_not_change_its_an
     assert predictions(score(asked, by_split(("UA1", 1)))) == pytest.approx([1101.5])
     with pytest.raises(FeatureMismatch):
         with_features(scorer, spec)
+
+
+async def test_what_was_logged_is_recomputed_just_so_and_a_skew_is_found(
+    scorer: Scorer, model_dir: Path, feast: FeastHarness, tmp_path: Path
+) -> None:
+    """The whole way of the parity gate: store, model server, prediction log, sample, offline path."""
+    spec = spec_of(model_dir, tmp_path, joined(model_dir, feast), feature_repository=str(feast.folder))
+    app = create_app(spec, with_features(scorer, spec), Drill(tmp_path / "fault.json"))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://it") as client:
+        for at, key in enumerate(ANSWERS):
+            await client.post("/invocations", json=by_split(key), headers={"x-request-id": f"r{at}"})
+    until(lambda: len(list(records(tmp_path / "log"))) == 3, within_s=10, what="three records")
+    rows = [
+        ServedRow(keys=row.keys, as_of=row.looked_up_at, values=row.inputs, request_id=row.request_id)
+        for row in sampled(tmp_path / "log", spec.release.id).rows
+        if row.looked_up_at is not None
+    ]
+    of = manifest({"entities": ["flight", "route"], "columns": INPUTS})
+    report = recompute(feast.store, of, rows, tolerance=1e-6)
+    assert (report.rows, report.equal) == (3, 3), report.explain()
+
+    spoiled = [row.model_copy(update={"values": {**row.values, "wind": 99.0}}) for row in rows]
+    report = recompute(feast.store, of, spoiled, tolerance=1e-6)
+    assert (report.equal, [found.feature for found in report.features]) == (0, ["wind"])
 
 
 @pytest.fixture
