@@ -102,12 +102,15 @@ def plan(manifest: Manifest, environment: str) -> RolloutPlan:
 
 
 def _judged(step: PlannedStep, manifest: Manifest) -> PlannedStep:
-    """``step`` with what is expected of the predictions that it sees."""
-    count = len(manifest.quality.predictions)
-    if not count or step.stage not in ("shadow", "canary", "watch"):
-        return step
-    note = f"at its end, {count} expectation{'s' if count > 1 else ''} on what was answered"
-    return step.model_copy(update={"notes": (*step.notes, note)})
+    """``step`` with what is expected of the predictions that it sees, and of the features behind them."""
+    count, parity = len(manifest.quality.predictions), manifest.features.parity
+    notes = list(step.notes)
+    if count and step.stage in ("shadow", "canary", "watch"):
+        notes.append(f"at its end, {count} expectation{'s' if count > 1 else ''} on what was answered")
+    if parity and step.stage in ("shadow", "canary"):
+        notes.append("at its end, features as looked up for it beside the offline path")
+    gates = (*step.gates, _offline(parity.gate)) if parity and step.stage == "gate" else step.gates
+    return step.model_copy(update={"notes": tuple(notes), "gates": gates})
 
 
 def _steps(spec: EnvironmentSpec, rate: float | None) -> Iterator[PlannedStep]:

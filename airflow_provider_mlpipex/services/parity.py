@@ -3,12 +3,15 @@
 The rows are those that the endpoint's current release looked up, as its prediction log holds them. Where it looked up
 none, or by another definition of the features, the newest entities of the model's own evaluation rows are looked up
 online now, exactly as a model server would.
+
+That comes before anybody is served. At the end of a shadow and of each canary step, the rows that the candidate itself
+has looked up are held against the offline path as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_mlpipex.domain import judging
@@ -17,6 +20,7 @@ from airflow_provider_mlpipex.domain.events import GateResult
 from airflow_provider_mlpipex.domain.evidence import Evidence
 from airflow_provider_mlpipex.domain.features import ServedRow, plain
 from airflow_provider_mlpipex.domain.features_block import ParitySpec
+from airflow_provider_mlpipex.domain.gates import Gate
 from airflow_provider_mlpipex.domain.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.parity import ParityReport, compare
@@ -52,28 +56,53 @@ def judge(platform: Platform, manifest: Manifest, *, endpoint: EndpointRef, rele
     if spec is None or not manifest.features.joined:
         return ()
     found = measure(platform, manifest, spec, endpoint=endpoint, release=release)
-    result = judging.judge(spec.gate, found.evidence, now=platform.clock.now())
-    told = [result.reason, found.report.explain() if found.report else "", _unanswered(found.asked)]
-    if result.verdict != "pass":
-        result = result.model_copy(update={"reason": "; ".join(part for part in told if part)})
-    return (result,)
+    return (_verdict(platform, spec.gate, found),)
+
+
+def judge_trial(
+    platform: Platform, manifest: Manifest, *, endpoint: EndpointRef, release: Release, since: datetime, until: datetime
+) -> tuple[GateResult, ...]:
+    """The same gate on what ``release`` itself has looked up in the window, as many rows as there are; nothing where
+    the manifest demands none, or all requests carried their features."""
+    spec = manifest.features.parity
+    if spec is None or not manifest.features.joined:
+        return ()
+
+    def rows(_: FeatureStore) -> list[ServedRow]:
+        return logged_rows(platform, manifest, endpoint, release.id, since=since, until=until, limit=spec.rows)
+
+    found = _measure(platform, manifest, spec, rows)
+    if found.report is not None and not found.report.rows:
+        return ()
+    return (_verdict(platform, spec.gate.model_copy(update={"min_samples": 1}), found),)
 
 
 def measure(
     platform: Platform, manifest: Manifest, spec: ParitySpec, *, endpoint: EndpointRef, release: Release
 ) -> Parity:
     """``parity.equality`` of ``spec.rows`` served rows. A store or plane that breaks makes it *broken*, never equal."""
-    now = platform.clock.now()
     asked: dict[str, int] = {}
+
+    def rows(store: FeatureStore) -> list[ServedRow]:
+        served = served_rows(platform, manifest, endpoint, release, limit=spec.rows)
+        missing = spec.rows - len(served)
+        looked_up = look_up(platform, store, manifest, release, limit=missing, unanswered=asked) if missing else []
+        return [*served, *looked_up]
+
+    return _measure(platform, manifest, spec, rows)._replace(asked=asked)
+
+
+def _measure(
+    platform: Platform, manifest: Manifest, spec: ParitySpec, find: Callable[[FeatureStore], list[ServedRow]]
+) -> Parity:
+    now = platform.clock.now()
     try:
         store = require_store(manifest, platform.features)
-        rows = served_rows(platform, manifest, endpoint, release, limit=spec.rows)
-        if len(rows) < spec.rows:
-            rows += look_up(platform, store, manifest, release, limit=spec.rows - len(rows), unanswered=asked)
+        rows = find(store)
         report = recompute(store, manifest, rows, tolerance=spec.tolerance)
     except MlpipexError as error:
         evidence = Evidence(source="parity", metric="equality", since=now, until=now, broken=str(error))
-        return Parity(evidence, asked=asked)
+        return Parity(evidence)
     evidence = Evidence(
         source="parity",
         metric="equality",
@@ -82,7 +111,15 @@ def measure(
         since=min((row.as_of for row in rows), default=now),
         until=now,
     )
-    return Parity(evidence, report, asked)
+    return Parity(evidence, report)
+
+
+def _verdict(platform: Platform, gate: Gate, found: Parity) -> GateResult:
+    result = judging.judge(gate, found.evidence, now=platform.clock.now())
+    if result.verdict == "pass":
+        return result
+    told = [result.reason, found.report.explain() if found.report else "", _unanswered(found.asked)]
+    return result.model_copy(update={"reason": "; ".join(part for part in told if part)})
 
 
 def served_rows(
@@ -94,9 +131,23 @@ def served_rows(
         return []
     if not manifest.environments[endpoint.environment].serve:
         return []
-    until = platform.clock.now()
+    now = platform.clock.now()
+    return logged_rows(platform, manifest, endpoint, current.id, since=now - LOOK_BACK, until=now, limit=limit)
+
+
+def logged_rows(
+    platform: Platform,
+    manifest: Manifest,
+    endpoint: EndpointRef,
+    release_id: str,
+    *,
+    since: datetime,
+    until: datetime,
+    limit: int,
+) -> list[ServedRow]:
+    """At most ``limit`` rows that ``release_id`` looked up in the window, with every feature of ``manifest``."""
     sample = platform.plane.predictions(
-        endpoint, current.id, since=until - LOOK_BACK, until=until, limit=min(limit * _TRIES_A_ROW, _MOST_ROWS)
+        endpoint, release_id, since=since, until=until, limit=min(limit * _TRIES_A_ROW, _MOST_ROWS)
     )
     wanted = {*_features(manifest)}
     rows = [

@@ -29,7 +29,7 @@ from airflow_provider_mlpipex.domain.sampling import spans_canary
 from airflow_provider_mlpipex.domain.traffic import TOTAL_WEIGHT
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.domain.watch_windows import open_since
-from airflow_provider_mlpipex.services import alerts, journal, traffic
+from airflow_provider_mlpipex.services import alerts, journal, parity, traffic
 from airflow_provider_mlpipex.services.gate_looks import Looker, Looking
 from airflow_provider_mlpipex.services.opening import explain
 from airflow_provider_mlpipex.services.platform import Platform
@@ -161,7 +161,7 @@ class _Watched:
         verdict = self._verdict(results)
         if now >= ends and (verdict == "pass" or (self.stage == "watch" and verdict != "fail")):
             # Judging a table takes a while, so it is done once, before more users get what the release answers.
-            results = (*results, *self._predictions())
+            results = (*results, *self._predictions(), *self._feature_parity())
             verdict = self._verdict(results)
         if verdict == "fail":
             return self._revert(results, explain(results))
@@ -258,6 +258,20 @@ class _Watched:
     def _pass(self, results: tuple[GateResult, ...]) -> Look:
         judged, step = self._judged("pass", results), self.rollout.step
         after = journal.decide(
+    def _feature_parity(self) -> tuple[GateResult, ...]:
+        """Features that the candidate has looked up since this stage began, beside the offline path. After promotion
+        that comes too late: the gate has spoken before."""
+        if self.stage == "watch":
+            return ()
+        return parity.judge_trial(
+            self.platform,
+            self.manifest,
+            endpoint=self.state.endpoint,
+            release=self.rollout.candidate,
+            since=self.rollout.since,
+            until=self.platform.clock.now(),
+        )
+
             self.platform,
             self.state.endpoint,
             lambda now: machine.record_verdict(now, judged=judged, step=step),

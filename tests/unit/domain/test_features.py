@@ -18,6 +18,7 @@ from airflow_provider_mlpipex.domain.manifest_diff import diff, release_changes,
 from airflow_provider_mlpipex.domain.manifest_loading import load_manifest
 from airflow_provider_mlpipex.domain.parity import compare, same
 from airflow_provider_mlpipex.domain.release import DatasetSnapshot, FeatureJoin, Release
+from airflow_provider_mlpipex.domain.rollout_plan import plan
 from airflow_provider_mlpipex.domain.values import canonical_json, digest_of
 from tests.support.factories import NOON, make_release, make_snapshot
 from tests.support.manifests import FILE, edited, make_manifest
@@ -248,3 +249,11 @@ def test_every_row_is_equal_or_accounted_for(pairs: list[tuple[Any, Any, bool]])
     offline = [None if gone else {"a": value} for _, value, gone in pairs]
     report = compare("fraud-v1", rows, offline, features=["a"], tolerance=1e-6)
     assert report.rows == report.equal + report.dropped + sum(found.unequal for found in report.features)
+
+
+def test_the_plan_of_a_rollout_shows_the_parity_gate() -> None:
+    planned = {step.stage: step for step in plan(make_manifest(WITH_STORE), "production").steps}
+    assert [gate.name for gate in planned["gate"].gates][-1] == "feature-parity"
+    for stage in ("shadow", "canary"):
+        assert "features as looked up" in planned[stage].notes[-1]
+    assert not [note for step in plan(make_manifest(), "production").steps for note in step.notes if "looked up" in note]

@@ -18,10 +18,11 @@ from airflow_provider_mlpipex.domain.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.predictions import Prediction, PredictionSample
 from airflow_provider_mlpipex.domain.release import Release
-from airflow_provider_mlpipex.services import journal, opening, parity, promotion
+from airflow_provider_mlpipex.services import journal, opening, parity, promotion, watching
 from airflow_provider_mlpipex.services.registration import register_model
 from airflow_provider_mlpipex.services.snapshots import snapshot_dataset
 from airflow_provider_mlpipex.services.training import train_model
+from airflow_provider_mlpipex.services.trial import start_shadow
 from tests.support.flights_store import AS_OF, FLIGHTS, START, STEP, manifest, platform, weather
 
 ENDPOINT = EndpointRef.parse("production/wind-delay")
@@ -259,3 +260,88 @@ def test_one_released_with_parity_passes_the_whole_gate(life: Life) -> None:
         life.world, endpoint=ENDPOINT, rollout_id="run-1", release=life.release, manifest=life.of
     )
     assert (check.verdict, [result.gate for result in check.results]) == ("pass", ["feature-parity"])
+
+
+# At the end of a trial: what the candidate itself has looked up.
+
+SHADOW = {
+    "production": {
+        "shadow": {
+            "fraction": "50%",
+            "duration": "10m",
+            "gates": [{"name": "e", "metric": "shadow.error_rate", "max": "1%"}],
+        }
+    }
+}
+
+
+@dataclass
+class Trial:
+    """A candidate in shadow, whose mirrored requests have come and gone; its log is what a test writes."""
+
+    life: Life
+    of: Manifest
+    candidate: Release
+    since: datetime
+
+    def look(self, rows: Sequence[Prediction] | None) -> watching.Look:
+        plane = Logged(self.life.world.plane, rows)  # type: ignore[arg-type]
+        platform = replace(self.life.world, plane=plane)
+        return watching.look(platform, endpoint=ENDPOINT, rollout_id="run-2", stage="shadow")
+
+
+@pytest.fixture
+def trial(serving: Life) -> Trial:
+    world = serving.world
+    raw = {**serving.of.to_json(), "environments": SHADOW}
+    raw["training"]["parameters"] = {"C": 2.0}
+    of = Manifest.model_validate(raw)
+    candidate = release_of(world, of)
+    platform_ = replace(world, plane=Logged(world.plane, ()))
+    check = opening.check_offline_gates(
+        platform_, endpoint=ENDPOINT, rollout_id="run-2", release=candidate, manifest=of
+    )
+    assert check.verdict == "pass"
+    start_shadow(platform_, endpoint=ENDPOINT, rollout_id="run-2", timeout_s=1)
+    since = world.clock.now()
+    for _ in range(13):
+        world.clock.advance(50)
+        world.plane.renew(ENDPOINT, world.plane.plan_in_force(ENDPOINT).id)  # type: ignore[union-attr]
+    for release in (candidate, serving.release):
+        world.plane.serve(ENDPOINT, release.id, requests=500)
+    world.plane.answer_pairs(ENDPOINT, primary=serving.release.id, shadow=candidate.id, pairs=100)
+    world.clock.advance(2)
+    return Trial(serving, of, candidate, since)
+
+
+def test_a_shadow_passes_where_the_candidate_looked_up_what_training_saw(trial: Trial) -> None:
+    at = trial.since + timedelta(minutes=1)
+    seen = trial.look(log_of(lambda n: logged(n, at, right(n)), count=20))
+    assert seen.status == "passed", seen
+    judged = [result for result in seen.results if result.gate == "feature-parity"]
+    assert [(result.verdict, result.evidence.samples) for result in judged] == [("pass", 20)]
+
+
+def test_a_shadow_whose_features_were_skewed_is_taken_back(trial: Trial) -> None:
+    at = trial.since + timedelta(minutes=1)
+    seen = trial.look(log_of(lambda n: logged(n, at, 99.0), count=20))
+    assert (seen.status, seen.verdict) == ("ended", "fail")
+    assert "wind differs in 20 of 20 rows" in seen.cause
+    assert journal.load(trial.life.world, ENDPOINT).current == trial.life.release
+
+
+def test_requests_with_their_own_features_end_a_shadow_without_a_word_on_parity(trial: Trial) -> None:
+    at = trial.since + timedelta(minutes=1)
+    seen = trial.look(log_of(lambda n: logged(n, at, 99.0, keys=False)))
+    assert seen.status == "passed"
+    assert "feature-parity" not in [result.gate for result in seen.results]
+
+
+def test_what_was_looked_up_before_the_trial_says_nothing_of_it(trial: Trial) -> None:
+    seen = trial.look(log_of(lambda n: logged(n, trial.since - HOUR, 99.0)))
+    assert seen.status == "passed"
+
+
+def test_a_log_that_cannot_be_read_holds_a_shadow_up(trial: Trial) -> None:
+    seen = trial.look(None)
+    assert (seen.status, seen.verdict) == ("watching", "error")
