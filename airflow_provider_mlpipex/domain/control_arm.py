@@ -16,6 +16,7 @@ from airflow_provider_mlpipex.domain import summaries, watch_windows
 from airflow_provider_mlpipex.domain.events import GateResult
 from airflow_provider_mlpipex.domain.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates import Gate
+from airflow_provider_mlpipex.domain.summaries import Counted, Timed
 
 
 def compared_since(
@@ -44,6 +45,10 @@ def is_worse(gate: Gate, evidence: Evidence, *, alpha: float, share: float) -> b
     own, base = evidence.summary, evidence.baseline_summary
     if own is None or base is None or not evidence.baseline_samples:
         return evidence.samples * share / (1.0 - share) > math.log(1.0 / alpha)
+    if isinstance(own, Timed) and isinstance(base, Timed) and gate.max is not None:
+        # Which arm breaks the limit more often is seen far sooner in a small arm than where its quantile lies.
+        (slower, _), (_, slower_beside) = own.slower_than(gate.bound), base.slower_than(gate.bound)
+        own, base = Counted(events=slower, trials=own.total), Counted(events=slower_beside, trials=base.total)
     beyond = summaries.excess(own, base, scale=1.0, alpha=alpha, quantile=gate.quantile)
     if gate.counts or gate.better == "lower":
         return beyond.lower > 0

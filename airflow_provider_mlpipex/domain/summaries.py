@@ -72,6 +72,11 @@ class Timed(Value):
             counts.append(left)
         return tuple(counts)
 
+    def slower_than(self, limit: float) -> tuple[int, int]:
+        """How many observations took longer than ``limit``: at least, and at most, as its bucket may hold both."""
+        surely = sum(count for over, _, count in self._bounded if over >= limit)
+        return surely, sum(count for _, up_to, count in self._bounded if up_to > limit)
+
     def quantile(self, q: float) -> float | None:
         """The ``q``-quantile in milliseconds, interpolated in its bucket; ``None`` without observations."""
         rank, seen = q * self.total, 0

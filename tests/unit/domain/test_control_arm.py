@@ -90,12 +90,12 @@ def test_a_count_is_compared_by_its_share() -> None:
     assert outage.verdict == "inconclusive" and "had 30 of 30, the new one 500 of 500" in outage.reason
 
 
-def test_latency_is_compared_by_its_quantile() -> None:
+def test_latency_is_compared_by_how_often_it_breaks_the_limit() -> None:
     p95 = gate("serving.latency_p95", max="250ms")
 
-    def seen(own: float, base: float) -> bool:
+    def seen(own: float, base: float, requests: int = 400) -> bool:
         def timed(latency: float) -> Timed:
-            return Timed(buckets=((latency - 1, latency, 400),))
+            return Timed(buckets=((latency - 1, latency, requests),))
 
         both_arms = Evidence(
             source="serving",
@@ -114,6 +114,8 @@ def test_latency_is_compared_by_its_quantile() -> None:
     assert seen(500.0, 100.0)
     assert not seen(500.0, 500.0)
     assert not seen(500.0, 900.0)
+    assert seen(500.0, 100.0, requests=20), "long before anybody knows a p95 of 20 requests"
+    assert not seen(250.5, 250.5), "a bucket that holds the limit says nothing"
 
 
 def test_a_relative_gate_compares_already() -> None:

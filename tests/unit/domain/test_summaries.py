@@ -74,6 +74,14 @@ def test_of_nothing_everything_is_possible() -> None:
     assert excess(Timed(), Timed(), scale=1.1, alpha=0.05, quantile=0.95) == Interval(-math.inf, math.inf)
 
 
+def test_answers_slower_than_a_limit_are_bounded_by_the_bucket_that_holds_it() -> None:
+    histogram = Timed(buckets=((0.0, 10.0, 5), (10.0, 20.0, 3), (50.0, None, 2)))
+    assert histogram.slower_than(10.0) == (5, 5)
+    assert histogram.slower_than(15.0) == (2, 5)
+    assert histogram.slower_than(30.0) == (2, 2)
+    assert histogram.slower_than(60.0) == (0, 2)
+
+
 def test_a_histogram_needs_a_quantile_to_be_judged_by() -> None:
     with pytest.raises(ValueError, match="quantiles"):
         interval(Timed(), alpha=0.05)
