@@ -26,6 +26,7 @@ from airflow_provider_mlpipex.domain.errors import InvariantBroken, MlpipexError
 from airflow_provider_mlpipex.domain.events import GateResult, StageEnded, StageName
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.quality import QualityReport
+from airflow_provider_mlpipex.domain.shadow_report import tell_slice
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
 
@@ -34,6 +35,8 @@ STAGE_ENDED = "stage ended"
 GATE_JUDGED = "gate judged"
 QUALITY_JUDGED = "quality judged"
 EXPECTATION_BROKEN = "expectation broken"
+SHADOW_COMPARED = "shadow compared"
+SLICE_WORSE = "slice worse than the whole"
 STAGE_NOT_RECORDED = "stage not recorded"
 STAGE_DURATION = "mlpipex.stage.duration"
 STAGE_COUNT = "mlpipex.stage.ended"
@@ -130,6 +133,14 @@ class Envelope:
         self.add(**{f"quality_{name}": count for name, count in counts.items()})
         if report.results or report.trouble:
             self.add(quality_page=report.results, quality_trouble=report.trouble)
+
+    def compared(self, facts: Mapping[str, Any]) -> None:
+        """Log the paired comparison of a shadow (``shadow_report``), and every slice that is worse than the whole."""
+        numbers = {name: value for name, value in facts.items() if not isinstance(value, (dict, list))}
+        self.log.info(SHADOW_COMPARED, **numbers, worse_slices=len(facts["slices"]))
+        for worse in facts["slices"]:
+            self.log.warning(SLICE_WORSE, told=tell_slice(worse), column=worse["column"], pairs=worse["pairs"])
+        self.add(**{name: facts[name] for name in ("pairs", "flips", "missing")}, worse_slices=len(facts["slices"]))
 
     def rolled_back(self, cause: str) -> None:
         self.metrics.incr(ROLLBACK_COUNT, tags={"endpoint": str(self.endpoint)})

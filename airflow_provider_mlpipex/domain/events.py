@@ -101,14 +101,21 @@ class RolloutOpened(Value):
     manifest: dict[str, Any]
 
 
-class GatesJudged(Value):
-    """Gates of one stage judged together; ``verdict`` is what they say as one, advisory gates left out."""
+class GatesJudged(Recorded):
+    """Gates of one stage judged together; ``verdict`` is what they say as one, advisory gates left out.
+
+    :param facts: what a reviewer wants to see beside the verdict, a few kilobytes: of a shadow the paired comparison
+        with its worst slices (``shadow_report``).
+    """
+
+    added_later = frozenset({"facts"})
 
     type: Literal["gates-judged"] = "gates-judged"
     rollout_id: str
     stage: StageName
     verdict: VerdictName
     results: tuple[GateResult, ...]
+    facts: dict[str, Any] | None = None
 
 
 class ReviewOpened(Value):

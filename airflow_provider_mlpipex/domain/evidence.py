@@ -23,11 +23,12 @@ class Evidence(Recorded):
     :param samples: observations behind ``value``; ``baseline_samples`` those behind ``baseline``.
     :param since: start of the window, with ``until`` its end, both UTC.
     :param broken: why the measurement could not be made; a broken measurement is a verdict ``error``.
+    :param about: what the value is of, where that is only a part: ``carrier = AA``.
     :param summary: what ``value`` was computed from, ``baseline_summary`` what ``baseline`` was. Without it evidence
         cannot be judged at an alpha, nor again under another gate.
     """
 
-    added_later = frozenset({"summary", "baseline_summary"})
+    added_later = frozenset({"summary", "baseline_summary", "about"})
 
     source: Source
     metric: str
@@ -38,6 +39,7 @@ class Evidence(Recorded):
     since: datetime
     until: datetime
     broken: str | None = None
+    about: str | None = None
     summary: Summary | None = None
     baseline_summary: Summary | None = None
 

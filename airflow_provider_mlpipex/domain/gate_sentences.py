@@ -21,6 +21,7 @@ FORMS = (
     "error rate at most 1% over 10 minutes",
     "zero critical errors in a 30-minute canary window",
     "p95 latency under 120 ms from at least 500 requests",
+    "flip rate at most 5% from at least 500 pairs",
 )
 
 _LONGEST = 200
@@ -59,6 +60,10 @@ _OTHER_WORDS = {
     "brier_score": "brier",
     "errors": "critical_errors",
     "critical_error": "critical_errors",
+    "p95_latency_difference": "latency_difference_p95",
+    "one_sided_error": "one_sided_errors",
+    "missing": "missing_share",
+    "population_stability_index": "psi",
 }
 
 

@@ -186,11 +186,12 @@ class _Look:
         gate, evidence, threshold, margin = self.gate, self.evidence, self.threshold, self.margin
         assert evidence.value is not None and threshold is not None and margin is not None  # callers have measured
         side = "at least" if gate.better == "higher" else "at most"
+        about = f" of {evidence.about}" if evidence.about else ""
         baseline = ""
         if gate.relative and evidence.baseline is not None:
             baseline = f" (baseline {gate.in_unit(evidence.baseline)})"
         told = (
-            f"observed {gate.in_unit(evidence.value)} from {evidence.samples} samples{baseline}, "
+            f"observed {gate.in_unit(evidence.value)}{about} from {evidence.samples} samples{baseline}, "
             f"threshold {side} {gate.in_unit(threshold)}, {self._distance(margin)}"
         )
         if self.likely is None or self.alpha is None:

@@ -165,11 +165,16 @@ class ReviewSpec(Value):
 
 
 class ShadowSpec(Value):
-    """A copy of live requests goes to the candidate; its answers never reach a client."""
+    """A copy of live requests goes to the candidate; its answers never reach a client.
+
+    :param slices: model inputs by whose values the pairs are compared as well: the worst slices are named, and
+        ``shadow.worst_slice_flip_rate`` is measured over them.
+    """
 
     fraction: Ratio
     duration: Duration
     min_pairs: int = Field(default=1, ge=1, description="requests answered by both releases, at least")
+    slices: tuple[Column, ...] = ()
     gates: ShadowGates = ()
 
     @property

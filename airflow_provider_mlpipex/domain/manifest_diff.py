@@ -176,7 +176,16 @@ def _stage(path: str, before: Any, after: Any) -> Iterator[Change]:
     if (old := getattr(before, "steps", ())) != (new := getattr(after, "steps", ())):
         change = tightened if _more_careful(old, new) else loosened
         yield change(f"{path} steps", _shares(old), _shares(new))
+    yield from _slices(path, getattr(before, "slices", ()), getattr(after, "slices", ()))
     yield from diff_gates(f"{path}.gates", before.gates, after.gates)
+
+
+def _slices(path: str, before: tuple[str, ...], after: tuple[str, ...]) -> Iterator[Change]:
+    """What is looked at slice by slice: more columns are stricter, others may no longer show what these did."""
+    old, new = set(before), set(after)
+    if old != new:
+        change = tightened if old < new else loosened
+        yield change(f"{path} slices", ", ".join(sorted(old)) or NONE, ", ".join(sorted(new)) or NONE)
 
 
 def _pace(stage: Any) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Literal
 
-from airflow_provider_mlpipex.domain import features_block, live_rules, quality_rules
+from airflow_provider_mlpipex.domain import features_block, live_rules, quality_rules, slice_rules
 from airflow_provider_mlpipex.domain.gate_proof import prove_environment
 from airflow_provider_mlpipex.domain.gates import Gate, known_metric
 from airflow_provider_mlpipex.domain.manifest import EnvironmentSpec, Manifest
@@ -34,6 +34,7 @@ def broken_rules(manifest: Manifest) -> list[Problem]:
     features = features_block.broken_rules(manifest.features, target=target)
     problems = [*_training(manifest), *features, *_durations(manifest), *_lease(manifest)]
     problems += quality_rules.broken_rules(manifest)
+    problems += slice_rules.broken_rules(manifest)
     for name, environment in manifest.environments.items():
         path: FieldPath = ("environments", name)
         problems += _review(environment, path)

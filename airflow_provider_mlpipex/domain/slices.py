@@ -108,8 +108,8 @@ def worst(
 ) -> tuple[WorseSlice, ...]:
     """The slices that are worse than all pairs together, worst first, at most :data:`MOST_NAMED`.
 
-    A slice is worse if its answers flip more often, or if its mean difference lies elsewhere. Half of ``alpha`` goes to
-    each question. Flips come first, by how much is certain of them; then differences, likewise.
+    A slice is worse if its answers flip more often, or if its mean difference lies farther from 0, on either side. Half
+    of ``alpha`` goes to each question. Flips come first, by how much is certain of them; then differences, likewise.
 
     :param flipped: flips of all pairs.
     :param mean: differences of all pairs, with the bounds that each slice shares.
@@ -146,11 +146,11 @@ def _worse(
         flips = _flips(part, share)
         more = max(0.0, flips.lower - overall)
         differences = _mean_interval(part, mean, share) if part.count else None
-        elsewhere = _distance(differences, mean.moments.mean) if differences and mean.count else 0.0
-        because = [name for name, by in (("flip rate", more), ("mean difference", elsewhere)) if by > 0]
+        farther = _farther(differences, abs(mean.moments.mean)) if differences and mean.count else 0.0
+        because = [name for name, by in (("flip rate", more), ("mean difference", farther)) if by > 0]
         if because:
             yield (
-                (more, elsewhere),
+                (more, farther),
                 WorseSlice(
                     column=column.column,
                     value=part.value,
@@ -180,6 +180,6 @@ def _strays(part: Slice, whole: Summed) -> bool:
     return abs(own.mean - whole.moments.mean) > _NEAR * math.sqrt(own.variance / own.count)
 
 
-def _distance(interval: Interval, value: float) -> float:
-    """How far ``value`` lies outside ``interval``; 0 inside."""
-    return max(0.0, interval.lower - value, value - interval.upper)
+def _farther(interval: Interval, size: float) -> float:
+    """By how much ``interval`` lies farther from 0 than ``size``, on either side; 0 if it reaches nearer."""
+    return max(0.0, interval.lower - size, -size - interval.upper)

@@ -17,6 +17,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.operators.base import ROLLOUT_ID, StageRun, StageTask, task_origin
 from airflow_provider_mlpipex.services import journal, watching
+from airflow_provider_mlpipex.services.judged import last_judged
 from airflow_provider_mlpipex.services.watching import Look, WatchedStage
 from airflow_provider_mlpipex.triggers.rollout import RolloutTrigger
 
@@ -121,10 +122,21 @@ class RolloutSensor(StageTask, BaseSensorOperator):
 
 
 class ShadowSensor(RolloutSensor):
-    """Wait until the shadow has mirrored for its duration and its gates pass."""
+    """Wait until the shadow has mirrored for its duration and its gates pass.
+
+    Its XCom also holds ``comparison``: both releases' answers to the same requests, with the worst slices
+    (``domain.shadow_report``). The log and the ledger hold it too, whether the stage has passed or not.
+    """
 
     stage_name = "shadow"
     watched = "shadow"
+
+    def _conclude(self, run: StageRun, seen: Look) -> dict[str, Any]:
+        judged = last_judged(run.platform, run.endpoint, rollout_id=self.rollout_id, stage="shadow")
+        facts = judged.facts if judged else None
+        if facts:
+            run.envelope.compared(facts)
+        return {**super()._conclude(run, seen), **({"comparison": facts} if facts else {})}
 
 
 class CanarySensor(RolloutSensor):

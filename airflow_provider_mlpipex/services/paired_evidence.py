@@ -17,6 +17,7 @@ class _Measured(NamedTuple):
     value: float | None
     samples: int
     summary: Summary | None = None
+    about: str | None = None
 
 
 def from_comparison(comparison: ShadowComparison, *, mirrored: int, lossy: bool) -> Iterator[Evidence]:
@@ -28,13 +29,11 @@ def from_comparison(comparison: ShadowComparison, *, mirrored: int, lossy: bool)
     measured = {**_of_pairs(comparison), **_of_sides(comparison, mirrored), **_of_distributions(comparison)}
     for metric in PAIRED:
         # Too lossy to judge is *inconclusive*: no value, rather than a value from what happened to survive.
-        value, samples, summary = _Measured(None, 0) if lossy else measured[metric]
+        known = _Measured(None, 0) if lossy else measured[metric]
         yield Evidence(
             source="shadow",
             metric=metric,
-            value=value,
-            samples=samples,
-            summary=summary,
+            **known._asdict(),
             since=comparison.since,
             until=comparison.until,
         )
@@ -68,10 +67,11 @@ def _worst_slice(comparison: ShadowComparison) -> _Measured:
     found = worst_flip_rate(comparison.slices)
     if found is None:
         return _Measured(None, 0)
-    _, part = found
+    name, part = found
     columns = comparison.slices
     parts = [(each.flips, each.pairs, column.share(len(columns))) for column in columns for each in column.slices]
-    return _Measured(part.flips / part.pairs, comparison.pairs, Worst(parts=tuple(parts)))
+    about = f"{name} = {'(none)' if part.value is None else part.value}, {part.pairs} pairs,"
+    return _Measured(part.flips / part.pairs, comparison.pairs, Worst(parts=tuple(parts)), about)
 
 
 def _of_sides(comparison: ShadowComparison, mirrored: int) -> Mapping[str, _Measured]:

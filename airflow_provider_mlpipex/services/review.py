@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from airflow_provider_mlpipex.domain import rollout as machine
-from airflow_provider_mlpipex.domain.events import Change, GateResult, GatesJudged
+from airflow_provider_mlpipex.domain.events import Change, GateResult
 from airflow_provider_mlpipex.domain.manifest import Manifest
 from airflow_provider_mlpipex.domain.manifest_diff import diff, release_changes, review_needed
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services import alerts, journal
+from airflow_provider_mlpipex.services.judged import last_judged
 from airflow_provider_mlpipex.services.opening import review_of
 from airflow_provider_mlpipex.services.platform import Platform
 
@@ -65,11 +66,8 @@ def open_review(platform: Platform, *, endpoint: EndpointRef, rollout_id: str) -
 
 def _offline_results(platform: Platform, endpoint: EndpointRef, rollout_id: str) -> tuple[GateResult, ...]:
     """What the offline gates of a rollout said last."""
-    judged = (entry.event for entry in reversed(platform.ledger.read(endpoint)))
-    return next(
-        (e.results for e in judged if isinstance(e, GatesJudged) and (e.rollout_id, e.stage) == (rollout_id, "gate")),
-        (),
-    )
+    judged = last_judged(platform, endpoint, rollout_id=rollout_id, stage="gate")
+    return judged.results if judged else ()
 
 
 def decide_review(

@@ -26,6 +26,7 @@ from airflow_provider_mlpipex.domain.manifest import EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.quantities import format_duration
 from airflow_provider_mlpipex.domain.sampling import spans_canary
+from airflow_provider_mlpipex.domain.shadow_report import report
 from airflow_provider_mlpipex.domain.traffic import TOTAL_WEIGHT
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.domain.watch_windows import open_since
@@ -142,16 +143,7 @@ class _Watched:
 
     def judge(self) -> tuple[GateResult, ...]:
         """The gates of the stage on live evidence, each over its own windows and at its own alpha."""
-        looker = Looker(
-            self.platform,
-            self.state.endpoint,
-            _SOURCE[self.stage],
-            judged=self.rollout.candidate.id,
-            beside=self._beside,
-            now=self.platform.clock.now(),
-            control_share=self._control_share,
-        )
-        return looker.look({gate: self._looking(gate) for gate in stage_gates(self.environment, self.stage)})
+        return self._looker.look({gate: self._looking(gate) for gate in stage_gates(self.environment, self.stage)})
 
     def act(self, results: tuple[GateResult, ...]) -> Look:
         """Revert, wait, or let the rollout go on."""
@@ -176,6 +168,20 @@ class _Watched:
             cause = f"{self.stage} still {verdict} after {PATIENCE:g} times its duration: {explain(results)}"
             return self._revert(results, cause)
         return self._wait(verdict, results)
+
+    @cached_property
+    def _looker(self) -> Looker:
+        shadow = self.environment.shadow if self.stage == "shadow" else None
+        return Looker(
+            self.platform,
+            self.state.endpoint,
+            _SOURCE[self.stage],
+            judged=self.rollout.candidate.id,
+            beside=self._beside,
+            now=self.platform.clock.now(),
+            control_share=self._control_share,
+            slices=shadow.slices if shadow else (),
+        )
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -252,12 +258,6 @@ class _Watched:
             until=self.platform.clock.now(),
         )
 
-    def _wait(self, verdict: VerdictName, results: tuple[GateResult, ...]) -> Look:
-        return Look(status="watching", verdict=verdict, results=results)
-
-    def _pass(self, results: tuple[GateResult, ...]) -> Look:
-        judged, step = self._judged("pass", results), self.rollout.step
-        after = journal.decide(
     def _feature_parity(self) -> tuple[GateResult, ...]:
         """Features that the candidate has looked up since this stage began, beside the offline path. After promotion
         that comes too late: the gate has spoken before."""
@@ -272,6 +272,12 @@ class _Watched:
             until=self.platform.clock.now(),
         )
 
+    def _wait(self, verdict: VerdictName, results: tuple[GateResult, ...]) -> Look:
+        return Look(status="watching", verdict=verdict, results=results)
+
+    def _pass(self, results: tuple[GateResult, ...]) -> Look:
+        judged, step = self._judged("pass", results), self.rollout.step
+        after = journal.decide(
             self.platform,
             self.state.endpoint,
             lambda now: machine.record_verdict(now, judged=judged, step=step),
@@ -339,7 +345,9 @@ class _Watched:
         return Look(status="ended", verdict=verdict, results=results, cause=cause)
 
     def _judged(self, verdict: VerdictName, results: tuple[GateResult, ...]) -> GatesJudged:
-        return GatesJudged(rollout_id=self.rollout.id, stage=self.stage, verdict=verdict, results=results)
+        compared = self._looker.comparison
+        facts = report(compared) if compared else None
+        return GatesJudged(rollout_id=self.rollout.id, stage=self.stage, verdict=verdict, results=results, facts=facts)
 
 
 def check_health(platform: Platform, endpoint: EndpointRef) -> Look:

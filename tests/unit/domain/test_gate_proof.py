@@ -12,6 +12,7 @@ from airflow_provider_mlpipex.domain.gate_proof import MANY, Proof, prove, prove
 from airflow_provider_mlpipex.domain.gates import Gate
 from airflow_provider_mlpipex.domain.judging import judge
 from airflow_provider_mlpipex.domain.manifest import EnvironmentSpec
+from airflow_provider_mlpipex.domain.metrics import PAIRED
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from tests.support.manifests import make_manifest
 
@@ -53,6 +54,33 @@ def test_a_live_gate_stops_what_is_beyond_it_and_passes_what_is_within(
     assert proof.beyond.bad is not None and proof.within.bad is not None
     assert proof.within.bad < proof.beyond.bad
     assert proof.unknown.verdict in ("inconclusive", "error")
+
+
+OF_PAIRS: dict[str, dict[str, Any]] = {
+    "pairs": {"min": 500},
+    "agreement": {"min": "95%"},
+    "flip_rate": {"max": "5%"},
+    "worst_slice_flip_rate": {"max": "10%"},
+    "mean_difference": {"min": -0.02},
+    "mean_absolute_difference": {"max": 0.05},
+    "p95_difference": {"max": 0.2, "detects": 0.1},
+    "latency_difference_p95": {"max": "20ms"},
+    "one_sided_errors": {"max": 0},
+    "missing_share": {"max": "1%"},
+    "psi": {"max": 0.2},
+    "ks": {"max": 0.1},
+    "js": {"max": 0.1},
+}
+
+
+@pytest.mark.parametrize("metric", PAIRED)
+def test_a_gate_on_any_paired_metric_can_stop_and_can_let_pass(metric: str) -> None:
+    gates = [{"name": "it", "metric": f"shadow.{metric}", **OF_PAIRS[metric]}]
+    proof = proofs(shadow={"fraction": "50%", "duration": "10m", "gates": gates})["it"]
+    assert proof.defects == ()
+    stopped = "inconclusive" if metric == "pairs" else "fail"
+    assert proof.beyond is not None and proof.beyond.verdict == stopped
+    assert proof.within is not None and proof.within.verdict == "pass"
 
 
 def test_candidates_are_as_large_as_the_smallest_step_brings() -> None:

@@ -54,6 +54,17 @@ def test_the_three_gates_of_the_mission_statement(sentence: str, source: Any, ru
         ),
         ("at least 500 shadow pairs", {"metric": "shadow.pairs", "min": 500}),
         (
+            "shadow flip rate at most 5% from at least 500 pairs",
+            {"metric": "shadow.flip_rate", "max": "5%", "min_samples": 500},
+        ),
+        ("shadow worst slice flip rate under 10%", {"metric": "shadow.worst_slice_flip_rate", "max": "10%"}),
+        ("zero shadow one-sided errors", {"metric": "shadow.one_sided_errors", "max": 0}),
+        ("shadow missing share at most 1%", {"metric": "shadow.missing_share", "max": "1%"}),
+        ("shadow p95 difference at most 0.2", {"metric": "shadow.p95_difference", "max": 0.2}),
+        ("shadow p95 latency difference under 50 ms", {"metric": "shadow.latency_difference_p95", "max": "50ms"}),
+        ("shadow mean absolute difference at most 0.02", {"metric": "shadow.mean_absolute_difference", "max": 0.02}),
+        ("shadow psi under 0.2", {"metric": "shadow.psi", "max": 0.2}),
+        (
             "at most 3 critical errors in a 1 hour serving window",
             {"metric": "serving.critical_errors", "max": 3, "window": "1h"},
         ),
@@ -81,7 +92,8 @@ def test_an_unreadable_sentence_is_told_every_form(sentence: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_that_is_told_can_be_read(form: str) -> None:
-    source: Any = "evaluation" if form.startswith("accuracy") else "canary"
+    of_pairs: Any = "shadow" if "pairs" in form else "canary"
+    source: Any = "evaluation" if form.startswith("accuracy") else of_pairs
     assert Gate.model_validate(read_sentence(form, source=source))
 
 

@@ -103,6 +103,31 @@ def test_a_removed_stage_is_a_loosening(stage: str) -> None:
     assert [(change.kind, change.what) for change in added] == [("gate-tightened", f"{PRODUCTION}.{stage}")]
 
 
+def sliced(columns: str) -> Manifest:
+    return make_manifest(("min_pairs: 500", f"min_pairs: 500\n      slices: [{columns}]"))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kind", "shown"),
+    [
+        ("", "country", "gate-tightened", ("none", "country")),
+        ("country", "country, amount", "gate-tightened", ("country", "amount, country")),
+        ("country, amount", "amount", "gate-loosened", ("amount, country", "amount")),
+        ("country", "amount", "gate-loosened", ("country", "amount")),
+    ],
+)
+def test_more_slices_are_a_tightening_and_others_a_loosening(
+    before: str, after: str, kind: str, shown: tuple[str, str]
+) -> None:
+    (change,) = diff(sliced(before), sliced(after))
+    assert (change.kind, change.what) == (kind, f"{PRODUCTION}.shadow slices")
+    assert (change.before, change.after) == shown
+
+
+def test_the_order_of_slices_means_nothing() -> None:
+    assert diff(sliced("country, amount"), sliced("amount, country")) == ()
+
+
 def test_what_people_read_first_comes_first() -> None:
     edits = (("team: risk", "team: fraud"), ("min_pairs: 500", "min_pairs: 400"), ("depth: 3", "depth: 4"))
     assert [kind for kind, _ in changed(*edits)] == ["model", "gate-loosened", "policy"]
