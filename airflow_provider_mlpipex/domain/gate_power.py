@@ -24,6 +24,8 @@ from airflow_provider_mlpipex.domain.values import Value
 
 #: Requests beyond which waiting for a gate is no plan.
 _MOST_SAMPLES = 10**10
+#: One of how many requests is taken to lie in the slice that a gate on the worst of them is asked about.
+_SLICE = 10
 
 
 class Power(Value):
@@ -57,7 +59,9 @@ def power(live: LiveGate, rate: float) -> Power:
     allowed = made_up.allowed_share(gate)
     excess = None
     if samples and not math.isnan(allowed):
-        excess = smallest_excess(allowed, samples, alpha=live.alpha)
+        # The worst slice is judged by its own requests, at its own part of the alpha.
+        seen, part = (samples // _SLICE, made_up.SLICE_PART) if gate.of_slices else (samples, 1.0)
+        excess = smallest_excess(allowed, seen, alpha=live.alpha * part) if seen else None
     in_time = gate.counts or (alone is not None and alone <= live.duration)
     if live.has_control:
         in_time = in_time and soonest is not None and soonest <= live.compared_for
@@ -159,13 +163,24 @@ def _say(live: LiveGate, rate: float, *, needed: timedelta | None, excess: float
         can = "decides" if needed <= live.duration else "cannot decide"
         return f"{where}, this gate needs {least} {about(needed)} to see {seen}; {whole} {can}"
     if excess is None:
-        return f"{where}, what {whole} show depends on the release that it is compared with"
+        depends = "the release that it is compared with" if gate.relative else "how far the answers lie apart"
+        return f"{where}, what {whole} show depends on {depends}"
     if gate.quantile is None:
-        return f"{where}, {whole} show an excess of {100 * excess:.2g} points or more"
+        slice_ = f" in a slice with 1 of {_SLICE} of the requests" if gate.of_slices else ""
+        return f"{where}, {whole} show an excess of {100 * excess:.2g} points or more{slice_}"
     allowed = made_up.allowed_share(gate)
-    side = "slower" if gate.better == "lower" else "faster"
-    shares = f"{100 * (allowed + excess):.2g}% of the requests are {side} than {gate.in_unit(gate.bound)}"
+    shares = f"{100 * (allowed + excess):.2g}% of the requests {_beyond(gate)} {gate.in_unit(gate.bound)}"
     return f"{where}, {whole} show it when {shares} ({100 * allowed:.2g}% may be)"
+
+
+def _beyond(gate: Gate) -> str:
+    """What a request does that lies beyond a quantile's limit, which follows."""
+    if gate.metric.endswith("_difference"):
+        return "differ by more than" if gate.better == "lower" else "differ by less than"
+    slower = gate.better == "lower"
+    if "latency_difference" in gate.metric:
+        return "are slower than the current release by more than" if slower else "are not slower by as much as"
+    return "are slower than" if slower else "are faster than"
 
 
 def _points(gate: Gate, effect: float) -> str:

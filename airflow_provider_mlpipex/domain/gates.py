@@ -117,6 +117,12 @@ class Gate(Value):
                 value=f"{self.metric}, detects: {self.in_unit(self.detects)}",
                 remedy="leave detects out: this gate is judged by its value",
             )
+        if self.of_slices:
+            raise Refusal(
+                "a metric of all requests: no small slice excludes what detects says",
+                value=f"{self.metric}, detects: {self.in_unit(self.detects)}",
+                remedy="leave detects out, or gate on shadow.flip_rate",
+            )
         if self.detects <= 0:
             raise Refusal("more than nothing", value=f"detects: {self.in_unit(self.detects)}", remedy="write 0.5%")
         return self
@@ -220,8 +226,13 @@ class Gate(Value):
 
     @property
     def quantile(self) -> float | None:
-        """Which quantile of the latencies it judges; ``None`` if it judges something else."""
+        """Which quantile of latencies or differences it judges; ``None`` if it judges something else."""
         return self._metric.quantile
+
+    @property
+    def of_slices(self) -> bool:
+        """Whether it judges the worst of many slices."""
+        return self._metric.of_slices
 
     @property
     def _metric(self) -> Metric:

@@ -11,11 +11,15 @@ from datetime import UTC, datetime, timedelta
 
 from airflow_provider_mlpipex.domain.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates import Gate
+from airflow_provider_mlpipex.domain.paired_summaries import Worst
+from airflow_provider_mlpipex.domain.slices import MOST_COLUMNS, MOST_VALUES
 from airflow_provider_mlpipex.domain.summaries import Counted, Summed, Timed
 
 #: When made-up evidence ends, and is judged.
 MOMENT = datetime(2000, 1, 1, tzinfo=UTC)
-_MadeUp = Counted | Timed | Summed
+_MadeUp = Counted | Timed | Summed | Worst
+#: Part of the alpha that a made-up slice has: the least that one can have in a column without very many values.
+SLICE_PART = 1.0 / (2 * MOST_COLUMNS * MOST_VALUES)
 #: Share of the made-up baseline's requests that are bad, and the quantile of its latency in milliseconds.
 _BASE_SHARE, _BASE_MS = 0.01, 100.0
 
@@ -60,6 +64,8 @@ def _candidate(gate: Gate, bad: int, samples: int) -> _MadeUp:
         return Counted(events=min(bad, samples), trials=samples)
     if gate.quantile is not None:
         return _latencies(gate, bad, samples)
+    if gate.of_slices:
+        return Worst(parts=((bad if gate.better == "lower" else samples - bad, samples, SLICE_PART),))
     if gate.in_ratio:
         return Counted(events=bad if gate.better == "lower" else samples - bad, trials=samples)
     worse = _worse(gate)
@@ -103,6 +109,9 @@ def _value(gate: Gate, summary: _MadeUp, bad: int, samples: int) -> float | None
             return summary.events / summary.trials if summary.trials else None
         case Summed():
             return summary.moments.mean if samples else None
+        case Worst(parts=((events, trials, _),)):
+            return events / trials if trials else None
+    raise AssertionError(f"no made-up candidate has {summary}")
 
 
 def allowed_share(gate: Gate) -> float:

@@ -20,6 +20,7 @@ class Metric(NamedTuple):
     :param compared: measured for the current release too, so that a gate may be relative to it.
     :param quantile: of latencies or differences; ``None`` for what is no quantile.
     :param lowest: value that can be measured.
+    :param of_slices: of the worst of many slices, which share the alpha.
     """
 
     unit: Unit
@@ -27,6 +28,7 @@ class Metric(NamedTuple):
     compared: bool = True
     quantile: float | None = None
     lowest: float = 0.0
+    of_slices: bool = False
 
     @property
     def highest(self) -> float:
@@ -64,7 +66,7 @@ PAIRED: Mapping[str, Metric] = {
     "pairs": Metric("count", "higher", compared=False),
     "agreement": Metric("ratio", "higher", compared=False),
     "flip_rate": Metric("ratio", "lower", compared=False),
-    "worst_slice_flip_rate": Metric("ratio", "lower", compared=False),
+    "worst_slice_flip_rate": Metric("ratio", "lower", compared=False, of_slices=True),
     "mean_difference": Metric("number", None, compared=False, lowest=-math.inf),
     "mean_absolute_difference": Metric("number", "lower", compared=False),
     "p95_difference": Metric("number", "lower", compared=False, quantile=0.95),

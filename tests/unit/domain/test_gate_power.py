@@ -65,6 +65,28 @@ def test_a_latency_gate_speaks_of_the_share_of_slow_requests() -> None:
     assert "of the requests are slower than 120ms (5% may be)" in can.says
 
 
+@pytest.mark.parametrize(
+    ("metric", "limit", "says"),
+    [
+        ("p95_difference", 0.2, "of the requests differ by more than 0.2 (5% may be)"),
+        ("latency_difference_p95", "20ms", "of the requests are slower than the current release by more than 20ms"),
+        ("mean_absolute_difference", 0.1, "what 30m show depends on how far the answers lie apart"),
+        ("flip_rate", "5%", "show an excess of"),
+        ("worst_slice_flip_rate", "5%", "points or more in a slice with 1 of 10 of the requests"),
+    ],
+)
+def test_gates_on_pairs_speak_of_pairs(metric: str, limit: Any, says: str) -> None:
+    assert says in power(live(f"shadow.{metric}", share=0.5, max=limit), 10.0).says
+
+
+def test_the_worst_slice_needs_a_larger_excess_than_the_whole() -> None:
+    whole, worst = (
+        power(live(f"shadow.{metric}", share=0.5, max="5%"), 10.0) for metric in ("flip_rate", "worst_slice_flip_rate")
+    )
+    assert whole.excess is not None and worst.excess is not None
+    assert worst.excess > 3 * whole.excess
+
+
 def test_latency_that_must_be_excluded_takes_at_least_so_long() -> None:
     can = power(live("canary.latency_p95", max="120ms", detects="30ms", minutes=1), 10.0)
     assert not can.decides

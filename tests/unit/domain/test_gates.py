@@ -176,6 +176,7 @@ def test_a_first_release_still_needs_evidence_of_its_own() -> None:
         {"max": "1%", "detects": "30ms"},
         {"metric": "canary.critical_errors", "max": 0, "detects": 1},
         {"metric": "evaluation.accuracy", "min": "80%", "detects": "1%"},
+        {"metric": "shadow.worst_slice_flip_rate", "max": "10%", "detects": "1%"},
     ],
 )
 def test_gates_that_cannot_work_are_refused(spec: dict[str, Any]) -> None:
@@ -236,7 +237,7 @@ def gates(draw: st.DrawFn) -> Gate:
         spec["direction"] = draw(st.sampled_from(["higher", "lower"]))
     spec["window"] = draw(st.sampled_from([None, "5m", "15m"]))
     spec["min_samples"] = draw(st.sampled_from([1, 100, 5000]))
-    if source in LIVE_SOURCES and metric.unit in ("ratio", "ms"):
+    if source in LIVE_SOURCES and metric.unit in ("ratio", "ms") and not metric.of_slices:
         spec["detects"] = draw(st.sampled_from([None, "0.5%" if metric.unit == "ratio" else "30ms"]))
     return gate(key, **spec)
 
