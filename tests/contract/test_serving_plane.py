@@ -136,7 +136,14 @@ def memory_world() -> World:
             plane.serve(endpoint, release, requests=round(count * weight / 10_000))
         if plan.mirror is not None:
             plane.serve(endpoint, plan.mirror.release, requests=count)
-            plane.answer_pairs(endpoint, primary=plan.current, shadow=plan.mirror.release, pairs=count, differing=count)
+            plane.answer_pairs(
+                endpoint,
+                primary=plan.current,
+                shadow=plan.mirror.release,
+                pairs=count,
+                differing=count,
+                inputs={"distance": 1.5, "hour": 12, "carrier": "AA"},
+            )
 
     def fail() -> None:
         plan = plane.plan_in_force(endpoint)
@@ -425,10 +432,15 @@ def test_shadow_answers_are_paired_with_those_that_clients_got(world: World) -> 
         shadow=world.candidate.id,
         since=world.began,
         until=world.now() + timedelta(seconds=5),
+        slices=["carrier", "runway"],
     )
-    assert (found.missing, found.agreement, found.dropped_share) == (0, 0.0, 0.0)
+    assert (found.missing, found.flips, found.agreement, found.dropped_share) == (0, 15, 0.0, 0.0)
     assert found.mean_absolute_difference is not None
     assert found.mean_absolute_difference > 0
+    assert (found.failed_shadow, found.failed_current, found.latency.count) == (0, 0, 15)
+    assert (found.current_log.answers, found.shadow_log.answers) == (15, 15)
+    # So few pairs make no slice, but are counted by the values that were sent; nobody sent a runway.
+    assert [(each.column, each.values, each.others) for each in found.slices] == [("carrier", 1, 15), ("runway", 1, 15)]
     # Mirrored attempts are the shadow's, and all of them are counted.
     world.pass_time(1.0)
     until(

@@ -244,14 +244,26 @@ class MemoryPlane:
                 answer = _Answer(self._clock.now(), score, label, inputs or {})
                 self._endpoints[endpoint].answers[release][request_id].append(answer)
 
-    def answer_pairs(self, endpoint: EndpointRef, *, primary: str, shadow: str, pairs: int, differing: int = 0) -> None:
-        """Both releases have just answered ``pairs`` new requests, ``differing`` of them with another label."""
+    def answer_pairs(
+        self,
+        endpoint: EndpointRef,
+        *,
+        primary: str,
+        shadow: str,
+        pairs: int,
+        differing: int = 0,
+        inputs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Both releases have just answered ``pairs`` new requests, ``differing`` of them with another label.
+
+        :param inputs: column -> value, the same in all of them.
+        """
         with self._lock:
             begin = sum(map(len, self._endpoints[endpoint].answers.values()))
             for number in range(pairs):
                 scores = {primary: 0.25, shadow: 0.75 if number < differing else 0.25}
                 labels = {release: str(int(score > 0.5)) for release, score in scores.items()}
-                self.answer(endpoint, f"pair-{begin}-{number}", scores, labels=labels)
+                self.answer(endpoint, f"pair-{begin}-{number}", scores, labels=labels, inputs=inputs)
 
     def drop_predictions(self, endpoint: EndpointRef, release_id: str, count: int) -> None:
         """A full queue cost ``release_id`` this many records of its prediction log."""
