@@ -18,6 +18,8 @@ Kind = Literal["number", "probability", "numbers", "several", "text"]
 MOST_OUTPUTS = 32
 #: Longer text is cut and told apart by a digest, so that a label stays a label.
 LONGEST_LABEL = 200
+#: Farther from 0 a number is as good as infinite: its square, which spreads are computed from, may be no number.
+LARGEST = 1e100
 #: How far probabilities may miss 1 together: they may come from single precision.
 _SUM_TOLERANCE = 1e-4
 
@@ -26,7 +28,8 @@ class Described(NamedTuple):
     """One output.
 
     :param score: the number itself; of two classes the probability of the second, of more that of the most probable;
-        of several outputs the first that has one. ``None`` for text, and for what is not finite.
+        of several outputs the first that has one. ``None`` for text, and for what is not finite or is beyond
+        :data:`LARGEST`.
     :param label: the number, the class, or the text; of several outputs all of theirs, as JSON.
     :param outputs: score of each of several outputs, named ones in the order of their names.
     """
@@ -107,4 +110,4 @@ def _digest(text: str) -> str:
 
 
 def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+    return float(value) if abs(value) <= LARGEST else None

@@ -12,6 +12,7 @@ from typing import Any
 
 from airflow_provider_mlpipex.domain.paired import QUANTILES, TOLERANCE
 from airflow_provider_mlpipex.domain.slices import LEAST_PAIRS, LONGEST_VALUE, MOST_VALUES
+from airflow_provider_mlpipex.serving.outputs import LARGEST
 
 #: Fields of a record that are compared. ``row`` is missing in the first row of a request.
 _FIELDS = {
@@ -29,7 +30,7 @@ _FIELDS = {
 _INPUTS = {"columns": "VARCHAR[]", "inputs": "VARCHAR[]"}
 _COLUMNS = (
     "id UHUGEINT, t DOUBLE, status INTEGER, ms FLOAT, whole BOOLEAN, record BOOLEAN, probability BOOLEAN, "
-    "numbers BOOLEAN, score DOUBLE, number DOUBLE, answer UBIGINT, outputs DOUBLE[], dropped BIGINT"
+    "number BOOLEAN, numbers BOOLEAN, score DOUBLE, answer UBIGINT, outputs DOUBLE[], dropped BIGINT"
 )
 
 
@@ -46,10 +47,8 @@ def read_log(name: str, slices: Sequence[str]) -> str:
     return f"""
         INSERT INTO {name}
         SELECT CASE WHEN rid <> '' THEN md5_number(rid) END, t, status, ms, row IS NULL, rid IS NOT NULL,
-            coalesce(kind = 'probability', false), coalesce(kind = 'numbers', false),
-            CASE WHEN isfinite(score) THEN score END,
-            CASE WHEN coalesce(kind, 'number') = 'number' THEN try_cast(label AS DOUBLE) END,
-            hash(label), outputs, dropped {sliced}
+            coalesce(kind = 'probability', false), coalesce(kind = 'number', false), coalesce(kind = 'numbers', false),
+            CASE WHEN abs(score) <= {LARGEST} THEN score END, hash(label), outputs, dropped {sliced}
         FROM read_json(?, format='newline_delimited', ignore_errors=true, columns={{{described}}})
         WHERE t IS NULL OR t BETWEEN ? AND ?"""
 
@@ -89,7 +88,8 @@ def join(slices: Sequence[str]) -> str:
         current.numbers AND shadow.numbers AND len(current.outputs) = len(shadow.outputs)
         AND list_bool_and(list_transform({pairs}, lambda pair: {_close("pair[1]", "pair[2]")}))"""
     flipped = f"""
-        NOT (current.answer = shadow.answer OR {_close("current.number", "shadow.number")}
+        NOT (current.answer = shadow.answer
+            OR (current.number AND shadow.number AND {_close("current.score", "shadow.score")})
             OR coalesce({same_numbers}, false))"""
     return f"""
         CREATE TABLE paired AS

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_mlpipex.domain.errors import PlaneUnavailable
+from airflow_provider_mlpipex.domain.shadow_report import report
 from airflow_provider_mlpipex.serving import comparison
 from airflow_provider_mlpipex.serving.comparison import SETTLE_S, SLACK_S
 from tests.support.prediction_logs import FRAUD, NEW, OLD, Logs
@@ -120,6 +121,9 @@ def test_requests_without_an_id_and_refused_ones_pair_with_nothing(logs: Logs) -
         (float("-inf"), float("inf"), False),
         (float("nan"), float("nan"), True),
         (float("nan"), 0.5, False),
+        (1e300, 1e300, True),
+        (1e300, -1e300, False),
+        (1.7e308, 1.6e308, False),
         (1, 1.0, True),
         ([0.5, 0.5], [0.5 + 1e-9, 0.5 - 1e-9], True),
         ([0.49, 0.51], [0.51, 0.49], False),
@@ -174,6 +178,14 @@ def test_scores_that_are_no_numbers_are_counted_by_side_and_left_out_of_means(lo
     assert (found.pairs, found.flips) == (4, 3)
     assert (found.difference.count, found.difference.mean) == (1, 0.5)
     assert (found.current_log.not_finite, found.shadow_log.not_finite) == (1, 1)
+
+
+def test_numbers_too_large_to_square_are_as_good_as_infinite(logs: Logs) -> None:
+    logs.both(("r-1", 1e300, -1e300), ("r-2", 1.0, 1e200), ("r-3", 1.0, 2.0), ("r-4", [1.0, 1e300], [1.0, 2.0]))
+    found = logs.compare(slices=["carrier"])
+    assert (found.pairs, found.flips, found.difference.count, found.difference.mean) == (4, 4, 2, 0.5)
+    assert (found.difference.deviation, found.shadow_log.not_finite) == (0.5, 1)
+    assert report(found)["difference"]["p95"] == pytest.approx(0.95)
 
 
 def test_all_equal_values_have_no_spread_and_no_distance(logs: Logs) -> None:

@@ -18,7 +18,7 @@ from airflow_provider_mlpipex.domain import slices
 from airflow_provider_mlpipex.domain.slices import SlicedColumn
 from tests.support.prediction_logs import NEW, OLD, Logs
 
-_NUMBERS = st.floats(-1e6, 1e6) | st.sampled_from([0.0, 0.5, 1.0, math.nan, math.inf, -math.inf])
+_NUMBERS = st.floats(-1e6, 1e6) | st.sampled_from([0.0, 0.5, 1.0, 1e99, -1e300, math.nan, math.inf, -math.inf])
 _CHANCE = st.floats(0.0, 1.0).map(lambda p: [1.0 - p, p])
 _OUTPUTS = {
     "binary": _CHANCE,

@@ -27,6 +27,7 @@ from airflow_provider_mlpipex.serving.outputs import LONGEST_LABEL, MOST_OUTPUTS
         ({"delay": 3.5}, Described("number", 3.5, "3.5")),
         (math.nan, Described("number", None, "nan")),
         (-math.inf, Described("number", None, "-inf")),
+        (-1e300, Described("number", None, "-1e+300")),
         ("late", Described("text", None, "late")),
         (True, Described("text", None, "True")),
         (None, Described("text", None, "None")),
