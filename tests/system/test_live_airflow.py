@@ -23,7 +23,7 @@ from airflow_provider_mlpipex.demo.stack import USER, Ports, Stack
 from airflow_provider_mlpipex.demo.traffic import LiveTraffic
 from airflow_provider_mlpipex.demo.webhook import AlertReceiver
 from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
-from airflow_provider_mlpipex.domain.events import Origin, ReviewDecided, StageEnded
+from airflow_provider_mlpipex.domain.events import Origin, ReviewDecided, StageEnded, TrafficPlanned
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.services import history, journal
 from airflow_provider_mlpipex.services.platform import Platform
@@ -84,6 +84,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         production["review"].update(required_for=[], auto_approve=["model", "runtime", "data", "features", "policy"])
         production["canary"]["steps"] = ["50%", "100%"]
         production["canary"]["step_duration"] = "4s"
+        production["rollback"]["control"] = "10%"
         production["canary"]["gates"] = ["zero critical errors in a 4-second canary window"]
         manifest.write_text(yaml.safe_dump(short, sort_keys=False), encoding="utf-8")
         stack.start()
@@ -139,6 +140,9 @@ def _check_record(live: Live, run_id: str) -> None:
     reviews = [e.event for e in entries if isinstance(e.event, ReviewDecided)]
     assert reviews and all(r.approved and r.automatic for r in reviews), "the policy's name stands in the ledger"
     assert history.audit(live.platform)[str(PRODUCTION)] == len(entries)
+    plans = [(e.event.reason, e.event.plan.control_weight) for e in entries if isinstance(e.event, TrafficPlanned)]
+    beside = plans.index(("promotion", 1000))
+    assert plans[beside + 1] == ("the watch is over: no control arm any more", 0)
     tenures = history.tenures(live.platform, PRODUCTION)
     assert [t.model for t in tenures] == ["flight-delay 1.0.0", "flight-delay 1.1.0", "flight-delay 1.0.0"]
 
