@@ -11,11 +11,11 @@ import sys
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from importlib.metadata import version
 from pathlib import Path
 
 import httpx
 
-from airflow_provider_mlpipex import __version__
 from airflow_provider_mlpipex.adapters.git_code import CODE_VERSION_VARIABLE, code_version
 from airflow_provider_mlpipex.demo.children import Children
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
@@ -23,6 +23,7 @@ from airflow_provider_mlpipex.serving import daemon
 
 HOST = "127.0.0.1"
 USER = "admin"
+DISTRIBUTION = "airflow-provider-mlpipex"
 #: The data plane keeps its latency while Airflow starts workers on the same two cores, as if it had its own machine.
 _BACKGROUND = 10
 _START_S = 180.0
@@ -182,7 +183,7 @@ class Stack:
             "AIRFLOW_CONN_MLPIPEX_DEFAULT": json.dumps(connection),
             "MLPIPEX_MANIFESTS": str(self.manifests),
             # The training code is the provider's own, wherever the manifest was copied to.
-            CODE_VERSION_VARIABLE: code_version(self._dags) or f"mlpipex-{__version__}",
+            CODE_VERSION_VARIABLE: code_version(self._dags) or f"mlpipex-{version(DISTRIBUTION)}",
             "AIRFLOW__CORE__DAGS_FOLDER": str(self._dags),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
