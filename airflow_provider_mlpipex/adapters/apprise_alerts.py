@@ -20,8 +20,10 @@ class AppriseAlerter:
         urls = self._channels.get(channel, ())
         if not urls:
             return [f"channel {channel}: nobody is configured to be told"]
-        import apprise
-
+        try:
+            import apprise
+        except ImportError:
+            return [f"channel {channel}: Apprise is not installed; install airflow-provider-mlpipex[alerts]"]
         # Apprise logs urls at info level on some failures; they hold tokens.
         logging.getLogger("apprise").setLevel(logging.ERROR)
         text = "\n".join([body, *(f"{key}: {value}" for key, value in facts.items())])
