@@ -43,7 +43,8 @@ def play(*, once: bool, ports: str, dags: Path = Path("dags")) -> int:
     chosen = Ports.choose(ports)
     pager = AlertReceiver()
     stack = Stack(FOLDER, dags=dags, ports=chosen, alert_url=pager.apprise_url)
-    _stop_like_ctrl_c(signal.SIGTERM, signal.SIGHUP)
+    # SIGINT too: where a shell started this in the background, it would be ignored.
+    _stop_like_ctrl_c(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     traffic: LiveTraffic | None = None
     try:
         say(f"Starting MLflow, the serving plane and Airflow under {FOLDER}; logs in {FOLDER}/logs")
