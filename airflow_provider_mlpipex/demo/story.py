@@ -36,7 +36,7 @@ PRODUCTION = EndpointRef.parse("production/flight-delay")
 STAGING = EndpointRef.parse("staging/flight-delay")
 #: Beside the manifest: the pinned requirements of runtime 1.1.0.
 RUNTIME_LOCK = "runtime-1.1.0.txt"
-RUN_TIMEOUT_S = 240.0
+RUN_TIMEOUT_S = 600.0
 #: How long the person takes who answers a review.
 READING_S = 2.0
 POLL_S = 0.3
