@@ -10,16 +10,19 @@ import socket
 import sys
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 
 import httpx
+import psutil
 
 from airflow_provider_mlpipex.adapters.git_code import CODE_VERSION_VARIABLE, code_version
 from airflow_provider_mlpipex.demo.children import Children
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
 from airflow_provider_mlpipex.serving import daemon
+from airflow_provider_mlpipex.serving.processes import carriers
 
 HOST = "127.0.0.1"
 USER = "admin"
@@ -27,6 +30,8 @@ DISTRIBUTION = "airflow-provider-mlpipex"
 #: The data plane keeps its latency while Airflow starts workers on the same two cores, as if it had its own machine.
 _BACKGROUND = 10
 _START_S = 180.0
+#: In the environment of every process of a stack: the folder of that stack.
+_MARK = "MLPIPEX_DEMO_FOLDER"
 
 
 @dataclass(frozen=True)
@@ -109,9 +114,14 @@ class Stack:
         self._children.check()
 
     def stop(self) -> None:
-        """Stop every server, the plane's Envoy and model servers included."""
+        """Stop every server, the plane's Envoy and model servers included, and whatever one of them was starting."""
         self._children.stop()
         daemon.stop(self.plane_dir)
+        strays = carriers(_MARK, str(self.folder))
+        for stray in strays:
+            with suppress(psutil.NoSuchProcess):
+                stray.kill()
+        psutil.wait_procs(strays, timeout=5)
 
     @property
     def plane_dir(self) -> Path:
@@ -127,7 +137,7 @@ class Stack:
     def environment(self) -> dict[str, str]:
         """Variables with which ``mlpipex`` on a terminal reaches this stack."""
         return {
-            **_inherited(),
+            **self._inherited(),
             "MLPIPEX_LEDGER_URL": self._ledger_url,
             "MLPIPEX_PLANE_URL": self.control_url,
             "MLPIPEX_PLANE_TOKEN_FILE": str(self.plane_dir / "token"),
@@ -137,6 +147,12 @@ class Stack:
             "MLPIPEX_STATE_DIR": str(self.plane_dir),
             "MLPIPEX_ALERT_CHANNELS": json.dumps({"on-call": [self._alert_url]}),
         }
+
+    def _inherited(self) -> dict[str, str]:
+        """This process's variables, without anybody else's Airflow and without vendors' usage reporting."""
+        own = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "MLPIPEX_", "MLFLOW_"))}
+        ours = {_MARK: str(self.folder), "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+        return {**own, **ours, "OMP_NUM_THREADS": "1"}
 
     @property
     def _ledger_url(self) -> str:
@@ -152,7 +168,7 @@ class Stack:
             "--workers", "1", "--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}",
             "--artifacts-destination", str(self.folder / "artifacts"),
         ]  # fmt: skip
-        environment = {**_inherited(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        environment = {**self._inherited(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         self._children.start("mlflow", command, environment=environment, cwd=self.folder, niceness=_BACKGROUND)
 
     def _start_plane(self) -> None:
@@ -178,7 +194,7 @@ class Stack:
             },
         }
         return {
-            **_inherited(),
+            **self._inherited(),
             "AIRFLOW_HOME": str(self._airflow_home),
             "AIRFLOW_CONN_MLPIPEX_DEFAULT": json.dumps(connection),
             "MLPIPEX_MANIFESTS": str(self.manifests),
@@ -220,12 +236,6 @@ class Stack:
 
 def _airflow(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "airflow", *arguments]
-
-
-def _inherited() -> dict[str, str]:
-    """This process's variables, without anybody else's Airflow and without vendors' usage reporting."""
-    own = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "MLPIPEX_", "MLFLOW_"))}
-    return {**own, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "OMP_NUM_THREADS": "1"}
 
 
 def _answers(url: str) -> bool:
