@@ -90,7 +90,7 @@ def _mlflow(model: Path, folder: Path) -> Iterator[Connect]:
     def connect() -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", port)
 
-    with _running(command, folder / "mlflow.log", connect):
+    with running(command, folder / "mlflow.log", connect):
         yield connect
 
 
@@ -111,12 +111,17 @@ def _ours(model: Path, folder: Path) -> Iterator[Connect]:
         return UnixConnection(Path(spec.socket))
 
     command = [sys.executable, "-m", "airflow_provider_mlpipex.serving.model_server", str(path)]
-    with _running(command, folder / "ours.log", connect):
+    with running(command, folder / "ours.log", connect):
         yield connect
 
 
 @contextmanager
-def _running(command: list[str], log: Path, connect: Connect) -> Iterator[None]:
+def running(command: list[str], log: Path, connect: Connect) -> Iterator[None]:
+    """A server while the ``with`` block runs, from its first answer to ``/ping`` on.
+
+    :param log: file that its output goes to; its folder is where it runs.
+    :raises RuntimeError: it ended, or did not answer in time.
+    """
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
     # MLflow looks for uvicorn on the path.
     environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from airflow_provider_mlpipex.domain.errors import MlpipexError, ReleaseNotReady
 from airflow_provider_mlpipex.domain.traffic import RELEASE_HEADER, REQUEST_ID_HEADER
 from airflow_provider_mlpipex.serving.artifacts import verify_directory
 from airflow_provider_mlpipex.serving.features import FeatureScorer, with_features
-from airflow_provider_mlpipex.serving.outputs import describe
+from airflow_provider_mlpipex.serving.outputs import describe_all
 from airflow_provider_mlpipex.serving.prediction_log import PredictionLog
 from airflow_provider_mlpipex.serving.scoring import Scored, Scorer
 from airflow_provider_mlpipex.serving.server_spec import FAULT_FILE, KEEP_ALIVE_S, ModelServerSpec, write_failure
@@ -186,27 +187,23 @@ def _log(log: PredictionLog, answer: Scored, rid: str, release: str, batch: str,
         "ms": round(seconds * 1000, 3),
         "batch": batch,
     }
-    if not answer.outputs:
+    if answer.outputs:
+        log.put({**common, "columns": answer.columns}, _rows(answer, rid))
+    else:
         log.put({"rid": rid, **common})
-    for at, output in enumerate(answer.outputs):
-        told = describe(output)
-        record = {
-            "rid": f"{rid}#{at}" if at else rid,
-            **common,
-            "columns": answer.columns,
-            "inputs": answer.rows[at] if at < len(answer.rows) else None,
-            "output": output,
-            "kind": told.kind,
-            "score": told.score,
-            "label": told.label,
-        }
+
+
+def _rows(answer: Scored, rid: str) -> list[dict[str, Any]]:
+    """What the record of each row has for itself."""
+    rows = describe_all(answer.outputs)
+    for at, (row, inputs) in enumerate(zip_longest(rows, answer.rows[: len(rows)])):
+        row["rid"] = f"{rid}#{at}" if at else rid
+        row["inputs"] = inputs
         if at:
-            record["row"] = at
-        if at < len(answer.lookups):
-            record |= answer.lookups[at]
-        if told.outputs is not None:
-            record["outputs"] = told.outputs
-        log.put(record)
+            row["row"] = at
+    for row, lookup in zip(rows, answer.lookups, strict=False):
+        row |= lookup
+    return rows
 
 
 def main(argv: list[str]) -> int:

@@ -40,6 +40,20 @@ class Described(NamedTuple):
     outputs: list[float | None] | None = None
 
 
+def describe_all(outputs: list[Any]) -> list[dict[str, Any]]:
+    """The fields of one record for each of ``outputs``, as JSON has them. Never raises."""
+    # Numbers, a hundred to a request, are most of what big requests bring: at once they take a third of the time.
+    if {*map(type, outputs)} == {float} and sum(map(abs, outputs)) <= LARGEST:
+        labelled = zip(outputs, map(repr, outputs), strict=True)
+        return [{"output": value, "kind": "number", "score": value, "label": label} for value, label in labelled]
+    return [_fields(output, describe(output)) for output in outputs]
+
+
+def _fields(output: Any, told: Described) -> dict[str, Any]:
+    fields = {"output": output, "kind": told.kind, "score": told.score, "label": told.label}
+    return fields if told.outputs is None else {**fields, "outputs": told.outputs}
+
+
 def describe(output: Any) -> Described:
     """What the log says of ``output``, as JSON has it. Never raises."""
     if isinstance(output, float):
@@ -55,8 +69,10 @@ def describe(output: Any) -> Described:
 
 def _listed(output: list[Any]) -> Described:
     if _is_distribution(output):
+        if len(output) == 2:
+            return Described("probability", float(output[1]), "1" if output[1] > output[0] else "0")
         best = max(range(len(output)), key=output.__getitem__)
-        return Described("probability", _finite(output[-1] if len(output) == 2 else output[best]), str(best))
+        return Described("probability", float(output[best]), str(best))
     if len(output) == 1:
         return describe(output[0])
     return _several(output) if output else Described("text", None, "[]")
@@ -85,11 +101,10 @@ def _several(output: dict[str, Any] | list[Any]) -> Described:
 
 def _is_distribution(output: list[Any]) -> bool:
     """Whether these are probabilities of classes: from 0 to 1, together 1, and not the whole numbers of labels."""
-    if len(output) < 2 or not all(type(value) in (float, int) for value in output):
+    types = {*map(type, output)}
+    if len(output) < 2 or float not in types or not types <= {float, int}:
         return False
-    if not any(type(value) is float for value in output):
-        return False
-    in_bounds = all(-_SUM_TOLERANCE <= value <= 1.0 + _SUM_TOLERANCE for value in output)
+    in_bounds = min(output) >= -_SUM_TOLERANCE and max(output) <= 1.0 + _SUM_TOLERANCE
     return in_bounds and abs(math.fsum(output) - 1.0) <= _SUM_TOLERANCE
 
 

@@ -8,15 +8,16 @@ told from the days before it. Segments are ``00000001.jsonl.open`` while written
 from __future__ import annotations
 
 import json
-import queue
 import re
+import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -41,6 +42,13 @@ class LogStats:
     told_at: float | None = None
 
 
+class _Entry(NamedTuple):
+    """Records of one request, as the lines that they will be, and how many those are."""
+
+    lines: bytes
+    rows: int
+
+
 class PredictionLog:
     """:param folder: one folder an endpoint and release.
     :param queue_size: records waiting before new ones are dropped.
@@ -50,13 +58,18 @@ class PredictionLog:
 
     def __init__(self, folder: Path, *, queue_size: int, segment_bytes: int, segments_kept: int) -> None:
         self._folder = folder
+        self._queue_size = queue_size
         self._segment_bytes = segment_bytes
         self._segments_kept = segments_kept
-        self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue(maxsize=queue_size)
+        self._queue: deque[_Entry] = deque()
+        self._wake = threading.Event()
+        self._closing = False
         self._stream: Any = None
         self._stats_written_at = 0.0
         self.written = 0
-        # Two counters, because each has one thread that adds to it.
+        # Pairs of counters, because each has one thread that adds to it.
+        self._given = 0
+        self._taken = 0
         self._dropped_by_queue = 0
         self._dropped_by_disk = 0
         self._dropped_told = 0
@@ -64,12 +77,21 @@ class PredictionLog:
         self._thread = threading.Thread(target=self._write_forever, name="prediction-log", daemon=True)
         self._thread.start()
 
-    def put(self, record: dict[str, Any]) -> None:
-        """Hand over one record; never blocks, never raises."""
-        try:
-            self._queue.put_nowait(record)
-        except queue.Full:
-            self._dropped_by_queue += 1
+    def put(self, record: dict[str, Any], rows: Sequence[dict[str, Any]] = ({},)) -> None:
+        """Hand over one record, or one for each of ``rows``; never blocks, never raises. For one thread.
+
+        :param rows: what each record has beside what stands in ``record`` for all of them; no field in both.
+        """
+        waiting = self._given - self._taken
+        if waiting >= self._queue_size:
+            self._dropped_by_queue += len(rows)
+            return
+        self._given += len(rows)
+        # Encoded here and not by the writer: objects that wait keep the garbage collector busy, bytes do not.
+        self._queue.append(_Entry(_lines(record, rows), len(rows)))
+        # Otherwise the writer comes by itself: to wake it for each request would keep both threads from their work.
+        if 2 * (waiting + len(rows)) > self._queue_size:
+            self._wake.set()
 
     @property
     def dropped(self) -> int:
@@ -80,49 +102,52 @@ class PredictionLog:
 
     def close(self) -> None:
         """Write what is queued and close the segment."""
-        self._queue.put(None)
+        self._closing = True
+        self._wake.set()
         self._thread.join(timeout=10)
 
     def _write_forever(self) -> None:
         while True:
-            batch, last = self._next_batch()
-            self._write(batch)
+            self._wake.wait(FLUSH_S)
+            self._wake.clear()
+            closing = self._closing
+            self._write(self._next_batch())
+            last = closing and not self._queue
             self._write_stats(last=last)
             if last:
                 self._close_segment()
                 return
+            if self._queue:
+                self._wake.set()
 
-    def _next_batch(self) -> tuple[list[dict[str, Any]], bool]:
-        """Everything that is queued, after at most :data:`FLUSH_S`; and whether the log is being closed."""
-        batch: list[dict[str, Any]] = []
-        try:
-            record = self._queue.get(timeout=FLUSH_S)
-            while record is not None:
-                batch.append(record)
-                if len(batch) == self._queue.maxsize:
-                    return batch, False
-                record = self._queue.get_nowait()
-        except queue.Empty:
-            return batch, False
-        return batch, True
+    def _next_batch(self) -> list[_Entry]:
+        """What is queued, but not much more than the queue is meant to hold."""
+        batch: list[_Entry] = []
+        count = 0
+        while self._queue and count < self._queue_size:
+            batch.append(self._queue.popleft())
+            count += batch[-1].rows
+        self._taken += count
+        return batch
 
-    def _write(self, batch: list[dict[str, Any]]) -> None:
+    def _write(self, batch: list[_Entry]) -> None:
         untold = self.dropped - self._dropped_told
         if not batch and not untold:
             return
-        marker = [{"t": time.time(), "dropped": untold}] if untold else []
-        lines = b"".join(_line(record) for record in (*marker, *batch))
+        count = sum(entry.rows for entry in batch)
+        marker = _line({"t": time.time(), "dropped": untold}) if untold else b""
+        lines = b"".join([marker, *(entry.lines for entry in batch)])
         try:
             stream = self._stream or self._open_segment()
             stream.write(lines)
             stream.flush()
         except OSError as error:
             # A full disk must cost log records, not answers. Try a fresh segment with the next batch.
-            self._dropped_by_disk += len(batch)
+            self._dropped_by_disk += count
             self.trouble = f"{type(error).__name__}: {error.strerror}"
             self._abandon_segment()
             return
-        self.written += len(batch)
+        self.written += count
         self._dropped_told += untold
         self.trouble = ""
         if stream.tell() >= self._segment_bytes:
@@ -178,22 +203,64 @@ class PredictionLog:
             self.trouble = f"{type(error).__name__}: {error.strerror}"
 
 
+def _lines(record: dict[str, Any], rows: Sequence[dict[str, Any]]) -> bytes:
+    """One line for each of ``rows``. What they share, ``record``, is encoded once, and the rows all together."""
+    try:
+        shared = orjson.dumps(record, option=_OPTIONS, default=str)[:-1]
+        separated: list[Any] = [_SEPARATOR] * (2 * len(rows) - 1)
+        separated[::2] = rows
+        together = orjson.dumps(separated, option=_OPTIONS, default=str)
+    except TypeError:
+        together = b""
+    if together and record and all(rows) and len(together) + len(shared) <= RECORD_BYTES:
+        return b"%b,%b\n" % (shared, together[2:-1].replace(_BETWEEN, b"\n" + shared + b","))
+    return b"".join(_line({**record, **row}) for row in rows)
+
+
+#: Told apart from everything that a client could send, because no client knows it.
+_SEPARATOR = secrets.randbits(62) | 1 << 62
+_BETWEEN = b",%d,{" % _SEPARATOR
+
+
 def _line(record: dict[str, Any]) -> bytes:
-    """``record`` as one line; without what the client sent, where that cannot be read back."""
+    """``record`` as one line; without what the client sent, where that cannot be read back. Never raises."""
     try:
         line = orjson.dumps(record, option=_OPTIONS, default=str)
         if len(line) <= RECORD_BYTES:
             return line + b"\n"
     except TypeError:
-        # JSON can say integers beyond 64 bits and halves of surrogate pairs, so clients may send them; neither orjson
-        # nor DuckDB can read them.
+        # JSON can say integers beyond 64 bits, halves of surrogate pairs and any depth, so clients may send them;
+        # neither orjson nor DuckDB can read them.
         pass
-    said = {key: value for key, value in record.items() if key not in ("columns", "inputs", "output", "outputs")}
-    # Text that UTF-8 can say stays as it is: it is compared with what another release said.
-    said["label"] = str(said.get("label")).encode("utf-8", "backslashreplace").decode()[:RECORD_BYTES]
+    said = {name: _sayable(record[name]) for name in _ALWAYS_SAID if name in record}
     return orjson.dumps(said, option=_OPTIONS, default=str) + b"\n"
 
 
+#: Fields that the server itself fills; others are the client's.
+_ALWAYS_SAID = (
+    "t",
+    "rid",
+    "row",
+    "release",
+    "status",
+    "ms",
+    "batch",
+    "kind",
+    "score",
+    "label",
+    "looked_up_at",
+    "dropped",
+)
+
+
+def _sayable(value: Any) -> Any:
+    """Text that UTF-8 can say stays as it is: it is compared with what another release said."""
+    if value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63):
+        return value
+    return str(value).encode("utf-8", "backslashreplace").decode()[:_LONGEST_SAID]
+
+
+_LONGEST_SAID = 100_000
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 

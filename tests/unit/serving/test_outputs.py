@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_mlpipex.serving.outputs import LONGEST_LABEL, MOST_OUTPUTS, Described, describe
+from airflow_provider_mlpipex.serving.outputs import LONGEST_LABEL, MOST_OUTPUTS, Described, describe, describe_all
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,8 @@ from airflow_provider_mlpipex.serving.outputs import LONGEST_LABEL, MOST_OUTPUTS
         ([0.5, 0.5], Described("probability", 0.5, "0")),
         ([0.1, 0.7, 0.2], Described("probability", 0.7, "1")),
         ([1, 0.0], Described("probability", 0.0, "0")),
+        ([0.0, 0.0, 1], Described("probability", 1.0, "2")),
+        ([1e308, -1e308, 1e308], Described("numbers", None, '["1e+308", "-1e+308", "1e+308"]', [None] * 3)),
         (0.25, Described("number", 0.25, "0.25")),
         (3, Described("number", 3.0, "3.0")),
         ([3.5], Described("number", 3.5, "3.5")),
@@ -80,6 +82,15 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=20,
 )
+
+
+@given(st.lists(st.floats(), max_size=5) | st.lists(_JSON, max_size=5))
+def test_many_outputs_at_once_are_told_as_one_by_one(outputs: list[Any]) -> None:
+    for output, fields in zip(outputs, describe_all(outputs), strict=True):
+        told = describe(output)
+        assert repr(fields["output"]) == repr(output)
+        assert (fields["kind"], fields["score"], fields["label"]) == (told.kind, told.score, told.label)
+        assert fields.get("outputs") == told.outputs
 
 
 @given(_JSON)

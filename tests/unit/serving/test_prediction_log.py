@@ -12,11 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_provider_mlpipex.serving.prediction_log import (
     RECORD_BYTES,
     STATS_FILE,
     PredictionLog,
+    _line,
+    _lines,
     read_stats,
     records,
     segments,
@@ -45,6 +49,13 @@ def open_log(folder: Path, opened: list[PredictionLog], **changes: int) -> Predi
 
 def record(number: int, **changes: Any) -> dict[str, Any]:
     return {"t": time.time(), "rid": f"r-{number}", "status": 200, "score": 0.5, "label": "1"} | changes
+
+
+def nested(depth: int) -> list[Any]:
+    found: list[Any] = []
+    for _ in range(depth):
+        found = [found]
+    return found
 
 
 def rids(folder: Path) -> list[str]:
@@ -182,20 +193,26 @@ def test_a_folder_that_cannot_be_made_costs_records_only(tmp_path: Path, opened:
         {"columns": ["\udfff"], "inputs": [1]},
         {"output": "\ud800", "label": "\ud800"},
         {"output": 2**70},
+        {"keys": {"account": 2**70}},
+        {"keys": {"account": "\ud800"}},
+        {"rid": 2**70},
+        {"inputs": nested(300)},
         {"inputs": ["x" * 3_000_000]},
         {"output": "x" * 3_000_000, "label": "x" * 3_000_000},
     ],
-    ids=["surrogate", "large-integer", "surrogate-column", "surrogate-label", "large-output", "long", "long-label"],
+    ids=lambda sent: next(f"{name}-{repr(value)[:12]}" for name, value in sent.items()),
 )
 def test_what_a_client_may_send_does_not_end_the_log(
     folder: Path, opened: list[PredictionLog], sent: dict[str, Any]
 ) -> None:
     log = open_log(folder, opened)
     log.put(record(1, **sent))
+    log.put({"t": time.time()}, [sent, {"rid": "of-two"}])
     log.put(record(2))
-    settled(log, 2)
+    settled(log, 4)
     log.close()
-    assert rids(folder) == ["r-1", "r-2"]
+    assert len(rids(folder)) == 3 + ("rid" in sent)
+    assert rids(folder)[-2:] == ["of-two", "r-2"]
     assert log.dropped == 0
     assert all(path.stat().st_size < 2 * RECORD_BYTES for path in segments(folder))
 
@@ -262,3 +279,64 @@ def test_only_its_owner_reads_what_clients_sent(folder: Path, opened: list[Predi
     log.put(record(1))
     settled(log, 1)
     assert folder.stat().st_mode & 0o077 == 0
+
+
+# Many rows of one request.
+
+_CELLS = st.none() | st.booleans() | st.floats(allow_nan=False) | st.text() | st.integers(-(2**80), 2**80)
+
+
+@given(
+    shared=st.dictionaries(st.sampled_from(["t", "release", "columns"]), _CELLS | st.lists(_CELLS, max_size=3)),
+    rows=st.lists(
+        st.dictionaries(st.sampled_from(["rid", "inputs", "label"]), _CELLS | st.lists(_CELLS, max_size=3)),
+        min_size=1,
+        max_size=5,
+    ),
+)
+def test_rows_of_one_request_are_the_lines_that_they_would_be_one_by_one(
+    shared: dict[str, Any], rows: list[dict[str, Any]]
+) -> None:
+    together = [json.loads(line) for line in _lines(shared, rows).splitlines()]
+    one_by_one = [json.loads(_line({**shared, **row})) for row in rows]
+    assert len(together) == len(rows)
+    # Where one of them holds what cannot be said, the others keep all of theirs.
+    assert together == one_by_one
+
+
+def test_a_request_of_many_rows_is_bounded_row_by_row(folder: Path, opened: list[PredictionLog]) -> None:
+    log = open_log(folder, opened)
+    rows = [
+        {"rid": f"r-{at}", "inputs": ["x" * (2 * RECORD_BYTES if at == 1 else 10)], "label": "1"} for at in range(3)
+    ]
+    log.put({"t": time.time(), "status": 200}, rows)
+    settled(log, 3)
+    log.close()
+    found = list(records(folder))
+    assert [(one["rid"], "inputs" in one, one["label"]) for one in found] == [
+        ("r-0", True, "1"),
+        ("r-1", False, "1"),
+        ("r-2", True, "1"),
+    ]
+    assert (log.written, log.dropped) == (3, 0)
+
+
+def test_a_request_of_more_rows_than_the_queue_holds_is_kept_and_the_next_one_dropped_whole(
+    folder: Path, opened: list[PredictionLog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    original = PredictionLog._next_batch
+
+    def held(self: PredictionLog) -> Any:
+        go_on.wait(30)
+        return original(self)
+
+    monkeypatch.setattr(PredictionLog, "_next_batch", held)
+    log = open_log(folder, opened, queue_size=10)
+    for request in ("a", "b"):
+        log.put({"t": time.time()}, [{"rid": f"{request}-{at}"} for at in range(25)])
+    assert log.dropped == 25
+    go_on.set()
+    settled(log, 50)
+    log.close()
+    assert rids(folder) == [f"a-{at}" for at in range(25)]
