@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
@@ -16,7 +17,8 @@ class Value(BaseModel):
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready dict (datetimes as ISO 8601), the form used in XCom, ledger entries and HTTP bodies."""
-        return self.model_dump(mode="json")
+        plain: dict[str, Any] = finite(self.model_dump(mode="json"))
+        return plain
 
 
 class Recorded(Value):
@@ -34,9 +36,27 @@ class Recorded(Value):
         return {name: value for name, value in written.items() if value is not None or name not in self.added_later}
 
 
+def finite(payload: Any) -> Any:
+    """``payload`` with infinities and NaN as text (``"Infinity"``), which JSON has no numbers for.
+
+    Pydantic reads the text back into the number. An interval without an end is an ordinary fact, not an error.
+    """
+    match payload:
+        case float() if not math.isfinite(payload):
+            return "NaN" if math.isnan(payload) else "Infinity" if payload > 0 else "-Infinity"
+        case dict():
+            return {key: finite(value) for key, value in payload.items()}
+        case list() | tuple():
+            return [finite(value) for value in payload]
+        case _:
+            return payload
+
+
 def canonical_json(payload: Any) -> bytes:
     """One byte string for one meaning: sorted keys, no spaces, UTF-8. The input of every digest."""
-    return json.dumps(payload, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return json.dumps(
+        finite(payload), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
 
 
 def digest_of(payload: Any) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from datetime import timedelta
 
 import pytest
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 
 from airflow_provider_mlpipex.domain import chain
 from airflow_provider_mlpipex.domain.errors import LedgerTampered
-from airflow_provider_mlpipex.domain.events import AlertRaised, Entry, GatesJudged, Origin
+from airflow_provider_mlpipex.domain.events import AlertRaised, Entry, GateResult, GatesJudged, Origin
+from airflow_provider_mlpipex.domain.evidence import Evidence
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from tests.support.factories import NOON, ORIGIN
 
@@ -91,3 +94,20 @@ def test_an_entry_that_was_written_before_values_grew_still_verifies() -> None:
     chain.verify([entry])
     assert isinstance(entry.event, GatesJudged)
     assert entry.event.results[0].evidence.summary is None
+
+
+def test_an_interval_without_an_end_can_be_written_and_read_back() -> None:
+    judged = GateResult(
+        gate="p95",
+        verdict="inconclusive",
+        rule="canary.latency_p95 at most 120ms",
+        evidence=Evidence(source="canary", metric="latency_p95", value=9.0, samples=3, since=NOON, until=NOON),
+        alpha=0.01,
+        interval=(-math.inf, 119.0),
+    )
+    event = GatesJudged(rollout_id="run-1", stage="canary", verdict="inconclusive", results=(judged,))
+    (entry,) = chain.extend(ENDPOINT, None, [event], now=NOON, origin=ORIGIN)
+    text = json.dumps(entry.to_json(), allow_nan=False)
+    read = Entry.model_validate_json(text)
+    assert read == entry
+    chain.verify([read])
