@@ -7,6 +7,7 @@ and drains on SIGTERM. It needs MLflow and a web server, and nothing of Airflow:
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import random
 import sys
@@ -218,6 +219,9 @@ def main(argv: list[str]) -> int:
         write_failure(spec_path, error)
         print(error, file=sys.stderr)
         return 1
+    # Model and libraries stay for good: the collector need not look at a million objects of theirs again and again.
+    gc.collect()
+    gc.freeze()
     Path(spec.socket).unlink(missing_ok=True)
     app = create_app(spec, scorer, Drill(spec_path.parent / FAULT_FILE))
     uvicorn.run(
