@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from airflow_provider_mlpipex.domain.errors import RuntimeMismatch
+from airflow_provider_mlpipex.adapters.runtime_rules import pin
 from airflow_provider_mlpipex.domain.manifest import RuntimeSpec
 from airflow_provider_mlpipex.domain.release import RuntimeEnvironment
 from airflow_provider_mlpipex.serving.runtimes import lock_digest, provider_digest
@@ -22,17 +22,4 @@ class LockedRuntimes:
             found = spec.image.rpartition(":")[2]
         else:
             found = provider_digest()
-        if spec.digest is not None and spec.digest != found:
-            raise RuntimeMismatch(
-                f"runtime {spec.version}",
-                value=found,
-                limit=f"the manifest pins {spec.digest}",
-                remedy="bump runtime.version and its digest together; that opens a review",
-            )
-        return RuntimeEnvironment(
-            version=spec.version,
-            kind=spec.kind,
-            digest=found,
-            lock_uri=str(lock) if lock else None,
-            image=spec.image,
-        )
+        return pin(spec, found, lock_uri=str(lock) if lock else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from airflow_provider_mlpipex.adapters.runtime_rules import pin
 from airflow_provider_mlpipex.domain.errors import RuntimeMismatch
 from airflow_provider_mlpipex.domain.manifest import RuntimeSpec
 from airflow_provider_mlpipex.domain.release import RuntimeEnvironment
@@ -22,21 +23,7 @@ class MemoryRuntimes:
         self.provider = "as installed"
 
     def resolve(self, spec: RuntimeSpec, *, manifest_dir: Path) -> RuntimeEnvironment:
-        found = self._digest(spec)
-        if spec.digest is not None and spec.digest != found:
-            raise RuntimeMismatch(
-                f"runtime {spec.version}",
-                value=found,
-                limit=f"the manifest pins {spec.digest}",
-                remedy="bump runtime.version and its digest together; that opens a review",
-            )
-        return RuntimeEnvironment(
-            version=spec.version,
-            kind=spec.kind,
-            digest=found,
-            lock_uri=str(manifest_dir / spec.lock) if spec.lock else None,
-            image=spec.image,
-        )
+        return pin(spec, self._digest(spec), lock_uri=str(manifest_dir / spec.lock) if spec.lock else None)
 
     def _digest(self, spec: RuntimeSpec) -> str:
         if spec.image is not None:
