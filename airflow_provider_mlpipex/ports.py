@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from airflow_provider_mlpipex.domain.drift.served import BatchSketches, ServedSketches
     from airflow_provider_mlpipex.domain.events import Entry, Event, Origin
     from airflow_provider_mlpipex.domain.evidence import Telemetry
     from airflow_provider_mlpipex.domain.expectations import Expectation
@@ -112,10 +113,34 @@ class ServingPlane(Protocol):
         ...
 
     def predictions(
-        self, endpoint: EndpointRef, release_id: str, *, since: datetime, until: datetime, limit: int
+        self,
+        endpoint: EndpointRef,
+        release_id: str,
+        *,
+        since: datetime,
+        until: datetime,
+        limit: int,
+        batch: str | None = None,
     ) -> PredictionSample:
         """What ``release_id`` answered in the window, from its prediction log: at most ``limit`` rows, an even sample
-        of all, and the same one each time. Mirrored requests are among them; who was never asked has none."""
+        of all, and the same one each time. Mirrored requests are among them; who was never asked has none.
+
+        :param batch: only rows of this batch (``""``: of requests whose caller named none).
+        """
+        ...
+
+    def sketches(self, endpoint: EndpointRef, release_id: str, *, since: datetime, until: datetime) -> ServedSketches:
+        """What ``release_id`` was asked and answered in the window, counted in the bins of its reference, up to now.
+
+        Reads no raw rows but those that were logged since the log was last compacted; keeps for months what the
+        prediction log keeps for days. Who was never asked has sketches of no rows.
+        """
+        ...
+
+    def sketches_by_batch(
+        self, endpoint: EndpointRef, release_id: str, *, column: str, since: datetime, until: datetime
+    ) -> BatchSketches:
+        """One column of :meth:`sketches`, a sketch for each batch."""
         ...
 
     def retire(self, endpoint: EndpointRef, release_id: str) -> None:

@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from airflow_provider_mlpipex.domain.drift import check
-from airflow_provider_mlpipex.domain.drift_causes import attribute, rank
-from airflow_provider_mlpipex.domain.drift_report import DriftReport
-from airflow_provider_mlpipex.domain.references import Reference, make_reference
-from airflow_provider_mlpipex.domain.sketches import Sketch, from_arrays, merge_arrays, to_arrays
+from airflow_provider_mlpipex.domain.drift.causes import attribute, rank
+from airflow_provider_mlpipex.domain.drift.judging import check
+from airflow_provider_mlpipex.domain.drift.references import Reference, make_reference
+from airflow_provider_mlpipex.domain.drift.report import DriftReport
+from airflow_provider_mlpipex.domain.drift.sketches import Sketch, from_arrays, merge_arrays, to_arrays
 from benchmarks.table import Table
 
 NUMERIC, CATEGORICAL = 15, 5

@@ -1,4 +1,4 @@
-"""A trained model as an MLflow model directory: signature, pinned requirements, and golden rows inside it."""
+"""A trained model as an MLflow model directory, with signature, pinned requirements, golden rows, drift reference."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mlpipex.domain.drift.references import REFERENCE_PATH
 from airflow_provider_mlpipex.domain.errors import TrainingFailed
+from airflow_provider_mlpipex.serving.outputs import describe_all
 
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow.models import ModelSignature
 
+    from airflow_provider_mlpipex.domain.drift.references import Reference
     from airflow_provider_mlpipex.domain.training import TrainedModel
 
 #: Inside the model directory: one request and the answer that every server of this model must give to it.
@@ -80,7 +83,23 @@ def save_model(trained: TrainedModel, folder: Path) -> dict[str, object]:
         ) from error
     (folder / GOLDEN_PATH).parent.mkdir()
     (folder / GOLDEN_PATH).write_text(json.dumps(golden), encoding="utf-8")
+    if trained.evaluated is not None:
+        reference = _drift_reference(trained, trained.evaluated)
+        (folder / REFERENCE_PATH).write_text(json.dumps(reference.to_json()), encoding="utf-8")
     return dict(signature.to_dict())
+
+
+def _drift_reference(trained: TrainedModel, rows: pd.DataFrame) -> Reference:
+    """Bins and counts of the evaluation rows, and of what the model says of them.
+
+    Scores are told as the prediction log tells them: what is served later must be compared with the same number.
+    """
+    from airflow_provider_mlpipex.domain.drift.references import make_reference
+
+    answers = getattr(trained.model, trained.predict_method)(rows)
+    outputs = answers.to_dict("records") if hasattr(answers, "to_dict") and answers.ndim == 2 else answers.tolist()
+    scores = [described["score"] for described in describe_all(outputs)]
+    return make_reference({str(name): rows[name] for name in rows.columns}, scores=scores)
 
 
 def _signature(examples: pd.DataFrame, answers: Any) -> ModelSignature:

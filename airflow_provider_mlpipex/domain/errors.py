@@ -233,6 +233,24 @@ class FeatureStoreUnavailable(MlpipexError):
     transient = True
 
 
+class SketchUnusable(MlpipexError):
+    """Sketches of different references, rows that do not line up, or stored sketches that cannot be read."""
+
+    runbook = "drift-unmeasurable"
+
+
+class DriftFound(MlpipexError):
+    """What is served has moved away from what the release was trained on, in a way that moves its score."""
+
+    runbook = "drift-found"
+
+
+class DriftUndecided(MlpipexError):
+    """Drift could not be measured: too few rows, a broken column, or a release without a reference."""
+
+    runbook = "drift-unmeasurable"
+
+
 class InvariantBroken(MlpipexError):
     """Something that must hold for a stage to be healthy does not."""
 

@@ -9,12 +9,25 @@ from pydantic import Field, TypeAdapter
 
 from airflow_provider_mlpipex.domain.evidence import Evidence
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.release import Release
+from airflow_provider_mlpipex.domain.release import Digest, Release
 from airflow_provider_mlpipex.domain.traffic import STICKY_HEADER, TrafficPlan
 from airflow_provider_mlpipex.domain.values import Recorded, Value
 
 StageName = Literal[
-    "snapshot", "quality", "train", "register", "gate", "review", "shadow", "canary", "promote", "watch", "rollback"
+    "snapshot",
+    "quality",
+    "train",
+    "register",
+    "gate",
+    "review",
+    "shadow",
+    "canary",
+    "promote",
+    "watch",
+    "rollback",
+    "drift",
+    "score",
+    "outcomes",
 ]
 VerdictName = Literal["pass", "fail", "inconclusive", "error"]
 ChangeKind = Literal["model", "runtime", "data", "features", "gate-tightened", "gate-loosened", "policy"]
@@ -220,6 +233,36 @@ class AlertRaised(Value):
     failures: tuple[str, ...] = ()
 
 
+class BatchServed(Value):
+    """A task sent a batch of rows to the endpoint; the entry's origin is the Dag run behind it.
+
+    :param batch: what its requests carried as batch id.
+    :param digest: of the rows' content, as of a dataset snapshot.
+    :param answered: release id -> rows that it answered.
+    """
+
+    type: Literal["batch-served"] = "batch-served"
+    batch: str = Field(min_length=1, max_length=200)
+    rows: int = Field(ge=0)
+    digest: Digest
+    answered: dict[str, int] = {}
+
+
+class DriftJudged(Value):
+    """A window of what a release was asked and answered, beside what it was trained on.
+
+    :param facts: features ranked by damage, batches that carry the drift, links; JSON.
+    """
+
+    type: Literal["drift-judged"] = "drift-judged"
+    release: str
+    since: datetime
+    until: datetime
+    verdict: VerdictName
+    reason: str
+    facts: dict[str, Any] = {}
+
+
 class StageEnded(Value):
     """Written by the stage envelope for every run of every stage."""
 
@@ -246,6 +289,8 @@ Event = Annotated[
     | RolledBack
     | RolloutRejected
     | AlertRaised
+    | BatchServed
+    | DriftJudged
     | StageEnded,
     Field(discriminator="type"),
 ]

@@ -38,9 +38,9 @@ def compare_scores(current: ArrayLike, shadow: ArrayLike) -> ScoreDistributions 
 
     :return: ``None`` where a side has no number at all, so that there is no distribution.
     """
-    from airflow_provider_mlpipex.domain.divergence import distance
-    from airflow_provider_mlpipex.domain.drift import compare
-    from airflow_provider_mlpipex.domain.references import make_reference
+    from airflow_provider_mlpipex.domain.drift.divergence import distance
+    from airflow_provider_mlpipex.domain.drift.judging import compare
+    from airflow_provider_mlpipex.domain.drift.references import make_reference
 
     if not _any_finite(current) or not _any_finite(shadow):
         return None

@@ -40,7 +40,10 @@ class TrainedModel:
     :param predict_method: the estimator method that is served (``predict`` or ``predict_proba``).
     :param examples: up to 20 evaluation rows, feature columns only: the golden rows, answered by the model before
         registration and by every model server before it may take traffic.
-    :param evaluation: evaluation rows behind ``metrics``.
+    :param evaluation_rows: how many rows ``metrics`` are of.
+    :param evaluated: those rows, feature columns only: what later traffic is compared with. The model has not learned
+        from them, so its scores are as honest as those that it will give in production, and its metrics hold for as
+        long as the traffic looks like them. ``None``: drift of this model cannot be measured.
     """
 
     model: Any
@@ -49,6 +52,7 @@ class TrainedModel:
     metrics: Mapping[str, float]
     evaluation_rows: int
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    evaluated: pd.DataFrame | None = None
 
 
 class TrainingRecord(Value):

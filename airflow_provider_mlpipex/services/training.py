@@ -167,6 +167,7 @@ def _fit(manifest: Manifest, training: TrainingSpec, rows: SplitRows) -> Trained
         ),
         evaluation_rows=len(features),
         parameters=dict(training.parameters),
+        evaluated=features,
     )
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import AfterValidator, AwareDatetime, Field
 
-from airflow_provider_mlpipex.domain.errors import MlpipexError
+from airflow_provider_mlpipex.domain.errors import SketchUnusable
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.values import Value
 
@@ -40,12 +40,6 @@ _SUMS = ("total", "squares", "beyond")
 _NUMBERS = (*OUTSIDE_BINS, *_SUMS)
 _INT_ARRAYS = ("offsets", "filled", "counts", "group_rows", "group_scores", "whole")
 _LOW_HALF = 2**32 - 1
-
-
-class SketchUnusable(MlpipexError):
-    """Sketches of different references, rows that do not line up, or stored sketches that cannot be read."""
-
-    runbook = "drift-unmeasurable"
 
 
 def _whole_minute(moment: datetime) -> datetime:

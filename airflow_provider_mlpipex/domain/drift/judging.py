@@ -5,7 +5,7 @@ reach. Where chance alone could reach the limit, there are too few rows to say `
 that is absent, retyped or full of infinities is an ``error``: broken, not drifted.
 
 Rows are taken as independent draws. Where they are not (one customer sends a thousand alike), chance does more than
-is said here, and limits should be wider. What a drift does, and where it came from: :mod:`drift_causes`.
+is said here, and limits should be wider. What a drift does, and where it came from: :mod:`causes`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from airflow_provider_mlpipex.domain import divergence
-from airflow_provider_mlpipex.domain.column_bins import CategoricalBins, NumericBins
-from airflow_provider_mlpipex.domain.divergence import Comparison
-from airflow_provider_mlpipex.domain.drift_report import ColumnDrift, DriftReport, GroupShift, Measure, Measured
+from airflow_provider_mlpipex.domain.drift import divergence
+from airflow_provider_mlpipex.domain.drift.column_bins import CategoricalBins, NumericBins
+from airflow_provider_mlpipex.domain.drift.divergence import Comparison
+from airflow_provider_mlpipex.domain.drift.references import ColumnReference, Reference
+from airflow_provider_mlpipex.domain.drift.report import ColumnDrift, DriftReport, GroupShift, Measure, Measured
+from airflow_provider_mlpipex.domain.drift.sketches import OUTSIDE_BINS, STEPS, Floats, Sketch
+from airflow_provider_mlpipex.domain.errors import SketchUnusable
 from airflow_provider_mlpipex.domain.events import VerdictName
-from airflow_provider_mlpipex.domain.references import ColumnReference, Reference
-from airflow_provider_mlpipex.domain.sketches import OUTSIDE_BINS, STEPS, Floats, Sketch, SketchUnusable
 from airflow_provider_mlpipex.domain.statistics import share_alpha
 
 #: What is judged if nothing else is asked for: shares in groups, and the whole distribution where values have an order.

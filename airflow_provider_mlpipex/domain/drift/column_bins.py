@@ -17,7 +17,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from airflow_provider_mlpipex.domain.column_values import (
+from airflow_provider_mlpipex.domain.drift.column_values import (
     Column,
     LabelKind,
     Labels,
@@ -26,7 +26,7 @@ from airflow_provider_mlpipex.domain.column_values import (
     read_labels,
     read_numbers,
 )
-from airflow_provider_mlpipex.domain.sketches import FARTHEST, STEPS, Floats, Ints, Sketch, empty
+from airflow_provider_mlpipex.domain.drift.sketches import FARTHEST, STEPS, Floats, Ints, Sketch, empty
 from airflow_provider_mlpipex.domain.values import digest_of
 
 #: Quantiles of the training rows that become edges: KS is then exact to 1.5 / QUANTILES = 7.4e-4.

@@ -18,20 +18,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from airflow_provider_mlpipex.domain.column_bins import LISTED, TAIL_BINS, CategoricalBins, NumericBins
-from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.references import SCORE, Reference, make_reference
-from airflow_provider_mlpipex.domain.sketches import (
+from airflow_provider_mlpipex.domain.drift.column_bins import LISTED, TAIL_BINS, CategoricalBins, NumericBins
+from airflow_provider_mlpipex.domain.drift.references import SCORE, Reference, make_reference
+from airflow_provider_mlpipex.domain.drift.sketches import (
     OUTSIDE_BINS,
     Sketch,
     SketchKey,
-    SketchUnusable,
     from_arrays,
     merge,
     merge_arrays,
     merge_by,
     to_arrays,
 )
+from airflow_provider_mlpipex.domain.errors import SketchUnusable
+from airflow_provider_mlpipex.domain.names import EndpointRef
 
 GENERATOR = np.random.default_rng(20130101)
 ROWS = 5000
@@ -413,9 +413,9 @@ def test_nothing_heavy_is_imported() -> None:
     """Manifests and Dag files must not pay for numpy, nor the domain for pandas."""
     script = (
         "import sys\n"
-        "import airflow_provider_mlpipex.domain.drift_report\n"
+        "import airflow_provider_mlpipex.domain.drift.report\n"
         "assert 'numpy' not in sys.modules\n"
-        "import airflow_provider_mlpipex.domain.drift_causes\n"
+        "import airflow_provider_mlpipex.domain.drift.causes\n"
         "print([name for name in ('pandas', 'pyarrow', 'duckdb', 'scipy') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from airflow_provider_mlpipex.domain import chi_square
-from airflow_provider_mlpipex.domain.drift_report import Measure
-from airflow_provider_mlpipex.domain.sketches import Floats
+from airflow_provider_mlpipex.domain.drift import chi_square
+from airflow_provider_mlpipex.domain.drift.report import Measure
+from airflow_provider_mlpipex.domain.drift.sketches import Floats
 
 #: Mean of Kolmogorov's distribution: sqrt(pi / 2) * log(2).
 _KOLMOGOROV_MEAN = math.sqrt(math.pi / 2) * math.log(2)

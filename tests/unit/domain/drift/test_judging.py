@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
-from airflow_provider_mlpipex.domain import chi_square, divergence
-from airflow_provider_mlpipex.domain.column_bins import NumericBins
-from airflow_provider_mlpipex.domain.drift import DEFAULT_LIMITS, check, check_column, compare
-from airflow_provider_mlpipex.domain.drift_causes import alarm, attribute, rank
-from airflow_provider_mlpipex.domain.drift_report import (
+from airflow_provider_mlpipex.domain.drift import chi_square, divergence
+from airflow_provider_mlpipex.domain.drift.causes import alarm, attribute, rank
+from airflow_provider_mlpipex.domain.drift.column_bins import NumericBins
+from airflow_provider_mlpipex.domain.drift.judging import DEFAULT_LIMITS, check, check_column, compare
+from airflow_provider_mlpipex.domain.drift.references import SCORE, ColumnReference, Reference, make_reference
+from airflow_provider_mlpipex.domain.drift.report import (
     MEASURES,
     Attribution,
     ColumnDrift,
@@ -27,8 +28,8 @@ from airflow_provider_mlpipex.domain.drift_report import (
     Measure,
     RankedDrift,
 )
-from airflow_provider_mlpipex.domain.references import SCORE, ColumnReference, Reference, make_reference
-from airflow_provider_mlpipex.domain.sketches import Sketch, SketchUnusable, merge
+from airflow_provider_mlpipex.domain.drift.sketches import Sketch, merge
+from airflow_provider_mlpipex.domain.errors import SketchUnusable
 
 Floats = NDArray[np.float64]
 LETTERS = np.array(list("abcdefgh"), dtype=object)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from airflow_provider_mlpipex.domain.column_bins import (
+from airflow_provider_mlpipex.domain.drift.column_bins import (
     Bins,
     NumericBins,
     Scores,
@@ -19,11 +20,14 @@ from airflow_provider_mlpipex.domain.column_bins import (
     fit_bins,
     no_rows,
 )
-from airflow_provider_mlpipex.domain.column_values import Column, Values, as_column, read_numbers
-from airflow_provider_mlpipex.domain.sketches import Floats, Ints, Sketch, SketchUnusable, require_same_bins
+from airflow_provider_mlpipex.domain.drift.column_values import Column, Values, as_column, read_numbers
+from airflow_provider_mlpipex.domain.drift.sketches import Floats, Ints, Sketch, require_same_bins
+from airflow_provider_mlpipex.domain.errors import SketchUnusable
 
 #: The model's score, sketched beside its features: the predicted value, or the probability that decides.
 SCORE = "@score"
+#: Where a reference lies inside a model's artifact, and so under its digest.
+REFERENCE_PATH = Path("mlpipex/drift_reference.json")
 _FORMAT = 1
 
 

@@ -19,7 +19,8 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from airflow_provider_mlpipex.domain.sketches import Floats, SketchUnusable
+from airflow_provider_mlpipex.domain.drift.sketches import Floats
+from airflow_provider_mlpipex.domain.errors import SketchUnusable
 
 #: A column as callers have it: an array, a masked array whose mask says null, a pandas or Arrow column, or a list.
 Values = ArrayLike | Sequence[Any]

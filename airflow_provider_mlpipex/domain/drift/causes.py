@@ -11,19 +11,20 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from airflow_provider_mlpipex.domain import divergence
-from airflow_provider_mlpipex.domain.divergence import Comparison
-from airflow_provider_mlpipex.domain.drift import compare, comparison, why
-from airflow_provider_mlpipex.domain.drift_report import (
+from airflow_provider_mlpipex.domain.drift import divergence
+from airflow_provider_mlpipex.domain.drift.divergence import Comparison
+from airflow_provider_mlpipex.domain.drift.judging import compare, comparison, why
+from airflow_provider_mlpipex.domain.drift.references import SCORE, ColumnReference, Reference
+from airflow_provider_mlpipex.domain.drift.report import (
     Attribution,
     BatchShare,
     DriftReport,
     Measure,
     RankedDrift,
 )
+from airflow_provider_mlpipex.domain.drift.sketches import STEPS, Floats, Sketch, merge, require_same_bins
+from airflow_provider_mlpipex.domain.errors import SketchUnusable
 from airflow_provider_mlpipex.domain.events import VerdictName
-from airflow_provider_mlpipex.domain.references import SCORE, ColumnReference, Reference
-from airflow_provider_mlpipex.domain.sketches import STEPS, Floats, Sketch, SketchUnusable, merge, require_same_bins
 
 #: Damage, in standard deviations of the score, from which on a drifted feature is worth waking somebody.
 WORTH_AN_ALARM = 0.1
