@@ -1,0 +1,59 @@
+"""Batches of rows that tasks sent to an endpoint: what the ledger knows of each, and which Dag run was behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+
+from airflow_provider_mlpipex.domain.events import BatchServed, Entry
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.values import Value
+from airflow_provider_mlpipex.services.platform import Platform
+
+
+class BatchFacts(Value):
+    """One batch, as the last task that served it wrote it down.
+
+    :param digest: of the rows' content, as of a dataset snapshot.
+    :param answered: release id -> rows that it answered.
+    """
+
+    batch: str
+    dag_id: str
+    run_id: str
+    task_id: str
+    try_number: int
+    digest: str
+    rows: int
+    answered: dict[str, int]
+    recorded_at: datetime
+
+
+def batches_of(platform: Platform, endpoint: EndpointRef, names: Collection[str]) -> dict[str, BatchFacts]:
+    """Batch -> its newest entry in the ledger, for those of ``names`` that have one.
+
+    A batch that no task of this provider sent has none: its name is whatever its client chose.
+    """
+    wanted = set(names)
+    if not wanted:
+        return {}
+    return {
+        entry.event.batch: _facts(entry, entry.event)
+        for entry in platform.ledger.read(endpoint)
+        if isinstance(entry.event, BatchServed) and entry.event.batch in wanted
+    }
+
+
+def _facts(entry: Entry, served: BatchServed) -> BatchFacts:
+    origin = entry.origin
+    return BatchFacts(
+        batch=served.batch,
+        dag_id=origin.dag_id,
+        run_id=origin.run_id,
+        task_id=origin.task_id,
+        try_number=origin.try_number,
+        digest=served.digest,
+        rows=served.rows,
+        answered=served.answered,
+        recorded_at=entry.recorded_at,
+    )
