@@ -21,11 +21,9 @@ from airflow_provider_mlpipex import __version__, gates_cli, quality_cli
 from airflow_provider_mlpipex.composition import Settings, build_platform, terminal_origin
 from airflow_provider_mlpipex.domain.errors import (
     ConfigurationInvalid,
-    IllegalTransition,
     InvalidQuantity,
     MlpipexError,
 )
-from airflow_provider_mlpipex.domain.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.services.platform import Platform
@@ -266,22 +264,17 @@ def rollback(
 
 
 @app.command()
-def reproduce(endpoint: Endpoint, as_json: AsJson = False) -> None:
-    """Retrain the current release of an endpoint from its recorded snapshot and compare metrics."""
-    from airflow_provider_mlpipex.services import journal
+def reproduce(
+    release: Annotated[str, typer.Argument(help="release id, or an endpoint: its current release")],
+    as_json: AsJson = False,
+) -> None:
+    """Retrain a release from its recorded snapshot and compare metrics."""
+    from airflow_provider_mlpipex.services.history import released
     from airflow_provider_mlpipex.services.training import reproduce as retrain
 
-    platform, ref = _platform(), EndpointRef.parse(endpoint)
-    state = journal.load(platform, ref)
-    if state.current is None or state.current_manifest is None:
-        raise IllegalTransition(
-            f"endpoint {ref}",
-            value="nothing is current",
-            limit="a current release to train again",
-            remedy="name an endpoint that mlpipex status shows a current release for",
-        )
-    manifest = Manifest.model_validate(state.current_manifest)
-    differences = retrain(state.current, manifest, store=platform.snapshots)
+    platform = _platform()
+    found, manifest = released(platform, release)
+    differences = retrain(found, manifest, store=platform.snapshots)
     _emit(
         differences,
         as_json,

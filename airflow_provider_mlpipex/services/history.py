@@ -6,7 +6,11 @@ from datetime import datetime
 
 from airflow_provider_mlpipex.domain import chain
 from airflow_provider_mlpipex.domain.endpoint_state import EndpointState, evolve
+from airflow_provider_mlpipex.domain.errors import IllegalTransition, ModelNotFound
+from airflow_provider_mlpipex.domain.events import RolloutOpened
+from airflow_provider_mlpipex.domain.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.release import Release
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
@@ -54,6 +58,40 @@ def tenures(platform: Platform, endpoint: EndpointRef) -> list[Tenure]:
 def as_of(platform: Platform, endpoint: EndpointRef, at: datetime) -> EndpointState:
     """The whole state of ``endpoint`` at ``at`` (UTC): what served, why, and who approved."""
     return journal.load(platform, endpoint, at=at)
+
+
+def released(platform: Platform, named: str) -> tuple[Release, Manifest]:
+    """A release and the manifest that it was last rolled out with.
+
+    :param named: a release id, or an endpoint, which means its current release.
+    :raises IllegalTransition: nothing is current there. :raises ModelNotFound: no ledger knows such a release.
+    """
+    if "/" in named:
+        endpoint = EndpointRef.parse(named)
+        state = journal.load(platform, endpoint)
+        if state.current is None or state.current_manifest is None:
+            raise IllegalTransition(
+                f"endpoint {endpoint}",
+                value="nothing is current",
+                limit="a current release",
+                remedy="name an endpoint that mlpipex status shows a current release for",
+            )
+        return state.current, Manifest.model_validate(state.current_manifest)
+    opened = [
+        (entry.recorded_at, entry.event)
+        for endpoint in platform.ledger.endpoints()
+        for entry in platform.ledger.read(endpoint)
+        if isinstance(entry.event, RolloutOpened) and entry.event.release.id == named
+    ]
+    if not opened:
+        raise ModelNotFound(
+            "release",
+            value=named,
+            limit="a release that was rolled out, like 1.1.0-rt1.0.0-3fa9c2d1, or an endpoint",
+            remedy="copy it from mlpipex status or mlpipex history",
+        )
+    _, newest = max(opened, key=lambda one: one[0])
+    return newest.release, Manifest.model_validate(newest.manifest)
 
 
 def audit(platform: Platform) -> dict[str, int]:

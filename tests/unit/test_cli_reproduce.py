@@ -1,4 +1,4 @@
-"""``mlpipex reproduce``: the current release trained again from its recorded snapshot."""
+"""``mlpipex reproduce``: a release trained again from its recorded snapshot."""
 
 from __future__ import annotations
 
@@ -56,17 +56,34 @@ def train_for_real(platform: Platform, manifest: Manifest) -> Release:
     return make_release().model_copy(update={"model": model})
 
 
-def test_reproduce_trains_the_current_release_again(platform: Platform) -> None:
-    manifest = make_manifest(
+def trainable() -> Manifest:
+    return make_manifest(
         ("callable: acme.fraud:train", f"callable: {__name__}:fit"),
         ("parameters: {depth: 3}", "parameters: {C: 1.0}"),
         ("columns: [amount, country]", "columns: [amount]"),
     )
+
+
+def test_reproduce_trains_the_current_release_again(platform: Platform) -> None:
+    manifest = trainable()
     release(platform, train_for_real(platform, manifest), manifest)
     told = answer("reproduce", str(ENDPOINT))
     assert told["accuracy"]["recorded"] == told["accuracy"]["retrained"]
     assert {values["difference"] for values in told.values()} == {0.0}
     assert "accuracy: " in run("reproduce", str(ENDPOINT)).stdout
+
+
+def test_reproduce_finds_a_release_by_its_id(platform: Platform) -> None:
+    manifest = trainable()
+    trained = train_for_real(platform, manifest)
+    release(platform, trained, manifest)
+    assert answer("reproduce", trained.id) == answer("reproduce", str(ENDPOINT))
+
+
+@pytest.mark.usefixtures("platform")
+def test_reproduce_of_a_release_that_nobody_knows_is_refused() -> None:
+    told = refusal("reproduce", "1.1.0-rt1.0.0-3fa9c2d1")
+    assert (told["error"], told["value"]) == ("ModelNotFound", "1.1.0-rt1.0.0-3fa9c2d1")
 
 
 @pytest.mark.usefixtures("platform")
