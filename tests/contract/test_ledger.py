@@ -14,7 +14,8 @@ import pytest
 import sqlalchemy as sa
 
 from airflow_provider_mlpipex.adapters.memory.ledger import MemoryLedger
-from airflow_provider_mlpipex.adapters.sql_ledger import SqlLedger, make_engine
+from airflow_provider_mlpipex.adapters.sql_database import make_engine
+from airflow_provider_mlpipex.adapters.sql_ledger import SqlLedger
 from airflow_provider_mlpipex.domain import chain
 from airflow_provider_mlpipex.domain.errors import (
     ConfigurationInvalid,
@@ -185,7 +186,7 @@ def test_tampering_behind_the_trigger_is_found(tmp_path: Path, endpoint: Endpoin
 def test_a_locked_database_is_unavailable_and_then_goes_on(
     tmp_path: Path, endpoint: EndpointRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_mlpipex.adapters.sql_ledger.LOCK_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("airflow_provider_mlpipex.adapters.sql_database.LOCK_TIMEOUT_S", 0.2)
     ledger = SqlLedger(f"sqlite:///{tmp_path}/ledger.db")
     ledger.append(endpoint, expected_seq=0, events=facts("a"), origin=ORIGIN)
     holder = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)

@@ -1,1 +1,1 @@
-"""Alembic migrations of the ledger; run by ``sql_ledger.upgrade``, never by hand."""
+"""Alembic migrations of the ledger; run by ``sql_database.upgrade``, never by hand."""

@@ -1,4 +1,4 @@
-"""Alembic environment: runs on the connection that ``sql_ledger.upgrade`` hands over, inside its transaction."""
+"""Alembic environment: runs on the connection that ``sql_database.upgrade`` hands over, inside its transaction."""
 
 from __future__ import annotations
 

@@ -248,7 +248,7 @@ def test_a_ledger_that_goes_away_after_the_decision_is_caught_up_with(world: Wor
 def test_a_locked_database_is_named_and_nothing_is_half_applied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_mlpipex.adapters.sql_ledger.LOCK_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("airflow_provider_mlpipex.adapters.sql_database.LOCK_TIMEOUT_S", 0.2)
     memory = memory_platform()
     world = World(memory=memory, ledger=SqlLedger(f"sqlite:///{tmp_path}/ledger.db", clock=memory.clock))
     first = world.first_release()

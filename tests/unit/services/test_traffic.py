@@ -325,7 +325,7 @@ def share(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     if request.param == "memory":
         return partial(World, memory=memory)
     # Nobody may be told that the database is locked because the machine that runs the tests is busy.
-    monkeypatch.setattr("airflow_provider_mlpipex.adapters.sql_ledger.LOCK_TIMEOUT_S", 60)
+    monkeypatch.setattr("airflow_provider_mlpipex.adapters.sql_database.LOCK_TIMEOUT_S", 60)
     return partial(World, memory=memory, ledger=SqlLedger(f"sqlite:///{tmp_path}/ledger.db", clock=memory.clock))
 
 

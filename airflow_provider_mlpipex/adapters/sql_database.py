@@ -1,0 +1,114 @@
+"""The ledger's database: SQLite by default, PostgreSQL where it is shared; one schema, migrated when first used.
+
+Times are stored as fixed-width ISO 8601 text in UTC: they compare as text, and come back to the microsecond on every
+dialect.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, LedgerUnavailable
+
+#: Seconds to wait for another writer's lock, and for a server to answer.
+LOCK_TIMEOUT_S = 5
+#: Any number, the same in every process: serialises migrations of processes that start together.
+_MIGRATION_LOCK = 6_170_118
+
+
+class SqlDatabase:
+    """:param url: SQLAlchemy url, ``sqlite:///path`` or ``postgresql+psycopg://…``.
+    :raises ConfigurationInvalid: a url of another kind.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = make_engine(url)
+        self._shown = self._engine.url.render_as_string(hide_password=True)
+        self._upgraded = False
+        self._upgrading = threading.Lock()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """One transaction; whatever the database says is wrong becomes :class:`LedgerUnavailable`."""
+        try:
+            with self._upgrading:
+                if not self._upgraded:
+                    upgrade(self._engine)
+                    self._upgraded = True
+            with self._engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            raise LedgerUnavailable(
+                f"ledger {self._shown}",
+                value=str(cause).strip().splitlines()[0][:200],
+                limit=f"an answer within {LOCK_TIMEOUT_S} s",
+                remedy="nothing was written; look at the database, then run the task again",
+            ) from None
+
+
+def make_engine(url: str) -> sa.Engine:
+    """An engine without a pool: ledger calls are few, tasks are short, and a fork must not share a connection."""
+    try:
+        parsed = sa.make_url(url)
+        if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+            raise ValueError(f"unsupported database {parsed.get_backend_name()}")
+    except (SQLAlchemyError, ValueError) as error:
+        raise ConfigurationInvalid(
+            "ledger url",
+            value=type(error).__name__,
+            limit="sqlite:///path or postgresql+psycopg://user:password@host/database",
+            remedy="set MLPIPEX_LEDGER_URL, or ledger_url in the connection's extra",
+        ) from None
+    if parsed.get_backend_name() == "sqlite":
+        return _sqlite_engine(parsed)
+    return sa.create_engine(parsed, poolclass=NullPool, connect_args={"connect_timeout": LOCK_TIMEOUT_S})
+
+
+def _sqlite_engine(url: sa.URL) -> sa.Engine:
+    if url.database:
+        path = Path(url.database)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+    engine = sa.create_engine(url, poolclass=NullPool, connect_args={"timeout": LOCK_TIMEOUT_S})
+
+    @sa.event.listens_for(engine, "connect")
+    def _configure(connection: Any, _: object) -> None:
+        # The driver's own transaction handling begins too late for BEGIN IMMEDIATE.
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def upgrade(engine: sa.Engine) -> None:
+    """Bring the schema to its newest version; safe when many processes start at once."""
+    from alembic import command
+    from alembic.config import Config
+
+    with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+        config = Config()
+        config.set_main_option("script_location", "airflow_provider_mlpipex.adapters:migrations")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def moment_text(moment: datetime) -> str:
+    """Fixed width, so that it compares as text."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
