@@ -11,6 +11,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, field_validator, model_validator
 
+from airflow_provider_mlpipex.domain.drift_block import DriftSpec
 from airflow_provider_mlpipex.domain.endpoint_state import Ending
 from airflow_provider_mlpipex.domain.events import ChangeKind
 from airflow_provider_mlpipex.domain.evidence import Source
@@ -23,7 +24,7 @@ from airflow_provider_mlpipex.domain.quantities import Duration, Rate, Ratio, pa
 from airflow_provider_mlpipex.domain.refusal import Refusal
 from airflow_provider_mlpipex.domain.traffic import STICKY_HEADER
 from airflow_provider_mlpipex.domain.training import Task
-from airflow_provider_mlpipex.domain.values import Value, digest_of
+from airflow_provider_mlpipex.domain.values import Recorded, Value, digest_of
 from airflow_provider_mlpipex.domain.written import (
     AutoOrVersion,
     Column,
@@ -237,13 +238,16 @@ class AlertsSpec(Value):
     channel: Name
 
 
-class EnvironmentSpec(Value):
+class EnvironmentSpec(Recorded):
     """What one environment demands.
 
     :param serve: whether it runs releases at all, or only judges them.
     :param false_alarms: probability that live gates end a rollout which keeps every limit, over all their looks
         together (``live_gates`` shares it among them).
+    :param drift: by what numbers what is served may move; a manifest of before there was such a block keeps its digest.
     """
+
+    added_later = frozenset({"drift"})
 
     serve: bool = True
     false_alarms: Ratio = Field(default=0.05, gt=0, lt=1)
@@ -252,6 +256,7 @@ class EnvironmentSpec(Value):
     shadow: ShadowSpec | None = None
     canary: CanarySpec | None = None
     rollback: RollbackSpec | None = None
+    drift: DriftSpec | None = None
     alerts: AlertsSpec | None = None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, get_args
 
+from airflow_provider_mlpipex.domain.drift_block import diff_drift
 from airflow_provider_mlpipex.domain.events import Change, ChangeKind
 from airflow_provider_mlpipex.domain.expectations import Judged
 from airflow_provider_mlpipex.domain.features_block import DEMANDS as FEATURE_DEMANDS
@@ -151,6 +152,7 @@ def _environment(path: str, before: EnvironmentSpec | None, after: EnvironmentSp
     yield from _review(f"{path}.review", before.review, after.review)
     for stage in ("shadow", "canary", "rollback"):
         yield from _stage(f"{path}.{stage}", getattr(before, stage), getattr(after, stage))
+    yield from diff_drift(f"{path}.drift", before.drift, after.drift)
     old, new = (_leaves(env.alerts.to_json(), f"{path}.alerts") if env.alerts else {} for env in (before, after))
     for field in dict.fromkeys([*old, *new]):
         if old.get(field, NONE) != new.get(field, NONE):

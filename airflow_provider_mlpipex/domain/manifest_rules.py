@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Literal
 
-from airflow_provider_mlpipex.domain import features_block, live_rules, quality_rules, slice_rules
+from airflow_provider_mlpipex.domain import drift_block, features_block, live_rules, quality_rules, slice_rules
 from airflow_provider_mlpipex.domain.gate_proof import prove_environment
 from airflow_provider_mlpipex.domain.gates import Gate, known_metric
 from airflow_provider_mlpipex.domain.manifest import EnvironmentSpec, Manifest
@@ -40,6 +40,7 @@ def broken_rules(manifest: Manifest) -> list[Problem]:
         problems += _review(environment, path)
         problems += _offline(manifest, environment, path)
         problems += live_rules.broken_rules(manifest.traffic.expected_rate, environment, path)
+        problems += drift_block.broken_rules(environment.drift, (*path, "drift"), serve=environment.serve)
         for block, where, gates in gate_blocks(environment):
             problems += _gates(gates, block, (*path, *where))
         if not any(problem.path[: len(path)] == path for problem in problems):

@@ -16,6 +16,7 @@ from airflow_provider_mlpipex.domain.drift.divergence import Comparison
 from airflow_provider_mlpipex.domain.drift.judging import compare, comparison, why
 from airflow_provider_mlpipex.domain.drift.references import SCORE, ColumnReference, Reference
 from airflow_provider_mlpipex.domain.drift.report import (
+    WORTH_AN_ALARM,
     Attribution,
     BatchShare,
     DriftReport,
@@ -26,8 +27,6 @@ from airflow_provider_mlpipex.domain.drift.sketches import STEPS, Floats, Sketch
 from airflow_provider_mlpipex.domain.errors import SketchUnusable
 from airflow_provider_mlpipex.domain.events import VerdictName
 
-#: Damage, in standard deviations of the score, from which on a drifted feature is worth waking somebody.
-WORTH_AN_ALARM = 0.1
 #: Rows that a group needs in training before its mean score is believed over that of the window.
 _ENOUGH = 30
 #: Counts that are held at once while batches are left out one by one; 64 MB.

@@ -21,16 +21,20 @@ from airflow_provider_mlpipex.domain.drift import divergence
 from airflow_provider_mlpipex.domain.drift.column_bins import CategoricalBins, NumericBins
 from airflow_provider_mlpipex.domain.drift.divergence import Comparison
 from airflow_provider_mlpipex.domain.drift.references import ColumnReference, Reference
-from airflow_provider_mlpipex.domain.drift.report import ColumnDrift, DriftReport, GroupShift, Measure, Measured
+from airflow_provider_mlpipex.domain.drift.report import (
+    DEFAULT_ALPHA,
+    DEFAULT_LIMITS,
+    ColumnDrift,
+    DriftReport,
+    GroupShift,
+    Measure,
+    Measured,
+)
 from airflow_provider_mlpipex.domain.drift.sketches import OUTSIDE_BINS, STEPS, Floats, Sketch
 from airflow_provider_mlpipex.domain.errors import SketchUnusable
 from airflow_provider_mlpipex.domain.events import VerdictName
 from airflow_provider_mlpipex.domain.statistics import share_alpha
 
-#: What is judged if nothing else is asked for: shares in groups, and the whole distribution where values have an order.
-DEFAULT_LIMITS: Mapping[Measure, float] = {"psi": 0.2, "ks": 0.1}
-#: Chance of a false ``fail`` in one look at all columns together.
-DEFAULT_ALPHA = 0.01
 #: Rows that are absent, of another type or infinite, beyond this share and that of training, are a broken column and
 #: not a drifting one.
 MOST_BROKEN = 0.01

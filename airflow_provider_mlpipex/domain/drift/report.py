@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from airflow_provider_mlpipex.domain.events import VerdictName
@@ -9,6 +10,12 @@ from airflow_provider_mlpipex.domain.values import Value
 
 Measure = Literal["psi", "ks", "jensen_shannon", "chi_square", "wasserstein"]
 MEASURES: tuple[Measure, ...] = ("psi", "ks", "jensen_shannon", "chi_square", "wasserstein")
+#: What is judged if nothing else is asked for: shares in groups, and the whole distribution where values have an order.
+DEFAULT_LIMITS: Mapping[Measure, float] = {"psi": 0.2, "ks": 0.1}
+#: Chance of a false ``fail`` in one look at all columns together.
+DEFAULT_ALPHA = 0.01
+#: Damage, in standard deviations of the score, from which on a drifted feature is worth waking somebody.
+WORTH_AN_ALARM = 0.1
 
 
 class Measured(Value):

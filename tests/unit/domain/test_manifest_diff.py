@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_mlpipex.domain.drift.report import MEASURES
 from airflow_provider_mlpipex.domain.events import Change
 from airflow_provider_mlpipex.domain.gate_diff import diff_gates
 from airflow_provider_mlpipex.domain.gates import Gate
@@ -96,6 +97,54 @@ def without(stage: str) -> Manifest:
     return Manifest.model_validate(payload)
 
 
+def drifting(**block: Any) -> Manifest:
+    payload = make_manifest().to_json()
+    payload["environments"]["production"]["drift"] = block
+    return Manifest.model_validate(payload)
+
+
+@pytest.mark.parametrize(
+    ("strict", "loose", "aspect"),
+    [
+        ({"limits": {"psi": 0.1}}, {"limits": {"psi": 0.2}}, "limit of psi"),
+        ({"limits": {"psi": 0.2, "ks": 0.1}}, {"limits": {"psi": 0.2}}, "limit of ks"),
+        ({"damage": 0.1}, {"damage": 0.3}, "damage"),
+        ({"alpha": "5%"}, {"alpha": "1%"}, "alpha"),
+        ({"max_dropped": "1%"}, {"max_dropped": "2%"}, "max_dropped"),
+        ({"alert": True}, {"alert": False}, "alert"),
+    ],
+)
+def test_what_counts_as_drift_is_compared_number_by_number(
+    strict: dict[str, Any], loose: dict[str, Any], aspect: str
+) -> None:
+    what = f"{PRODUCTION}.drift {aspect}"
+    (change,) = diff(drifting(**strict), drifting(**loose))
+    assert (change.kind, change.what) == ("gate-loosened", what)
+    (undone,) = diff(drifting(**loose), drifting(**strict))
+    assert (undone.kind, undone.what) == ("gate-tightened", what)
+    assert (undone.before, undone.after) == (change.after, change.before)
+
+
+@pytest.mark.parametrize("windows", [("1h", "2h"), ("2h", "1h")])
+def test_another_window_of_drift_is_not_only_stricter(windows: tuple[str, str]) -> None:
+    (change,) = diff(*(drifting(window=window) for window in windows))
+    assert (change.kind, change.what) == ("gate-loosened", f"{PRODUCTION}.drift window")
+    assert (change.before, change.after) == windows
+
+
+def test_the_order_of_drift_limits_means_nothing() -> None:
+    one, other = drifting(limits={"psi": 0.3, "ks": 0.2}), drifting(limits={"ks": 0.2, "psi": 0.3})
+    assert (diff(one, other), one.digest) == ((), other.digest)
+
+
+def test_a_drift_block_is_a_demand_and_a_manifest_without_one_keeps_its_digest() -> None:
+    without_it, with_it = make_manifest(), drifting()
+    assert "drift" not in without_it.to_json()["environments"]["production"]
+    added, removed = diff(without_it, with_it), diff(with_it, without_it)
+    assert [(change.kind, change.what) for change in added] == [("gate-tightened", f"{PRODUCTION}.drift")]
+    assert [(change.kind, change.what) for change in removed] == [("gate-loosened", f"{PRODUCTION}.drift")]
+
+
 @pytest.mark.parametrize("stage", ["review", "shadow", "canary", "rollback"])
 def test_a_removed_stage_is_a_loosening(stage: str) -> None:
     removed, added = diff(make_manifest(), without(stage)), diff(without(stage), make_manifest())
@@ -149,6 +198,9 @@ def manifests(draw: st.DrawFn) -> Manifest:
     if draw(st.booleans()):
         production["canary"]["gates"].pop(0)
     payload["quality"]["snapshot"][0]["mostly"] = draw(st.integers(1, 100)) / 100
+    if draw(st.booleans()):
+        limits = draw(st.dictionaries(st.sampled_from(MEASURES), st.floats(0.01, 0.99), min_size=1))
+        production["drift"] = {"limits": limits, "damage": draw(st.floats(0, 2)), "alpha": draw(percent)}
     kinds = draw(st.lists(st.sampled_from(["model", "runtime", "data", "features"]), unique=True))
     production["review"].update(required_for=kinds[:2], auto_approve=kinds[2:])
     return Manifest.model_validate(payload)

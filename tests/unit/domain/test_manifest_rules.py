@@ -10,6 +10,7 @@ from tests.support.manifests import FILE, edited, line_of, make_manifest
 
 STAGING, PRODUCTION = "environments.staging", "environments.production"
 SHADOW, CANARY, ROLLBACK = (f"{PRODUCTION}.{stage}" for stage in ("shadow", "canary", "rollback"))
+DRIFT = f"{PRODUCTION}.drift"
 ZERO = "zero critical errors in a 30-minute canary window"
 ERRORS = "{name: errors, metric: canary.error_rate, max: 1%, min_samples: 100}"
 FAILING = "{name: failing, metric: serving.error_rate, max: 2%, window: 1m}"
@@ -19,6 +20,10 @@ RISING = "steps: [5%, 50%, 100%]"
 
 def instead_of(gate: str, spec: str) -> tuple[str, str]:
     return gate, f"{{name: other, {spec}}}"
+
+
+def drifting(block: str) -> tuple[str, str]:
+    return "    alerts: {on", f"    drift: {{{block}}}\n    alerts: {{on"
 
 
 # (edits, text on the line that is told, field, what it says)
@@ -198,6 +203,21 @@ REFUSALS = [
     ([("  expected_rate: 10/s", "  timeout: 2s")], "traffic:", "traffic.expected_rate", "declare the rate"),
     ([("serve: false", "serve: false\n    rollback: {window: 1m, gates: [p95 latency under 1s]}")],
      "rollback: {window", f"{STAGING}.rollback", "serves nobody"),
+    # drift
+    ([("serve: false", "serve: false\n    drift: {window: 1h}")], "drift: {", f"{STAGING}.drift", "serves nobody"),
+    ([drifting("window: 0m")], "drift: {", f"{DRIFT}.window", "at least 1m"),
+    ([drifting("window: 59s")], "drift: {", f"{DRIFT}.window", "counted by the minute"),
+    ([drifting("limits: {}")], "drift: {", f"{DRIFT}.limits", "at least 1 of them"),
+    ([drifting("limits: {pssi: 0.2}")], "drift: {", f"{DRIFT}.limits.pssi", "did you mean psi?"),
+    ([drifting("limits: {psi: 0}")], "drift: {", f"{DRIFT}.limits.psi", "> 0"),
+    ([drifting("limits: {psi: -0.1}")], "drift: {", f"{DRIFT}.limits.psi", "> 0"),
+    ([drifting("limits: {psi: .inf}")], "drift: {", f"{DRIFT}.limits.psi", "a finite number"),
+    ([drifting("limits: {ks: 1}")], "drift: {", f"{DRIFT}.limits.ks", "a distance from 0 to 1"),
+    ([drifting("limits: {jensen_shannon: 1.5}")], "drift: {", f"{DRIFT}.limits.jensen_shannon", "below 1"),
+    ([drifting("damage: -0.1")], "drift: {", f"{DRIFT}.damage", "≥ 0"),
+    ([drifting("alpha: 0%")], "drift: {", f"{DRIFT}.alpha", "> 0"),
+    ([drifting("alpha: 100%")], "drift: {", f"{DRIFT}.alpha", "< 1"),
+    ([drifting("max_dropped: 100%")], "drift: {", f"{DRIFT}.max_dropped", "< 1"),
 ]  # fmt: skip
 
 
@@ -238,6 +258,8 @@ def test_what_can_never_work_is_refused(edits: list[tuple[str, str]], on_line: s
             ("window: 30m", "window: 30m\n      control: 1%"),
             instead_of(FAILING, "metric: serving.error_rate, within: 20%, min_samples: 180"),
         ],
+        [drifting("window: 1m, limits: {psi: 0.001, ks: 0.999, wasserstein: 3}, damage: 0, max_dropped: 0%")],
+        [drifting("")],
     ],
 )
 def test_the_very_limit_is_allowed(edits: list[tuple[str, str]]) -> None:

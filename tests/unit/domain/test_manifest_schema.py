@@ -13,6 +13,7 @@ from tests.support.manifests import MANIFEST, edited, make_manifest
 
 REFERENCE = Path(__file__).parents[3] / "dags" / "manifests" / "flight-delay.yaml"
 SCHEMA = manifest_schema()
+ALERTS = "    alerts: {on"
 
 
 def errors_of(data: Any) -> list[str]:
@@ -54,6 +55,9 @@ def test_the_json_form_conforms_too() -> None:
         (("  staging:", "  Staging:"), "$.environments"),
         (("values_to_not_be_null", "values_not_to_be_null"), "$.quality.snapshot[0].expect"),
         (("quality:\n", "quality:\n  key: 3\n"), "$.quality.key"),
+        ((ALERTS, f"    drift: {{limits: {{pssi: 1}}}}\n{ALERTS}"), "$.environments.production.drift.limits"),
+        ((ALERTS, f"    drift: {{limits: {{psi: 0}}}}\n{ALERTS}"), "$.environments.production.drift.limits.psi"),
+        ((ALERTS, f"    drift: {{windw: 1h}}\n{ALERTS}"), "$.environments.production.drift"),
     ],
 )
 def test_an_editor_sees_the_defect(edit: tuple[str, str], path: str) -> None:
