@@ -12,6 +12,8 @@ from typing import Any
 
 from airflow_provider_mlpipex.adapters.memory import served_rows
 from airflow_provider_mlpipex.adapters.memory.paired_answers import Answer, compare_answers
+from airflow_provider_mlpipex.domain.drift.references import Reference
+from airflow_provider_mlpipex.domain.drift.served import BatchSketches, ServedSketches
 from airflow_provider_mlpipex.domain.errors import MlpipexError, PlaneUnavailable, PlanRefused
 from airflow_provider_mlpipex.domain.evidence import LatencyHistogram, ReleaseTelemetry, Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
@@ -44,6 +46,7 @@ class _Answer:
     label: str
     inputs: Mapping[str, Any] = field(default_factory=dict)
     status: int = 200
+    batch: str = ""
 
     @property
     def logged(self) -> Answer:
@@ -68,7 +71,8 @@ class MemoryPlane:
     """One process only; safe among threads. Leases end by ``clock``.
 
     Beside the port it has what a test plays the world with: :meth:`serve`, :meth:`answer`, :meth:`answer_pairs`,
-    :meth:`drop_predictions`, :meth:`break_release`, :meth:`mend_release`, ``away`` and ``telemetry_trouble``.
+    :meth:`know_reference`, :meth:`drop_predictions`, :meth:`break_release`, :meth:`mend_release`, ``away`` and
+    ``telemetry_trouble``.
 
     ``away``: every verb raises :class:`PlaneUnavailable`; leases end all the same, as the real plane's do.
     ``telemetry_trouble``: non-empty makes telemetry incomplete, for this reason. ``applied``: every plan that was put
@@ -80,6 +84,7 @@ class MemoryPlane:
         self._lock = threading.RLock()
         self._endpoints: dict[EndpointRef, _Endpoint] = defaultdict(_Endpoint)
         self._broken: dict[str, MlpipexError] = {}
+        self._references: dict[str, Reference] = {}
         self.away = False
         self.telemetry_trouble = ""
         self.applied: list[TrafficPlan] = []
@@ -176,13 +181,41 @@ class MemoryPlane:
             )
 
     def predictions(
-        self, endpoint: EndpointRef, release_id: str, *, since: datetime, until: datetime, limit: int
+        self,
+        endpoint: EndpointRef,
+        release_id: str,
+        *,
+        since: datetime,
+        until: datetime,
+        limit: int,
+        batch: str | None = None,
     ) -> PredictionSample:
         with self._lock:
             held = self._reach(endpoint)
             answers, dropped = held.answers[release_id], held.dropped[release_id]
             return served_rows.sample(
-                answers, release=release_id, since=since, until=until, limit=limit, dropped=dropped
+                answers, release=release_id, since=since, until=until, limit=limit, dropped=dropped, batch=batch
+            )
+
+    def sketches(self, endpoint: EndpointRef, release_id: str, *, since: datetime, until: datetime) -> ServedSketches:
+        with self._lock:
+            held = self._reach(endpoint)
+            return served_rows.sketches(
+                held.answers[release_id],
+                self._references.get(release_id),
+                release=release_id,
+                since=since,
+                until=until,
+                dropped=held.dropped[release_id],
+            )
+
+    def sketches_by_batch(
+        self, endpoint: EndpointRef, release_id: str, *, column: str, since: datetime, until: datetime
+    ) -> BatchSketches:
+        with self._lock:
+            answers, reference = self._reach(endpoint).answers[release_id], self._references.get(release_id)
+            return served_rows.sketches_by_batch(
+                answers, reference, release=release_id, column=column, since=since, until=until
             )
 
     def retire(self, endpoint: EndpointRef, release_id: str) -> None:
@@ -232,16 +265,17 @@ class MemoryPlane:
         *,
         labels: Mapping[str, str] | None = None,
         inputs: Mapping[str, Any] | None = None,
+        batch: str = "",
     ) -> None:
         """Each release of ``scores`` (release id -> first output) has just answered ``request_id`` and logged it.
 
         :param labels: release id -> label, where that is not the score itself.
-        :param inputs: column -> value, as the client sent them.
+        :param inputs: column -> value, as the client sent them. :param batch: what it said they belong to.
         """
         with self._lock:
             for release, score in scores.items():
                 label = (labels or {}).get(release, repr(float(score)))
-                answer = _Answer(self._clock.now(), score, label, inputs or {})
+                answer = _Answer(self._clock.now(), score, label, inputs or {}, batch=batch)
                 self._endpoints[endpoint].answers[release][request_id].append(answer)
 
     def answer_pairs(
@@ -253,17 +287,22 @@ class MemoryPlane:
         pairs: int,
         differing: int = 0,
         inputs: Mapping[str, Any] | None = None,
+        batch: str = "",
     ) -> None:
         """Both releases have just answered ``pairs`` new requests, ``differing`` of them with another label.
 
-        :param inputs: column -> value, the same in all of them.
+        :param inputs: column -> value, the same in all of them, as is ``batch``.
         """
         with self._lock:
             begin = sum(map(len, self._endpoints[endpoint].answers.values()))
             for number in range(pairs):
                 scores = {primary: 0.25, shadow: 0.75 if number < differing else 0.25}
                 labels = {release: str(int(score > 0.5)) for release, score in scores.items()}
-                self.answer(endpoint, f"pair-{begin}-{number}", scores, labels=labels, inputs=inputs)
+                self.answer(endpoint, f"pair-{begin}-{number}", scores, labels=labels, inputs=inputs, batch=batch)
+
+    def know_reference(self, release_id: str, reference: Reference) -> None:
+        """The artifact of ``release_id`` holds ``reference``: what it answered, before and after, is counted by it."""
+        self._references[release_id] = reference
 
     def drop_predictions(self, endpoint: EndpointRef, release_id: str, count: int) -> None:
         """A full queue cost ``release_id`` this many records of its prediction log."""

@@ -55,6 +55,21 @@ class ColumnReference:
         fine = sketch.dense(self.bins.size).astype(np.float64)
         return fine, np.append(np.add.reduceat(fine, self.bins.starts), sketch.unusable)
 
+    def to_json(self) -> dict[str, Any]:
+        return {"bins": self.bins.to_json(), "sketch": self.sketch.to_json()}
+
+    @classmethod
+    def from_json(cls, name: str, stored: Mapping[str, Any]) -> ColumnReference:
+        """What :meth:`to_json` wrote.
+
+        :raises KeyError, TypeError, ValueError, AttributeError: it is not that.
+        :raises SketchUnusable: its sketch is not over its bins.
+        """
+        bins, sketch = bins_from_json(stored["bins"]), Sketch.from_json(stored["sketch"])
+        reference = cls(name=name, bins=bins, sketch=sketch)
+        reference.counts(sketch)
+        return reference
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reference:
@@ -109,10 +124,7 @@ class Reference:
         """JSON-ready; about 40 kB a numeric column of real numbers."""
         return {
             "format": _FORMAT,
-            "columns": {
-                name: {"bins": reference.bins.to_json(), "sketch": reference.sketch.to_json()}
-                for name, reference in self.columns.items()
-            },
+            "columns": {name: reference.to_json() for name, reference in self.columns.items()},
         }
 
     @classmethod
@@ -124,7 +136,7 @@ class Reference:
         try:
             if stored["format"] != _FORMAT:
                 raise ValueError(f"format {stored['format']}")
-            columns = {name: _column_from_json(name, column) for name, column in stored["columns"].items()}
+            columns = {name: ColumnReference.from_json(name, column) for name, column in stored["columns"].items()}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SketchUnusable(
                 "stored reference",
@@ -175,14 +187,6 @@ def make_reference(
     blank = {name: ColumnReference(name=name, bins=own, sketch=no_rows(own)) for name, own in bins.items()}
     counted = Reference(columns=blank)._sketch(columns, count)
     return Reference(columns={name: replace(column, sketch=counted[name]) for name, column in blank.items()})
-
-
-def _column_from_json(name: str, stored: Mapping[str, Any]) -> ColumnReference:
-    reference = ColumnReference(
-        name=name, bins=bins_from_json(stored["bins"]), sketch=Sketch.from_json(stored["sketch"])
-    )
-    reference.counts(reference.sketch)
-    return reference
 
 
 def _lined_up(rows: Mapping[str, Values], scores: Values | None) -> tuple[dict[str, Column], int]:

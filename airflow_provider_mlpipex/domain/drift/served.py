@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow_provider_mlpipex.domain.drift.references import ColumnReference, Reference
-from airflow_provider_mlpipex.domain.drift.sketches import Sketch
+from airflow_provider_mlpipex.domain.drift.sketches import Sketch, from_arrays, to_arrays
 from airflow_provider_mlpipex.domain.errors import SketchUnusable
+
+#: Batches that a plane gives one by one; of more it leaves those that matter least together.
+MOST_BATCHES = 2000
+#: The batch of whatever is left together.
+REST = "@rest"
+_MINUTE = timedelta(minutes=1)
+
+
+def whole_minutes(since: datetime, until: datetime) -> tuple[datetime, datetime]:
+    """The window in UTC, from the minute that ``since`` lies in to the end of the last minute before ``until``."""
+    first, end = (moment.astimezone(UTC).replace(second=0, microsecond=0) for moment in (since, until))
+    return first, end if end == until else end + _MINUTE
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -17,7 +29,8 @@ class ServedSketches:
     """Requests that one release answered in a window, counted in the bins of its reference.
 
     :param reference: of the release; ``None`` where it was registered without one, and then nothing is counted.
-    :param since: first moment, cut down to its minute; sketches know no shorter time. ``until`` is past the last.
+    :param since: first moment, cut down to its minute; sketches know no shorter time. ``until`` is past the last:
+        the end of the last minute that was asked for. Of months ago the plane knows whole hours only.
     :param columns: one merged sketch for each column of the reference, of no rows where nothing was asked.
     :param dropped_share: rows that never reached a sketch (full log queues, segments deleted before they were
         counted) over all rows.
@@ -64,7 +77,11 @@ class BatchSketches:
     """One column of one release in a window, a sketch for each batch.
 
     :param reference: of the column; ``None`` where the release has no reference, or its reference no such column.
-    :param batches: batch -> its merged sketch; requests whose caller named no batch are under ``""``.
+    :param batches: batch -> its merged sketch; requests whose caller named no batch are under ``""``. Together they are
+        all rows of the window: of more than :data:`MOST_BATCHES` those that moved the column least are left together
+        under :data:`REST`, as are rows that the plane knows without their batch, because it was too long ago or a
+        day had too many.
+    :param rest: how many batches are known to lie under :data:`REST`.
     """
 
     release: str
@@ -73,6 +90,43 @@ class BatchSketches:
     until: datetime
     reference: ColumnReference | None = None
     batches: Mapping[str, Sketch] = field(default_factory=dict)
+    rest: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        sketches = list(self.batches.values())
+        return {
+            "release": self.release,
+            "column": self.column,
+            "since": self.since.isoformat(),
+            "until": self.until.isoformat(),
+            "reference": self.reference.to_json() if self.reference else None,
+            "batches": list(self.batches),
+            # As arrays, because thousands of small objects would take seconds to write and to read.
+            "sketches": {name: array.tolist() for name, array in to_arrays(sketches).items()} if sketches else None,
+            "rest": self.rest,
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> BatchSketches:
+        """What :meth:`to_json` wrote.
+
+        :raises SketchUnusable: it is not that.
+        """
+        try:
+            sketches = from_arrays(stored["sketches"]) if stored["sketches"] else []
+            return cls(
+                release=str(stored["release"]),
+                column=str(stored["column"]),
+                since=datetime.fromisoformat(stored["since"]),
+                until=datetime.fromisoformat(stored["until"]),
+                reference=(
+                    ColumnReference.from_json(stored["column"], stored["reference"]) if stored["reference"] else None
+                ),
+                batches=dict(zip(stored["batches"], sketches, strict=True)),
+                rest=int(stored["rest"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _unreadable("sketches of batches", error) from error
 
 
 def _unreadable(thing: str, error: Exception) -> SketchUnusable:
