@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from airflow_provider_mlpipex.operators.register import RegisterModelOperator
     from airflow_provider_mlpipex.operators.review import DeploymentReviewOperator
     from airflow_provider_mlpipex.operators.rollback import RollbackOperator
+    from airflow_provider_mlpipex.operators.score import ScoreBatchOperator
     from airflow_provider_mlpipex.operators.shadow import ShadowDeployOperator
     from airflow_provider_mlpipex.operators.snapshot import SnapshotDatasetOperator
     from airflow_provider_mlpipex.operators.train import TrainModelOperator
@@ -42,6 +43,7 @@ _HOME = {
     "RollbackOperator": "operators.rollback",
     "RolloutNotifier": "notifications.rollout",
     "RolloutTrigger": "triggers.rollout",
+    "ScoreBatchOperator": "operators.score",
     "ShadowDeployOperator": "operators.shadow",
     "ShadowSensor": "sensors.rollout",
     "SnapshotDatasetOperator": "operators.snapshot",
@@ -65,6 +67,7 @@ __all__ = [
     "RollbackOperator",
     "RolloutNotifier",
     "RolloutTrigger",
+    "ScoreBatchOperator",
     "ShadowDeployOperator",
     "ShadowSensor",
     "SnapshotDatasetOperator",

@@ -27,6 +27,9 @@ class Settings(Value):
     :param ledger_url: SQLAlchemy url of the ledger.
     :param plane_url: control API of the serving plane, on loopback or behind TLS.
     :param plane_token: its bearer token; or ``plane_token_file``, a file that holds it.
+    :param client_token: what clients show at the plane's ingress; or ``client_token_file``, a file that holds it. Only
+        tasks that score batches need it.
+    :param ingress_url: of the ingress, where it is reached by another address than the plane itself gives.
     :param tracking_uri: MLflow.
     :param snapshot_root: directory of dataset snapshots.
     :param quality_root: directory for results and Data Docs of Great Expectations; not set, none are written.
@@ -38,6 +41,9 @@ class Settings(Value):
     plane_url: str = "http://127.0.0.1:8089"
     plane_token: SecretStr | None = None
     plane_token_file: Path | None = None
+    client_token: SecretStr | None = None
+    client_token_file: Path | None = None
+    ingress_url: str | None = None
     tracking_uri: str = "http://127.0.0.1:5000"
     snapshot_root: Path = Path(".mlpipex/snapshots")
     quality_root: Path | None = None
@@ -76,24 +82,46 @@ class Settings(Value):
         return cls.from_mapping(raw, where="environment variables MLPIPEX_*")
 
     def token(self) -> str:
-        """:raises ConfigurationInvalid: neither token nor readable token file."""
-        if self.plane_token is not None:
-            return self.plane_token.get_secret_value()
-        if self.plane_token_file is not None:
-            try:
-                return self.plane_token_file.read_text().strip()
-            except OSError as error:
-                raise ConfigurationInvalid(
-                    "token of the serving plane",
-                    value=str(self.plane_token_file),
-                    limit=error.strerror or "unreadable",
-                    remedy="start the plane (mlpipex serve run); it writes the file, readable by its owner alone",
-                ) from None
-        raise ConfigurationInvalid(
-            "token of the serving plane",
+        """Of the plane's control API.
+
+        :raises ConfigurationInvalid: neither token nor readable token file.
+        """
+        return _token(
+            self.plane_token,
+            self.plane_token_file,
+            thing="token of the serving plane",
             limit="plane_token or plane_token_file",
             remedy="set MLPIPEX_PLANE_TOKEN_FILE, or the password of the Airflow connection",
         )
+
+    def ingress_token(self) -> str:
+        """Of the plane's clients.
+
+        :raises ConfigurationInvalid: neither token nor readable token file.
+        """
+        return _token(
+            self.client_token,
+            self.client_token_file,
+            thing="token of the serving plane's clients",
+            limit="client_token or client_token_file",
+            remedy="set MLPIPEX_CLIENT_TOKEN_FILE, or one of these fields in the extra of the Airflow connection",
+        )
+
+
+def _token(token: SecretStr | None, file: Path | None, *, thing: str, limit: str, remedy: str) -> str:
+    if token is not None:
+        return token.get_secret_value()
+    if file is None:
+        raise ConfigurationInvalid(thing, limit=limit, remedy=remedy)
+    try:
+        return file.read_text().strip()
+    except OSError as error:
+        raise ConfigurationInvalid(
+            thing,
+            value=str(file),
+            limit=error.strerror or "unreadable",
+            remedy="start the plane (mlpipex serve run); it writes the file, readable by its owner alone",
+        ) from None
 
 
 def build_platform(settings: Settings, origin: Origin, *, plane: ServingPlane | None = None) -> Platform:
@@ -105,6 +133,7 @@ def build_platform(settings: Settings, origin: Origin, *, plane: ServingPlane | 
     from airflow_provider_mlpipex.adapters.embedded_plane import EmbeddedPlane
     from airflow_provider_mlpipex.adapters.feast import FeastFeatures
     from airflow_provider_mlpipex.adapters.gx_validator import GxValidator
+    from airflow_provider_mlpipex.adapters.http_predictor import HttpPredictor
     from airflow_provider_mlpipex.adapters.mlflow_registry import MlflowRegistry
     from airflow_provider_mlpipex.adapters.parquet_snapshots import ParquetSnapshots
     from airflow_provider_mlpipex.adapters.runtime_lock import LockedRuntimes
@@ -114,6 +143,7 @@ def build_platform(settings: Settings, origin: Origin, *, plane: ServingPlane | 
     return Platform(
         ledger=SqlLedger(settings.ledger_url),
         plane=plane or EmbeddedPlane(settings.plane_url, settings.token),
+        predictor=HttpPredictor(settings.ingress_token, ingress_url=settings.ingress_url),
         registry=MlflowRegistry(settings.tracking_uri),
         snapshots=ParquetSnapshots(settings.snapshot_root),
         validator=GxValidator(settings.quality_root),

@@ -8,7 +8,8 @@ from typing import Any
 def get_provider_info() -> dict[str, Any]:
     """Validated by Airflow against ``provider_info.schema.json``."""
     package = "airflow_provider_mlpipex"
-    verbs = ("snapshot", "quality", "train", "register", "gate", "review", "shadow", "canary", "promote", "rollback")
+    release = ("snapshot", "quality", "train", "register", "gate", "review", "shadow", "canary", "promote", "rollback")
+    verbs = (*release, "score")
     name = "MLPipeX"
     return {
         "package-name": "airflow-provider-mlpipex",
@@ -45,6 +46,9 @@ def get_provider_info() -> dict[str, Any]:
                     "quality_root": _field("Folder for Great Expectations' results and Data Docs", ""),
                     "feature_repository": _field("Folder of the Feast repository", ""),
                     "plane_token_file": _field("Token file of the plane, instead of the token", ""),
+                    "client_token": _field("Token of the plane's clients, for batch scoring", "", secret=True),
+                    "client_token_file": _field("Token file of the plane's clients, instead of the token", ""),
+                    "ingress_url": _field("Ingress, where the plane's own address is not reached", ""),
                     "alert_channels": _field('Alert channels, JSON: {"on-call": ["<Apprise url>"]}', ""),
                 },
             }
@@ -52,5 +56,6 @@ def get_provider_info() -> dict[str, Any]:
     }
 
 
-def _field(label: str, example: str) -> dict[str, Any]:
-    return {"label": label, "description": example, "schema": {"type": ["string", "null"]}}
+def _field(label: str, example: str, *, secret: bool = False) -> dict[str, Any]:
+    kind: dict[str, Any] = {"type": ["string", "null"]}
+    return {"label": label, "description": example, "schema": kind | ({"format": "password"} if secret else {})}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from airflow_provider_mlpipex.domain.batches import AnsweredChunk, PredictionAnswer, PredictionRequest
     from airflow_provider_mlpipex.domain.drift.served import BatchSketches, ServedSketches
     from airflow_provider_mlpipex.domain.events import Entry, Event, Origin
     from airflow_provider_mlpipex.domain.evidence import Telemetry
@@ -149,6 +150,38 @@ class ServingPlane(Protocol):
 
 
 @runtime_checkable
+class Predictor(Protocol):
+    """Asks an endpoint for predictions, as any of its clients does."""
+
+    def predict(self, request: PredictionRequest) -> PredictionAnswer:
+        """Send ``request`` once. A refusal, and nobody who answers, are answers like any other: never raises for them.
+
+        :raises ConfigurationInvalid: there is no token to show at the ingress.
+        """
+        ...
+
+
+@runtime_checkable
+class AnsweredBatch(Protocol):
+    """Where the answers to one batch are kept: chunk by chunk on the way, and as one table in the end.
+
+    ``key`` names rows, batch and chunk size: what was answered under another one is never taken for an answer.
+    """
+
+    def chunks(self, key: str) -> list[AnsweredChunk]:
+        """What was answered under ``key`` and not finished: a task was ended on its way."""
+        ...
+
+    def keep(self, key: str, chunk: AnsweredChunk) -> None:
+        """Remember ``chunk`` until :meth:`finish`."""
+        ...
+
+    def finish(self, table: pd.DataFrame) -> str:
+        """Write the whole table in place of what stood there, forget the chunks, and return where it is."""
+        ...
+
+
+@runtime_checkable
 class ModelRegistry(Protocol):
     """Training runs and model versions. Not needed by rollback."""
 
@@ -199,6 +232,14 @@ class SnapshotStore(Protocol):
 
     def read(self, snapshot: DatasetSnapshot) -> pd.DataFrame:
         """:raises SnapshotCorrupt: the rows are not the recorded ones, or are gone."""
+        ...
+
+    def digest(self, frame: pd.DataFrame, *, name: str) -> str:
+        """The digest that a snapshot of exactly these rows has; nothing is kept.
+
+        :param name: of the rows, for messages.
+        :raises DataQualityFailed: a table that cannot be a snapshot.
+        """
         ...
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import uuid
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from airflow_provider_mlpipex.adapters.snapshot_table import describe, digest_of_rows, table_of
+from airflow_provider_mlpipex.adapters.whole_files import write_whole
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, DataQualityFailed, SnapshotCorrupt
 from airflow_provider_mlpipex.domain.names import check_name
 from airflow_provider_mlpipex.domain.release import DatasetSnapshot
@@ -67,7 +65,7 @@ class ParquetSnapshots:
         # A torn file under this name can only come from a broken disk; rewriting it is what heals it.
         if _rows_in(path) != digest:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write_whole(path, lambda part: pq.write_table(table, part, compression="zstd"))
+            write_whole(path, lambda part: pq.write_table(table, part, compression="zstd"))
             if (held := _rows_in(path)) != digest:
                 path.unlink(missing_ok=True)
                 raise DataQualityFailed(
@@ -79,8 +77,11 @@ class ParquetSnapshots:
         sidecar = path.with_suffix(".json")
         if not sidecar.exists():
             text = snapshot.model_dump_json(indent=2)
-            _write_whole(sidecar, lambda part: part.write_text(text, encoding="utf-8"))
+            write_whole(sidecar, lambda part: part.write_text(text, encoding="utf-8"))
         return snapshot
+
+    def digest(self, frame: pd.DataFrame, *, name: str) -> str:
+        return digest_of_rows(table_of(frame, name=name))
 
     def read(self, snapshot: DatasetSnapshot) -> pd.DataFrame:
         """The rows of ``snapshot``.
@@ -148,22 +149,3 @@ def _read(path: Path) -> pa.Table | None:
 def _rows_in(path: Path) -> str | None:
     table = _read(path)
     return None if table is None else digest_of_rows(table)
-
-
-def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        write(part)
-        _sync(part)
-        os.replace(part, path)
-        _sync(path.parent)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -90,7 +90,7 @@ class DataQualityFailed(MlpipexError):
 
 
 class TableUnavailable(MlpipexError):
-    """The database of a table under judgement does not answer. Nothing was judged."""
+    """The database or folder of a table does not answer. Nothing was judged, or the table was not written."""
 
     runbook = "table-unavailable"
     transient = True
@@ -249,6 +249,19 @@ class DriftUndecided(MlpipexError):
     """Drift could not be measured: too few rows, a broken column, or a release without a reference."""
 
     runbook = "drift-unmeasurable"
+
+
+class BatchUnanswered(MlpipexError):
+    """The endpoint did not answer a chunk of a batch, though it was asked again and again."""
+
+    runbook = "batch-unanswered"
+    transient = True
+
+
+class BatchRefused(MlpipexError):
+    """The endpoint refused a chunk of a batch, or answered with something else than one prediction a row."""
+
+    runbook = "batch-refused"
 
 
 class InvariantBroken(MlpipexError):

@@ -16,6 +16,8 @@ STICKY_HEADER = "x-user-id"
 VARIANT_HEADER = "x-mlpipex-variant"
 RELEASE_HEADER = "x-mlpipex-release"
 REQUEST_ID_HEADER = "x-request-id"
+#: Says which batch a request belongs to; prediction log and sketches keep it.
+BATCH_HEADER = "x-mlpipex-batch"
 
 
 class Mirror(Value):

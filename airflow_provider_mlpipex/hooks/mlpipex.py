@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from airflow.sdk.definitions.connection import Connection
 
+    from airflow_provider_mlpipex.ports import AnsweredBatch
     from airflow_provider_mlpipex.services.platform import Platform
 
 #: Fields of the connection's extra; the rest of :class:`Settings` comes from host, port, schema and password.
@@ -31,6 +32,9 @@ EXTRA_FIELDS = (
     "quality_root",
     "feature_repository",
     "plane_token_file",
+    "client_token",
+    "client_token_file",
+    "ingress_url",
     "alert_channels",
 )
 
@@ -91,6 +95,15 @@ class MlpipexHook(BaseHook):
 
         return read_table(path)
 
+    def answer_file(self, path: str | Path) -> AnsweredBatch:
+        """Where the answers to a batch are kept: a Parquet file.
+
+        :raises ConfigurationInvalid: its path cannot be one.
+        """
+        from airflow_provider_mlpipex.adapters.answer_files import AnswerFile
+
+        return AnswerFile(path)
+
     def sql_table(self, conn_id: str, table: str, *, schema: str | None = None) -> SqlTable:
         """A table in the database of any SQL connection of Airflow."""
         return SqlTable.model_validate(
@@ -127,8 +140,9 @@ def settings_of(connection: Connection) -> Settings:
 
 def _secrets(settings: Settings) -> Iterator[str]:
     """Everything that must not stand in a log, as it is written and as it is sent."""
-    if settings.plane_token is not None:
-        yield settings.plane_token.get_secret_value()
+    for token in (settings.plane_token, settings.client_token):
+        if token is not None:
+            yield token.get_secret_value()
     password = urlsplit(settings.ledger_url).password
     if password:
         yield from (password, unquote(password))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator, XComArg
@@ -23,6 +23,7 @@ from airflow_provider_mlpipex.observability import Envelope, Invariant, stage, t
 from airflow_provider_mlpipex.services import invariants
 
 if TYPE_CHECKING:
+    import pandas as pd
     from airflow.sdk import Context
 
     from airflow_provider_mlpipex.services.platform import Platform
@@ -124,6 +125,60 @@ class MlpipexOperator(StageTask, BaseOperator):
     def verb(self, run: StageRun) -> dict[str, Any]:
         """What the operator does; returns a small JSON dict for XCom."""
         raise NotImplementedError
+
+
+class TableOperator(MlpipexOperator):
+    """An operator that works on a table of the team's own.
+
+    :param load: callable that returns a DataFrame, or ``package.module:function``.
+    :param load_kwargs: its keyword arguments.
+    :param path: a Parquet or CSV file.
+    """
+
+    def __init__(
+        self,
+        *,
+        load: Callable[..., pd.DataFrame] | str | None = None,
+        load_kwargs: Mapping[str, Any] | None = None,
+        path: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.load = load
+        self.load_kwargs = load_kwargs
+        self.path = path
+
+    def read_table(self) -> tuple[str, pd.DataFrame]:
+        """What the table is, in the user's words, and its rows.
+
+        :raises ManifestInvalid: the callable cannot be imported.
+        :raises DataQualityFailed: it raised, or gave something else; or the file is torn.
+        :raises TableUnavailable: no such file.
+        """
+        from airflow_provider_mlpipex.services.callables import import_callable, load_table
+
+        if self.path is not None:
+            return f"table {self.path}", self.hook.read_table(self.path)
+        if isinstance(self.load, str):
+            name, load = self.load, import_callable(self.load, field=f"load of task {self.task_id}")
+        else:
+            assert self.load is not None  # subclasses take exactly one of the two
+            name, load = getattr(self.load, "__qualname__", repr(self.load)), self.load
+        remedy = "see the chained error; does it take load_kwargs?"
+        subject = f"table of {name}"
+        return subject, load_table(partial(load, **(self.load_kwargs or {})), source=subject, remedy=remedy)
+
+    def one_of(self, what: str, **given: Any) -> None:
+        """:raises ConfigurationInvalid: not exactly one of ``given`` was given."""
+        stated = [name for name, value in given.items() if value is not None]
+        if len(stated) != 1:
+            raise self.invalid(what, ", ".join(stated) or "none of them", f"exactly one of {', '.join(given)}")
+
+    def invalid(self, what: str, value: object, limit: str) -> ConfigurationInvalid:
+        """The error for a Dag file that could never work."""
+        return ConfigurationInvalid(
+            f"{type(self).__name__} {self.task_id}, {what}", value=value, limit=limit, remedy="correct the Dag file"
+        )
 
 
 class ManifestOperator(MlpipexOperator):

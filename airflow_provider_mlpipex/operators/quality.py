@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, ManifestInvalid
+from airflow_provider_mlpipex.domain.errors import ManifestInvalid
 from airflow_provider_mlpipex.domain.expectations import Expectation, Judged
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.quality import QualityReport, ResultPlace, SqlTable
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
-from airflow_provider_mlpipex.operators.base import MlpipexOperator, StageRun
+from airflow_provider_mlpipex.operators.base import StageRun, TableOperator
 from airflow_provider_mlpipex.operators.snapshot import AS_OF, read_moment
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 _EXPECTATIONS = TypeAdapter(tuple[Expectation, ...])
 
 
-class QualityCheckOperator(MlpipexOperator):
+class QualityCheckOperator(TableOperator):
     """Judge one table, and fail the task where something critical does not hold.
 
     The table is exactly one of ``load``, ``path`` and ``table``; the expectations are those given or those of a
@@ -31,9 +30,8 @@ class QualityCheckOperator(MlpipexOperator):
     report is in XCom ``quality`` either way. Returns ``subject``, ``rows``, ``judged``, ``warnings`` and ``results``,
     the page that Great Expectations wrote.
 
-    :param load: callable that returns a DataFrame, or ``package.module:function``.
-    :param load_kwargs: its keyword arguments.
-    :param path: a Parquet or CSV file.
+    ``load``, ``load_kwargs`` and ``path`` are those of :class:`TableOperator`.
+
     :param table: a table or view in the database of ``sql_conn_id``; it is judged there.
     :param schema: of ``table``, where it is not the connection's own.
     :param sql_conn_id: an SQL connection of Airflow (``hooks.mlpipex.url_of`` says with which driver).
@@ -67,10 +65,7 @@ class QualityCheckOperator(MlpipexOperator):
         endpoint: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.load = load
-        self.load_kwargs = load_kwargs
-        self.path = path
+        super().__init__(load=load, load_kwargs=load_kwargs, path=path, **kwargs)
         self.table = table
         self.schema = schema
         self.sql_conn_id = sql_conn_id
@@ -82,12 +77,12 @@ class QualityCheckOperator(MlpipexOperator):
         self.key = [key] if isinstance(key, str) else key
         self.endpoint = endpoint
         if manifest is None or any(given is not None for given in (load, path, table)):
-            self._one_of("the table", load=load, path=path, table=table)
-        self._one_of("the expectations", expectations=expectations, manifest=manifest)
+            self.one_of("the table", load=load, path=path, table=table)
+        self.one_of("the expectations", expectations=expectations, manifest=manifest)
         if table is not None:
-            self._one_of("the database", sql_conn_id=sql_conn_id, sql_url=sql_url)
+            self.one_of("the database", sql_conn_id=sql_conn_id, sql_url=sql_url)
         if manifest is None and endpoint is None:
-            raise self._invalid("the ledger", "neither endpoint nor manifest", "endpoint, or a manifest that says it")
+            raise self.invalid("the ledger", "neither endpoint nor manifest", "endpoint, or a manifest that says it")
 
     def stage_endpoint(self) -> EndpointRef:
         if self.endpoint is not None:
@@ -150,35 +145,16 @@ class QualityCheckOperator(MlpipexOperator):
                 return self.hook.sql_table(self.sql_conn_id, str(self.table), schema=self.schema)
             return SqlTable.model_validate({"url": self.sql_url, "table": self.table, "schema_name": self.schema})
         except ValidationError as error:
-            raise self._invalid("table or schema", _defects(error), "a name without quotes") from None
+            raise self.invalid("table or schema", _defects(error), "a name without quotes") from None
 
     def _frame(self, run: StageRun) -> tuple[str, pd.DataFrame]:
-        from airflow_provider_mlpipex.services.callables import import_callable, load_table
         from airflow_provider_mlpipex.services.snapshots import load_window
 
-        if self.path is not None:
-            return f"table {self.path}", self.hook.read_table(self.path)
-        if self.load is None:
+        if self.path is None and self.load is None:
             manifest, as_of = load_manifest_file(str(self.manifest)), read_moment(self.as_of)
             window = load_window(manifest, as_of, features=run.platform.features)
             return f"dataset {manifest.name} as of {as_of:%Y-%m-%d %H:%M}", window.rows
-        if isinstance(self.load, str):
-            name, load = self.load, import_callable(self.load, field=f"load of task {self.task_id}")
-        else:
-            name, load = getattr(self.load, "__qualname__", repr(self.load)), self.load
-        remedy = "see the chained error; does it take load_kwargs?"
-        subject = f"table of {name}"
-        return subject, load_table(partial(load, **(self.load_kwargs or {})), source=subject, remedy=remedy)
-
-    def _one_of(self, what: str, **given: Any) -> None:
-        stated = [name for name, value in given.items() if value is not None]
-        if len(stated) != 1:
-            raise self._invalid(what, ", ".join(stated) or "none of them", f"exactly one of {', '.join(given)}")
-
-    def _invalid(self, what: str, value: str, limit: str) -> ConfigurationInvalid:
-        return ConfigurationInvalid(
-            f"QualityCheckOperator {self.task_id}, {what}", value=value, limit=limit, remedy="correct the Dag file"
-        )
+        return self.read_table()
 
 
 def _read(written: Sequence[Mapping[str, Any]], *, task: str) -> tuple[Expectation, ...]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from airflow_provider_mlpipex.domain.events import BatchServed, Entry
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.values import Value
+from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
 
 
@@ -57,3 +58,10 @@ def _facts(entry: Entry, served: BatchServed) -> BatchFacts:
         answered=served.answered,
         recorded_at=entry.recorded_at,
     )
+
+
+def record_batch(
+    platform: Platform, endpoint: EndpointRef, *, batch: str, rows: int, digest: str, answered: Mapping[str, int]
+) -> None:
+    """Write down who sent ``batch``, what was in it, and which release answered how many of its rows."""
+    journal.note(platform, endpoint, BatchServed(batch=batch, rows=rows, digest=digest, answered=dict(answered)))

@@ -17,6 +17,16 @@ def plane_serves_what_the_ledger_confirmed(platform: Platform, endpoint: Endpoin
     return None if in_force == state.planned.id else f"plan {in_force} in force, ledger confirmed {state.planned.id}"
 
 
+def current_release_is_ready(platform: Platform, endpoint: EndpointRef) -> str | None:
+    """There is a current release, and the plane has it ready to answer."""
+    current = journal.load(platform, endpoint).current
+    if current is None:
+        return f"{endpoint} has no current release"
+    status = platform.plane.observe(endpoint).releases.get(current.id)
+    state = status.state if status else "unknown to the plane"
+    return None if state == "ready" else f"current release {current.id} is {state}"
+
+
 def every_planned_release_is_ready(platform: Platform, endpoint: EndpointRef) -> str | None:
     """No release that may receive a request is down."""
     seen = platform.plane.observe(endpoint)

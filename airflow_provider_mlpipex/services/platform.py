@@ -12,6 +12,7 @@ from airflow_provider_mlpipex.ports import (
     FeatureStore,
     Ledger,
     ModelRegistry,
+    Predictor,
     RuntimeResolver,
     ServingPlane,
     SnapshotStore,
@@ -25,6 +26,7 @@ class Platform:
 
     ledger: Ledger
     plane: ServingPlane
+    predictor: Predictor
     registry: ModelRegistry
     snapshots: SnapshotStore
     validator: DataValidator

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from airflow_provider_mlpipex.domain.errors import MlpipexError, ReleaseNotReady, SignatureMismatch
-from airflow_provider_mlpipex.domain.traffic import RELEASE_HEADER, REQUEST_ID_HEADER
+from airflow_provider_mlpipex.domain.traffic import BATCH_HEADER, RELEASE_HEADER, REQUEST_ID_HEADER
 from airflow_provider_mlpipex.serving.artifacts import verify_directory
 from airflow_provider_mlpipex.serving.features import FeatureScorer, with_features
 from airflow_provider_mlpipex.serving.outputs import describe_all
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 GOLDEN_PATH = Path("mlpipex/golden.json")
-BATCH_HEADER = "x-mlpipex-batch"
 #: Threads that predict. More would only wait for the interpreter; /ping is answered beside them.
 PREDICTION_THREADS = 2
 DRAIN_S = 10

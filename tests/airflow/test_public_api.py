@@ -23,6 +23,7 @@ NAMES = [
     "RollbackOperator",
     "RolloutNotifier",
     "RolloutTrigger",
+    "ScoreBatchOperator",
     "ShadowDeployOperator",
     "ShadowSensor",
     "SnapshotDatasetOperator",

@@ -25,6 +25,7 @@ from airflow_provider_mlpipex.adapters.memory.clock import ManualClock
 from airflow_provider_mlpipex.adapters.memory.features import MemoryFeatures
 from airflow_provider_mlpipex.adapters.memory.ledger import MemoryLedger
 from airflow_provider_mlpipex.adapters.memory.plane import MemoryPlane
+from airflow_provider_mlpipex.adapters.memory.predictor import MemoryPredictor
 from airflow_provider_mlpipex.adapters.memory.registry import MemoryRegistry
 from airflow_provider_mlpipex.adapters.memory.runtimes import MemoryRuntimes
 from airflow_provider_mlpipex.adapters.memory.snapshots import MemorySnapshots
@@ -40,11 +41,14 @@ class MemoryPlatform(Platform):
     - ``clock.advance(seconds)`` lets time pass, ``plane.serve(…)`` and ``plane.answer_pairs(…)`` let requests happen;
     - ``plane.away``, ``plane.telemetry_trouble``, ``plane.break_release(…)``, ``alerter.trouble``, ``validator.broken``
       and ``runtimes.provider`` break things;
-    - ``ledger.read(endpoint)``, ``plane.applied``, ``alerter.sent`` and ``registry.aliases`` say what was done.
+    - ``predictor.answers`` is the model that everybody serves, ``predictor.trouble`` what it answers instead;
+    - ``ledger.read(endpoint)``, ``plane.applied``, ``predictor.sent``, ``alerter.sent`` and ``registry.aliases`` say
+      what was done.
     """
 
     ledger: MemoryLedger
     plane: MemoryPlane
+    predictor: MemoryPredictor
     registry: MemoryRegistry
     snapshots: MemorySnapshots
     validator: MemoryValidator
@@ -67,9 +71,11 @@ def memory_platform(
     :param locks: lock files that the runtime block of a manifest may name: path -> text.
     """
     clock = clock or ManualClock()
+    plane = MemoryPlane(clock)
     return MemoryPlatform(
         ledger=MemoryLedger(clock),
-        plane=MemoryPlane(clock),
+        plane=plane,
+        predictor=MemoryPredictor(plane),
         registry=MemoryRegistry(),
         snapshots=MemorySnapshots(),
         validator=MemoryValidator(),

@@ -47,6 +47,9 @@ class MemorySnapshots:
         self.tables.setdefault((name, digest), table)
         return snapshot
 
+    def digest(self, frame: pd.DataFrame, *, name: str) -> str:
+        return digest_of_rows(table_of(frame, name=name))
+
     def read(self, snapshot: DatasetSnapshot) -> pd.DataFrame:
         table = self.tables.get((snapshot.name, snapshot.digest))
         held = None if table is None else digest_of_rows(table)

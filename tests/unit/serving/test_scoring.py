@@ -26,10 +26,10 @@ from sklearn.preprocessing import OneHotEncoder
 from airflow_provider_mlpipex.adapters.mlflow_model import save_model
 from airflow_provider_mlpipex.domain.errors import ArtifactMismatch, ReleaseNotReady, SignatureMismatch
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.traffic import RELEASE_HEADER
+from airflow_provider_mlpipex.domain.traffic import BATCH_HEADER, RELEASE_HEADER
 from airflow_provider_mlpipex.domain.training import TrainedModel
 from airflow_provider_mlpipex.serving.artifacts import directory_digest
-from airflow_provider_mlpipex.serving.model_server import BATCH_HEADER, Drill, create_app, load
+from airflow_provider_mlpipex.serving.model_server import Drill, create_app, load
 from airflow_provider_mlpipex.serving.outputs import describe
 from airflow_provider_mlpipex.serving.prediction_log import records, segments
 from airflow_provider_mlpipex.serving.scoring import Scored, Scorer
