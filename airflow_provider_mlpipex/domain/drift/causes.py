@@ -58,13 +58,13 @@ def alarm(
     """
     score = report.of(SCORE)
     failed = [one for one in ranking if one.verdict == "fail"]
-    harmful = [one for one in failed if one.damage is None or one.damage >= damage]
+    doing_harm = harmful(ranking, damage=damage)
     if score and score.verdict == "fail":
         return "fail", f"the score itself drifts: {score.reason}"
-    if harmful:
+    if doing_harm:
         named = ", ".join(
             f"{one.column} ({'damage unknown' if one.damage is None else f'{one.damage:.2f} sd of the score'})"
-            for one in harmful
+            for one in doing_harm
         )
         return "fail", f"drifted features that move the score: {named}"
     verdicts = [drift.verdict for drift in report.columns if drift.verdict in ("error", "inconclusive")]
@@ -73,6 +73,11 @@ def alarm(
         return verdict, why(report.columns, verdict)
     harmless = f"; drifted without harm: {', '.join(one.column for one in failed)}" if failed else ""
     return "pass", f"nothing drifts that moves the score{harmless}"
+
+
+def harmful(ranking: tuple[RankedDrift, ...], *, damage: float = WORTH_AN_ALARM) -> tuple[RankedDrift, ...]:
+    """The drifted features that move the score by ``damage`` or more, or by nobody knows how much."""
+    return tuple(one for one in ranking if one.verdict == "fail" and (one.damage is None or one.damage >= damage))
 
 
 def attribute(
