@@ -138,10 +138,12 @@ def build_platform(settings: Settings, origin: Origin, *, plane: ServingPlane | 
     from airflow_provider_mlpipex.adapters.parquet_snapshots import ParquetSnapshots
     from airflow_provider_mlpipex.adapters.runtime_lock import LockedRuntimes
     from airflow_provider_mlpipex.adapters.sql_ledger import SqlLedger
+    from airflow_provider_mlpipex.adapters.sql_outcomes import SqlOutcomes
     from airflow_provider_mlpipex.adapters.system_clock import SystemClock
 
     return Platform(
         ledger=SqlLedger(settings.ledger_url),
+        outcomes=SqlOutcomes(settings.ledger_url),
         plane=plane or EmbeddedPlane(settings.plane_url, settings.token),
         predictor=HttpPredictor(settings.ingress_token, ingress_url=settings.ingress_url),
         registry=MlflowRegistry(settings.tracking_uri),

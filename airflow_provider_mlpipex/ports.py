@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from airflow_provider_mlpipex.domain.manifest import RuntimeSpec
     from airflow_provider_mlpipex.domain.names import EndpointRef
     from airflow_provider_mlpipex.domain.observation import AppliedPlan, PlaneObservation, ReleaseStatus
+    from airflow_provider_mlpipex.domain.outcomes import Added, Label, LabelledSpan, Outcome, ServedAnswers
     from airflow_provider_mlpipex.domain.paired import ShadowComparison
     from airflow_provider_mlpipex.domain.predictions import PredictionSample
     from airflow_provider_mlpipex.domain.quality import QualityReport, ResultPlace, SqlTable
@@ -144,6 +145,12 @@ class ServingPlane(Protocol):
         """One column of :meth:`sketches`, a sketch for each batch."""
         ...
 
+    def served(self, endpoint: EndpointRef, request_ids: Sequence[str]) -> ServedAnswers:
+        """What clients got for these rows, from the logs of every release that are still kept, and how far back those
+        reach. A mirrored copy is no answer to a client; of a request that one release gave up and another answered, the
+        answer that was given last is. Ids without a record are left out."""
+        ...
+
     def retire(self, endpoint: EndpointRef, release_id: str) -> None:
         """Drain and stop a release. A release that the plan in force needs is refused (:class:`PlanRefused`)."""
         ...
@@ -178,6 +185,38 @@ class AnsweredBatch(Protocol):
 
     def finish(self, table: pd.DataFrame) -> str:
         """Write the whole table in place of what stood there, forget the chunks, and return where it is."""
+        ...
+
+
+@runtime_checkable
+class OutcomeStore(Protocol):
+    """Labels that came late, each beside what was served for it. A request of an endpoint has one label."""
+
+    def add(self, endpoint: EndpointRef, outcomes: Sequence[Outcome], *, correct: bool = False) -> Added:
+        """Keep all of ``outcomes``, which name each request once, or none.
+
+        :param correct: labels that differ from the kept ones replace them.
+        :raises OutcomeConflict: they differ, and are not to replace them.
+        :raises LedgerUnavailable: the database is locked, full or away.
+        """
+        ...
+
+    def read(
+        self, endpoint: EndpointRef, release: str, *, since: datetime | None = None, until: datetime | None = None
+    ) -> list[Outcome]:
+        """What ``release`` served from ``since`` to ``until``, both inclusive, in order of time."""
+        ...
+
+    def known(self, endpoint: EndpointRef, request_ids: Sequence[str]) -> dict[str, Outcome]:
+        """Outcomes that are kept of these requests."""
+        ...
+
+    def spans(self, endpoint: EndpointRef) -> dict[str, LabelledSpan]:
+        """Release -> how many labelled rows it has, and of when."""
+        ...
+
+    def labels(self, endpoint: EndpointRef, *, limit: int) -> list[Label]:
+        """Distinct labels, at most ``limit`` of them."""
         ...
 
 

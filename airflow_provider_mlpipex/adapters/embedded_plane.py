@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -14,6 +15,7 @@ from airflow_provider_mlpipex.domain.errors import MlpipexError, NotAuthorised, 
 from airflow_provider_mlpipex.domain.evidence import Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.observation import AppliedPlan, PlaneObservation, ReleaseStatus
+from airflow_provider_mlpipex.domain.outcomes import ServedAnswers
 from airflow_provider_mlpipex.domain.paired import ShadowComparison
 from airflow_provider_mlpipex.domain.predictions import PredictionSample
 from airflow_provider_mlpipex.domain.release import Release
@@ -23,6 +25,8 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TIMEOUT_S = 15.0
 #: Both logs are read whole: some million records take a while.
 COMPARISON_TIMEOUT_S = 120.0
+#: Bytes of request ids in one question: each reads all logs once, and the plane takes a body of one megabyte.
+IDS_BYTES = 900_000
 #: ``ensure`` may build a runtime before the clock of ``timeout_s`` starts.
 BUILD_ALLOWANCE_S = 900.0
 
@@ -84,6 +88,13 @@ class EmbeddedPlane:
         answer = self._call("GET", endpoint, f"/releases/{release_id}/predictions", params=asked)
         return PredictionSample.model_validate(answer)
 
+    def served(self, endpoint: EndpointRef, request_ids: Sequence[str]) -> ServedAnswers:
+        found = ServedAnswers()
+        for some in _in_chunks(request_ids) or [[]]:
+            answer = self._call("POST", endpoint, "/served", json={"request_ids": some}, timeout=COMPARISON_TIMEOUT_S)
+            found = found.with_more(ServedAnswers.model_validate(answer))
+        return found
+
     def retire(self, endpoint: EndpointRef, release_id: str) -> None:
         self._call("DELETE", endpoint, f"/releases/{release_id}")
 
@@ -107,6 +118,20 @@ class EmbeddedPlane:
         if answer.is_success:
             return answer.json() if answer.content else None
         raise _raised_there(answer, self._url)
+
+
+def _in_chunks(request_ids: Sequence[str]) -> list[list[str]]:
+    """Every id once, in lists that a body of the control API can hold."""
+    chunks: list[list[str]] = []
+    room = 0
+    for rid in dict.fromkeys(request_ids):
+        size = len(json.dumps(rid)) + 1
+        if size > room:
+            chunks.append([])
+            room = IDS_BYTES
+        chunks[-1].append(rid)
+        room -= size
+    return chunks
 
 
 def _raised_there(answer: httpx.Response, url: str) -> MlpipexError:

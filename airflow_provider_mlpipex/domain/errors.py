@@ -264,6 +264,18 @@ class BatchRefused(MlpipexError):
     runbook = "batch-refused"
 
 
+class OutcomeConflict(MlpipexError):
+    """A label for a request that has another label already. Nothing of the ingest was kept."""
+
+    runbook = "outcome-conflict"
+
+
+class PromotionInDoubt(MlpipexError):
+    """Late labels have reopened the promotion of this model: until a person has decided, it goes no further."""
+
+    runbook = "promotion-reopened"
+
+
 class InvariantBroken(MlpipexError):
     """Something that must hold for a stage to be healthy does not."""
 

@@ -12,6 +12,7 @@ from airflow_provider_mlpipex.ports import (
     FeatureStore,
     Ledger,
     ModelRegistry,
+    OutcomeStore,
     Predictor,
     RuntimeResolver,
     ServingPlane,
@@ -25,6 +26,7 @@ class Platform:
     registry that it never calls. ``features``: ``None`` where no feature store is configured."""
 
     ledger: Ledger
+    outcomes: OutcomeStore
     plane: ServingPlane
     predictor: Predictor
     registry: ModelRegistry

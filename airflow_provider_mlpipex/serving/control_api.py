@@ -132,6 +132,13 @@ def create_app(supervisor: Supervisor, *, token: str, extra_routes: Sequence[Rou
         )
         return JSONResponse(found.to_json())
 
+    async def post_served(request: Request) -> Response:
+        asked = (await _body(request)).get("request_ids")
+        if not isinstance(asked, list) or not all(isinstance(rid, str) for rid in asked):
+            raise _invalid("request_ids", str(asked)[:80], "a list of texts")
+        found = await asyncio.to_thread(supervisor.served, _endpoint(request), asked)
+        return JSONResponse(found.to_json())
+
     async def put_fault(request: Request) -> Response:
         asked = _release_id(request)
         body = await _body(request)
@@ -162,6 +169,7 @@ def create_app(supervisor: Supervisor, *, token: str, extra_routes: Sequence[Rou
             Route(f"{base}/lease", post_lease, methods=["POST"]),
             Route(f"{base}/telemetry", get_telemetry),
             Route(f"{base}/comparison", get_comparison),
+            Route(f"{base}/served", post_served, methods=["POST"]),
             Route(f"{base}/releases/{{release}}", put_release, methods=["PUT"]),
             Route(f"{base}/releases/{{release}}", delete_release, methods=["DELETE"]),
             Route(f"{base}/releases/{{release}}/predictions", get_predictions),

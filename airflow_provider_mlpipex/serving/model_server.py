@@ -32,6 +32,7 @@ from airflow_provider_mlpipex.serving.server_spec import FAULT_FILE, KEEP_ALIVE_
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+    from starlette.datastructures import Headers
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -40,6 +41,8 @@ GOLDEN_PATH = Path("mlpipex/golden.json")
 PREDICTION_THREADS = 2
 DRAIN_S = 10
 _TOLERANCE = 1e-9
+#: What Envoy ends the host of a mirrored request with, whatever the client called it.
+_MIRRORED = "-shadow"
 _JSON = "application/json"
 
 
@@ -141,7 +144,7 @@ def create_app(spec: ModelServerSpec, scorer: Scorer | FeatureScorer, drill: Dri
             loop = asyncio.get_running_loop()
             answer = await loop.run_in_executor(pool, scorer.score, body, request.headers.get("content-type"))
         rid = request.headers.get(REQUEST_ID_HEADER, "")
-        _log(log, answer, rid, release, request.headers.get(BATCH_HEADER, ""), time.perf_counter() - started)
+        _log(log, answer, request.headers, release, time.perf_counter() - started)
         return Response(
             answer.body,
             status_code=answer.status,
@@ -178,15 +181,21 @@ def create_app(spec: ModelServerSpec, scorer: Scorer | FeatureScorer, drill: Dri
     )
 
 
-def _log(log: PredictionLog, answer: Scored, rid: str, release: str, batch: str, seconds: float) -> None:
-    """One record a row; further rows of a request say which ``row`` they are, and have ids ``rid#1``, ``rid#2`` …"""
-    common = {
+def _log(log: PredictionLog, answer: Scored, headers: Headers, release: str, seconds: float) -> None:
+    """One record a row; further rows of a request say which ``row`` they are, and have ids ``rid#1``, ``rid#2`` …
+
+    The answer to a mirrored copy is a ``shadow``: no client has ever seen it.
+    """
+    rid = headers.get(REQUEST_ID_HEADER, "")
+    common: dict[str, Any] = {
         "t": time.time(),
         "release": release,
         "status": answer.status,
         "ms": round(seconds * 1000, 3),
-        "batch": batch,
+        "batch": headers.get(BATCH_HEADER, ""),
     }
+    if headers.get("host", "").partition(":")[0].endswith(_MIRRORED):
+        common["shadow"] = True
     if answer.outputs:
         log.put({**common, "columns": answer.columns}, _rows(answer, rid))
     else:

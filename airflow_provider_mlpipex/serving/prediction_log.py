@@ -245,6 +245,7 @@ _ALWAYS_SAID = (
     "status",
     "ms",
     "batch",
+    "shadow",
     "kind",
     "score",
     "label",

@@ -19,11 +19,12 @@ from airflow_provider_mlpipex.domain.errors import MlpipexError, PlaneUnavailabl
 from airflow_provider_mlpipex.domain.evidence import Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.observation import AppliedPlan, PlaneObservation, ReleaseStatus
+from airflow_provider_mlpipex.domain.outcomes import ServedAnswers
 from airflow_provider_mlpipex.domain.paired import ShadowComparison
 from airflow_provider_mlpipex.domain.predictions import PredictionSample
 from airflow_provider_mlpipex.domain.release import Release
 from airflow_provider_mlpipex.domain.traffic import TrafficPlan
-from airflow_provider_mlpipex.serving import comparison, envoy_config, served_rows
+from airflow_provider_mlpipex.serving import comparison, envoy_config, served_outcomes, served_rows
 from airflow_provider_mlpipex.serving.envoy_process import NAME as ENVOY
 from airflow_provider_mlpipex.serving.envoy_process import RESTART_TIMEOUT_S, Envoy
 from airflow_provider_mlpipex.serving.fleet import Fleet
@@ -217,6 +218,9 @@ class Supervisor:
     ) -> PredictionSample:
         folder = self._places.prediction_log(endpoint, release_id)
         return served_rows.sample(folder, release=release_id, since=since, until=until, limit=limit)
+
+    def served(self, endpoint: EndpointRef, request_ids: Sequence[str]) -> ServedAnswers:
+        return served_outcomes.find(self._places.predictions, endpoint, request_ids)
 
     def retire(self, endpoint: EndpointRef, release_id: str) -> None:
         with self._only_me(endpoint, release_id):

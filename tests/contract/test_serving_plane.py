@@ -31,7 +31,8 @@ from airflow_provider_mlpipex.domain.errors import (
 )
 from airflow_provider_mlpipex.domain.evidence import Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.predictions import PredictionSample
+from airflow_provider_mlpipex.domain.outcomes import ServedAnswers
+from airflow_provider_mlpipex.domain.predictions import Prediction, PredictionSample
 from airflow_provider_mlpipex.domain.release import Release
 from airflow_provider_mlpipex.domain.traffic import Mirror, TrafficPlan
 from airflow_provider_mlpipex.ports import ServingPlane
@@ -492,6 +493,36 @@ def test_a_release_that_was_not_asked_served_nothing(world: World) -> None:
     later = world.now() + timedelta(seconds=5)
     found = world.plane.predictions(world.endpoint, world.third.id, since=world.began, until=later, limit=10)
     assert (found.rows, found.total) == ((), 0)
+
+
+# served
+
+
+def test_a_client_was_served_by_who_answered_it_and_not_by_who_got_a_copy(world: World) -> None:
+    world.plane.apply(world.shadow())
+    world.begin()
+    world.send(15)
+
+    def rows(release_id: str) -> dict[str, Prediction]:
+        until = world.now() + timedelta(seconds=5)
+        found = world.plane.predictions(world.endpoint, release_id, since=world.began, until=until, limit=100)
+        return {row.request_id: row for row in found.rows}
+
+    both = (world.current.id, world.candidate.id)
+    until(lambda: [len(rows(release)) for release in both] == [15, 15], within_s=15, what="15 answers of each")
+    logged = rows(world.current.id)
+    found = world.plane.served(world.endpoint, [*logged, "nobody", *logged])
+    assert [row.request_id for row in found.rows] == list(logged)
+    assert {row.release for row in found.rows} == {world.current.id}
+    said = {rid: (row.at, row.score, row.label) for rid, row in logged.items()}
+    assert {row.request_id: (row.at, row.score, row.predicted) for row in found.rows} == said
+    assert (found.ambiguous, found.log_since.keys() >= set(both)) == ((), True)
+    assert found.log_since[world.current.id] <= min(row.at for row in logged.values())
+
+
+def test_nobody_was_served_where_nobody_asked(world: World) -> None:
+    nobody = EndpointRef.parse("production/nobody")
+    assert world.plane.served(nobody, ["a"]) == world.plane.served(nobody, []) == ServedAnswers()
 
 
 # retire

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from airflow_provider_mlpipex.adapters.memory import served_rows
+from airflow_provider_mlpipex.adapters.memory import served_outcomes, served_rows
 from airflow_provider_mlpipex.adapters.memory.paired_answers import Answer, compare_answers
 from airflow_provider_mlpipex.domain.drift.references import Reference
 from airflow_provider_mlpipex.domain.drift.served import BatchSketches, ServedSketches
@@ -18,6 +18,7 @@ from airflow_provider_mlpipex.domain.errors import MlpipexError, PlaneUnavailabl
 from airflow_provider_mlpipex.domain.evidence import LatencyHistogram, ReleaseTelemetry, Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.observation import AppliedPlan, PlaneObservation, ReleaseStatus
+from airflow_provider_mlpipex.domain.outcomes import ServedAnswers
 from airflow_provider_mlpipex.domain.paired import ShadowComparison
 from airflow_provider_mlpipex.domain.predictions import PredictionSample
 from airflow_provider_mlpipex.domain.release import Release
@@ -47,6 +48,7 @@ class _Answer:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     status: int = 200
     batch: str = ""
+    mirrored: bool = False
 
     @property
     def logged(self) -> Answer:
@@ -218,6 +220,10 @@ class MemoryPlane:
                 answers, reference, release=release_id, column=column, since=since, until=until
             )
 
+    def served(self, endpoint: EndpointRef, request_ids: Sequence[str]) -> ServedAnswers:
+        with self._lock:
+            return served_outcomes.find(self._reach(endpoint).answers, request_ids)
+
     def retire(self, endpoint: EndpointRef, release_id: str) -> None:
         with self._lock:
             held = self._reach(endpoint)
@@ -267,15 +273,18 @@ class MemoryPlane:
         inputs: Mapping[str, Any] | None = None,
         batch: str = "",
     ) -> None:
-        """Each release of ``scores`` (release id -> first output) has just answered ``request_id`` and logged it.
+        """Each release of ``scores`` (release id -> first output) has just answered ``request_id`` and logged it; one
+        that the plan in force mirrors to has answered a copy.
 
         :param labels: release id -> label, where that is not the score itself.
         :param inputs: column -> value, as the client sent them. :param batch: what it said they belong to.
         """
         with self._lock:
+            plan = self.plan_in_force(endpoint)
+            mirror = plan.mirror.release if plan and plan.mirror else None
             for release, score in scores.items():
                 label = (labels or {}).get(release, repr(float(score)))
-                answer = _Answer(self._clock.now(), score, label, inputs or {}, batch=batch)
+                answer = _Answer(self._clock.now(), score, label, inputs or {}, batch=batch, mirrored=release == mirror)
                 self._endpoints[endpoint].answers[release][request_id].append(answer)
 
     def answer_pairs(

@@ -24,6 +24,7 @@ from airflow_provider_mlpipex.adapters.memory.alerts import MemoryAlerter
 from airflow_provider_mlpipex.adapters.memory.clock import ManualClock
 from airflow_provider_mlpipex.adapters.memory.features import MemoryFeatures
 from airflow_provider_mlpipex.adapters.memory.ledger import MemoryLedger
+from airflow_provider_mlpipex.adapters.memory.outcomes import MemoryOutcomes
 from airflow_provider_mlpipex.adapters.memory.plane import MemoryPlane
 from airflow_provider_mlpipex.adapters.memory.predictor import MemoryPredictor
 from airflow_provider_mlpipex.adapters.memory.registry import MemoryRegistry
@@ -47,6 +48,7 @@ class MemoryPlatform(Platform):
     """
 
     ledger: MemoryLedger
+    outcomes: MemoryOutcomes
     plane: MemoryPlane
     predictor: MemoryPredictor
     registry: MemoryRegistry
@@ -74,6 +76,7 @@ def memory_platform(
     plane = MemoryPlane(clock)
     return MemoryPlatform(
         ledger=MemoryLedger(clock),
+        outcomes=MemoryOutcomes(),
         plane=plane,
         predictor=MemoryPredictor(plane),
         registry=MemoryRegistry(),
