@@ -14,7 +14,8 @@ from airflow_provider_mlpipex.domain.traffic import BATCH_HEADER, RELEASE_HEADER
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 #: The ingress itself gives up sooner, and says so.
 TIMEOUT_S = 30.0
-_SHOWN = 300
+#: Characters of a refusal that are shown, of its beginning and of its end: MLflow tells the rows first, then why.
+_HEAD, _TAIL = 80, 300
 
 
 class HttpPredictor:
@@ -45,11 +46,21 @@ class HttpPredictor:
         release = answer.headers.get(RELEASE_HEADER, "")
         predictions = _predictions(answer) if answer.status_code == 200 else None
         if predictions is None:
-            return PredictionAnswer(status=answer.status_code, release=release, detail=answer.text[:_SHOWN])
+            return PredictionAnswer(status=answer.status_code, release=release, detail=_told(answer))
         return PredictionAnswer(status=answer.status_code, release=release, predictions=predictions)
 
     def _address(self, request: PredictionRequest) -> str:
         return f"{self._ingress_url}/endpoints/{request.endpoint}" if self._ingress_url else request.address
+
+
+def _told(answer: httpx.Response) -> str:
+    try:
+        said = answer.json()
+    except ValueError:
+        said = None
+    text = str(said.get("message") or answer.text) if isinstance(said, dict) else answer.text
+    text = " ".join(text.split())
+    return text if len(text) <= _HEAD + _TAIL else f"{text[:_HEAD]} … {text[-_TAIL:]}"
 
 
 def _predictions(answer: httpx.Response) -> list[object] | None:

@@ -111,6 +111,19 @@ def test_a_token_in_the_extra_is_masked_too(masked: list[str]) -> None:
     assert masked == ["in-the-extra"]
 
 
+def test_the_token_of_clients_is_masked_and_not_that_of_the_plane(masked: list[str], tmp_path: Path) -> None:
+    settings = module.settings_of(connection({"client_token": "of-clients"}, password="of-the-plane"))
+    assert set(masked) == {"of-clients", "of-the-plane"}
+    assert (settings.ingress_token(), settings.token()) == ("of-clients", "of-the-plane")
+    assert "of-clients" not in repr(settings)
+    file = tmp_path / "client-token"
+    settings = module.settings_of(connection({"client_token_file": str(file)}))
+    with pytest.raises(ConfigurationInvalid, match="serving plane's clients"):
+        settings.ingress_token()
+    file.write_text("from-file\n", encoding="utf-8")
+    assert settings.ingress_token() == "from-file"
+
+
 def test_settings_do_not_print_their_secrets() -> None:
     found = module.settings_of(connection({"alert_channels": {"on-call": ["slack://hush"]}}, password="hush"))
     assert "hush" not in repr(found)

@@ -53,6 +53,16 @@ def test_reads_back_what_was_written(store: SnapshotStore) -> None:
     pd.testing.assert_frame_equal(store.read(snapshot), table())
 
 
+def test_the_digest_of_rows_is_that_of_their_snapshot_and_keeps_nothing(store: SnapshotStore, tmp_path: Path) -> None:
+    digest = store.digest(table(), name="flights")
+    assert not list(tmp_path.rglob("*"))
+    assert not getattr(store, "tables", {})
+    assert digest == write(store, table()).digest
+    assert digest != store.digest(table(distance=np.arange(1, 11)), name="flights")
+    with pytest.raises(DataQualityFailed, match="column distance"):
+        store.digest(table(distance=[1, "two", *range(8)]), name="flights")
+
+
 def test_same_rows_give_the_same_snapshot(store: SnapshotStore) -> None:
     reindexed = table().set_index(np.arange(10, 20))
     assert write(store, table()) == write(store, table()) == write(store, reindexed)

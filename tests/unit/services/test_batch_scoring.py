@@ -24,11 +24,15 @@ from airflow_provider_mlpipex.domain.errors import (
     NotAuthorised,
     SignatureMismatch,
 )
-from airflow_provider_mlpipex.domain.events import BatchServed, Origin
+from airflow_provider_mlpipex.domain.events import BatchServed, Origin, Promoted, RolloutOpened
 from airflow_provider_mlpipex.domain.release import ModelVersion
+from airflow_provider_mlpipex.domain.traffic import TrafficPlan
+from airflow_provider_mlpipex.domain.values import digest_of
+from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.batch_scoring import PAUSES_S, ScoredBatch, score_batch
 from airflow_provider_mlpipex.services.batches import batches_of
-from tests.support.manifests import MANIFEST
+from tests.support.factories import make_policy, make_release
+from tests.support.manifests import MANIFEST, make_manifest
 from tests.support.rollouts import ENDPOINT, World, make_candidate
 
 LIVE_STAGES = (MANIFEST[MANIFEST.index("    shadow:") : MANIFEST.index("    alerts:")], "")
@@ -150,6 +154,29 @@ def test_answers_of_several_outputs_and_without_a_number_are_kept(scoring: Scori
     assert (list(kept[0]), math.isnan(kept[1][0]), kept[1][1]) == ([0.1, 0.9], True, 1.0)
 
 
+def test_rows_that_bring_only_entities_are_sent_as_such_to_a_release_with_a_feature_service(scoring: Scoring) -> None:
+    service = "columns: [amount, country]\n  service: payments\n  entities: [account]"
+    manifest = make_manifest(("columns: [amount, country]", service))
+    model = make_candidate("1.0.0").model_copy(update={"signature": {"inputs": INPUTS}})
+    release = make_release().model_copy(
+        update={"model": model, "feature_service": "payments", "feature_digest": digest_of("payments")}
+    )
+    scoring.world = World()
+    platform, plane = scoring.world.memory, scoring.world.memory.plane
+    plane.ensure(ENDPOINT, release, timeout_s=1)
+    plane.apply(TrafficPlan(endpoint=ENDPOINT, current=release.id))
+    opened = RolloutOpened(rollout_id="run-1", release=release, policy=make_policy(), manifest=manifest.to_json())
+    journal.note(platform, ENDPOINT, opened)
+    journal.note(platform, ENDPOINT, Promoted(rollout_id="run-1", watch_until=platform.clock.now()))
+    accounts = pd.DataFrame({"account": ["a", "b"], "id": [1, 2]})
+    assert scoring.score(accounts).rows == 2
+    assert [list(request.columns) for request in platform.predictor.sent] == [["account"]]
+    scoring.score(table(1).assign(account="a"), batch="with its features")
+    assert list(platform.predictor.sent[-1].columns) == ["amount"]
+    with pytest.raises(DataQualityFailed, match="or its entities: account"):
+        scoring.score(accounts.drop(columns="account"))
+
+
 # What fails.
 
 
@@ -228,8 +255,8 @@ def test_answers_to_other_rows_chunks_or_batches_are_not_taken(scoring: Scoring,
     with pytest.raises(BatchRefused):
         scoring.score(table())
     rows = table().assign(amount=9.5) if change == "rows" else table()
-    other: dict[str, Any] = {"chunk_rows": {"chunk_rows": 3}, "batch": {"batch": "other"}}.get(change, {})
-    scored = scoring.score(rows, try_number=2, **other)
+    batch, chunk_rows = "other" if change == "batch" else BATCH, 3 if change == "chunk_rows" else 2
+    scored = scoring.score(rows, try_number=2, batch=batch, chunk_rows=chunk_rows)
     assert scored.resumed == 0
     assert pd.read_parquet(scored.output)["prediction"].tolist() == rows["amount"].tolist()
     assert scoring.files() == [scoring.output.name]
