@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from airflow_provider_mlpipex.domain import errors
+from airflow_provider_mlpipex.domain.drift.served import BatchSketches, ServedSketches
 from airflow_provider_mlpipex.domain.errors import MlpipexError, NotAuthorised, PlaneUnavailable
 from airflow_provider_mlpipex.domain.evidence import Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
@@ -25,6 +26,8 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TIMEOUT_S = 15.0
 #: Both logs are read whole: some million records take a while.
 COMPARISON_TIMEOUT_S = 120.0
+#: What was logged since the last compaction is counted first: after a long absence of the plane that is much.
+SKETCHES_TIMEOUT_S = 120.0
 #: Bytes of request ids in one question: each reads all logs once, and the plane takes a body of one megabyte.
 IDS_BYTES = 900_000
 #: ``ensure`` may build a runtime before the clock of ``timeout_s`` starts.
@@ -82,11 +85,32 @@ class EmbeddedPlane:
         return ShadowComparison.model_validate(found)
 
     def predictions(
-        self, endpoint: EndpointRef, release_id: str, *, since: datetime, until: datetime, limit: int
+        self,
+        endpoint: EndpointRef,
+        release_id: str,
+        *,
+        since: datetime,
+        until: datetime,
+        limit: int,
+        batch: str | None = None,
     ) -> PredictionSample:
-        asked = {"since": since.isoformat(), "until": until.isoformat(), "limit": limit}
+        asked: dict[str, str | int] = {"since": since.isoformat(), "until": until.isoformat(), "limit": limit}
+        if batch is not None:
+            asked["batch"] = batch
         answer = self._call("GET", endpoint, f"/releases/{release_id}/predictions", params=asked)
         return PredictionSample.model_validate(answer)
+
+    def sketches(self, endpoint: EndpointRef, release_id: str, *, since: datetime, until: datetime) -> ServedSketches:
+        asked = {"since": since.isoformat(), "until": until.isoformat()}
+        path = f"/releases/{release_id}/sketches"
+        return ServedSketches.from_json(self._call("GET", endpoint, path, params=asked, timeout=SKETCHES_TIMEOUT_S))
+
+    def sketches_by_batch(
+        self, endpoint: EndpointRef, release_id: str, *, column: str, since: datetime, until: datetime
+    ) -> BatchSketches:
+        asked = {"column": column, "since": since.isoformat(), "until": until.isoformat()}
+        path = f"/releases/{release_id}/sketches/batches"
+        return BatchSketches.from_json(self._call("GET", endpoint, path, params=asked, timeout=SKETCHES_TIMEOUT_S))
 
     def served(self, endpoint: EndpointRef, request_ids: Sequence[str]) -> ServedAnswers:
         found = ServedAnswers()

@@ -10,11 +10,12 @@ import asyncio
 import hmac
 import json
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
+import orjson
 from pydantic import TypeAdapter, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -129,8 +130,25 @@ def create_app(supervisor: Supervisor, *, token: str, extra_routes: Sequence[Rou
             since=_moment(request, "since"),
             until=_moment(request, "until"),
             limit=_count(request, "limit"),
+            batch=request.query_params.get("batch"),
         )
         return JSONResponse(found.to_json())
+
+    async def get_sketches(request: Request) -> Response:
+        window = {"since": _moment(request, "since"), "until": _moment(request, "until")}
+        found = await asyncio.to_thread(supervisor.sketches, _endpoint(request), _release_id(request), **window)
+        return await _large_json(found.to_json)
+
+    async def get_batch_sketches(request: Request) -> Response:
+        found = await asyncio.to_thread(
+            supervisor.sketches_by_batch,
+            _endpoint(request),
+            _release_id(request),
+            column=_column(request),
+            since=_moment(request, "since"),
+            until=_moment(request, "until"),
+        )
+        return await _large_json(found.to_json)
 
     async def post_served(request: Request) -> Response:
         asked = (await _body(request)).get("request_ids")
@@ -173,6 +191,8 @@ def create_app(supervisor: Supervisor, *, token: str, extra_routes: Sequence[Rou
             Route(f"{base}/releases/{{release}}", put_release, methods=["PUT"]),
             Route(f"{base}/releases/{{release}}", delete_release, methods=["DELETE"]),
             Route(f"{base}/releases/{{release}}/predictions", get_predictions),
+            Route(f"{base}/releases/{{release}}/sketches", get_sketches),
+            Route(f"{base}/releases/{{release}}/sketches/batches", get_batch_sketches),
             Route(f"{base}/releases/{{release}}/fault", put_fault, methods=["PUT"]),
             Route(f"{base}/releases/{{release}}/fault", delete_fault, methods=["DELETE"]),
             *extra_routes,
@@ -203,6 +223,26 @@ async def _explain_unexpected(_: Request, error: Exception) -> Response:
 
 def _endpoint(request: Request) -> EndpointRef:
     return EndpointRef.parse(f"{request.path_params['environment']}/{request.path_params['name']}")
+
+
+async def _large_json(made: Callable[[], dict[str, Any]]) -> Response:
+    """Megabytes take a while to write: in a thread, so that a rollback need not wait for them."""
+
+    def written() -> bytes:
+        content = made()
+        try:
+            return orjson.dumps(content)
+        except TypeError:  # sums of squares beyond 64 bits
+            return json.dumps(content, allow_nan=False).encode()
+
+    return Response(await asyncio.to_thread(written), media_type="application/json")
+
+
+def _column(request: Request) -> str:
+    column = request.query_params.get("column")
+    if not column:
+        raise _invalid("column", "", "the name of a column")
+    return column
 
 
 def _slices(request: Request) -> list[str]:

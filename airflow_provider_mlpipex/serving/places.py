@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.release import slug_of
 from airflow_provider_mlpipex.serving import comparison, envoy_config
 
 #: A unix socket's path may not be longer than this.
@@ -63,6 +64,11 @@ class Places:
 
     def prediction_log(self, endpoint: EndpointRef, release_id: str) -> Path:
         return comparison.log_folder(self.predictions, endpoint, release_id)
+
+    def sketches(self, endpoint: EndpointRef, release_id: str) -> Path:
+        """The store of what a prediction log was counted into."""
+        folder = self.root / "sketches" / endpoint.environment / endpoint.name
+        return folder / f"{slug_of(release_id)}.sqlite"
 
     def remove_sockets(self) -> None:
         """Sockets outside the state folder go with the plane."""

@@ -34,18 +34,25 @@ _LOG = (
     "SELECT * FROM read_json(?, format='newline_delimited', ignore_errors=true, columns="
     f"{{{', '.join(f'{name}: {kind!r}' for name, kind in _FIELDS.items())}}}) WHERE t BETWEEN ? AND ?"
 )
-#: Records, answered ones, and those lost to full queues.
-_COUNTS = "SELECT count(rid), count(rid) FILTER (status = 200), coalesce(sum(dropped), 0) FROM log"
+#: Parameter: the batch, or NULL for all. Records, answered ones of the batch, and those lost to full queues.
+_COUNTS = (
+    "SELECT count(rid), count(rid) FILTER (status = 200 AND ($1 IS NULL OR coalesce(batch, '') = $1)), "
+    "coalesce(sum(dropped), 0) FROM log"
+)
 #: By a hash of the id, so that no minute and no client is preferred, and a second look takes the same rows.
 _SAMPLE = (
     "SELECT rid, t, batch, columns, inputs, output, score, label, keys, looked_up_at FROM log "
-    "WHERE status = 200 AND rid IS NOT NULL ORDER BY hash(rid), t LIMIT ?"
+    "WHERE status = 200 AND rid IS NOT NULL AND ($1 IS NULL OR coalesce(batch, '') = $1) "
+    "ORDER BY hash(rid), t LIMIT $2"
 )
 
 
-def sample(folder: Path, *, release: str, since: datetime, until: datetime, limit: int) -> PredictionSample:
+def sample(
+    folder: Path, *, release: str, since: datetime, until: datetime, limit: int, batch: str | None = None
+) -> PredictionSample:
     """At most ``limit`` rows that ``release`` answered in the window.
 
+    :param batch: of this batch only, if given. What was lost may have been of any batch.
     :param folder: its prediction log; none that exists, where it was never asked.
     """
     import duckdb
@@ -58,24 +65,25 @@ def sample(folder: Path, *, release: str, since: datetime, until: datetime, limi
                 # Nothing is written to a closed segment: one that ends before the window has nothing in it.
                 paths = [str(path) for path in segments(folder) if path.stat().st_mtime >= window[0]]
                 if not paths:
-                    return found.model_copy(update={"dropped_share": 1.0 if _is_silent(folder, until) else 0.0})
+                    return found.model_copy(update={"dropped_share": 1.0 if is_silent(folder, until) else 0.0})
                 database.execute(f"CREATE OR REPLACE TABLE log AS {_LOG}", [paths, *window])
                 break
             except (duckdb.IOException, FileNotFoundError):
                 # A segment was closed, which renames it, or pruned since it was listed.
                 if not tries_left:
                     raise
-        counted = database.execute(_COUNTS).fetchone()
-        rows = database.execute(_SAMPLE, [limit]).fetchall()
+        counted = database.execute(_COUNTS, [batch]).fetchone()
+        rows = database.execute(_SAMPLE, [batch, limit]).fetchall()
     assert counted is not None
     kept, total, lost = counted
-    dropped_share = 1.0 if _is_silent(folder, until) else float(lost / (kept + lost)) if lost else 0.0
+    dropped_share = 1.0 if is_silent(folder, until) else float(lost / (kept + lost)) if lost else 0.0
     return found.model_copy(
         update={"rows": tuple(_predictions(rows)), "total": int(total), "dropped_share": dropped_share}
     )
 
 
-def _is_silent(folder: Path, until: datetime) -> bool:
+def is_silent(folder: Path, until: datetime) -> bool:
+    """Whether a log that lives has not said for long what it lost, and so may have lost all up to ``until``."""
     told_at = read_stats(folder).told_at
     return told_at is not None and min(until.timestamp(), time.time()) - told_at > SILENT_S
 

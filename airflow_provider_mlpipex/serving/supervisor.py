@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from airflow_provider_mlpipex.domain.drift.served import BatchSketches, ServedSketches
 from airflow_provider_mlpipex.domain.errors import MlpipexError, PlaneUnavailable, PlanRefused
 from airflow_provider_mlpipex.domain.evidence import Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
@@ -33,6 +34,7 @@ from airflow_provider_mlpipex.serving.places import Places, read_or_make_token
 from airflow_provider_mlpipex.serving.plane_state import EndpointMemory, PlaneMemory, read_memory, write_memory
 from airflow_provider_mlpipex.serving.prediction_log import read_stats
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
+from airflow_provider_mlpipex.serving.sketched_logs import SketchedLogs
 from airflow_provider_mlpipex.serving.telemetry import AttemptTail
 
 _WATCH_S = 0.1
@@ -65,6 +67,7 @@ class Supervisor:
         self._settled = False
         self._stopping = threading.Event()
         self._said: dict[str, tuple[str, float]] = {}
+        self._sketched = SketchedLogs(self._places, say=self._say)
         self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
         self.client_token = read_or_make_token(self._places.client_token)
 
@@ -89,6 +92,7 @@ class Supervisor:
             self._tail.recover()
         # From here on leases end, whatever the launching of releases takes.
         self._watcher.start()
+        self._sketched.start()
         for endpoint, release in kept:
             try:
                 self._fleet.launch(endpoint, release)
@@ -105,6 +109,7 @@ class Supervisor:
         self._stopping.set()
         if self._watcher.is_alive():
             self._watcher.join(timeout=5)
+        self._sketched.stop()
 
     def shut_down(self) -> None:
         """Stop everything that this plane runs."""
@@ -214,10 +219,25 @@ class Supervisor:
         )
 
     def predictions(
-        self, endpoint: EndpointRef, release_id: str, *, since: datetime, until: datetime, limit: int
+        self,
+        endpoint: EndpointRef,
+        release_id: str,
+        *,
+        since: datetime,
+        until: datetime,
+        limit: int,
+        batch: str | None = None,
     ) -> PredictionSample:
         folder = self._places.prediction_log(endpoint, release_id)
-        return served_rows.sample(folder, release=release_id, since=since, until=until, limit=limit)
+        return served_rows.sample(folder, release=release_id, since=since, until=until, limit=limit, batch=batch)
+
+    def sketches(self, endpoint: EndpointRef, release_id: str, *, since: datetime, until: datetime) -> ServedSketches:
+        return self._sketched.sketches(endpoint, release_id, since=since, until=until)
+
+    def sketches_by_batch(
+        self, endpoint: EndpointRef, release_id: str, *, column: str, since: datetime, until: datetime
+    ) -> BatchSketches:
+        return self._sketched.sketches_by_batch(endpoint, release_id, column=column, since=since, until=until)
 
     def served(self, endpoint: EndpointRef, request_ids: Sequence[str]) -> ServedAnswers:
         return served_outcomes.find(self._places.predictions, endpoint, request_ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -93,7 +94,11 @@ class BatchSketches:
     rest: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        sketches = list(self.batches.values())
+        arrays = None
+        if self.batches:
+            arrays = {name: array.tolist() for name, array in to_arrays(list(self.batches.values())).items()}
+            # JSON has no infinity, which stands where a sketch has no finite value.
+            arrays["extremes"] = [None if low > high else [low, high] for low, high in arrays["extremes"]]
         return {
             "release": self.release,
             "column": self.column,
@@ -102,7 +107,7 @@ class BatchSketches:
             "reference": self.reference.to_json() if self.reference else None,
             "batches": list(self.batches),
             # As arrays, because thousands of small objects would take seconds to write and to read.
-            "sketches": {name: array.tolist() for name, array in to_arrays(sketches).items()} if sketches else None,
+            "sketches": arrays,
             "rest": self.rest,
         }
 
@@ -113,7 +118,9 @@ class BatchSketches:
         :raises SketchUnusable: it is not that.
         """
         try:
-            sketches = from_arrays(stored["sketches"]) if stored["sketches"] else []
+            arrays = stored["sketches"]
+            if arrays:
+                arrays = {**arrays, "extremes": [pair or [math.inf, -math.inf] for pair in arrays["extremes"]]}
             return cls(
                 release=str(stored["release"]),
                 column=str(stored["column"]),
@@ -122,7 +129,7 @@ class BatchSketches:
                 reference=(
                     ColumnReference.from_json(stored["column"], stored["reference"]) if stored["reference"] else None
                 ),
-                batches=dict(zip(stored["batches"], sketches, strict=True)),
+                batches=dict(zip(stored["batches"], from_arrays(arrays) if arrays else (), strict=True)),
                 rest=int(stored["rest"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
