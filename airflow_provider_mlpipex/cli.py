@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from airflow_provider_mlpipex import __version__, gates_cli, quality_cli
+from airflow_provider_mlpipex import __version__, gates_cli, labels_cli, quality_cli
 from airflow_provider_mlpipex.composition import Settings, build_platform, terminal_origin
 from airflow_provider_mlpipex.domain.errors import (
     ConfigurationInvalid,
@@ -88,6 +88,7 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(serve_app, name="serve")
 app.add_typer(quality_cli.app, name="quality")
 app.add_typer(gates_cli.app, name="gates")
+app.add_typer(labels_cli.app, name="labels")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 ManifestFile = Annotated[Path, typer.Argument(help="Deployment manifest (YAML).")]

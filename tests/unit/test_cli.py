@@ -40,6 +40,8 @@ COMMANDS = [
     ["quality", "expectations"],
     ["gates", "prove"],
     ["gates", "replay"],
+    ["labels", "ingest"],
+    ["labels", "performance"],
 ]
 
 
