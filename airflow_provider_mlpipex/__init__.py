@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from airflow_provider_mlpipex.manifest_files import load_manifest_file, read_manifests
     from airflow_provider_mlpipex.notifications.rollout import RolloutNotifier
     from airflow_provider_mlpipex.operators.canary import CanaryDeployOperator
+    from airflow_provider_mlpipex.operators.drift import DriftCheckOperator, drift_asset
     from airflow_provider_mlpipex.operators.gate import GateCheckOperator
     from airflow_provider_mlpipex.operators.promote import PromoteModelOperator
     from airflow_provider_mlpipex.operators.quality import QualityCheckOperator
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     from airflow_provider_mlpipex.operators.shadow import ShadowDeployOperator
     from airflow_provider_mlpipex.operators.snapshot import SnapshotDatasetOperator
     from airflow_provider_mlpipex.operators.train import TrainModelOperator
+    from airflow_provider_mlpipex.sensors.drift import DriftSensor
     from airflow_provider_mlpipex.sensors.rollout import CanarySensor, EndpointHealthSensor, ShadowSensor
     from airflow_provider_mlpipex.task_groups import release_tasks, training_tasks
+    from airflow_provider_mlpipex.triggers.drift import DriftTrigger
     from airflow_provider_mlpipex.triggers.rollout import RolloutTrigger
 
 __version__ = "0.1.0"
@@ -34,6 +37,9 @@ _HOME = {
     "CanaryDeployOperator": "operators.canary",
     "CanarySensor": "sensors.rollout",
     "DeploymentReviewOperator": "operators.review",
+    "DriftCheckOperator": "operators.drift",
+    "DriftSensor": "sensors.drift",
+    "DriftTrigger": "triggers.drift",
     "EndpointHealthSensor": "sensors.rollout",
     "GateCheckOperator": "operators.gate",
     "MlpipexHook": "hooks.mlpipex",
@@ -48,6 +54,7 @@ _HOME = {
     "ShadowSensor": "sensors.rollout",
     "SnapshotDatasetOperator": "operators.snapshot",
     "TrainModelOperator": "operators.train",
+    "drift_asset": "operators.drift",
     "load_manifest_file": "manifest_files",
     "read_manifests": "manifest_files",
     "release_tasks": "task_groups",
@@ -58,6 +65,9 @@ __all__ = [
     "CanaryDeployOperator",
     "CanarySensor",
     "DeploymentReviewOperator",
+    "DriftCheckOperator",
+    "DriftSensor",
+    "DriftTrigger",
     "EndpointHealthSensor",
     "GateCheckOperator",
     "MlpipexHook",
@@ -72,6 +82,7 @@ __all__ = [
     "ShadowSensor",
     "SnapshotDatasetOperator",
     "TrainModelOperator",
+    "drift_asset",
     "load_manifest_file",
     "read_manifests",
     "release_tasks",

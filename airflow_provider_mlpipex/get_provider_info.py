@@ -9,7 +9,8 @@ def get_provider_info() -> dict[str, Any]:
     """Validated by Airflow against ``provider_info.schema.json``."""
     package = "airflow_provider_mlpipex"
     release = ("snapshot", "quality", "train", "register", "gate", "review", "shadow", "canary", "promote", "rollback")
-    verbs = (*release, "score")
+    verbs = (*release, "score", "drift")
+    watchers = ("rollout", "drift")
     name = "MLPipeX"
     return {
         "package-name": "airflow-provider-mlpipex",
@@ -23,8 +24,12 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "operators": [{"integration-name": name, "python-modules": [f"{package}.operators.{verb}" for verb in verbs]}],
-        "sensors": [{"integration-name": name, "python-modules": [f"{package}.sensors.rollout"]}],
-        "triggers": [{"integration-name": name, "python-modules": [f"{package}.triggers.rollout"]}],
+        "sensors": [
+            {"integration-name": name, "python-modules": [f"{package}.sensors.{watcher}" for watcher in watchers]}
+        ],
+        "triggers": [
+            {"integration-name": name, "python-modules": [f"{package}.triggers.{watcher}" for watcher in watchers]}
+        ],
         "hooks": [{"integration-name": name, "python-modules": [f"{package}.hooks.mlpipex"]}],
         "notifications": [f"{package}.notifications.rollout.RolloutNotifier"],
         "extra-links": [f"{package}.links.mlpipex.MlflowRunLink", f"{package}.links.mlpipex.EndpointLink"],

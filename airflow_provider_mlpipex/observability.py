@@ -6,6 +6,7 @@ Metrics (low-cardinality tags only: ``stage``, ``endpoint``, ``outcome``):
 - ``mlpipex.stage.ended``: count, by outcome
 - ``mlpipex.gate.judged``: count, tags ``gate`` and ``verdict``
 - ``mlpipex.quality.judged``: count of judged tables, tags ``stage``, ``endpoint`` and ``verdict``
+- ``mlpipex.drift.judged``: count of looks at drift, tags ``endpoint`` and ``verdict``
 - ``mlpipex.rollback``: count of decided rollbacks
 
 Spans are named ``mlpipex.<stage>`` and nest under whatever span is current (Airflow's task span in a worker).
@@ -28,6 +29,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.quality import QualityReport
 from airflow_provider_mlpipex.domain.shadow_report import tell_slice
 from airflow_provider_mlpipex.services import journal
+from airflow_provider_mlpipex.services.drift import DriftLook
 from airflow_provider_mlpipex.services.platform import Platform
 
 STAGE_STARTED = "stage started"
@@ -37,11 +39,18 @@ QUALITY_JUDGED = "quality judged"
 EXPECTATION_BROKEN = "expectation broken"
 SHADOW_COMPARED = "shadow compared"
 SLICE_WORSE = "slice worse than the whole"
+LOOK_FAILED = "look failed"
+DRIFT_LOOKED = "drift looked at"
+DRIFT_JUDGED = "drift judged"
+COLUMN_DRIFTED = "column drifted"
+BATCH_CARRIES = "batch carries drift"
+DRIFTED_ROW = "drifted row"
 STAGE_NOT_RECORDED = "stage not recorded"
 STAGE_DURATION = "mlpipex.stage.duration"
 STAGE_COUNT = "mlpipex.stage.ended"
 GATE_COUNT = "mlpipex.gate.judged"
 QUALITY_COUNT = "mlpipex.quality.judged"
+DRIFT_COUNT = "mlpipex.drift.judged"
 ROLLBACK_COUNT = "mlpipex.rollback"
 
 Outcome = Literal["succeeded", "failed", "deferred", "skipped"]
@@ -141,6 +150,24 @@ class Envelope:
         for worse in facts["slices"]:
             self.log.warning(SLICE_WORSE, told=tell_slice(worse), column=worse["column"], pairs=worse["pairs"])
         self.add(**{name: facts[name] for name in ("pairs", "flips", "missing")}, worse_slices=len(facts["slices"]))
+
+    def drift(self, seen: DriftLook) -> None:
+        """Log and count one look at drift: every drifted column, every batch that carries it, a few of its rows."""
+        self.metrics.incr(DRIFT_COUNT, tags={"endpoint": str(self.endpoint), "verdict": seen.verdict})
+        numbers = {"release": seen.release, "rows": seen.rows, "dropped_share": seen.dropped_share, "entry": seen.seq}
+        self.log.info(DRIFT_JUDGED, verdict=seen.verdict, reason=seen.reason, **numbers)
+        damage = {one.column: one.damage for one in seen.ranking}
+        for column in seen.drifted:
+            drift = seen.report.of(column) if seen.report else None
+            told = drift.reason if drift else ""
+            self.log.warning(COLUMN_DRIFTED, column=column, damage=str(damage.get(column)), reason=told)
+        for batch in seen.traced.batches if seen.traced else ():
+            self.log.warning(
+                BATCH_CARRIES, batch=batch.batch, shares=str(batch.shares), rows=batch.rows, told=batch.told
+            )
+            for row in batch.sample:
+                self.log.info(DRIFTED_ROW, batch=batch.batch, request=row.request_id, inputs=str(row.inputs))
+        self.add(verdict=seen.verdict, release=seen.release, rows=seen.rows, columns=list(seen.raising), entry=seen.seq)
 
     def rolled_back(self, cause: str) -> None:
         self.metrics.incr(ROLLBACK_COUNT, tags={"endpoint": str(self.endpoint)})

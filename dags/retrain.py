@@ -8,18 +8,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable
+from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable
 
-from airflow_provider_mlpipex import read_manifests
+from airflow_provider_mlpipex import drift_asset, read_manifests
 from airflow_provider_mlpipex.domain.manifest import Manifest
 
 for manifest in read_manifests(Path(__file__).parent / "manifests").values():
     if not isinstance(manifest, Manifest) or manifest.model.pinned:
         continue
-    drifted = Asset(name=f"drift__{manifest.name}", uri=f"mlpipex://drift/{manifest.name}")
     with DAG(
         f"retrain__{manifest.name}".replace("-", "_"),
-        schedule=AssetOrTimeSchedule(timetable=CronTriggerTimetable("0 6 1 * *", timezone="UTC"), assets=[drifted]),
+        schedule=AssetOrTimeSchedule(
+            timetable=CronTriggerTimetable("0 6 1 * *", timezone="UTC"), assets=[drift_asset(manifest.name)]
+        ),
         catchup=False,
         max_active_runs=1,
         tags=["mlpipex", "retrain"],

@@ -57,12 +57,12 @@ class SnapshotDatasetOperator(ManifestOperator):
         }
 
 
-def read_moment(text: str) -> datetime:
+def read_moment(text: str, *, parameter: str = "as_of") -> datetime:
     """:raises InvalidQuantity: not ISO 8601."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise InvalidQuantity(
-            "as_of", value=text, limit="ISO 8601", remedy="write 2026-03-01 or 2026-03-01T14:03:00+00:00"
+            parameter, value=text, limit="ISO 8601", remedy="write 2026-03-01 or 2026-03-01T14:03:00+00:00"
         ) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

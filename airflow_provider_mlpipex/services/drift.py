@@ -12,7 +12,7 @@ from typing import Any
 from airflow_provider_mlpipex.domain.drift.report import DriftReport, Measure, RankedDrift
 from airflow_provider_mlpipex.domain.drift_block import DriftSpec
 from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
-from airflow_provider_mlpipex.domain.errors import DriftUndecided, IllegalTransition, InvalidQuantity, SketchUnusable
+from airflow_provider_mlpipex.domain.errors import DriftUndecided, InvalidQuantity, ManifestInvalid, SketchUnusable
 from airflow_provider_mlpipex.domain.events import AlertRaised, DriftJudged, Entry, Origin, VerdictName
 from airflow_provider_mlpipex.domain.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
@@ -117,7 +117,7 @@ def look(
 
     A drift that on-call has been told of, and that has not been away since, is not told again.
 
-    :raises IllegalTransition: as :func:`measure`, and PlaneUnavailable: nothing was looked at, and nothing written.
+    What :func:`measure` raises, this raises too; nothing was looked at then, and nothing is written.
     """
     seen = measure(platform, endpoint, manifest=manifest, release=release, since=since, until=until)
     if seen.drifted:
@@ -158,8 +158,8 @@ def measure(
     :param release: identifier; the current release if not given.
     :param since: beginning of the window; as long before ``until`` as the manifest says if not given.
     :param until: its end; now if not given.
-    :raises IllegalTransition: no release is current. :raises InvalidQuantity: a window of no time.
-    :raises DriftUndecided: ``manifest`` does not say by what numbers to judge.
+    :raises DriftUndecided: no release is current. :raises InvalidQuantity: a window of no time.
+    :raises ManifestInvalid: ``manifest`` does not say by what numbers to judge.
     :raises PlaneUnavailable: the plane does not answer.
     """
     state = journal.load(platform, endpoint)
@@ -247,7 +247,7 @@ def _demanded(state: EndpointState, manifest: Manifest | None) -> DriftSpec:
         return manifest.environments[environment].drift or DriftSpec()
     declared = manifest.environments.get(environment)
     if declared is None or declared.drift is None:
-        raise DriftUndecided(
+        raise ManifestInvalid(
             f"manifest {manifest.name}, field environments.{environment}.drift",
             value="missing",
             limit="the numbers by which drift is judged",
@@ -258,7 +258,7 @@ def _demanded(state: EndpointState, manifest: Manifest | None) -> DriftSpec:
 
 def _current(state: EndpointState) -> str:
     if state.current is None:
-        raise IllegalTransition(
+        raise DriftUndecided(
             f"drift of {state.endpoint}",
             value="nothing is current",
             limit="a current release",

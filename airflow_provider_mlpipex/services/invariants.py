@@ -27,6 +27,13 @@ def current_release_is_ready(platform: Platform, endpoint: EndpointRef) -> str |
     return None if state == "ready" else f"current release {current.id} is {state}"
 
 
+def release_is_still_current(platform: Platform, endpoint: EndpointRef, release: str) -> str | None:
+    """What was found of ``release`` is still true of what is current."""
+    current = journal.load(platform, endpoint).current
+    found = current.id if current else "nothing"
+    return None if found == release else f"{found} is current, {release} was looked at"
+
+
 def every_planned_release_is_ready(platform: Platform, endpoint: EndpointRef) -> str | None:
     """No release that may receive a request is down."""
     seen = platform.plane.observe(endpoint)

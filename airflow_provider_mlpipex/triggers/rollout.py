@@ -16,7 +16,7 @@ from airflow_provider_mlpipex.domain.errors import MlpipexError
 from airflow_provider_mlpipex.domain.events import Origin
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
-from airflow_provider_mlpipex.observability import trace_id
+from airflow_provider_mlpipex.observability import LOOK_FAILED, trace_id
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.watching import Look, WatchedStage, look
 
@@ -104,7 +104,7 @@ class RolloutTrigger(BaseTrigger):
             try:
                 seen = await self._look(platform, endpoint)
             except MlpipexError as error:
-                self.log.warning("look failed", endpoint=self.endpoint, **error.as_dict())
+                self.log.warning(LOOK_FAILED, endpoint=self.endpoint, **error.as_dict())
                 if not error.transient or time.monotonic() - answered > self.give_up_after:
                     return {"status": "error", "rollout_id": self.rollout_id, **error.as_dict()}
                 continue

@@ -21,6 +21,7 @@ from tests.support.manifests import edited
 HEAVY = ("mlflow", "great_expectations", "evidently", "pandas", "kubernetes", "fastapi", "sklearn", "duckdb")
 RELEASE = "release__flight_delay"
 REFERENCE = [
+    "drift__production__flight_delay",
     "quality__flight_delay",
     "release__flight_delay",
     "retrain__flight_delay",
@@ -86,7 +87,7 @@ def test_parsing_a_dag_file_imports_nothing_heavy(file: str) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-@pytest.mark.parametrize("dag_id", [dag_id for dag_id in REFERENCE if dag_id.startswith(("watch", "retrain"))])
+@pytest.mark.parametrize("dag_id", [dag_id for dag_id in REFERENCE if dag_id.startswith(("watch", "retrain", "drift"))])
 def test_what_has_a_schedule_will_run(bag: DagBag, dag_id: str) -> None:
     scheduled = DagSerialization.from_dict(DagSerialization.to_dict(bag.dags[dag_id]))
     assert scheduled.next_dagrun_info(last_automated_run_info=None) is not None
@@ -104,9 +105,11 @@ def test_every_environment_and_every_canary_step_is_a_visible_task(release: DAG)
         "model.train",
         "model.register",
         "development.gates",
+        "development.review",
         "development.promote",
         "development.end_trial",
         "staging.gates",
+        "staging.review",
         "staging.promote",
         "staging.watch",
         "staging.end_trial",
@@ -130,6 +133,16 @@ def test_every_environment_and_every_canary_step_is_a_visible_task(release: DAG)
     assert set(production) == {*in_order, "end_trial"}
     for before, after in zip(in_order, in_order[1:], strict=False):
         assert f"production.{after}" in release.get_task(f"production.{before}").downstream_task_ids
+
+
+def test_a_manifest_that_drops_its_review_keeps_the_task_that_answers_that_of_the_one_in_force(manifests: Path) -> None:
+    written = edited()
+    block = written[written.index("    review:") : written.index("    shadow:")]
+    (manifests / "fraud.yaml").write_text(edited((block, "")), encoding="utf-8")
+    tasks = load().dags["release__fraud_scorer"].task_dict
+    for environment in ("staging", "production"):
+        assert tasks[f"{environment}.review"].upstream_task_ids == {f"{environment}.gates"}
+    assert tasks["production.shadow"].upstream_task_ids == {"production.review"}
 
 
 def test_canary_steps_follow_the_manifest(manifests: Path) -> None:
@@ -195,6 +208,18 @@ def test_the_review_waits_as_long_as_the_manifest_says(release: DAG) -> None:
     assert task.response_timeout == review.timeout == timedelta(hours=24)
     # A deadline of the run itself would cut the waiting short.
     assert task.execution_timeout is None
+
+
+@pytest.mark.parametrize(("window", "every"), [("10m", timedelta(minutes=10)), ("7d", timedelta(hours=1))])
+def test_drift_is_looked_at_every_hour_or_as_often_as_its_window_is_long(
+    manifests: Path, window: str, every: timedelta
+) -> None:
+    assert not any(dag_id.startswith("drift") for dag_id in load().dags)
+    block = f"    drift: {{window: {window}}}\n    alerts: {{on"
+    (manifests / "fraud.yaml").write_text(edited(("    alerts: {on", block)), encoding="utf-8")
+    dag = load().dags["drift__production__fraud_scorer"]
+    assert dag.schedule == every
+    assert dag.get_task("check").endpoint == "production/fraud-scorer"
 
 
 def test_a_pinned_model_is_looked_up_and_not_retrained(manifests: Path) -> None:
@@ -268,7 +293,8 @@ def test_without_a_folder_of_manifests_the_others_say_so_and_rollback_stays(
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "nowhere"))
     bag = load()
     assert list(bag.dags) == ["rollback"]
-    assert {Path(file).name for file in bag.import_errors} == {"quality.py", "release.py", "retrain.py", "watch.py"}
+    others = {"drift.py", "quality.py", "release.py", "retrain.py", "watch.py"}
+    assert {Path(file).name for file in bag.import_errors} == others
     assert all(f"folder of manifests {tmp_path / 'nowhere'}" in error for error in bag.import_errors.values())
 
 

@@ -13,6 +13,7 @@ from airflow_provider_mlpipex.domain.errors import (
     DriftUndecided,
     IllegalTransition,
     InvalidQuantity,
+    ManifestInvalid,
     PlaneUnavailable,
     SketchUnusable,
 )
@@ -225,7 +226,7 @@ def test_nothing_current_and_a_window_of_no_time_are_refused(world: DriftWorld) 
     now = world.clock.now()
     with pytest.raises(InvalidQuantity, match="an end after its beginning"):
         world.look_at_drift(since=now, until=now)
-    with pytest.raises(IllegalTransition, match="nothing is current"):
+    with pytest.raises(DriftUndecided, match="nothing is current"):
         drift.look(World(BLOCK).platform, ENDPOINT)
 
 
@@ -234,7 +235,7 @@ def test_a_manifest_that_says_nothing_of_drift_cannot_judge_but_defaults_can(tra
     world.send("monday")
     assert world.manifest.environments["production"].drift is None
     assert world.look_at_drift().verdict == "pass"
-    with pytest.raises(DriftUndecided, match="environments.production.drift"):
+    with pytest.raises(ManifestInvalid, match="environments.production.drift"):
         world.look_at_drift(manifest=world.manifest)
 
 

@@ -1,0 +1,217 @@
+"""Drift check: one look at what an endpoint was asked and answered, beside what its release was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from airflow.sdk import Asset, AssetAlias
+from airflow.sdk.exceptions import AirflowSkipException
+
+from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, DriftFound, DriftUndecided
+from airflow_provider_mlpipex.domain.names import EndpointRef, check_name
+from airflow_provider_mlpipex.manifest_files import load_manifest_file
+from airflow_provider_mlpipex.observability import Invariant
+from airflow_provider_mlpipex.operators.base import MlpipexOperator, StageRun, StageTask
+from airflow_provider_mlpipex.operators.snapshot import read_moment
+from airflow_provider_mlpipex.services import drift, invariants
+from airflow_provider_mlpipex.services.drift import DriftLook
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_mlpipex.services.platform import Platform
+
+#: The outlet through which tasks update drift Assets: an Asset that is an outlet itself would be updated by every task
+#: that succeeds, one that found nothing included.
+DRIFT_ALIAS = AssetAlias(name="mlpipex-drift")
+
+OnDrift = Literal["fail", "announce"]
+Undecided = Literal["fail", "skip"]
+
+
+def drift_asset(name: str) -> Asset:
+    """The Asset that is updated when drift of the endpoints called ``name`` is found, for ``schedule=[…]`` of a Dag."""
+    return Asset(name=f"drift__{check_name(name)}", uri=f"mlpipex://drift/{name}")
+
+
+class DriftTask(StageTask):
+    """Mixin of whatever looks at drift: one look, what is told of it, and the Asset that it updates."""
+
+    stage_name = "drift"
+    endpoint: str
+    manifest: str | None
+    release: str
+    undecided: Undecided
+    task_id: str
+    looked_at = ""
+
+    def stage_endpoint(self) -> EndpointRef:
+        return EndpointRef.parse(self.endpoint)
+
+    def healthy_before(self, platform: Platform, endpoint: EndpointRef) -> Mapping[str, Invariant]:
+        return {
+            "the plane serves what the ledger confirmed": lambda: invariants.plane_serves_what_the_ledger_confirmed(
+                platform, endpoint
+            )
+        }
+
+    def healthy_after(self, platform: Platform, endpoint: EndpointRef) -> Mapping[str, Invariant]:
+        return {
+            "the release that was looked at is still current": lambda: (
+                invariants.release_is_still_current(platform, endpoint, self.looked_at)
+                if self.looked_at and not self.release
+                else None
+            )
+        }
+
+    def look_once(self, run: StageRun, **window: Any) -> DriftLook:
+        """One look; log, metrics, ledger and XCom ``drift`` know of it, whatever it found."""
+        manifest = load_manifest_file(self.manifest) if self.manifest else None
+        seen = drift.look(run.platform, run.endpoint, manifest=manifest, release=self.release, **window)
+        self.looked_at = seen.release
+        run.envelope.drift(seen)
+        run.push("drift", summary_of(seen))
+        return seen
+
+    def announce(self, run: StageRun, seen: DriftLook) -> None:
+        """Update the drift Asset, if this task has not announced the same drift in an earlier Dag run."""
+        run.envelope.add(announced=seen.news)
+        if seen.news:
+            outlet = run.context["outlet_events"][DRIFT_ALIAS]
+            outlet.add(drift_asset(run.endpoint.name), extra=summary_of(seen))
+
+    def excuse(self, run: StageRun, verdict: str, reason: str) -> str:
+        """Why the task is skipped that could not decide.
+
+        :raises DriftUndecided: it is not: something is broken, or ``undecided`` asks for a failure.
+        """
+        if verdict == "inconclusive" and self.undecided == "skip":
+            run.envelope.outcome = "skipped"
+            return reason
+        raise DriftUndecided(
+            f"drift of {run.endpoint}",
+            value=reason,
+            limit="enough rows, counted in whole, of columns that can be compared with the training rows",
+            remedy=f"see what was found: mlpipex drift check {run.endpoint}",
+        )
+
+    def require_one_of(self, parameter: str, value: str, allowed: Any) -> None:
+        """:raises ConfigurationInvalid: a Dag file says something else than one of the ``allowed`` words."""
+        if value not in get_args(allowed):
+            raise ConfigurationInvalid(
+                f"{type(self).__name__} {self.task_id}, {parameter}",
+                value=value,
+                limit=f"one of {', '.join(get_args(allowed))}",
+                remedy="correct the Dag file",
+            )
+
+
+class DriftCheckOperator(DriftTask, MlpipexOperator):
+    """Look once at the drift of an endpoint: judge it, name the batch that carries it, tell on-call, and say so.
+
+    Every outcome is in the ledger and in XCom ``drift``: ``verdict``, ``reason``, ``release``, ``columns`` that raise
+    the alarm, ``batches`` with the Dag run that sent each, and ``entry``, the ledger entry. A drift that was found
+    fails the task; with ``on_drift="announce"`` it succeeds and updates the Asset ``mlpipex://drift/<name>``, once for
+    the same drift. (Airflow takes no Asset event from a task that failed.)
+
+    :param endpoint: ``environment/name``.
+    :param manifest: path of a manifest by whose numbers to judge, instead of the one that the current release was
+        promoted under. That one was reviewed.
+    :param release: identifier of another release than the current one.
+    :param since: beginning of the window, ISO 8601, UTC where it names no zone; as long before its end as the manifest
+        says if empty.
+    :param until: end of the window; now if empty.
+    :param on_drift: ``fail``, or ``announce``.
+    :param undecided: ``fail``, or ``skip`` where there is nothing current or too few rows. A column that is broken
+        fails the task all the same.
+    """
+
+    template_fields = ("endpoint", "manifest", "release", "since", "until")
+
+    def __init__(
+        self,
+        *,
+        endpoint: str,
+        manifest: str | None = None,
+        release: str = "",
+        since: str = "",
+        until: str = "",
+        on_drift: OnDrift = "fail",
+        undecided: Undecided = "fail",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.endpoint = endpoint
+        self.manifest = manifest
+        self.release = release
+        self.since = since
+        self.until = until
+        self.on_drift = on_drift
+        self.undecided = undecided
+        self.require_one_of("on_drift", on_drift, OnDrift)
+        self.require_one_of("undecided", undecided, Undecided)
+        if on_drift == "announce":
+            self.add_outlets([DRIFT_ALIAS])
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        with self.in_stage(context) as run:
+            window = {
+                name: read_moment(text, parameter=name)
+                for name, text in (("since", self.since), ("until", self.until))
+                if text
+            }
+            try:
+                seen = self.look_once(run, **window)
+            except DriftUndecided as error:
+                skipped = self.excuse(run, "inconclusive", str(error))
+            else:
+                skipped = self._decide(run, seen)
+        if skipped:
+            raise AirflowSkipException(skipped)
+        return summary_of(seen)
+
+    def _decide(self, run: StageRun, seen: DriftLook) -> str:
+        """Why the task is skipped; empty where it is not."""
+        if seen.verdict in ("inconclusive", "error"):
+            return self.excuse(run, seen.verdict, seen.reason)
+        if seen.verdict == "fail" and self.on_drift == "fail":
+            raise DriftFound(
+                f"drift of {run.endpoint}, release {seen.release}",
+                value=seen.told,
+                limit="what is served looks like what the release was trained on, wherever that moves its score",
+                remedy=f"repair the batch at its source, or retrain; mlpipex drift attribute {run.endpoint}",
+            )
+        if seen.verdict == "fail":
+            self.announce(run, seen)
+        return ""
+
+
+def summary_of(seen: DriftLook) -> dict[str, Any]:
+    """What other tasks, and whoever an Asset event triggers, get to know: small, and JSON."""
+    batches = seen.traced.batches if seen.traced else ()
+    return {
+        "endpoint": str(seen.endpoint),
+        "release": seen.release,
+        "since": seen.since.isoformat(),
+        "until": seen.until.isoformat(),
+        "verdict": seen.verdict,
+        "reason": seen.reason,
+        "rows": seen.rows,
+        "columns": list(seen.raising),
+        "batches": [
+            {
+                "batch": batch.batch,
+                "shares": batch.shares,
+                "rows": batch.rows,
+                "digest": batch.digest,
+                "dag_id": batch.sent_by.dag_id if batch.sent_by else "",
+                "run_id": batch.sent_by.run_id if batch.sent_by else "",
+                "task_id": batch.sent_by.task_id if batch.sent_by else "",
+                "requests": [row.request_id for row in batch.sample],
+            }
+            for batch in batches
+        ],
+        "news": seen.news,
+        "entry": seen.seq,
+    }
