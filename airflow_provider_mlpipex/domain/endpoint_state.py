@@ -12,7 +12,10 @@ from airflow_provider_mlpipex.domain.events import (
     CanaryStepped,
     Entry,
     GatesJudged,
+    OutcomesJudged,
     Promoted,
+    PromotionConfirmed,
+    PromotionReopened,
     ReviewDecided,
     ReviewOpened,
     RollbackDecided,
@@ -72,8 +75,29 @@ class Outcome(Value):
     at: datetime
 
 
+class Doubt(Value):
+    """A promotion that late labels have reopened, until a person or a newer promotion ends it.
+
+    :param gates: that failed. :param told: whether on-call was.
+    """
+
+    release: str
+    cause: str
+    gates: tuple[str, ...]
+    since: datetime
+    told: bool = False
+
+    @staticmethod
+    def title(endpoint: EndpointRef) -> str:
+        """Of the alert that tells it."""
+        return f"{endpoint} promotion reopened by late labels"
+
+
 class EndpointState(Value):
-    """``previous`` stays warm and is what a rollback returns to; it is ``None`` after one."""
+    """``previous`` stays warm and is what a rollback returns to; it is ``None`` after one.
+
+    ``outcomes_judged``, ``doubt`` and ``accepted`` (gates that a person has seen fail) are of ``current``.
+    """
 
     endpoint: EndpointRef
     seq: int = 0
@@ -87,6 +111,9 @@ class EndpointState(Value):
     planned: TrafficPlan | None = None
     confirmed: bool = True
     outcomes: dict[str, Outcome] = {}
+    outcomes_judged: OutcomesJudged | None = None
+    doubt: Doubt | None = None
+    accepted: tuple[str, ...] = ()
 
     @property
     def is_first(self) -> bool:
@@ -171,7 +198,12 @@ def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
             }
             if state.current and state.current.digest == rollout.candidate.digest:
                 return promoted  # a change of policy alone: what could be rolled back to before still can
-            return {**promoted, "previous": state.current, "previous_manifest": state.current_manifest}
+            return {
+                **promoted,
+                **_NOTHING_KNOWN,
+                "previous": state.current,
+                "previous_manifest": state.current_manifest,
+            }
         case WatchPassed():
             return _ended(state, event.rollout_id, "promoted", f"watch ended {event.verdict}", at)
         case RollbackDecided():
@@ -187,6 +219,7 @@ def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
                     "current_since": at,
                     "previous": None,
                     "previous_manifest": None,
+                    **_NOTHING_KNOWN,
                 }
                 return {**ended, **restored}
             return ended
@@ -194,10 +227,29 @@ def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
             rejected = _ended(state, event.rollout_id, "rejected", event.cause, at)
             # A first release that the plane refused: nothing serves, and nothing is meant to.
             return rejected if state.confirmed else {**rejected, "planned": None, "confirmed": True}
-        case AlertRaised() if rollout:
-            return _rollout(rollout, alerts=tuple(dict.fromkeys([*rollout.alerts, event.title])))
+        case AlertRaised():
+            return _told(state, event.title)
+        case OutcomesJudged() if state.current and state.current.id == event.release:
+            return {"outcomes_judged": event}
+        case PromotionReopened() if state.current and state.current.id == event.release:
+            return {"doubt": Doubt(release=event.release, cause=event.cause, gates=event.gates, since=at)}
+        case PromotionConfirmed() if state.doubt and state.doubt.release == event.release:
+            return {"doubt": None, "accepted": tuple(dict.fromkeys([*state.accepted, *state.doubt.gates]))}
         case _:
             return {}
+
+
+#: What labels have said, and what a person has said to it, is of one release as *current*.
+_NOTHING_KNOWN: dict[str, Any] = {"outcomes_judged": None, "doubt": None, "accepted": ()}
+
+
+def _told(state: EndpointState, title: str) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    if state.doubt and title == Doubt.title(state.endpoint):
+        changes["doubt"] = state.doubt.model_copy(update={"told": True})
+    if state.rollout:
+        changes |= _rollout(state.rollout, alerts=tuple(dict.fromkeys([*state.rollout.alerts, title])))
+    return changes
 
 
 def _rollout(rollout: Rollout, **changes: Any) -> dict[str, Any]:

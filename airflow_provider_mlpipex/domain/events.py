@@ -263,6 +263,43 @@ class DriftJudged(Value):
     facts: dict[str, Any] = {}
 
 
+class OutcomesJudged(Value):
+    """What late labels say of a release, by the ``outcomes`` gates of its manifest.
+
+    :param since: with ``until`` when the labelled rows were served.
+    :param rows: labelled rows of that time.
+    """
+
+    type: Literal["outcomes-judged"] = "outcomes-judged"
+    release: str
+    since: datetime
+    until: datetime
+    rows: int = Field(ge=0)
+    verdict: VerdictName
+    results: tuple[GateResult, ...]
+
+
+class PromotionReopened(Value):
+    """Late labels put the promotion of the current release in doubt: a person has to decide. Traffic stays as it is.
+
+    :param gates: that failed.
+    """
+
+    type: Literal["promotion-reopened"] = "promotion-reopened"
+    release: str
+    cause: str
+    gates: tuple[str, ...]
+
+
+class PromotionConfirmed(Value):
+    """A person keeps the release; the gates that were in doubt do not reopen its promotion again."""
+
+    type: Literal["promotion-confirmed"] = "promotion-confirmed"
+    release: str
+    reviewer: str
+    note: str = ""
+
+
 class StageEnded(Value):
     """Written by the stage envelope for every run of every stage."""
 
@@ -291,6 +328,9 @@ Event = Annotated[
     | AlertRaised
     | BatchServed
     | DriftJudged
+    | OutcomesJudged
+    | PromotionReopened
+    | PromotionConfirmed
     | StageEnded,
     Field(discriminator="type"),
 ]

@@ -10,7 +10,9 @@ from pydantic import Field
 from airflow_provider_mlpipex.domain.summaries import Summary, Timed
 from airflow_provider_mlpipex.domain.values import Recorded, Value
 
-Source = Literal["evaluation", "baseline", "shadow", "canary", "serving", "drift", "quality", "parity", "prometheus"]
+Source = Literal[
+    "evaluation", "baseline", "shadow", "canary", "serving", "drift", "quality", "parity", "outcomes", "prometheus"
+]
 
 
 class Evidence(Recorded):

@@ -62,19 +62,18 @@ def _same_question(a: Gate, b: Gate) -> bool:
 
 
 def _strictness(gate: Gate) -> tuple[Strictness, ...]:
-    """A gate's numbers. In a trial more evidence is more demanding, because nothing passes without it. A watch after
-    promotion reverts on a failure only: there, whatever makes the gate speak later makes it looser."""
-    watching = gate.source == "serving"
+    """A gate's numbers. In a trial more evidence is more demanding, because nothing passes without it. After promotion
+    only a failure does anything: there, whatever makes the gate speak later makes it looser."""
+    watching, looking_back = gate.source == "serving", gate.source == "outcomes"
     seconds = gate.window.total_seconds() if gate.window else float("inf") if watching else 0.0
+    age = gate.max_age.total_seconds() if gate.max_age else float("inf")
     lower_is_stricter = gate.criterion in ("max", "within")
-    sign = -1 if watching else 1
+    sign = -1 if watching or looking_back else 1
     return (
         Strictness("threshold", -gate.bound if lower_is_stricter else gate.bound, gate.rule),
         Strictness("min_samples", sign * gate.min_samples, str(gate.min_samples)),
         Strictness("window", sign * seconds, _duration(gate.window)),
-        Strictness(
-            "max_age", -gate.max_age.total_seconds() if gate.max_age else float("-inf"), _duration(gate.max_age)
-        ),
+        Strictness("max_age", age if looking_back else -age, _duration(gate.max_age)),
         Strictness(
             "detects",
             float("-inf") if gate.detects is None else -gate.detects,

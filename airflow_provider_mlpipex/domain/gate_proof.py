@@ -71,6 +71,8 @@ def prove_environment(name: str, environment: EnvironmentSpec, rate: float | Non
     """A gate that is judged in several canary steps is proved in the one that brings it the fewest requests."""
     for index, gate in enumerate(environment.gates):
         yield _proof(name, "gate", index, gate, gate.min_samples, None, *_offline(gate))
+    for index, gate in enumerate(environment.outcomes.gates if environment.outcomes else ()):
+        yield _proof(name, "outcomes", index, gate, gate.min_samples, None, *_offline(gate))
     fewest: dict[tuple[LiveStage, int], LiveGate] = {}
     for live in live_gates(environment, rate):
         known = fewest.setdefault((live.stage, live.index), live)

@@ -33,7 +33,7 @@ _WINDOW = re.compile(
     rf"\s+(?:in|over|during|for)\s+(?:an?\s+|the\s+|any\s+|every\s+)?(?P<amount>{_NUMBER})[\s-]*(?P<unit>{_UNIT})"
     rf"(?:\s+(?P<source>{_SOURCE}))?(?:\s+window)?$"
 )
-_SAMPLES = re.compile(r"\s+from\s+at\s+least\s+(?P<count>\d+)\s+(?:samples|requests|pairs|rows)$")
+_SAMPLES = re.compile(r"\s+from\s+at\s+least\s+(?P<count>\d+)\s+(?:samples|requests|pairs|rows|labels)$")
 _BASELINE = r"(?:the\s+)?(?:baseline|current(?:\s+release)?)"
 _AT_MOST = r"at\s+most|no\s+more\s+than|under|below|up\s+to|<=?|≤"
 _AT_LEAST = r"at\s+least|no\s+less\s+than|over|above|>=?|≥"

@@ -20,6 +20,7 @@ from airflow_provider_mlpipex.domain.features_block import FeaturesSpec
 from airflow_provider_mlpipex.domain.gate_sentences import read_sentence
 from airflow_provider_mlpipex.domain.gates import Gate
 from airflow_provider_mlpipex.domain.names import Name
+from airflow_provider_mlpipex.domain.outcomes_block import OutcomesSpec
 from airflow_provider_mlpipex.domain.quantities import Duration, Rate, Ratio, parse_duration
 from airflow_provider_mlpipex.domain.refusal import Refusal
 from airflow_provider_mlpipex.domain.traffic import STICKY_HEADER
@@ -245,9 +246,10 @@ class EnvironmentSpec(Recorded):
     :param false_alarms: probability that live gates end a rollout which keeps every limit, over all their looks
         together (``live_gates`` shares it among them).
     :param drift: by what numbers what is served may move; a manifest of before there was such a block keeps its digest.
+    :param outcomes: how good a release must prove to be once labels come; of this block the same holds.
     """
 
-    added_later = frozenset({"drift"})
+    added_later = frozenset({"drift", "outcomes"})
 
     serve: bool = True
     false_alarms: Ratio = Field(default=0.05, gt=0, lt=1)
@@ -257,6 +259,7 @@ class EnvironmentSpec(Recorded):
     canary: CanarySpec | None = None
     rollback: RollbackSpec | None = None
     drift: DriftSpec | None = None
+    outcomes: OutcomesSpec | None = None
     alerts: AlertsSpec | None = None
 
 

@@ -20,6 +20,7 @@ from airflow_provider_mlpipex.domain.gate_diff import (
     tightened,
 )
 from airflow_provider_mlpipex.domain.manifest import EnvironmentSpec, Manifest, ReviewSpec
+from airflow_provider_mlpipex.domain.outcomes_block import diff_outcomes
 from airflow_provider_mlpipex.domain.quantities import format_duration, format_ratio
 from airflow_provider_mlpipex.domain.release import Release
 from airflow_provider_mlpipex.domain.values import canonical_json
@@ -153,6 +154,7 @@ def _environment(path: str, before: EnvironmentSpec | None, after: EnvironmentSp
     for stage in ("shadow", "canary", "rollback"):
         yield from _stage(f"{path}.{stage}", getattr(before, stage), getattr(after, stage))
     yield from diff_drift(f"{path}.drift", before.drift, after.drift)
+    yield from diff_outcomes(f"{path}.outcomes", before.outcomes, after.outcomes)
     old, new = (_leaves(env.alerts.to_json(), f"{path}.alerts") if env.alerts else {} for env in (before, after))
     for field in dict.fromkeys([*old, *new]):
         if old.get(field, NONE) != new.get(field, NONE):

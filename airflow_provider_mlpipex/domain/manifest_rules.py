@@ -9,18 +9,19 @@ from typing import Literal
 from airflow_provider_mlpipex.domain import drift_block, features_block, live_rules, quality_rules, slice_rules
 from airflow_provider_mlpipex.domain.gate_proof import prove_environment
 from airflow_provider_mlpipex.domain.gates import Gate, known_metric
-from airflow_provider_mlpipex.domain.manifest import EnvironmentSpec, Manifest
+from airflow_provider_mlpipex.domain.manifest import EnvironmentSpec, Manifest, TrainingSpec
 from airflow_provider_mlpipex.domain.metrics import TASK_METRICS
 from airflow_provider_mlpipex.domain.quantities import format_duration
 from airflow_provider_mlpipex.domain.yaml_text import FieldPath, Problem
 
-Block = Literal["gates", "shadow", "canary", "rollback"]
+Block = Literal["gates", "shadow", "canary", "rollback", "outcomes"]
 #: Where the gates of a block may take their evidence from.
 BLOCK_SOURCES: dict[Block, tuple[str, ...]] = {
     "gates": ("evaluation", "baseline", "quality", "drift"),
     "shadow": ("shadow",),
     "canary": ("canary",),
     "rollback": ("serving",),
+    "outcomes": ("outcomes",),
 }
 #: Twice the longest pause between two looks of a watcher (``sampling.look_every``).
 SHORTEST_LEASE = timedelta(seconds=30)
@@ -39,6 +40,7 @@ def broken_rules(manifest: Manifest) -> list[Problem]:
         path: FieldPath = ("environments", name)
         problems += _review(environment, path)
         problems += _offline(manifest, environment, path)
+        problems += _outcomes(manifest, environment, path)
         problems += live_rules.broken_rules(manifest.traffic.expected_rate, environment, path)
         problems += drift_block.broken_rules(environment.drift, (*path, "drift"), serve=environment.serve)
         for block, where, gates in gate_blocks(environment):
@@ -54,6 +56,7 @@ _BLOCK_OF: dict[str, FieldPath] = {
     "shadow": ("shadow", "gates"),
     "canary": ("canary", "gates"),
     "watch": ("rollback", "gates"),
+    "outcomes": ("outcomes", "gates"),
 }
 
 
@@ -79,6 +82,8 @@ def gate_blocks(environment: EnvironmentSpec) -> Iterator[tuple[Block, FieldPath
         yield "canary", ("canary", "gates"), environment.canary.gates
     if environment.rollback:
         yield "rollback", ("rollback", "gates"), environment.rollback.gates
+    if environment.outcomes:
+        yield "outcomes", ("outcomes", "gates"), environment.outcomes.gates
 
 
 def _training(manifest: Manifest) -> Iterator[Problem]:
@@ -109,6 +114,8 @@ def _durations(manifest: Manifest) -> Iterator[Problem]:
             stated.append(((*path, "canary", "step_duration"), environment.canary.step_duration))
         if environment.rollback:
             stated.append(((*path, "rollback", "window"), environment.rollback.window))
+        if environment.outcomes:
+            stated.append(((*path, "outcomes", "window"), environment.outcomes.window))
         for _, where, gates in gate_blocks(environment):
             for index, gate in enumerate(gates):
                 stated.append(((*path, *where, index, "window"), gate.window))
@@ -151,30 +158,63 @@ def _offline(manifest: Manifest, environment: EnvironmentSpec, path: FieldPath) 
         if gate.source not in ("evaluation", "baseline"):
             continue
         yield from live_rules.window_fits(gate, at, manifest.data.window.evaluate, "data.window.evaluate")
-        metric = gate.metric.partition(".")[2]
-        if training is None:
-            if gate.needs_current:
-                yield Problem(
-                    at,
-                    gate.rule,
-                    "comparing with the current release needs the task and the target",
-                    "add a training block, or state max or min",
-                )
-        elif metric not in TASK_METRICS[training.task]:
-            yielded = ", ".join(TASK_METRICS[training.task])
+        if training is not None:
+            yield from _yields(gate, at, training)
+        elif gate.needs_current:
             yield Problem(
                 at,
-                gate.metric,
-                f"a metric that the evaluation of a {training.task} task yields",
-                f"use one of {yielded}",
+                gate.rule,
+                "comparing with the current release needs the task and the target",
+                "add a training block, or state max or min",
             )
-        elif metric in _OF_PROBABILITIES and training.predict_method == "predict":
-            yield Problem(
-                at,
-                gate.metric,
-                "a metric of probabilities, but training.predict_method is predict",
-                "write predict_method: predict_proba, or gate on accuracy",
-            )
+
+
+def _yields(gate: Gate, at: FieldPath, training: TrainingSpec) -> Iterator[Problem]:
+    """Whether the evaluation of the task gives the gate's metric."""
+    metric = gate.metric.partition(".")[2]
+    if metric not in TASK_METRICS[training.task]:
+        yielded = ", ".join(TASK_METRICS[training.task])
+        yield Problem(
+            at,
+            gate.metric,
+            f"a metric that the evaluation of a {training.task} task yields",
+            f"use one of {yielded}",
+        )
+    elif metric in _OF_PROBABILITIES and training.predict_method == "predict":
+        yield Problem(
+            at,
+            gate.metric,
+            "a metric of probabilities, but training.predict_method is predict",
+            "write predict_method: predict_proba, or gate on accuracy",
+        )
+
+
+def _outcomes(manifest: Manifest, environment: EnvironmentSpec, path: FieldPath) -> Iterator[Problem]:
+    """Labels are of what was served, and their metrics are those of the task."""
+    outcomes, training = environment.outcomes, manifest.training
+    if outcomes is None:
+        return
+    path = (*path, "outcomes")
+    if not environment.serve:
+        yield Problem(path, "given", "serve: false serves nobody", "remove it, or write serve: true")
+    if training is None:
+        yield Problem(
+            path, "given", "the task, which says what a label is compared with", "add a training block, or remove it"
+        )
+    if all(gate.advisory for gate in outcomes.gates):
+        yield Problem(
+            (*path, "gates"),
+            "only advisory gates",
+            "one gate that can reopen a promotion",
+            "make one binding, or remove the block: mlpipex labels performance tells the numbers without it",
+        )
+    for index, gate in enumerate(outcomes.gates):
+        at: FieldPath = (*path, "gates", index)
+        if gate.source != "outcomes":
+            continue
+        yield from live_rules.window_fits(gate, at, outcomes.window, "outcomes.window")
+        if training is not None:
+            yield from _yields(gate, at, training)
 
 
 def _gates(gates: Iterable[Gate], block: Block, path: FieldPath) -> Iterator[Problem]:

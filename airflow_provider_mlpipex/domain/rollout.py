@@ -33,6 +33,7 @@ from airflow_provider_mlpipex.domain.events import (
     WatchPassed,
 )
 from airflow_provider_mlpipex.domain.release import Release
+from airflow_provider_mlpipex.domain.reopening import require_no_doubt
 from airflow_provider_mlpipex.domain.rollout_conditions import (
     ended,
     is_promoted,
@@ -54,6 +55,7 @@ def open_rollout(
     :raises RolloutInProgress: another rollout holds it, or a rollback is under way.
     :raises RolloutRolledBack: this very rollout has ended already.
     :raises ManifestChanged: it was opened under another manifest.
+    :raises PromotionInDoubt: late labels have reopened the promotion of this model here.
     """
     if rollout_id in state.outcomes:
         raise ended(state, rollout_id)
@@ -83,6 +85,7 @@ def open_rollout(
         )
     if is_current(state, release):
         return []
+    require_no_doubt(state, release.model)
     return [RolloutOpened(rollout_id=rollout_id, release=release, policy=policy, manifest=manifest)]
 
 
@@ -121,10 +124,13 @@ _PHASE: dict[StageName, Phase] = {"shadow": "shadow", "canary": "canary", "watch
 
 
 def open_review(state: EndpointState, *, rollout_id: str, changes: Sequence[Change]) -> list[Event]:
-    """Ask for approval of ``changes``. Offline gates come first, so that nobody reviews what cannot pass."""
+    """Ask for approval of ``changes``, where anybody demands one.
+
+    Offline gates come first, so that nobody reviews what cannot pass.
+    """
     rollout = own(state, rollout_id)
     require_offline_gates(rollout)
-    if rollout.approved is not None or rollout.phase != "opened":
+    if not rollout.policy.review or rollout.approved is not None or rollout.phase != "opened":
         return []
     return [ReviewOpened(rollout_id=rollout_id, changes=tuple(changes))]
 
