@@ -109,10 +109,10 @@ def _environment_tasks(
             mlpipex_conn_id=mlpipex_conn_id,
             **_RETRIES,
         )
-        stages: list[BaseOperator] = [gates]
-        if environment.review:
-            timeout = environment.review.timeout
-            stages.append(DeploymentReviewOperator(task_id="review", response_timeout=timeout, **common))
+        # Also where this manifest asks for none: the one in force may, and only a task can be answered. Where neither
+        # does, it says so and passes at once.
+        waits: dict[str, Any] = {"response_timeout": environment.review.timeout} if environment.review else {}
+        stages: list[BaseOperator] = [gates, DeploymentReviewOperator(task_id="review", **waits, **common)]
         if environment.shadow:
             poke = _poll(environment.shadow.duration)
             stages.append(ShadowDeployOperator(task_id="shadow", **common))

@@ -90,6 +90,33 @@ def test_it_parks_and_shows_typed_changes_and_gates(judged: ReleaseRun, asked: A
     assert decisions(judged) == []
 
 
+REVIEW = ("    review:\n      auto_approve: [data]\n      timeout: 24h\n", "")
+
+
+def test_a_manifest_that_drops_its_review_goes_through_that_of_the_one_in_force(
+    first: ReleaseRun, asked: Asked
+) -> None:
+    first.first_release()
+    first.manifest.write_text(manifest_text(("depth: 3", "depth: 4"), REVIEW), encoding="utf-8")
+    run = ReleaseRun(first.platform, first.manifest, run_id="run-2")
+    run.execute(run.gates_task(run.register()))
+    park(run)
+    assert len(asked.requests) == 1
+    assert complete(run, answer("Approve"))["approved"] is True
+    assert run.execute(run.shadow_task())["fraction"] == 0.5
+
+
+def test_where_no_manifest_asks_for_a_review_it_passes_at_once_and_says_so(first: ReleaseRun, asked: Asked) -> None:
+    first.manifest.write_text(manifest_text(REVIEW), encoding="utf-8")
+    first.execute(first.gates_task(first.register()))
+    told = first.execute(review(first))
+    assert told == {"approved": True, "asked": False, "why": "no manifest asks for a review here"}
+    assert asked.requests == []
+    assert [e for e in first.entries if isinstance(e.event, (ReviewOpened, ReviewDecided))] == []
+    first.execute(first.promote_task())
+    assert first.state.current is not None
+
+
 def test_asking_twice_opens_one_review(judged: ReleaseRun, asked: Asked) -> None:
     park(judged)
     park(judged)
