@@ -10,21 +10,20 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from airflow_provider_mlpipex import __version__, gates_cli, labels_cli, quality_cli
+from airflow_provider_mlpipex import __version__, drift_cli, gates_cli, labels_cli, quality_cli
 from airflow_provider_mlpipex.composition import Settings, build_platform, terminal_origin
 from airflow_provider_mlpipex.domain.errors import (
     ConfigurationInvalid,
-    InvalidQuantity,
     MlpipexError,
 )
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.quantities import parse_moment
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.services.platform import Platform
 
@@ -89,6 +88,7 @@ app.add_typer(serve_app, name="serve")
 app.add_typer(quality_cli.app, name="quality")
 app.add_typer(gates_cli.app, name="gates")
 app.add_typer(labels_cli.app, name="labels")
+app.add_typer(drift_cli.app, name="drift")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 ManifestFile = Annotated[Path, typer.Argument(help="Deployment manifest (YAML).")]
@@ -208,7 +208,7 @@ def history(
 
     platform, ref = _platform(), EndpointRef.parse(endpoint)
     if at:
-        state = as_of(platform, ref, _moment(at))
+        state = as_of(platform, ref, parse_moment(at, what="--at"))
         current = state.current.id if state.current else "nothing"
         _emit(state.to_json(), as_json, lambda: f"{ref} at {at}: {current} (ledger entry {state.seq})")
     elif events:
@@ -236,14 +236,6 @@ def history(
                 or f"{ref}: nothing has been released"
             ),
         )
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidQuantity("--at", value=text, limit="ISO 8601", remedy="write 2026-03-01T14:03:00+00:00") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Durations, ratios, rates and latencies as people write them: ``30m``, ``0.5%``, ``30/s``, ``120ms``.
+"""Durations, ratios, rates, latencies and moments as people write them: ``30m``, ``0.5%``, ``30/s``, ``2026-03-01``.
 
 Reading what was written gives back the very same number, so a manifest survives a round trip with its digest.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -106,6 +106,21 @@ def parse_rate(text: str | float | int) -> float:
 def format_rate(rate: float) -> str:
     """``30.0`` as ``30/s``, exactly."""
     return f"{_plain(Decimal(repr(float(rate))))}/s"
+
+
+def parse_moment(text: str, *, what: str) -> datetime:
+    """Read ISO 8601: ``2026-03-01`` or ``2026-03-01T14:03:00+00:00``; UTC where it names no zone.
+
+    :param what: the parameter or option that it was written for.
+    :raises InvalidQuantity: on anything else.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidQuantity(
+            what, value=text, limit="ISO 8601", remedy="write 2026-03-01 or 2026-03-01T14:03:00+00:00"
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _plain(number: Decimal) -> str:

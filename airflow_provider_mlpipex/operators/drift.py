@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from airflow.sdk import Asset, AssetAlias
 from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, DriftFound, DriftUndecided
+from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, DriftUndecided
+from airflow_provider_mlpipex.domain.events import VerdictName
 from airflow_provider_mlpipex.domain.names import EndpointRef, check_name
+from airflow_provider_mlpipex.domain.quantities import parse_moment
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.observability import Invariant
 from airflow_provider_mlpipex.operators.base import MlpipexOperator, StageRun, StageTask
-from airflow_provider_mlpipex.operators.snapshot import read_moment
 from airflow_provider_mlpipex.services import drift, invariants
 from airflow_provider_mlpipex.services.drift import DriftLook
 
@@ -81,20 +82,12 @@ class DriftTask(StageTask):
             outlet = run.context["outlet_events"][DRIFT_ALIAS]
             outlet.add(drift_asset(run.endpoint.name), extra=summary_of(seen))
 
-    def excuse(self, run: StageRun, verdict: str, reason: str) -> str:
-        """Why the task is skipped that could not decide.
-
-        :raises DriftUndecided: it is not: something is broken, or ``undecided`` asks for a failure.
-        """
-        if verdict == "inconclusive" and self.undecided == "skip":
+    def may_skip(self, run: StageRun, verdict: VerdictName) -> bool:
+        """Whether the task is skipped. What is broken never is."""
+        skips = verdict == "inconclusive" and self.undecided == "skip"
+        if skips:
             run.envelope.outcome = "skipped"
-            return reason
-        raise DriftUndecided(
-            f"drift of {run.endpoint}",
-            value=reason,
-            limit="enough rows, counted in whole, of columns that can be compared with the training rows",
-            remedy=f"see what was found: mlpipex drift check {run.endpoint}",
-        )
+        return skips
 
     def require_one_of(self, parameter: str, value: str, allowed: Any) -> None:
         """:raises ConfigurationInvalid: a Dag file says something else than one of the ``allowed`` words."""
@@ -157,14 +150,16 @@ class DriftCheckOperator(DriftTask, MlpipexOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         with self.in_stage(context) as run:
             window = {
-                name: read_moment(text, parameter=name)
+                name: parse_moment(text, what=name)
                 for name, text in (("since", self.since), ("until", self.until))
                 if text
             }
             try:
                 seen = self.look_once(run, **window)
-            except DriftUndecided as error:
-                skipped = self.excuse(run, "inconclusive", str(error))
+            except DriftUndecided as nothing_current:
+                if not self.may_skip(run, "inconclusive"):
+                    raise
+                skipped = str(nothing_current)
             else:
                 skipped = self._decide(run, seen)
         if skipped:
@@ -173,17 +168,12 @@ class DriftCheckOperator(DriftTask, MlpipexOperator):
 
     def _decide(self, run: StageRun, seen: DriftLook) -> str:
         """Why the task is skipped; empty where it is not."""
-        if seen.verdict in ("inconclusive", "error"):
-            return self.excuse(run, seen.verdict, seen.reason)
-        if seen.verdict == "fail" and self.on_drift == "fail":
-            raise DriftFound(
-                f"drift of {run.endpoint}, release {seen.release}",
-                value=seen.told,
-                limit="what is served looks like what the release was trained on, wherever that moves its score",
-                remedy=f"repair the batch at its source, or retrain; mlpipex drift attribute {run.endpoint}",
-            )
-        if seen.verdict == "fail":
+        if self.may_skip(run, seen.verdict):
+            return seen.reason
+        if seen.verdict == "fail" and self.on_drift == "announce":
             self.announce(run, seen)
+        else:
+            drift.require(seen)
         return ""
 
 

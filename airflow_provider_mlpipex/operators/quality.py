@@ -12,9 +12,10 @@ from airflow_provider_mlpipex.domain.errors import ManifestInvalid
 from airflow_provider_mlpipex.domain.expectations import Expectation, Judged
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.quality import QualityReport, ResultPlace, SqlTable
+from airflow_provider_mlpipex.domain.quantities import parse_moment
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.operators.base import StageRun, TableOperator
-from airflow_provider_mlpipex.operators.snapshot import AS_OF, read_moment
+from airflow_provider_mlpipex.operators.snapshot import AS_OF
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,7 +152,7 @@ class QualityCheckOperator(TableOperator):
         from airflow_provider_mlpipex.services.snapshots import load_window
 
         if self.path is None and self.load is None:
-            manifest, as_of = load_manifest_file(str(self.manifest)), read_moment(self.as_of)
+            manifest, as_of = load_manifest_file(str(self.manifest)), parse_moment(self.as_of, what="as_of")
             window = load_window(manifest, as_of, features=run.platform.features)
             return f"dataset {manifest.name} as of {as_of:%Y-%m-%d %H:%M}", window.rows
         return self.read_table()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
-from airflow_provider_mlpipex.domain.errors import DataQualityFailed, InvalidQuantity
+from airflow_provider_mlpipex.domain.errors import DataQualityFailed
+from airflow_provider_mlpipex.domain.quantities import parse_moment
 from airflow_provider_mlpipex.operators.base import ManifestOperator, StageRun
 
 #: The run's own moment, unless whoever triggers it asks for another one.
@@ -37,7 +37,7 @@ class SnapshotDatasetOperator(ManifestOperator):
         try:
             snapshot, report = snapshot_dataset(
                 manifest,
-                read_moment(self.as_of),
+                parse_moment(self.as_of, what="as_of"),
                 store=run.platform.snapshots,
                 validator=run.platform.validator,
                 features=run.platform.features,
@@ -55,14 +55,3 @@ class SnapshotDatasetOperator(ManifestOperator):
             "expectations": report.judged,
             "manifest_digest": manifest.digest,
         }
-
-
-def read_moment(text: str, *, parameter: str = "as_of") -> datetime:
-    """:raises InvalidQuantity: not ISO 8601."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidQuantity(
-            parameter, value=text, limit="ISO 8601", remedy="write 2026-03-01 or 2026-03-01T14:03:00+00:00"
-        ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

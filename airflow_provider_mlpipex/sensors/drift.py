@@ -14,6 +14,8 @@ from airflow_provider_mlpipex.domain.quantities import format_duration
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.operators.base import StageRun, task_origin
 from airflow_provider_mlpipex.operators.drift import DRIFT_ALIAS, DriftTask, Undecided, summary_of
+from airflow_provider_mlpipex.services import drift
+from airflow_provider_mlpipex.services.drift import DriftLook
 from airflow_provider_mlpipex.triggers.drift import DriftTrigger
 
 if TYPE_CHECKING:
@@ -83,31 +85,40 @@ class DriftSensor(DriftTask, BaseSensorOperator):
 
     def _wait(self, context: Context, *, until: datetime | None, over: bool) -> dict[str, Any]:
         """:param until: when the waiting ends; as long from now as ``timeout`` says if not known yet."""
-        skipped, seen = "", None
+        skipped = ""
         with self.in_stage(context) as run:
             until = until or run.platform.clock.now() + timedelta(seconds=self.timeout)
-            try:
-                seen = self.look_once(run)
-                verdict, reason = seen.verdict, seen.reason
-            except DriftUndecided as error:
-                verdict, reason = "inconclusive", str(error)
-            if seen is not None and verdict == "fail":
+            seen = self._look(run, over=over)
+            if seen is not None and seen.verdict == "fail":
                 self.announce(run, seen)
-            elif over:
-                skipped = self._quiet(run, verdict, reason)
+                return summary_of(seen)
+            if over:
+                skipped = self._quiet(run, seen)
             else:
                 run.envelope.outcome = "deferred"
             left = until - run.platform.clock.now()
         if skipped:
             raise AirflowSkipException(skipped)
-        if seen is None or verdict != "fail":
-            self._defer(context, until, left)
-        return summary_of(seen)
+        self._defer(context, until, left)
 
-    def _quiet(self, run: StageRun, verdict: str, reason: str) -> str:
-        """Why the task is skipped."""
-        if verdict != "pass":
-            return self.excuse(run, verdict, reason)
+    def _look(self, run: StageRun, *, over: bool) -> DriftLook | None:
+        """What was found; ``None`` where nothing is current, which may change while there is time."""
+        try:
+            return self.look_once(run)
+        except DriftUndecided:
+            if over and self.undecided == "fail":
+                raise
+            return None
+
+    def _quiet(self, run: StageRun, seen: DriftLook | None) -> str:
+        """Why the task is skipped, now that the time is over.
+
+        :raises DriftUndecided: it is not: nobody knows whether there was drift.
+        """
+        if self.may_skip(run, seen.verdict if seen else "inconclusive"):
+            return seen.reason if seen else f"nothing is current on {run.endpoint}"
+        if seen is not None:
+            drift.require(seen)
         run.envelope.outcome = "skipped"
         return f"no drift of {run.endpoint} within {format_duration(timedelta(seconds=self.timeout))}"
 

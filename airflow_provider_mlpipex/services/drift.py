@@ -12,7 +12,13 @@ from typing import Any
 from airflow_provider_mlpipex.domain.drift.report import DriftReport, Measure, RankedDrift
 from airflow_provider_mlpipex.domain.drift_block import DriftSpec
 from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
-from airflow_provider_mlpipex.domain.errors import DriftUndecided, InvalidQuantity, ManifestInvalid, SketchUnusable
+from airflow_provider_mlpipex.domain.errors import (
+    DriftFound,
+    DriftUndecided,
+    InvalidQuantity,
+    ManifestInvalid,
+    SketchUnusable,
+)
 from airflow_provider_mlpipex.domain.events import AlertRaised, DriftJudged, Entry, Origin, VerdictName
 from airflow_provider_mlpipex.domain.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
@@ -137,6 +143,24 @@ def look(
     if seen.verdict == "fail" and seen.demand.alert:
         _tell(platform, seen, before, channel=alerts.channel_of(state.current_manifest, endpoint))
     return seen
+
+
+def require(seen: DriftLook) -> None:
+    """:raises DriftFound: there is drift that moves the score. :raises DriftUndecided: nobody knows."""
+    if seen.verdict == "fail":
+        raise DriftFound(
+            f"drift of {seen.endpoint}, release {seen.release}",
+            value=seen.told,
+            limit="what is served looks like what the release was trained on, wherever that moves its score",
+            remedy=f"repair the batch at its source, or retrain; mlpipex drift attribute {seen.endpoint}",
+        )
+    if seen.verdict != "pass":
+        raise DriftUndecided(
+            f"drift of {seen.endpoint}, release {seen.release}",
+            value=seen.told,
+            limit="enough rows, counted in whole, of columns that can be compared with the training rows",
+            remedy=f"see what was found: mlpipex drift check {seen.endpoint}",
+        )
 
 
 def measure(

@@ -8,12 +8,13 @@ from zlib import crc32
 
 import numpy as np
 
-from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform
+from airflow_provider_mlpipex.adapters.memory.plane import MemoryPlane
 from airflow_provider_mlpipex.domain.drift.references import Reference, make_reference
 from airflow_provider_mlpipex.domain.events import BatchServed, Origin
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.values import digest_of
 from airflow_provider_mlpipex.services import journal
+from airflow_provider_mlpipex.services.platform import Platform
 
 COUNTRIES = ("NL", "BE", "DE", "FR")
 TRAINING_ROWS = 20_000
@@ -41,7 +42,7 @@ def reference() -> Reference:
 
 
 def send_batch(
-    platform: MemoryPlatform,
+    platform: Platform,
     endpoint: EndpointRef,
     release: str,
     batch: str,
@@ -56,15 +57,15 @@ def send_batch(
     :param shifted: column -> what is added to its values. :param without: a column that the requests leave out.
     :param announced: whether a task says in the ledger that it sent them: Dag ``score__<name>``, run ``run-<batch>``.
     """
+    plane = platform.plane
+    assert isinstance(plane, MemoryPlane)
     columns = training_rows(rows, seed=crc32(batch.encode()))
     for column, by in (shifted or {}).items():
         columns[column] = [value + by for value in columns[column]]
     columns.pop(without, None)
     for number, values in enumerate(zip(*columns.values(), strict=True)):
         inputs = dict(zip(columns, values, strict=True))
-        platform.plane.answer(
-            endpoint, f"{batch}-{number}", {release: float(score_of(inputs))}, inputs=inputs, batch=batch
-        )
+        plane.answer(endpoint, f"{batch}-{number}", {release: float(score_of(inputs))}, inputs=inputs, batch=batch)
     digest = digest_of([batch, rows, dict(shifted or {})])
     if announced:
         origin = Origin(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from airflow_provider_mlpipex import cli, composition, labels_cli
+from airflow_provider_mlpipex import cli, composition, drift_cli, labels_cli
 from airflow_provider_mlpipex.adapters.memory.plane import MemoryPlane
 from airflow_provider_mlpipex.adapters.system_clock import SystemClock
 from airflow_provider_mlpipex.domain import rollout as machine
@@ -52,7 +52,7 @@ def terminal_platform(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Platform
     monkeypatch.setenv("MLPIPEX_SNAPSHOT_ROOT", str(folder / "snapshots"))
     plane: ServingPlane = MemoryPlane(SystemClock())
     build = composition.build_platform
-    for commands in (cli, labels_cli):
+    for commands in (cli, drift_cli, labels_cli):
         monkeypatch.setattr(commands, "build_platform", lambda settings, origin: build(settings, origin, plane=plane))
     return build(composition.Settings.from_environment(), ORIGIN, plane=plane)
 

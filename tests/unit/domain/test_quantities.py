@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
@@ -13,6 +13,7 @@ from airflow_provider_mlpipex.domain.quantities import (
     format_rate,
     format_ratio,
     parse_duration,
+    parse_moment,
     parse_rate,
     parse_ratio,
 )
@@ -78,3 +79,21 @@ def test_rates_of_nothing_are_refused(text: object) -> None:
 @given(st.floats(min_value=1e-6, max_value=1e9))
 def test_a_rate_survives_being_written(rate: float) -> None:
     assert parse_rate(format_rate(rate)) == rate
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-03-01", datetime(2026, 3, 1, tzinfo=UTC)),
+        ("2026-03-01T14:03", datetime(2026, 3, 1, 14, 3, tzinfo=UTC)),
+        ("2026-03-01T14:03:00+02:00", datetime(2026, 3, 1, 14, 3, tzinfo=timezone(timedelta(hours=2)))),
+    ],
+)
+def test_moments_without_a_zone_are_utc(text: str, moment: datetime) -> None:
+    assert parse_moment(text, what="--at") == moment
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01", "14:03"])
+def test_what_is_no_moment_is_refused_by_the_name_of_its_option(text: str) -> None:
+    with pytest.raises(InvalidQuantity, match="--at.*ISO 8601"):
+        parse_moment(text, what="--at")
