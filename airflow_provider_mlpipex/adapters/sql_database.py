@@ -23,6 +23,9 @@ from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, LedgerU
 LOCK_TIMEOUT_S = 5
 #: Any number, the same in every process: serialises migrations of processes that start together.
 _MIGRATION_LOCK = 6_170_118
+VERSION_TABLE = "mlpipex_schema_version"
+#: Option of a connection whose transactions only read.
+_READS = "mlpipex_reads"
 
 
 class SqlDatabase:
@@ -38,13 +41,30 @@ class SqlDatabase:
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
-        """One transaction; whatever the database says is wrong becomes :class:`LedgerUnavailable`."""
+        """One transaction that may write; in SQLite it keeps other writers waiting from its beginning.
+
+        :raises LedgerUnavailable: whatever the database says is wrong.
+        """
+        with self._begin(self._engine) as connection:
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """One transaction that reads, all of it as of one moment. It waits for no writer, and keeps none waiting.
+
+        :raises LedgerUnavailable: whatever the database says is wrong.
+        """
+        with self._begin(self._engine.execution_options(**{_READS: True})) as connection:
+            yield connection
+
+    @contextmanager
+    def _begin(self, engine: sa.Engine) -> Iterator[sa.Connection]:
         try:
             with self._upgrading:
                 if not self._upgraded:
                     upgrade(self._engine)
                     self._upgraded = True
-            with self._engine.begin() as connection:
+            with engine.begin() as connection:
                 yield connection
         except SQLAlchemyError as error:
             cause = error.orig if isinstance(error, DBAPIError) else error
@@ -90,21 +110,30 @@ def _sqlite_engine(url: sa.URL) -> sa.Engine:
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get(_READS) else "BEGIN IMMEDIATE")
 
     return engine
 
 
 def upgrade(engine: sa.Engine) -> None:
-    """Bring the schema to its newest version; safe when many processes start at once."""
+    """Bring the schema to its newest version; safe when many processes start at once.
+
+    Where it is there already, that is only read: every task begins here, and most of them write nothing.
+    """
     from alembic import command
     from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
 
+    config = Config()
+    config.set_main_option("script_location", "airflow_provider_mlpipex.adapters:migrations")
+    with engine.execution_options(**{_READS: True}).begin() as connection:
+        found = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
+    if found == ScriptDirectory.from_config(config).get_current_head():
+        return
     with engine.begin() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
-        config = Config()
-        config.set_main_option("script_location", "airflow_provider_mlpipex.adapters:migrations")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 

@@ -72,11 +72,11 @@ class SqlLedger:
         )
         if until is not None:
             query = query.where(_ledger.c.recorded_at <= moment_text(until))
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return [_entry(row) for row in connection.execute(query).mappings()]
 
     def endpoints(self) -> list[EndpointRef]:
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             found = connection.execute(sa.select(_ledger.c.endpoint).distinct().order_by(_ledger.c.endpoint))
             return [EndpointRef.parse(endpoint) for (endpoint,) in found]
 

@@ -72,11 +72,11 @@ class SqlOutcomes:
         if until is not None:
             query = query.where(_MINE.served_at <= moment_text(until))
         query = query.order_by(_MINE.served_at, _MINE.request_id)
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return [_outcome(row) for row in connection.execute(query).mappings()]
 
     def known(self, endpoint: EndpointRef, request_ids: Sequence[str]) -> dict[str, Outcome]:
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return {one.request_id: one for one in _known(connection, endpoint, request_ids)}
 
     def spans(self, endpoint: EndpointRef) -> dict[str, LabelledSpan]:
@@ -86,7 +86,7 @@ class SqlOutcomes:
             .group_by(_MINE.release)
             .order_by(_MINE.release)
         )
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             return {
                 release: LabelledSpan(rows=rows, first=first, last=last)
                 for release, rows, first, last in connection.execute(query)
@@ -94,7 +94,7 @@ class SqlOutcomes:
 
     def labels(self, endpoint: EndpointRef, *, limit: int) -> list[Label]:
         query = sa.select(_MINE.label_number, _MINE.label_text).where(_MINE.endpoint == str(endpoint)).distinct()
-        with self._database.transaction() as connection:
+        with self._database.reading() as connection:
             found = [number if text is None else text for number, text in connection.execute(query.limit(limit))]
         return sorted(found, key=str)
 

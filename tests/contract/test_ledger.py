@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from airflow_provider_mlpipex.adapters.memory.ledger import MemoryLedger
-from airflow_provider_mlpipex.adapters.sql_database import make_engine
+from airflow_provider_mlpipex.adapters.sql_database import SqlDatabase, make_engine
 from airflow_provider_mlpipex.adapters.sql_ledger import SqlLedger
 from airflow_provider_mlpipex.domain import chain
 from airflow_provider_mlpipex.domain.errors import (
@@ -196,6 +196,27 @@ def test_a_locked_database_is_unavailable_and_then_goes_on(
     holder.execute("ROLLBACK")
     ledger.append(endpoint, expected_seq=1, events=facts("b"), origin=ORIGIN)
     assert len(ledger.read(endpoint)) == 2
+
+
+def test_whoever_only_reads_waits_for_no_writer_and_keeps_none_waiting(
+    tmp_path: Path, endpoint: EndpointRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_mlpipex.adapters.sql_database.LOCK_TIMEOUT_S", 0.2)
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    SqlLedger(url).append(endpoint, expected_seq=0, events=facts("a"), origin=ORIGIN)
+    writer = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None, timeout=0)
+    writer.execute("BEGIN IMMEDIATE")
+    # Of another process, which has not looked at the schema yet.
+    reader = SqlLedger(url)
+    assert [len(reader.read(endpoint)), reader.endpoints()] == [1, [endpoint]]
+    writer.execute("ROLLBACK")
+    with SqlDatabase(url).reading() as connection:
+        connection.execute(sa.text("SELECT count(*) FROM mlpipex_ledger")).scalar_one()
+        writer.execute("BEGIN IMMEDIATE")
+        writer.execute("ROLLBACK")
+    with SqlDatabase(url).transaction(), pytest.raises(sqlite3.OperationalError, match="locked"):
+        writer.execute("BEGIN IMMEDIATE")
+    writer.close()
 
 
 @pytest.mark.postgres

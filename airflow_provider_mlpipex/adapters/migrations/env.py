@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from alembic import context
 
+from airflow_provider_mlpipex.adapters.sql_database import VERSION_TABLE
+
 context.configure(
     connection=context.config.attributes["connection"],
-    version_table="mlpipex_schema_version",
+    version_table=VERSION_TABLE,
     transactional_ddl=True,
 )
 with context.begin_transaction():
