@@ -10,11 +10,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, LedgerUnavailable
@@ -89,9 +90,22 @@ def make_engine(url: str) -> sa.Engine:
             limit="sqlite:///path or postgresql+psycopg://user:password@host/database",
             remedy="set MLPIPEX_LEDGER_URL, or ledger_url in the connection's extra",
         ) from None
-    if parsed.get_backend_name() == "sqlite":
-        return _sqlite_engine(parsed)
-    return sa.create_engine(parsed, poolclass=NullPool, connect_args={"connect_timeout": LOCK_TIMEOUT_S})
+    return _sqlite_engine(parsed) if parsed.get_backend_name() == "sqlite" else _postgresql_engine(parsed)
+
+
+def _postgresql_engine(url: sa.URL) -> sa.Engine:
+    """Where the url names no driver, psycopg: the choice of SQLAlchemy 2.0 is another one, which no extra installs."""
+    if url.drivername == "postgresql" and find_spec("psycopg") is not None:
+        url = url.set(drivername="postgresql+psycopg")
+    try:
+        return sa.create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": LOCK_TIMEOUT_S})
+    except (ImportError, NoSuchModuleError) as error:
+        raise ConfigurationInvalid(
+            "ledger url",
+            value=url.drivername,
+            limit=f"a driver that is installed here ({error})",
+            remedy="pip install 'airflow-provider-mlpipex[postgres]', and write postgresql+psycopg://…",
+        ) from error
 
 
 def _sqlite_engine(url: sa.URL) -> sa.Engine:

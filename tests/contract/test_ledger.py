@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sqlite3
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -243,6 +244,33 @@ def test_a_url_that_cannot_work_is_refused_without_its_password(bad: str) -> Non
     with pytest.raises(ConfigurationInvalid) as refused:
         SqlLedger(bad)
     assert "secret" not in str(refused.value)
+
+
+def test_a_url_without_a_driver_takes_the_one_that_the_extra_installs() -> None:
+    assert make_engine("postgresql://mlpipex:secret@127.0.0.1/ledger").url.drivername == "postgresql+psycopg"
+    assert make_engine("postgresql+psycopg://127.0.0.1/ledger").url.drivername == "postgresql+psycopg"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://mlpipex:secret@127.0.0.1/x", "postgresql+psycopg2://a:secret@b/x", "postgresql+no://a:secret@b/x"],
+)
+def test_a_driver_that_is_not_installed_is_named_with_the_extra_that_has_one(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_mlpipex.adapters.sql_database.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ConfigurationInvalid, match=r"airflow-provider-mlpipex\[postgres\]") as refused:
+        SqlLedger(url)
+    assert "secret" not in str(refused.value)
+    assert refused.value.value == url.partition(":")[0]
+
+
+@pytest.mark.postgres
+def test_a_url_without_a_driver_reaches_the_server(postgres: PostgresServer, endpoint: EndpointRef) -> None:
+    ledger = SqlLedger(postgres.url.replace("postgresql+psycopg:", "postgresql:"))
+    ledger.append(endpoint, expected_seq=0, events=facts("a"), origin=ORIGIN)
+    assert len(ledger.read(endpoint)) == 1
 
 
 def test_watch_passed_needs_a_verdict() -> None:
