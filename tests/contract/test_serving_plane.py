@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +17,9 @@ import pytest
 
 from airflow_provider_mlpipex.adapters.embedded_plane import EmbeddedPlane
 from airflow_provider_mlpipex.adapters.memory.plane import MemoryPlane
+from airflow_provider_mlpipex.domain.drift.references import make_reference
+from airflow_provider_mlpipex.domain.drift.served import BatchSketches
+from airflow_provider_mlpipex.domain.drift.sketches import Sketch, merge
 from airflow_provider_mlpipex.domain.errors import (
     ArtifactMismatch,
     ConfigurationInvalid,
@@ -34,13 +37,14 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.outcomes import ServedAnswers
 from airflow_provider_mlpipex.domain.predictions import Prediction, PredictionSample
 from airflow_provider_mlpipex.domain.release import Release
-from airflow_provider_mlpipex.domain.traffic import Mirror, TrafficPlan
+from airflow_provider_mlpipex.domain.traffic import BATCH_HEADER, Mirror, TrafficPlan
 from airflow_provider_mlpipex.ports import ServingPlane
 from tests.support.factories import make_release
 from tests.support.mlflow_server import free_port
 from tests.support.plane import (
     READY_TIMEOUT_S,
     RealPlane,
+    examples,
     installed_runtime,
     invocation,
     number_of,
@@ -75,6 +79,7 @@ class World:
     """A plane and what happens around it.
 
     ``send(n)`` asks the endpoint ``n`` times as users do and ``fail()`` once with a request that no model accepts;
+    ``ask(distances, batch)`` asks its current release once for each distance (``hour`` 12, ``carrier`` AA);
     ``pass_time`` lets that many seconds go by; ``spoil`` makes a release whose ``ensure`` raises the named error.
     ``began`` is where the window of :meth:`telemetry` begins.
     """
@@ -89,6 +94,7 @@ class World:
     spoil: Callable[[type[MlpipexError]], Release]
     send: Callable[[int], None]
     fail: Callable[[], None]
+    ask: Callable[[Sequence[float], str], None]
     began: datetime = field(init=False)
 
     def __post_init__(self) -> None:
@@ -151,6 +157,13 @@ def memory_world() -> World:
         assert plan is not None
         plane.serve(endpoint, plan.current, requests=1, client_errors=1)
 
+    def ask(distances: Sequence[float], batch: str) -> None:
+        plan = plane.plan_in_force(endpoint)
+        assert plan is not None
+        for distance in distances:
+            inputs = {"distance": distance, "hour": 12, "carrier": "AA"}
+            plane.answer(endpoint, uuid.uuid4().hex, {plan.current: distance}, inputs=inputs, batch=batch)
+
     world = World(
         plane=plane,
         endpoint=endpoint,
@@ -162,9 +175,12 @@ def memory_world() -> World:
         spoil=spoil,
         send=send,
         fail=fail,
+        ask=ask,
     )
+    reference = make_reference(dict(examples().items()), scores=[0.1, 0.2, 0.3])
     for release in releases[:2]:
         plane.ensure(endpoint, release, timeout_s=1)
+        plane.know_reference(release.id, reference)
     return world
 
 
@@ -223,6 +239,12 @@ def embedded_world(plane: RealPlane, folder: Path) -> World:
         with plane.client() as client:
             assert client.post(path_of(SHARED), json={"dataframe_split": {"columns": ["x"]}}).status_code == 400
 
+    def ask(distances: Sequence[float], batch: str) -> None:
+        with plane.client(**({BATCH_HEADER: batch} if batch else {})) as client:
+            for distance in distances:
+                answer = client.post(path_of(SHARED), json=invocation(distance))
+                assert answer.status_code == 200, answer.text
+
     world = World(
         plane=plane.port,
         endpoint=SHARED,
@@ -234,6 +256,7 @@ def embedded_world(plane: RealPlane, folder: Path) -> World:
         spoil=Spoiler(plane, folder).make,
         send=send,
         fail=fail,
+        ask=ask,
     )
     world.plane.apply(world.plan())
     return world
@@ -525,6 +548,114 @@ def test_nobody_was_served_where_nobody_asked(world: World) -> None:
     assert world.plane.served(nobody, ["a"]) == world.plane.served(nobody, []) == ServedAnswers()
 
 
+def test_predictions_of_one_batch(world: World) -> None:
+    world.plane.apply(world.plan())
+    world.begin()
+    world.ask([1.5, 2.5], "monday")
+    world.ask([3.5], "")
+
+    def totals() -> list[int]:
+        asked = {"since": world.began, "until": world.now() + timedelta(seconds=5), "limit": 100}
+        return [
+            world.plane.predictions(world.endpoint, world.current.id, batch=batch, **asked).total
+            for batch in (None, "monday", "", "tuesday")
+        ]
+
+    until(lambda: totals() == [3, 2, 1, 0], within_s=15, what="three answers, two of them of a batch")
+    asked = {"since": world.began, "until": world.now() + timedelta(seconds=5), "limit": 100}
+    rows = world.plane.predictions(world.endpoint, world.current.id, batch="monday", **asked).rows
+    assert sorted((row.batch, row.inputs["distance"]) for row in rows) == [("monday", 1.5), ("monday", 2.5)]
+
+
+# sketches
+
+
+def _window(world: World) -> dict[str, datetime]:
+    return {"since": world.began, "until": world.now() + timedelta(seconds=5)}
+
+
+def test_sketches_count_what_was_asked_and_answered(world: World) -> None:
+    world.plane.apply(world.plan())
+    world.began = world.now()
+    # Of batches that only this test knows: sketches know no shorter time than the minute that tests may share.
+    sent = {
+        f"{day}-{uuid.uuid4().hex}": values for day, values in (("monday", [1.5, 100.5, 2000.25]), ("sunday", [7.0]))
+    }
+    for batch, distances in sent.items():
+        world.ask(distances, batch)
+    world.ask([9000.0], "")
+
+    def batches() -> BatchSketches:
+        return world.plane.sketches_by_batch(world.endpoint, world.current.id, column="distance", **_window(world))
+
+    def all_there() -> bool:
+        rows = {batch: sketch.rows for batch, sketch in batches().batches.items()}
+        return "" in rows and [rows.get(batch) for batch in sent] == [3, 1]
+
+    # What was logged is counted when somebody asks, up to the log's next flush.
+    until(all_there, within_s=15, what="five rows")
+    found, window = batches(), world.plane.sketches(world.endpoint, world.current.id, **_window(world))
+    assert window.reference is not None
+    assert window.reference.columns.keys() == window.columns.keys() == {"distance", "hour", "carrier", "@score"}
+    assert (window.release, window.dropped_share) == (world.current.id, 0.0)
+    assert window.since == world.began.replace(second=0, microsecond=0) <= world.began < window.until
+    assert merge(found.batches.values()) == window.columns["distance"]
+    assert {sketch.rows for sketch in window.columns.values()} == {window.columns["distance"].rows}
+    assert window.columns["@score"].usable == window.columns["@score"].rows
+    assert found.reference is not None
+    assert found.reference.bins.identity == window.reference.columns["distance"].bins.identity
+    # As the reference itself counts the same rows.
+    assert {batch: _counts(found.batches[batch]) for batch in sent} == {
+        batch: _counts(window.reference.sketch({"distance": values})["distance"]) for batch, values in sent.items()
+    }
+    assert (found.column, found.release, found.rest) == ("distance", world.current.id, 0)
+    assert (found.since, found.until) == (window.since, window.until)
+
+
+def _counts(sketch: Sketch) -> dict[str, Any]:
+    """Without what depends on scores."""
+    return {name: value for name, value in sketch.to_json().items() if not name.startswith("group_")}
+
+
+def test_nobody_asked_is_sketches_of_no_rows(world: World) -> None:
+    later = {"since": world.now() + timedelta(days=1), "until": world.now() + timedelta(days=2)}
+    found = world.plane.sketches(world.endpoint, world.current.id, **later)
+    assert found.reference is not None
+    assert {sketch.rows for sketch in found.columns.values()} == {0}
+    assert found.columns.keys() == found.reference.columns.keys()
+    by_batch = world.plane.sketches_by_batch(world.endpoint, world.current.id, column="hour", **later)
+    assert by_batch.batches == {}
+    assert by_batch.reference is not None
+    nothing = world.plane.sketches_by_batch(world.endpoint, world.current.id, column="no such column", **later)
+    assert (nothing.reference, nothing.batches) == (None, {})
+
+
+def test_a_release_without_a_reference_is_not_counted(world: World) -> None:
+    world.plane.ensure(world.endpoint, world.third, timeout_s=READY_TIMEOUT_S)
+    world.plane.apply(world.plan(current=world.third.id))
+    world.begin()
+    world.ask([1.5], "monday")
+    found = world.plane.sketches(world.endpoint, world.third.id, **_window(world))
+    assert (found.reference, found.columns) == (None, {})
+    by_batch = world.plane.sketches_by_batch(world.endpoint, world.third.id, column="distance", **_window(world))
+    assert (by_batch.reference, by_batch.batches) == (None, {})
+    world.plane.apply(world.plan())
+    world.plane.retire(world.endpoint, world.third.id)
+
+
+def test_what_a_retired_release_was_asked_can_still_be_read(world: World) -> None:
+    world.plane.apply(world.plan(current=world.candidate.id))
+    world.began, batch = world.now(), uuid.uuid4().hex
+    world.ask([1.5, 2.5], batch)
+    world.plane.apply(world.plan())
+    world.plane.retire(world.endpoint, world.candidate.id)
+    window = _window(world)
+    found = world.plane.sketches_by_batch(world.endpoint, world.candidate.id, column="distance", **window)
+    assert found.batches[batch].rows == 2
+    assert world.plane.sketches(world.endpoint, world.candidate.id, **window).columns["distance"].rows >= 2
+    world.plane.ensure(world.endpoint, world.candidate, timeout_s=READY_TIMEOUT_S)
+
+
 # retire
 
 
@@ -575,6 +706,10 @@ def test_the_fake_is_away_when_told_to_be() -> None:
         ),
         lambda: world.plane.predictions(
             world.endpoint, world.current.id, since=world.began, until=world.now(), limit=1
+        ),
+        lambda: world.plane.sketches(world.endpoint, world.current.id, since=world.began, until=world.now()),
+        lambda: world.plane.sketches_by_batch(
+            world.endpoint, world.current.id, column="distance", since=world.began, until=world.now()
         ),
         lambda: world.plane.retire(world.endpoint, world.third.id),
     ]

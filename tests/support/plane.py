@@ -58,8 +58,15 @@ def invocation(*distances: float) -> dict[str, Any]:
     return {"dataframe_split": {"columns": ["distance", "hour", "carrier"], "data": rows}}
 
 
+#: The model that was registered without a drift reference.
+WITHOUT_REFERENCE = 3
+
+
 def save_numbered_model(number: int, folder: Path) -> Path:
-    """A real scikit-learn model in ``folder``, answering ``distance + 1000 * number``."""
+    """A real scikit-learn model in ``folder``, answering ``distance + 1000 * number``.
+
+    Its drift reference is of :func:`examples`; number :data:`WITHOUT_REFERENCE` has none.
+    """
     from airflow_provider_mlpipex.adapters.mlflow_model import save_model
     from airflow_provider_mlpipex.domain.training import TrainedModel
 
@@ -71,6 +78,7 @@ def save_numbered_model(number: int, folder: Path) -> Path:
             examples=rows,
             metrics={"mae": 0.0},
             evaluation_rows=len(rows),
+            evaluated=None if number == WITHOUT_REFERENCE else rows,
         ),
         folder,
     )
