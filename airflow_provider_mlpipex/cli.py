@@ -189,8 +189,11 @@ def status(endpoint: Annotated[str, typer.Argument()] = "", as_json: AsJson = Fa
         lines = []
         for one in found:
             rollout = f", rollout {one['rollout']['phase']}" if one["rollout"] else ""
+            doubt = f", REOPENED by late labels ({one['doubt']['cause']})" if one["doubt"] else ""
             plane = one["plane_error"] or (one["plane"] or {}).get("weights") or "not serving"
-            lines.append(f"{one['endpoint']}: current {one['current']}, previous {one['previous']}{rollout}; {plane}")
+            lines.append(
+                f"{one['endpoint']}: current {one['current']}, previous {one['previous']}{rollout}{doubt}; {plane}"
+            )
         return "\n".join(lines) or _NO_LEDGER
 
     _emit(found, as_json, text)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from airflow_provider_mlpipex.composition import Settings, build_platform, terminal_origin
-from airflow_provider_mlpipex.domain.errors import InvalidQuantity
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.outcomes import Period
-from airflow_provider_mlpipex.services.outcomes import Ingested, Performance
+from airflow_provider_mlpipex.domain.quantities import parse_moment
+from airflow_provider_mlpipex.services import doubts
+from airflow_provider_mlpipex.services.outcome_metrics import Performance
+from airflow_provider_mlpipex.services.outcomes import Ingested
 from airflow_provider_mlpipex.services.outcomes import ingest as ingest_labels
 from airflow_provider_mlpipex.services.outcomes import performance as measure_performance
 from airflow_provider_mlpipex.services.platform import Platform
@@ -58,14 +59,28 @@ def performance(
         _platform(),
         EndpointRef.parse(endpoint),
         release=release or None,
-        since=_moment(since, "--since"),
-        until=_moment(until, "--until"),
+        since=parse_moment(since, what="--since") if since else None,
+        until=parse_moment(until, what="--until") if until else None,
         by=_period(by),
     )
     if as_json:
         typer.echo(json.dumps([one.to_json() for one in found], indent=2))
         return
     typer.echo("\n".join(map(_performed, found)) or f"{endpoint}: no labels; bring some with mlpipex labels ingest")
+
+
+@app.command()
+def accept(
+    endpoint: Endpoint,
+    note: Annotated[str, typer.Option(help="Why; goes into the ledger.")],
+    release: Annotated[str, typer.Option(help="The release whose numbers you have seen; the one in doubt.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Keep a release although late labels have reopened its promotion. The other way out is mlpipex rollback."""
+    platform, ref = _platform(), EndpointRef.parse(endpoint)
+    accepted = doubts.accept(platform, ref, reviewer=platform.origin.user, note=note, release=release or None)
+    told = "its promotion stands" if accepted else "no promotion is in doubt"
+    typer.echo(json.dumps({"endpoint": endpoint, "accepted": accepted}, indent=2) if as_json else f"{endpoint}: {told}")
 
 
 def _ingested(found: Ingested) -> Iterator[str]:
@@ -87,6 +102,10 @@ def _ingested(found: Ingested) -> Iterator[str]:
             yield f"    the log of {release} reaches back to {since:%Y-%m-%d %H:%M:%S}"
         if not found.log_since:
             yield "    no log of this endpoint is kept"
+    for result in found.judged.results if found.judged else ():
+        yield f"  {'advisory ' if result.advisory else ''}gate {result.gate} {result.verdict}: {result.reason}"
+    if found.reopened:
+        yield f"  its promotion is in doubt: mlpipex rollback {found.endpoint}, or mlpipex labels accept"
 
 
 def _performed(one: Performance) -> str:
@@ -102,13 +121,3 @@ def _period(text: str) -> Period | None:
         case "":
             return None
     raise typer.BadParameter(f"{text!r} is not one of day, week", param_hint="--by")
-
-
-def _moment(text: str, option: str) -> datetime | None:
-    if not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidQuantity(option, value=text, limit="ISO 8601", remedy="write 2026-03-01T14:03:00+00:00") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -14,7 +14,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release import ModelVersion, Release
 from airflow_provider_mlpipex.domain.traffic import TOTAL_WEIGHT
 from airflow_provider_mlpipex.domain.values import Value
-from airflow_provider_mlpipex.services import alerts, feature_rows, journal, offline_evidence, parity, traffic
+from airflow_provider_mlpipex.services import alerts, doubts, feature_rows, journal, offline_evidence, parity, traffic
 from airflow_provider_mlpipex.services.platform import Platform
 
 
@@ -78,9 +78,13 @@ def check_offline_gates(
 
     :raises RolloutInProgress: another rollout holds the endpoint.
     :raises ManifestChanged: the rollout was opened under another manifest.
+    :raises PromotionInDoubt: late labels have reopened a promotion of this model, and nobody has decided.
     """
     environment = manifest.environments[endpoint.environment]
-    traffic.converge(platform, endpoint)
+    before = traffic.converge(platform, endpoint)
+    opened = before.rollout is not None and before.rollout.id == rollout_id
+    if not opened and not machine.is_current(before, release):
+        doubts.require_no_doubt(platform, endpoint, release.model)
     state = journal.decide(
         platform,
         endpoint,

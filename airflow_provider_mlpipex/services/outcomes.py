@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, DataQualityFailed
-from airflow_provider_mlpipex.domain.events import RolloutOpened
+from airflow_provider_mlpipex.domain.errors import DataQualityFailed
+from airflow_provider_mlpipex.domain.events import OutcomesJudged
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.outcomes import Label, Outcome, Period, classes_of, grouped, unfit_labels
-from airflow_provider_mlpipex.domain.training import Task
+from airflow_provider_mlpipex.domain.outcomes import Outcome, Period, grouped, unfit_labels
 from airflow_provider_mlpipex.domain.values import Value
-from airflow_provider_mlpipex.services.evaluation import evaluate
 from airflow_provider_mlpipex.services.label_rows import LabelledId, read_labels
+from airflow_provider_mlpipex.services.outcome_gates import judge
+from airflow_provider_mlpipex.services.outcome_metrics import MOST_CLASSES, Performance, Tasks, measure
 from airflow_provider_mlpipex.services.platform import Platform
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
-#: Distinct labels that are looked at; a classification of more classes is beyond what its metrics say.
-MOST_CLASSES = 1000
 _SHOWN = 5
 
 
@@ -34,6 +30,8 @@ class Ingested(Value):
         queue, answered with an error, mirrored only, or never ours. ``log_since`` says how far back each log reaches.
     :param ambiguous: ids that clients have used for several requests.
     :param releases: release -> outcomes of this table that it served.
+    :param judged: what the outcome gates say of the current release by now; ``None`` where its manifest has none.
+    :param reopened: why its promotion is in doubt, empty if it is not.
     """
 
     endpoint: str
@@ -48,28 +46,16 @@ class Ingested(Value):
     releases: dict[str, int]
     some_unmatched: tuple[str, ...] = ()
     log_since: dict[str, datetime] = {}
-
-
-class Performance(Value):
-    """How good a release was on what it served in one period (both ends UTC, the last one exclusive).
-
-    :param samples: labelled rows behind ``metrics``; ``unscored`` more had an answer that no metric can be made of.
-    :param why: why there are no metrics, or fewer.
-    """
-
-    release: str
-    since: datetime
-    until: datetime
-    samples: int
-    unscored: int = 0
-    metrics: dict[str, float] = {}
-    why: str = ""
+    judged: OutcomesJudged | None = None
+    reopened: str = ""
 
 
 def ingest(
     platform: Platform, endpoint: EndpointRef, table: pd.DataFrame, *, subject: str, correct: bool = False
 ) -> Ingested:
-    """Keep the labels of ``table`` beside what was served for them. All of it or nothing; twice is once.
+    """Keep the labels of ``table`` beside what was served for them, and judge the current release by all of its labels.
+
+    All of the table is kept or nothing of it; twice is once.
 
     :param table: as :func:`~airflow_provider_mlpipex.services.label_rows.read_labels` takes it.
     :param correct: labels that differ from those kept replace them.
@@ -78,7 +64,7 @@ def ingest(
     :raises ConfigurationInvalid: no manifest of the endpoint says what its model predicts.
     :raises PlaneUnavailable: the logs cannot be asked; nothing was kept.
     """
-    tasks = _Tasks(platform, endpoint)
+    tasks = Tasks(platform, endpoint)
     read = read_labels(table, subject=subject)
     distinct = {row.label for row in read.labels}
     known_labels = platform.outcomes.labels(endpoint, limit=MOST_CLASSES)
@@ -103,6 +89,7 @@ def ingest(
     added = platform.outcomes.add(endpoint, outcomes, correct=correct)
     unmatched = [rid for rid in asked if rid not in answers and rid not in ambiguous]
     releases = [outcome.release for outcome in outcomes]
+    judgement = judge(platform, endpoint)
     return Ingested(
         endpoint=str(endpoint),
         rows=read.rows,
@@ -113,6 +100,8 @@ def ingest(
         releases={release: releases.count(release) for release in sorted(set(releases))},
         some_unmatched=tuple(unmatched[:_SHOWN]),
         log_since=served.log_since if served else {},
+        judged=judgement.judged if judgement else None,
+        reopened=judgement.doubt.cause if judgement and judgement.doubt else "",
         **added.to_json(),
     )
 
@@ -151,7 +140,7 @@ def performance(
         its prediction.
     :param by: UTC days, or weeks from Monday; ``None``: one period a release.
     """
-    tasks = _Tasks(platform, endpoint)
+    tasks = Tasks(platform, endpoint)
     labels = platform.outcomes.labels(endpoint, limit=MOST_CLASSES)
     found = []
     for name in [release] if release else platform.outcomes.spans(endpoint):
@@ -162,107 +151,3 @@ def performance(
         for (start, end), rows in (grouped(outcomes, by) if by else whole).items():
             found.append(measure(tasks.of(name), rows, labels, release=name, since=start, until=end))
     return sorted(found, key=lambda one: (one.since, one.release))
-
-
-def measure(
-    task: Task, outcomes: Sequence[Outcome], labels: Sequence[Label], *, release: str, since: datetime, until: datetime
-) -> Performance:
-    """Metrics of ``outcomes``, all of one release.
-
-    :param labels: every label that the endpoint has ever had, which says what classes there are.
-    """
-    scored = [outcome for outcome in outcomes if outcome.score is not None or outcome.kind == "text"]
-    kinds = sorted({outcome.kind for outcome in scored})
-    metrics: dict[str, float] = {}
-    why = ""
-    if not scored:
-        why = "no answer with a finite number"
-    elif len(kinds) > 1:
-        why = f"answers of several kinds: {', '.join(kinds)}"
-    else:
-        metrics, why = _metrics(task, kinds[0], scored, labels)
-    return Performance(
-        release=release,
-        since=since,
-        until=until,
-        samples=len(scored),
-        unscored=len(outcomes) - len(scored),
-        metrics=metrics,
-        why=why,
-    )
-
-
-def _metrics(
-    task: Task, kind: str, outcomes: Sequence[Outcome], labels: Sequence[Label]
-) -> tuple[dict[str, float], str]:
-    import numpy as np
-
-    text = any(isinstance(label, str) for label in labels)
-    if kind in ("numbers", "several"):
-        return {}, "the model gives several outputs, and a label is of one"
-    if kind != "probability" and text != (kind == "text"):
-        return {}, f"labels are {'text' if text else 'numbers'}, and the model answers {kind}"
-    if task == "regression":
-        if kind != "number":
-            return {}, f"the model answers {kind}, and its task is regression"
-        return evaluate(task, _floats(o.label for o in outcomes), _floats(o.score for o in outcomes)), ""
-    columns = len(outcomes[0].probabilities or (0, 0)) if kind == "probability" else None
-    classes, why = classes_of(task, labels, columns=columns)
-    if why:
-        return {}, why
-    truth = np.array([outcome.label for outcome in outcomes], dtype=object if text else float)
-    answers, why = _answers(task, kind, outcomes, classes)
-    return ({}, why) if why else (evaluate(task, truth, answers, classes=classes), "")
-
-
-def _answers(
-    task: Task, kind: str, outcomes: Sequence[Outcome], classes: Sequence[Label]
-) -> tuple[np.ndarray | None, str]:
-    """What ``evaluate`` takes (probabilities by class, one number, or labels), or why there is no such thing."""
-    import numpy as np
-
-    if kind == "text":
-        return np.array([outcome.predicted for outcome in outcomes], dtype=object), ""
-    scores = _floats(outcome.score for outcome in outcomes)
-    if kind == "number":
-        are_labels = set(scores.tolist()) <= set(classes)
-        if task == "multiclass":
-            return scores, "" if are_labels else "the model answers numbers that are none of the labels"
-        # The log keeps labels as floats: as objects they are labels, as floats they would be probabilities.
-        return (scores.astype(object) if are_labels else scores), ""
-    widths = {len(outcome.probabilities or (0, 0)) for outcome in outcomes}
-    if len(widths) > 1:
-        return None, "answers of different numbers of classes"
-    if widths == {2}:
-        return np.column_stack([1.0 - scores, scores]), ""
-    return np.array([outcome.probabilities for outcome in outcomes], dtype=float), ""
-
-
-def _floats(values: Any) -> np.ndarray:
-    import numpy as np
-
-    return np.fromiter(values, dtype=float)
-
-
-class _Tasks:
-    """What the releases of an endpoint predict, from the manifests that they were rolled out under.
-
-    :raises ConfigurationInvalid: none of these says it.
-    """
-
-    def __init__(self, platform: Platform, endpoint: EndpointRef) -> None:
-        self._of: dict[str, Task] = {}
-        self.newest: Task
-        for entry in platform.ledger.read(endpoint):
-            if isinstance(entry.event, RolloutOpened) and (training := entry.event.manifest.get("training")):
-                self._of[entry.event.release.id] = self.newest = training["task"]
-        if not self._of:
-            raise ConfigurationInvalid(
-                f"outcomes of {endpoint}",
-                value="no manifest with a training block",
-                limit="training.task, which says what a label is compared with",
-                remedy="check the endpoint's name, or add a training block to its manifest and roll it out",
-            )
-
-    def of(self, release: str) -> Task:
-        return self._of.get(release, self.newest)

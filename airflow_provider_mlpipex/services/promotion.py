@@ -6,7 +6,7 @@ from airflow_provider_mlpipex.domain import rollout as machine
 from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
 from airflow_provider_mlpipex.domain.errors import MlpipexError
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.services import journal, traffic, trial
+from airflow_provider_mlpipex.services import doubts, journal, traffic, trial
 from airflow_provider_mlpipex.services.platform import Platform
 
 
@@ -14,6 +14,7 @@ def promote(platform: Platform, *, endpoint: EndpointRef, rollout_id: str, timeo
     """Give the candidate all traffic and make it *current*.
 
     :raises GateUndecided: a stage that the policy demands has no passing verdict.
+    :raises PromotionInDoubt: late labels have reopened a promotion of this model elsewhere since it was opened.
     """
     state = traffic.converge(platform, endpoint)
     if trial.already_there(state, rollout_id):
@@ -21,6 +22,8 @@ def promote(platform: Platform, *, endpoint: EndpointRef, rollout_id: str, timeo
     ending = state.outcomes.get(rollout_id)
     if ending and ending.ending == "promoted":
         return state
+    if state.rollout is not None and state.rollout.phase != "watching":
+        doubts.require_no_doubt(platform, endpoint, state.rollout.candidate.model)
     machine.plan_promotion(state, rollout_id=rollout_id)  # refused before anything is built or started for it
     trial.make_ready(platform, state, rollout_id=rollout_id, timeout_s=timeout_s)
     return traffic.shift(

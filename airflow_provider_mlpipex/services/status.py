@@ -36,6 +36,7 @@ def endpoint_status(platform: Platform, endpoint: EndpointRef) -> dict[str, Any]
             "step": rollout.step,
             "verdicts": dict(rollout.verdicts),
         },
+        "doubt": state.doubt.to_json() if state.doubt else None,
         "rollback_under_way": state.rollback.to_json() if state.rollback else None,
         "last_outcome": last.to_json() if last else None,
         "plane": None

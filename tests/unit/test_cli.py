@@ -42,6 +42,7 @@ COMMANDS = [
     ["gates", "replay"],
     ["labels", "ingest"],
     ["labels", "performance"],
+    ["labels", "accept"],
 ]
 
 

@@ -10,6 +10,7 @@ import pytest
 from airflow_provider_mlpipex.adapters.memory.plane import MemoryPlane
 from airflow_provider_mlpipex.services.platform import Platform
 from tests.support.factories import make_release
+from tests.support.manifests import make_manifest
 from tests.support.terminal import ENDPOINT, answer, refusal, release, run, terminal_platform
 
 OLD = make_release("1.0.0")
@@ -68,6 +69,29 @@ def test_performance_by_day(platform: Platform) -> None:
     assert f"{OLD.id}  3 labels: accuracy 0.6667" in run("labels", "performance", ENDPOINT).stdout
     assert answer("labels", "performance", ENDPOINT, "--since", "2100-01-01") == []
     assert answer("labels", "performance", ENDPOINT, "--until", "2000-01-01", "--release", OLD.id) == []
+
+
+def test_a_promotion_in_doubt_is_shown_until_a_person_accepts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    platform = terminal_platform(tmp_path, monkeypatch)
+    gates = "    outcomes: {window: 30d, gates: [accuracy within 5% of the baseline from at least 3 labels]}\n"
+    release(platform, OLD, make_manifest(("    alerts: {on", f"{gates}    alerts: {{on")))
+    assert isinstance(platform.plane, MemoryPlane)
+    for rid in "abc":
+        platform.plane.answer(ENDPOINT, rid, {OLD.id: 0.9}, labels={OLD.id: "1"})
+    write(request_id=["a", "b", "c"], label=[1, 0, 0])
+    told = run("labels", "ingest", "labels.csv", "--endpoint", str(ENDPOINT)).stdout
+    assert "gate accuracy-within fail: observed 33.3333333% from 3 samples" in told
+    assert "in doubt: mlpipex rollback production/fraud-scorer, or mlpipex labels accept" in told
+    assert "REOPENED by late labels (accuracy-within: observed 33" in run("status", str(ENDPOINT)).stdout
+    (status,) = answer("status", ENDPOINT)
+    assert status["doubt"]["gates"] == ["accuracy-within"]
+    assert "promotion-reopened" in run("history", str(ENDPOINT), "--events").stdout
+    assert run("labels", "accept", str(ENDPOINT)).exit_code == 2, "without a reason nobody accepts"
+    accepted = run("labels", "accept", str(ENDPOINT), "--note", "a strike", "--release", OLD.id)
+    assert accepted.stdout == "production/fraud-scorer: its promotion stands\n"
+    assert answer("labels", "accept", ENDPOINT, "--note", "again") == {"endpoint": str(ENDPOINT), "accepted": False}
+    assert "REOPENED" not in run("status", str(ENDPOINT)).stdout
 
 
 @pytest.mark.parametrize(("option", "value"), [("--by", "month"), ("--since", "yesterday")])

@@ -21,7 +21,7 @@ from airflow_provider_mlpipex.domain.errors import (
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.outcomes import Label, Outcome
 from airflow_provider_mlpipex.domain.traffic import Mirror, TrafficPlan
-from airflow_provider_mlpipex.services import outcomes
+from airflow_provider_mlpipex.services import outcome_metrics, outcomes
 from airflow_provider_mlpipex.services.outcomes import Ingested
 from tests.support.factories import make_release
 from tests.support.rollouts import ENDPOINT, World
@@ -222,9 +222,9 @@ def row(number: int, label: Label, *, score: float | None = 0.5, kind: str = "pr
     return Outcome(**{"request_id": f"r{number}", "kind": kind, "score": score, "label": label, **fields, **changes})
 
 
-def measured(task: Any, rows: list[Outcome], labels: list[Label] | None = None) -> outcomes.Performance:
+def measured(task: Any, rows: list[Outcome], labels: list[Label] | None = None) -> outcome_metrics.Performance:
     known = sorted({one.label for one in rows}, key=str) if labels is None else labels
-    return outcomes.measure(task, rows, known, release=OLD, since=MONDAY, until=MONDAY)
+    return outcome_metrics.measure(task, rows, known, release=OLD, since=MONDAY, until=MONDAY)
 
 
 def test_a_binary_model_is_measured_from_its_scores() -> None:

@@ -1,0 +1,58 @@
+"""Promotions in doubt: who is told, who decides, and what must wait until then."""
+
+from __future__ import annotations
+
+from airflow_provider_mlpipex.domain import reopening
+from airflow_provider_mlpipex.domain.endpoint_state import Doubt, EndpointState
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.release import ModelVersion
+from airflow_provider_mlpipex.services import alerts, journal
+from airflow_provider_mlpipex.services.platform import Platform
+
+
+def require_no_doubt(platform: Platform, endpoint: EndpointRef, model: ModelVersion) -> None:
+    """No environment of ``endpoint`` has a promotion of ``model`` in doubt.
+
+    :raises PromotionInDoubt: naming the environment, what its labels say, and how a person ends it.
+    """
+    for known in platform.ledger.endpoints():
+        if known.name == endpoint.name:
+            reopening.require_no_doubt(journal.load(platform, known), model)
+
+
+def tell(platform: Platform, state: EndpointState) -> None:
+    """Tell on-call of a promotion in doubt, once; who died before is made up for by whoever looks next."""
+    doubt, current = state.doubt, state.current
+    if doubt is None or doubt.told:
+        return
+    alerts.raise_alert(
+        platform,
+        state.endpoint,
+        channel=alerts.channel_of(state.current_manifest, state.endpoint),
+        title=Doubt.title(state.endpoint),
+        body=f"{doubt.cause}. A person decides: mlpipex rollback {state.endpoint}, or mlpipex labels accept",
+        severity="critical",
+        facts={
+            "endpoint": str(state.endpoint),
+            "release": doubt.release,
+            "model": f"{current.model.name} {current.model.version}" if current else "",
+            "can return to": state.previous.id if state.previous else "nothing",
+        },
+    )
+
+
+def accept(
+    platform: Platform, endpoint: EndpointRef, *, reviewer: str, note: str = "", release: str | None = None
+) -> bool:
+    """A person keeps the release whose promotion is in doubt; false where there is no doubt.
+
+    :param release: the one whose numbers the person has seen.
+    :raises IllegalTransition: another release is in doubt.
+    """
+    before = journal.load(platform, endpoint)
+    after = journal.decide(
+        platform,
+        endpoint,
+        lambda now: reopening.confirm(now, release=release, reviewer=reviewer, note=note),
+    )
+    return before.doubt is not None and after.doubt is None
