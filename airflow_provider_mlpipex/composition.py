@@ -33,6 +33,7 @@ class Settings(Value):
     :param tracking_uri: MLflow.
     :param snapshot_root: directory of dataset snapshots.
     :param quality_root: directory for results and Data Docs of Great Expectations; not set, none are written.
+    :param drift_root: directory for Evidently's pages on drift that was found; not set, none are drawn.
     :param feature_repository: folder of the Feast repository; not set, no manifest may name a feature service.
     :param alert_channels: channel -> Apprise urls.
     """
@@ -47,6 +48,7 @@ class Settings(Value):
     tracking_uri: str = "http://127.0.0.1:5000"
     snapshot_root: Path = Path(".mlpipex/snapshots")
     quality_root: Path | None = None
+    drift_root: Path | None = None
     feature_repository: Path | None = None
     alert_channels: dict[str, tuple[str, ...]] = Field(default_factory=dict, repr=False)
 
@@ -131,6 +133,7 @@ def build_platform(settings: Settings, origin: Origin, *, plane: ServingPlane | 
     """
     from airflow_provider_mlpipex.adapters.apprise_alerts import AppriseAlerter
     from airflow_provider_mlpipex.adapters.embedded_plane import EmbeddedPlane
+    from airflow_provider_mlpipex.adapters.evidently_report import EvidentlyReporter
     from airflow_provider_mlpipex.adapters.feast import FeastFeatures
     from airflow_provider_mlpipex.adapters.gx_validator import GxValidator
     from airflow_provider_mlpipex.adapters.http_predictor import HttpPredictor
@@ -154,6 +157,7 @@ def build_platform(settings: Settings, origin: Origin, *, plane: ServingPlane | 
         clock=SystemClock(),
         origin=origin,
         features=FeastFeatures(settings.feature_repository) if settings.feature_repository else None,
+        drift_reporter=EvidentlyReporter(settings.drift_root) if settings.drift_root else None,
     )
 
 

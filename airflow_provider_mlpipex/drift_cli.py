@@ -87,6 +87,8 @@ def _look_lines(seen: DriftLook) -> Iterator[str]:
         yield f"  … and {len(seen.ranking) - _LISTED} more"
     if seen.traced:
         yield from _traced_lines(seen.traced)
+    if seen.page.address or seen.page.trouble:
+        yield f"  page: {seen.page.address or f'none: {seen.page.trouble}'}"
 
 
 def _traced_lines(traced: Traced) -> Iterator[str]:

@@ -49,6 +49,7 @@ def get_provider_info() -> dict[str, Any]:
                     "tracking_uri": _field("MLflow tracking URI", "http://127.0.0.1:5000"),
                     "snapshot_root": _field("Folder of dataset snapshots", "/var/lib/mlpipex/snapshots"),
                     "quality_root": _field("Folder for Great Expectations' results and Data Docs", ""),
+                    "drift_root": _field("Folder for Evidently's pages on drift", ""),
                     "feature_repository": _field("Folder of the Feast repository", ""),
                     "plane_token_file": _field("Token file of the plane, instead of the token", ""),
                     "client_token": _field("Token of the plane's clients, for batch scoring", "", secret=True),

@@ -155,7 +155,8 @@ class Envelope:
         """Log and count one look at drift: every drifted column, every batch that carries it, a few of its rows."""
         self.metrics.incr(DRIFT_COUNT, tags={"endpoint": str(self.endpoint), "verdict": seen.verdict})
         numbers = {"release": seen.release, "rows": seen.rows, "dropped_share": seen.dropped_share, "entry": seen.seq}
-        self.log.info(DRIFT_JUDGED, verdict=seen.verdict, reason=seen.reason, **numbers)
+        page = {"page": seen.page.address, "trouble": seen.page.trouble}
+        self.log.info(DRIFT_JUDGED, verdict=seen.verdict, reason=seen.reason, **numbers, **page)
         damage = {one.column: one.damage for one in seen.ranking}
         for column in seen.drifted:
             drift = seen.report.of(column) if seen.report else None
@@ -168,6 +169,8 @@ class Envelope:
             for row in batch.sample:
                 self.log.info(DRIFTED_ROW, batch=batch.batch, request=row.request_id, inputs=str(row.inputs))
         self.add(verdict=seen.verdict, release=seen.release, rows=seen.rows, columns=list(seen.raising), entry=seen.seq)
+        if any(page.values()):
+            self.add(drift_page=seen.page.address, drift_page_trouble=seen.page.trouble)
 
     def rolled_back(self, cause: str) -> None:
         self.metrics.incr(ROLLBACK_COUNT, tags={"endpoint": str(self.endpoint)})

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from airflow_provider_mlpipex.domain.batches import AnsweredChunk, PredictionAnswer, PredictionRequest
+    from airflow_provider_mlpipex.domain.drift.report import DriftPage
     from airflow_provider_mlpipex.domain.drift.served import BatchSketches, ServedSketches
     from airflow_provider_mlpipex.domain.events import Entry, Event, Origin
     from airflow_provider_mlpipex.domain.evidence import Telemetry
@@ -319,6 +320,17 @@ class DataValidator(Protocol):
         :raises TableUnavailable: the database does not answer.
         :raises DataQualityFailed: it has no such table.
         """
+        ...
+
+
+@runtime_checkable
+class DriftReporter(Protocol):
+    """Draws rows that were served beside rows that were trained on, for people to look at."""
+
+    def draw(
+        self, trained: pd.DataFrame, served: pd.DataFrame, *, endpoint: EndpointRef, release: str, at: datetime
+    ) -> DriftPage:
+        """Write a page on the columns that both have. Never raises: a page that cannot be drawn costs no verdict."""
         ...
 
 

@@ -30,6 +30,7 @@ EXTRA_FIELDS = (
     "tracking_uri",
     "snapshot_root",
     "quality_root",
+    "drift_root",
     "feature_repository",
     "plane_token_file",
     "client_token",

@@ -202,6 +202,7 @@ def summary_of(seen: DriftLook) -> dict[str, Any]:
             }
             for batch in batches
         ],
+        "report": seen.page.address,
         "news": seen.news,
         "entry": seen.seq,
     }

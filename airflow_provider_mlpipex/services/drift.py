@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from airflow_provider_mlpipex.domain.drift.report import DriftReport, Measure, RankedDrift
+from airflow_provider_mlpipex.domain.drift.report import DriftPage, DriftReport, Measure, RankedDrift
 from airflow_provider_mlpipex.domain.drift_block import DriftSpec
 from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
 from airflow_provider_mlpipex.domain.errors import (
@@ -26,6 +26,7 @@ from airflow_provider_mlpipex.domain.quantities import format_ratio
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services import alerts, journal
 from airflow_provider_mlpipex.services.attribution import Traced, trace
+from airflow_provider_mlpipex.services.drift_page import draw
 from airflow_provider_mlpipex.services.platform import Platform
 
 #: Features that are attributed to batches in one look, the most damaging first, beside the score.
@@ -43,6 +44,7 @@ class DriftLook(Value):
     :param ranking: features by the damage that their drift does, largest first.
     :param raising: columns that raise the alarm.
     :param traced: where the drift came from; ``None`` where nothing drifted.
+    :param page: for people; of drift that raises the alarm, where there is a folder for such pages.
     :param news: a drift that the same task has not found before, in an earlier Dag run, since there was none.
     :param seq: of the ledger entry; 0 where nothing was written.
     """
@@ -60,6 +62,7 @@ class DriftLook(Value):
     ranking: tuple[RankedDrift, ...] = ()
     raising: tuple[str, ...] = ()
     traced: Traced | None = None
+    page: DriftPage = DriftPage()
     news: bool = False
     seq: int = 0
 
@@ -95,6 +98,7 @@ class DriftLook(Value):
             "dropped_share": self.dropped_share,
             "raising": list(self.raising),
             "drifted": self.drifted,
+            "links": {"report": self.page.address} if self.page.address else {},
             "columns": [column.to_json() for column in columns[:MOST_KEPT]],
             "ranking": [one.to_json() for one in self.ranking[:MOST_KEPT]],
             "attribution": [
@@ -129,6 +133,8 @@ def look(
     if seen.drifted:
         traced = trace(platform, endpoint, seen.release, seen.drifted, since=seen.since, until=seen.until)
         seen = seen.model_copy(update={"traced": traced})
+    if seen.verdict == "fail":
+        seen = seen.model_copy(update={"page": draw(platform, seen)})
     before = platform.ledger.read(endpoint)
     found = DriftJudged(
         release=seen.release,
@@ -329,6 +335,8 @@ def _tell(platform: Platform, seen: DriftLook, before: list[Entry], *, channel: 
         "rows": str(seen.rows),
         "ledger entry": str(seen.seq),
     }
+    if seen.page.address:
+        facts["report"] = seen.page.address
     if batches and batches[0].batch:
         facts["batch"] = batches[0].batch
     if batches and batches[0].sent_by:

@@ -9,6 +9,7 @@ from airflow_provider_mlpipex.ports import (
     Alerter,
     Clock,
     DataValidator,
+    DriftReporter,
     FeatureStore,
     Ledger,
     ModelRegistry,
@@ -23,7 +24,8 @@ from airflow_provider_mlpipex.ports import (
 @dataclass(frozen=True, kw_only=True)
 class Platform:
     """Built by a composition root. Constructing an adapter does no I/O, so a rollback is not held up by a dead
-    registry that it never calls. ``features``: ``None`` where no feature store is configured."""
+    registry that it never calls. ``features``, ``drift_reporter``: ``None`` where no feature store, or no folder for
+    pages on drift, is configured."""
 
     ledger: Ledger
     outcomes: OutcomeStore
@@ -37,6 +39,7 @@ class Platform:
     clock: Clock
     origin: Origin
     features: FeatureStore | None = None
+    drift_reporter: DriftReporter | None = None
 
     def acting_as(self, origin: Origin) -> Platform:
         """The same ports, with ledger entries signed by ``origin``."""

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from airflow_provider_mlpipex.adapters.memory.alerts import MemoryAlerter
 from airflow_provider_mlpipex.adapters.memory.clock import ManualClock
+from airflow_provider_mlpipex.adapters.memory.drift_reporter import MemoryDriftReporter
 from airflow_provider_mlpipex.adapters.memory.features import MemoryFeatures
 from airflow_provider_mlpipex.adapters.memory.ledger import MemoryLedger
 from airflow_provider_mlpipex.adapters.memory.outcomes import MemoryOutcomes
@@ -43,8 +44,8 @@ class MemoryPlatform(Platform):
     - ``plane.away``, ``plane.telemetry_trouble``, ``plane.break_release(…)``, ``alerter.trouble``, ``validator.broken``
       and ``runtimes.provider`` break things;
     - ``predictor.answers`` is the model that everybody serves, ``predictor.trouble`` what it answers instead;
-    - ``ledger.read(endpoint)``, ``plane.applied``, ``predictor.sent``, ``alerter.sent`` and ``registry.aliases`` say
-      what was done.
+    - ``ledger.read(endpoint)``, ``plane.applied``, ``predictor.sent``, ``drift_reporter.drawn``, ``alerter.sent`` and
+      ``registry.aliases`` say what was done.
     """
 
     ledger: MemoryLedger
@@ -58,6 +59,7 @@ class MemoryPlatform(Platform):
     alerter: MemoryAlerter
     clock: ManualClock
     features: MemoryFeatures
+    drift_reporter: MemoryDriftReporter
 
 
 def memory_platform(
@@ -87,4 +89,5 @@ def memory_platform(
         clock=clock,
         origin=origin or Origin(kind="test"),
         features=MemoryFeatures(),
+        drift_reporter=MemoryDriftReporter(),
     )

@@ -132,3 +132,10 @@ class Attribution(Value):
     drift: float | None = None
     batches: tuple[BatchShare, ...] = ()
     spread: float | None = None
+
+
+class DriftPage(Value):
+    """A page on a drift for people: where it is, or why there is none."""
+
+    address: str = ""
+    trouble: str = ""

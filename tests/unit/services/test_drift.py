@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from airflow_provider_mlpipex.domain.drift.references import SCORE, Reference
@@ -21,7 +23,8 @@ from airflow_provider_mlpipex.domain.events import AlertRaised, DriftJudged, Ori
 from airflow_provider_mlpipex.services import drift
 from airflow_provider_mlpipex.services.attribution import attribute
 from airflow_provider_mlpipex.services.drift import DriftLook
-from tests.support.drifting import reference, send_batch
+from tests.support.drifting import reference, send_batch, training_rows
+from tests.support.factories import make_snapshot
 from tests.support.manifests import make_manifest
 from tests.support.rollouts import ENDPOINT, World
 
@@ -317,6 +320,62 @@ def test_measuring_alone_writes_nothing_and_tells_nobody(world: DriftWorld) -> N
     seen = drift.measure(world.platform, ENDPOINT)
     assert (seen.verdict, seen.seq, seen.traced) == ("fail", 0, None)
     assert (len(world.events()), world.alerts) == (before, [])
+
+
+# The page for people.
+
+
+@pytest.fixture
+def snapshot(world: DriftWorld, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
+    """The rows that the release was trained from: three quarters before the split, one after it."""
+    dataset = make_snapshot("same rows")
+    rows = pd.DataFrame(training_rows(400)).assign(fraud=0, time_hour=dataset.window_start)
+    rows.loc[300:, "time_hour"] = dataset.split_at
+    monkeypatch.setattr(world.memory.snapshots, "read", lambda _: rows)
+    return rows
+
+
+def test_a_drift_is_drawn_beside_the_rows_that_its_reference_was_made_of(
+    world: DriftWorld, snapshot: pd.DataFrame
+) -> None:
+    world.send("monday", shifted={"amount": 30.0})
+    seen = world.look_at_drift()
+    (drawn,) = world.memory.drift_reporter.drawn
+    pd.testing.assert_frame_equal(drawn.trained, snapshot.loc[300:, ["amount", "hour", "country"]])
+    assert len(drawn.served) == 2000 and drawn.served["amount"].mean() > 70
+    assert (drawn.release, drawn.at) == (world.release_id, world.clock.now())
+    assert seen.page.address == f"memory://drift/{ENDPOINT}/1"
+    assert world.events(DriftJudged)[-1].facts["links"] == {"report": seen.page.address}
+    assert world.memory.alerter.sent[0].facts["report"] == seen.page.address
+
+
+@pytest.mark.usefixtures("snapshot")
+def test_what_raises_no_alarm_is_not_drawn(world: DriftWorld) -> None:
+    world.send("monday", shifted={"hour": 20.0})
+    world.look_at_drift()
+    assert world.memory.drift_reporter.drawn == []
+
+
+def test_a_page_that_cannot_be_drawn_costs_nothing_else(world: DriftWorld) -> None:
+    world.send("monday", shifted={"amount": 30.0})
+    # Nobody has kept the training rows.
+    seen = world.look_at_drift()
+    assert (seen.verdict, seen.page.address) == ("fail", "") and "rows with digest" in seen.page.trouble
+    unknown = world.release_id.replace("1.0.0", "0.9.0", 1)
+    world.memory.plane.know_reference(unknown, reference())
+    send_batch(world.memory, ENDPOINT, unknown, "old", shifted={"amount": 30.0})
+    world.clock.advance(60)
+    assert "no longer knows which rows" in world.look_at_drift(release=unknown).page.trouble
+
+
+@pytest.mark.usefixtures("snapshot")
+def test_a_reporter_in_trouble_and_none_at_all(world: DriftWorld) -> None:
+    world.send("monday", shifted={"amount": 30.0})
+    world.memory.drift_reporter.trouble = "the disk is full"
+    assert world.look_at_drift().page.trouble == "the disk is full"
+    seen = drift.look(replace(world.platform, drift_reporter=None), ENDPOINT)
+    assert (seen.verdict, seen.page.address, seen.page.trouble) == ("fail", "", "")
+    assert world.events(DriftJudged)[-1].facts["links"] == {}
 
 
 # Attributing later.
