@@ -194,10 +194,10 @@ def summary_of(seen: DriftLook) -> dict[str, Any]:
                 "batch": batch.batch,
                 "shares": batch.shares,
                 "rows": batch.rows,
-                "digest": batch.digest,
-                "dag_id": batch.sent_by.dag_id if batch.sent_by else "",
-                "run_id": batch.sent_by.run_id if batch.sent_by else "",
-                "task_id": batch.sent_by.task_id if batch.sent_by else "",
+                "digest": batch.sent.digest if batch.sent else "",
+                "dag_id": batch.sent.dag_id if batch.sent else "",
+                "run_id": batch.sent.run_id if batch.sent else "",
+                "task_id": batch.sent.task_id if batch.sent else "",
                 "requests": [row.request_id for row in batch.sample],
             }
             for batch in batches

@@ -5,16 +5,16 @@ Shares come from counts that are kept for months; sample rows from the predictio
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from airflow_provider_mlpipex.domain.drift.report import Attribution, Measure
 from airflow_provider_mlpipex.domain.errors import DriftUndecided, IllegalTransition, MlpipexError
-from airflow_provider_mlpipex.domain.events import BatchServed, DriftJudged, Entry, Origin
+from airflow_provider_mlpipex.domain.events import DriftJudged, Entry
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.predictions import Prediction
 from airflow_provider_mlpipex.domain.values import Value
+from airflow_provider_mlpipex.services.batches import BatchFacts, batches_of
 from airflow_provider_mlpipex.services.platform import Platform
 
 #: Batches that are named for each column, and the part of its drift that one must carry to be named.
@@ -29,17 +29,14 @@ class BatchSource(Value):
     :param batch: what its requests carried; empty for all requests that named none.
     :param rows: that were answered in the window.
     :param shares: column -> part of its drift that goes away with this batch, 0 to 1.
-    :param sent_by: the task behind it; ``None`` where no ledger entry says that somebody sent such a batch.
-    :param sent_at: when that was written. :param digest: of the rows' content, as they were sent.
+    :param sent: by which Dag run, and the digest of its rows; ``None`` where the ledger knows of no such batch.
     :param sample: a few of its rows. :param trouble: why there are none.
     """
 
     batch: str
     rows: int
     shares: dict[str, float]
-    sent_by: Origin | None = None
-    sent_at: datetime | None = None
-    digest: str = ""
+    sent: BatchFacts | None = None
     sample: tuple[Prediction, ...] = ()
     trouble: str = ""
 
@@ -47,11 +44,10 @@ class BatchSource(Value):
     def told(self) -> str:
         """Who sent it, as a sentence."""
         name = f"batch {self.batch}" if self.batch else "requests without a batch"
-        if self.sent_by is None:
+        if self.sent is None:
             return f"{name}: no task says that it sent them"
-        task = f"task {self.sent_by.task_id} of Dag run {self.sent_by.run_id} of {self.sent_by.dag_id}"
-        who = task if self.sent_by.dag_id else f"{self.sent_by.user or self.sent_by.kind}"
-        return f"{name}: sent by {who}, rows {self.digest[:12]}"
+        task = f"task {self.sent.task_id} of Dag run {self.sent.run_id} of {self.sent.dag_id}"
+        return f"{name}: sent by {task}, rows {self.sent.digest[:12]}"
 
 
 class Traced(Value):
@@ -99,10 +95,18 @@ def trace(
             if share.share >= WORTH_NAMING:
                 named.setdefault(share.batch, {})[attribution.column] = share.share
                 rows[share.batch] = share.rows
-    sent = _sent(platform, endpoint, named) if named else {}
+    sent = batches_of(platform, endpoint, named)
     sources = [
-        _source(platform, endpoint, release, batch, sent.get(batch), since=since, until=until).model_copy(
-            update={"rows": rows[batch], "shares": shares}
+        _source(
+            platform,
+            endpoint,
+            release,
+            batch,
+            rows=rows[batch],
+            shares=shares,
+            sent=sent.get(batch),
+            since=since,
+            until=until,
         )
         for batch, shares in named.items()
     ]
@@ -166,30 +170,22 @@ def _source(
     endpoint: EndpointRef,
     release: str,
     batch: str,
-    sent: Entry | None,
     *,
+    rows: int,
+    shares: dict[str, float],
+    sent: BatchFacts | None,
     since: datetime,
     until: datetime,
 ) -> BatchSource:
-    told: dict[str, Any] = {"batch": batch, "rows": 0, "shares": {}}
-    if sent is not None and isinstance(sent.event, BatchServed):
-        told |= {"sent_by": sent.origin, "sent_at": sent.recorded_at, "digest": sent.event.digest}
+    source = BatchSource(batch=batch, rows=rows, shares=shares, sent=sent)
     try:
         sample = platform.plane.predictions(
             endpoint, release, since=since, until=until, limit=SAMPLE_ROWS, batch=batch
         ).rows
     except MlpipexError as error:
-        return BatchSource(**told, trouble=str(error))
-    return BatchSource(**told, sample=sample, trouble="" if sample else "its rows are no longer in the prediction log")
-
-
-def _sent(platform: Platform, endpoint: EndpointRef, batches: Collection[str]) -> dict[str, Entry]:
-    """For each batch the entry that says who sent it last: a task that was run again sent the same rows."""
-    return {
-        entry.event.batch: entry
-        for entry in platform.ledger.read(endpoint)
-        if isinstance(entry.event, BatchServed) and entry.event.batch in batches
-    }
+        return source.model_copy(update={"trouble": str(error)})
+    trouble = "" if sample else "its rows are no longer in the prediction log"
+    return source.model_copy(update={"sample": sample, "trouble": trouble})
 
 
 def _judged(platform: Platform, endpoint: EndpointRef, *, seq: int | None, failed: bool) -> Entry:

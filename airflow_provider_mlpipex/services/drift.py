@@ -339,7 +339,7 @@ def _tell(platform: Platform, seen: DriftLook, before: list[Entry], *, channel: 
         facts["report"] = seen.page.address
     if batches and batches[0].batch:
         facts["batch"] = batches[0].batch
-    if batches and batches[0].sent_by:
+    if batches and batches[0].sent:
         facts["sent by"] = batches[0].told
     alerts.raise_alert(
         platform, seen.endpoint, channel=channel, title=title, body=seen.told, severity="warning", facts=facts

@@ -95,10 +95,11 @@ def test_a_drift_that_one_batch_brought_is_traced_to_its_dag_run_and_rows(world:
         assert attribution.conclusive and attribution.batches[0].batch == "thursday"
         assert attribution.batches[0].share > 0.95
     (batch,) = seen.traced.batches
-    assert (batch.batch, batch.rows, batch.digest) == ("thursday", 2000, digest)
+    assert (batch.batch, batch.rows) == ("thursday", 2000)
     assert set(batch.shares) == {SCORE, "amount"}
-    assert batch.sent_by is not None
-    assert (batch.sent_by.dag_id, batch.sent_by.run_id) == ("score__fraud-scorer", "run-thursday")
+    assert batch.sent is not None
+    assert (batch.sent.dag_id, batch.sent.run_id) == ("score__fraud-scorer", "run-thursday")
+    assert (batch.sent.task_id, batch.sent.digest) == ("score", digest)
     assert len(batch.sample) == 5 and {row.batch for row in batch.sample} == {"thursday"}
     assert all(row.inputs["amount"] > 30 for row in batch.sample)
 
@@ -114,7 +115,7 @@ def test_the_ledger_and_on_call_are_told_the_same(world: DriftWorld) -> None:
     assert facts["ranking"][0]["column"] == "amount"
     assert facts["attribution"][0]["batches"][0]["batch"] == "tuesday"
     (batch,) = facts["batches"]
-    assert (batch["batch"], batch["sent_by"]["run_id"], len(batch["requests"])) == ("tuesday", "run-tuesday", 5)
+    assert (batch["batch"], batch["sent"]["run_id"], len(batch["requests"])) == ("tuesday", "run-tuesday", 5)
     # A ledger forgets nothing, so what clients sent is not put into it.
     assert batch["sample"] == []
     (sent,) = world.memory.alerter.sent
@@ -423,7 +424,7 @@ def test_rows_that_nobody_says_he_sent_are_said_to_be_so(world: DriftWorld) -> N
     seen = world.look_at_drift()
     assert seen.traced is not None
     (batch,) = seen.traced.batches
-    assert (batch.batch, batch.sent_by, len(batch.sample)) == ("", None, 5)
+    assert (batch.batch, batch.sent, len(batch.sample)) == ("", None, 5)
     assert batch.told == "requests without a batch: no task says that it sent them"
 
 
@@ -432,7 +433,8 @@ def test_of_two_that_sent_a_batch_the_last_is_named(world: DriftWorld) -> None:
     digest = world.send("monday", shifted={"amount": 30.0})
     seen = world.look_at_drift()
     assert seen.traced is not None
-    assert seen.traced.batches[0].digest == digest
+    sent = seen.traced.batches[0].sent
+    assert sent is not None and sent.digest == digest
 
 
 def test_a_drift_that_all_batches_share_names_none_as_its_carrier(world: DriftWorld) -> None:
