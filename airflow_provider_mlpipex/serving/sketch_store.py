@@ -2,7 +2,8 @@
 
 Counts and position are written in one transaction: after a crash at any line each row is counted once. ``parts`` are
 kept by minute and batch; ``totals`` by hour and by day over all batches, so that thirty days of a column are some
-hundred small rows. Sketches add up exactly, so a late row is simply added to its minute, its hour and its day.
+hundred small rows; and ``batch_totals`` by day of batches that live longer than a minute. Sketches add up exactly, so a
+late row is simply added to its minute, its hour and its day.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -38,7 +40,10 @@ _PRUNE_EVERY_S = HOUR
 _SCHEMA = f"""
     CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
     CREATE TABLE batches (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
-    CREATE TABLE batch_days (day INTEGER, batch INTEGER, PRIMARY KEY (day, batch)) WITHOUT ROWID;
+    CREATE TABLE batch_days (
+        day INTEGER, batch INTEGER, minute INTEGER, longer INTEGER DEFAULT 0, PRIMARY KEY (day, batch)
+    ) WITHOUT ROWID;
+    CREATE TABLE batch_totals (col INTEGER, day INTEGER, batch INTEGER, sketch BLOB, PRIMARY KEY (col, day, batch));
     CREATE TABLE parts (
         col INTEGER, minute INTEGER, batch INTEGER, groups BLOB, low REAL, high REAL, PRIMARY KEY (col, minute, batch)
     ) WITHOUT ROWID;
@@ -49,7 +54,27 @@ _SCHEMA = f"""
     CREATE TABLE dropped (minute INTEGER PRIMARY KEY, rows INTEGER NOT NULL);
     INSERT INTO batches VALUES ({REST_ID}, '{REST}');
     PRAGMA user_version = {_FORMAT};
-"""  # groups: rows of a part in each group of its column, which is all that is needed to find the batches that matter
+"""
+# batch_days.minute: the first of a batch that was counted on a day; longer: there are others, and a total of the day.
+# parts.groups: rows in each group of the column, which is all that is needed to find the batches that matter.
+
+#: Parameters: column, minute, batch.
+_PART = "SELECT sketch FROM part_sketches WHERE (col, minute, batch) = (?, ?, ?)"
+#: Parameters: column, beginning, end, ids of batches as a JSON list; in the two statements below as well.
+_PARTS_OF_BATCHES = """
+    SELECT batch, sketch FROM part_sketches WHERE col = ? AND minute >= ? AND minute < ?
+    AND batch IN (SELECT value FROM json_each(?))"""
+#: Totals of whole days, and parts of batches that have none.
+_WHOLE_DAYS_OF_BATCHES = (
+    """
+    SELECT batch, sketch FROM batch_totals WHERE col = ? AND day >= ? AND day < ?
+    AND batch IN (SELECT value FROM json_each(?))""",
+    f"""
+    {_PARTS_OF_BATCHES} AND NOT EXISTS (
+        SELECT 1 FROM batch_days AS whole
+        WHERE day = part_sketches.minute / {DAY} * {DAY} AND whole.batch = part_sketches.batch AND longer
+    )""",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,26 +126,28 @@ class SketchStore:
         found = {}
         with self.writing():
             for batch, minute in wanted:
-                day = minute // DAY * DAY
-                found[batch, minute] = batch if batch != REST and self._admit(batch, day) else REST
+                found[batch, minute] = batch if batch != REST and self._admit(batch, minute) else REST
         return found
 
     def add(self, counted: Counted, position: Position) -> None:
         """Merge into what is there, and remember the position, or do neither."""
         with self.writing():
             kept_from = self.minutes_from()
-            totals: dict[tuple[str, int, int], list[Sketch]] = {}
+            totals: defaultdict[tuple[str, int, int], list[Sketch]] = defaultdict(list)
+            batch_totals: defaultdict[tuple[str, int, int], list[Sketch]] = defaultdict(list)
             for (batch, minute), columns in counted.sketches.items():
-                number = self._id(batch)
+                number, day = self._id(batch), minute // DAY * DAY
+                longer, before = self._lives_longer(number, minute) if minute >= kept_from else (False, None)
                 for name, sketch in columns.items():
-                    for span in (HOUR, DAY):
-                        totals.setdefault((name, span, minute // span * span), []).append(sketch)
+                    totals[name, HOUR, minute // HOUR * HOUR].append(sketch)
+                    totals[name, DAY, day].append(sketch)
+                    if longer:
+                        key = (self._numbers[name], before, number)
+                        batch_totals[name, day, number] += [sketch, *self._sketches(name, _PART, key)]
                     if minute >= kept_from:
                         self._add_part(name, minute, number, sketch)
-            for (name, span, start), sketches in totals.items():
-                key = (self._numbers[name], span, start)
-                sketches += self._sketches(name, "SELECT sketch FROM totals WHERE (col, span, start) = (?, ?, ?)", key)
-                self._database.execute("REPLACE INTO totals VALUES (?, ?, ?, ?)", (*key, pack(merge(sketches))))
+            self._merge_into("totals", "col, span, start", totals)
+            self._merge_into("batch_totals", "col, day, batch", batch_totals)
             self._database.executemany(
                 "INSERT INTO dropped VALUES (?, ?) ON CONFLICT DO UPDATE SET rows = rows + excluded.rows",
                 list(counted.dropped.items()),
@@ -155,14 +182,13 @@ class SketchStore:
 
     def batches(self, column: str, ids: Iterable[int], first: int, end: int) -> dict[int, Sketch]:
         """Each of these batches, merged over the window."""
-        wanted = json.dumps(list(ids))
-        sql = """
-            SELECT batch, sketch FROM part_sketches WHERE col = ? AND minute >= ? AND minute < ?
-            AND batch IN (SELECT value FROM json_each(?))"""
+        wanted, number = json.dumps(list(ids)), self._numbers[column]
         bins = self.reference.columns[column].bins.identity
-        found: dict[int, list[Sketch]] = {}
-        for batch, packed in self._database.execute(sql, (self._numbers[column], first, end, wanted)):
-            found.setdefault(batch, []).append(unpack(packed, bins))
+        found: defaultdict[int, list[Sketch]] = defaultdict(list)
+        for span, begin, until in _pieces(first, end, (DAY, MINUTE)):
+            for sql in _WHOLE_DAYS_OF_BATCHES if span == DAY else (_PARTS_OF_BATCHES,):
+                for batch, packed in self._database.execute(sql, (number, begin, until, wanted)):
+                    found[batch].append(unpack(packed, bins))
         return {batch: merge(sketches) for batch, sketches in found.items()}
 
     def names(self) -> dict[int, str]:
@@ -211,14 +237,31 @@ class SketchStore:
     def _add_part(self, name: str, minute: int, batch: int, sketch: Sketch) -> None:
         column = self.reference.columns[name]
         key = (self._numbers[name], minute, batch)
-        sql = "SELECT sketch FROM part_sketches WHERE (col, minute, batch) = (?, ?, ?)"
-        merged = merge([sketch, *self._sketches(name, sql, key)])
+        merged = merge([sketch, *self._sketches(name, _PART, key)])
         groups = column.counts(merged)[1].astype("<u4").tobytes()
         extremes = (merged.minimum, merged.maximum)
         self._database.execute("REPLACE INTO parts VALUES (?, ?, ?, ?, ?, ?)", (*key, groups, *extremes))
         self._database.execute("REPLACE INTO part_sketches VALUES (?, ?, ?, ?)", (*key, pack(merged)))
 
-    def _sketches(self, column: str, sql: str, parameters: tuple[int, ...]) -> list[Sketch]:
+    def _merge_into(self, table: str, keys: str, added: Mapping[tuple[str, int, int], Iterable[Sketch]]) -> None:
+        for (name, first, second), sketches in added.items():
+            key = (self._numbers[name], first, second)
+            there = self._sketches(name, f"SELECT sketch FROM {table} WHERE ({keys}) = (?, ?, ?)", key)
+            packed = pack(merge([*sketches, *there]))
+            self._database.execute(f"REPLACE INTO {table} VALUES (?, ?, ?, ?)", (*key, packed))
+
+    def _lives_longer(self, batch: int, minute: int) -> tuple[bool, int | None]:
+        """Whether a batch has more than one minute on a day, and where that turns out just now, the one that it had."""
+        day = minute // DAY * DAY
+        self._database.execute("INSERT OR IGNORE INTO batch_days VALUES (?, ?, ?, 0)", (day, batch, minute))
+        sql = "SELECT minute, longer FROM batch_days WHERE (day, batch) = (?, ?)"
+        first, longer = self._database.execute(sql, (day, batch)).fetchone()
+        if longer or first == minute:
+            return bool(longer), None
+        self._database.execute("UPDATE batch_days SET longer = 1 WHERE (day, batch) = (?, ?)", (day, batch))
+        return True, first
+
+    def _sketches(self, column: str, sql: str, parameters: tuple[int | None, ...]) -> list[Sketch]:
         bins = self.reference.columns[column].bins.identity
         return [unpack(packed, bins) for (packed,) in self._database.execute(sql, parameters)]
 
@@ -226,14 +269,17 @@ class SketchStore:
         self._database.execute("INSERT OR IGNORE INTO batches (name) VALUES (?)", (batch,))
         return int(self._database.execute("SELECT id FROM batches WHERE name = ?", (batch,)).fetchone()[0])
 
-    def _admit(self, batch: str, day: int) -> bool:
+    def _admit(self, batch: str, minute: int) -> bool:
+        day = minute // DAY * DAY
         known = "SELECT 1 FROM batch_days JOIN batches ON id = batch WHERE day = ? AND name = ?"
         if self._database.execute(known, (day, batch)).fetchone():
             return True
-        (many,) = self._database.execute("SELECT count(*) FROM batch_days WHERE day = ?", (day,)).fetchone()
+        (many,) = self._database.execute(
+            "SELECT count(*) FROM batch_days WHERE day = ? AND batch <> ?", (day, REST_ID)
+        ).fetchone()
         if many >= BATCHES_A_DAY:
             return False
-        self._database.execute("INSERT INTO batch_days VALUES (?, ?)", (day, self._id(batch)))
+        self._database.execute("INSERT INTO batch_days VALUES (?, ?, ?, 0)", (day, self._id(batch), minute))
         return True
 
     def _delete_minutes(self, until: int) -> None:
@@ -243,6 +289,7 @@ class SketchStore:
             # By column: the key begins with it.
             for number in self._numbers.values():
                 self._database.execute(f"DELETE FROM {table} WHERE col = ? AND minute < ?", (number, until))
+        self._database.execute("DELETE FROM batch_totals WHERE day < ?", (until,))
         self._database.execute("DELETE FROM batch_days WHERE day < ?", (until,))
         self._database.execute(
             "DELETE FROM batches WHERE id <> ? AND id NOT IN (SELECT batch FROM batch_days)", (REST_ID,)

@@ -373,19 +373,28 @@ SKETCHES = [REFERENCE.sketch({"amount": [0.1 * number + 0.1], "country": ["NL"]}
 START = int(NOW) // DAY * DAY - 2 * DAY
 
 
+Minutes = dict[tuple[str, int], Sketch]
+
+
 @pytest.fixture(scope="module")
-def three_days(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, Sketch]]:
-    """A store of minutes here and there in three days, late ones among them, and each minute's rows."""
+def three_days(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Minutes]:
+    """A store of minutes here and there in three days, late ones among them, and the rows of each batch and minute.
+
+    Two batches live all the time, others one or two minutes.
+    """
     path = tmp_path_factory.mktemp("rollup") / "release.sqlite"
     generator = np.random.default_rng(2)
-    minutes: dict[int, Sketch] = {}
+    minutes: Minutes = {}
     with opened(path, REFERENCE) as store:
         for turn in range(8):
-            chosen = START + generator.integers(0, 3 * DAY // MINUTE, 60) * MINUTE
-            added = {(f"b{minute % 3}", int(minute)): SKETCHES[turn % 7] for minute in np.unique(chosen)}
-            store.add(Counted(sketches=added), Position())
-            for (_, minute), sketches in added.items():
-                minutes[minute] = merge([sketches["amount"], *([minutes[minute]] if minute in minutes else [])])
+            chosen = np.unique(START + generator.integers(0, 3 * DAY // MINUTE, 60) * MINUTE).tolist()
+            names = ["always", "", *(f"short {minute // 997 % 40}" for minute in chosen)]
+            keys = [
+                (names[place % 5] if place % 5 < 2 else names[place], minute) for place, minute in enumerate(chosen)
+            ]
+            store.add(Counted(sketches={key: SKETCHES[turn % 7] for key in keys}), Position())
+            for key in keys:
+                minutes[key] = merge([SKETCHES[turn % 7]["amount"], *([minutes[key]] if key in minutes else [])])
     return path, minutes
 
 
@@ -394,15 +403,29 @@ def three_days(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int
     window=st.tuples(st.integers(-100, 3 * 1440 + 100), st.integers(-100, 3 * 1440 + 100)).map(sorted),
     whole=st.sampled_from([MINUTE, HOUR, DAY]),
 )
-def test_any_window_is_the_sum_of_its_minutes(
-    three_days: tuple[Path, dict[int, Sketch]], window: list[int], whole: int
-) -> None:
+def test_any_window_is_the_sum_of_its_minutes(three_days: tuple[Path, Minutes], window: list[int], whole: int) -> None:
     path, minutes = three_days
     first, end = (START + edge * MINUTE // whole * whole for edge in window)
     with opened(path, REFERENCE) as store:
         found = store.total("amount", first, end)
-    inside = [sketch for minute, sketch in minutes.items() if first <= minute < end]
-    assert found == merge([REFERENCE.empty()["amount"], *inside])
+        names = store.names()
+        by_batch = {names[batch]: sketch for batch, sketch in store.batches("amount", names, first, end).items()}
+    inside = {key: sketch for key, sketch in minutes.items() if first <= key[1] < end}
+    assert found == merge([REFERENCE.empty()["amount"], *inside.values()])
+    assert by_batch == {
+        batch: merge([sketch for key, sketch in inside.items() if key[0] == batch])
+        for batch in {batch for batch, _ in inside}
+    }
+
+
+def test_batches_that_live_long_are_read_by_whole_days(three_days: tuple[Path, Minutes]) -> None:
+    path, _ = three_days
+    with sketch_store._connected(path) as database:
+        days, parts = (
+            database.execute(f"SELECT count(*) FROM {table} WHERE batch = 1 AND col = 0").fetchone()[0]
+            for table in ("batch_totals", "part_sketches")
+        )
+    assert days == 3 < parts / 10
 
 
 # Bounds
