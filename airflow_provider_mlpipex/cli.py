@@ -245,18 +245,20 @@ def history(
 def rollback(
     endpoint: Endpoint,
     cause: Annotated[str, typer.Option(help="Why; goes into ledger and alert.")] = "manual rollback",
+    release: Annotated[str | None, typer.Option(help="Only if this release serves: safe to run again.")] = None,
+    rollout: Annotated[str | None, typer.Option(help="Undo this rollout and nothing else.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Return all traffic to the last good release, now. Needs no Airflow, no registry and no build."""
-    from airflow_provider_mlpipex.services.rollback import roll_back
+    """Return all traffic to the last good release, now. Needs no Airflow, no registry and no build.
 
-    state = roll_back(_platform(), EndpointRef.parse(endpoint), cause=cause)
-    current = state.current.id if state.current else None
-    _emit(
-        {"endpoint": endpoint, "current": current, "seq": state.seq},
-        as_json,
-        lambda: f"{endpoint} serves {current}",
+    A rollout that merely waits, without traffic, is rejected with it.
+    """
+    from airflow_provider_mlpipex.services.rollback import answer_request
+
+    report = answer_request(
+        _platform(), EndpointRef.parse(endpoint), cause=cause, rollout_id=rollout, release_id=release
     )
+    _emit({**report.to_json(), "done": report.sentence}, as_json, lambda: report.sentence)
 
 
 @app.command()

@@ -1,8 +1,9 @@
 """Rollback and status over HTTP, mounted into the plane's authenticated control API.
 
 So a rollback needs the plane and the ledger, and neither Airflow nor a registry: ``POST
-/v1/endpoints/production/fraud-scorer/rollback``. Authentication, body limits and the mapping of errors are the control
-API's; a request arrives here with a valid bearer token or not at all.
+/v1/endpoints/production/fraud-scorer/rollback``. Its body may name the ``release`` to take away, so that a call whose
+answer was lost can be made again, or one ``rollout`` to undo and nothing else. Authentication, body limits and the
+mapping of errors are the control API's; a request arrives here with a valid bearer token or not at all.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from airflow_provider_mlpipex.domain.events import Origin
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.services.history import tenures
 from airflow_provider_mlpipex.services.platform import Platform
-from airflow_provider_mlpipex.services.rollback import roll_back
+from airflow_provider_mlpipex.services.rollback import answer_request
 from airflow_provider_mlpipex.services.status import endpoint_status
 
 if TYPE_CHECKING:
@@ -36,15 +37,9 @@ def routes(platform: Platform) -> list[Route]:
         body = await request.json() if await request.body() else {}
         cause, user = _text(body, "cause") or "manual rollback over HTTP", _text(body, "user")
         acting = platform.acting_as(Origin(kind="http", user=user))
-        state = await asyncio.to_thread(roll_back, acting, endpoint, cause=cause)
-        return JSONResponse(
-            {
-                "endpoint": str(endpoint),
-                "current": state.current.id if state.current else None,
-                "previous": state.previous.id if state.previous else None,
-                "seq": state.seq,
-            }
-        )
+        only = {"rollout_id": _text(body, "rollout") or None, "release_id": _text(body, "release") or None}
+        report = await asyncio.to_thread(answer_request, acting, endpoint, cause=cause, **only)
+        return JSONResponse({**report.to_json(), "done": report.sentence})
 
     async def get_status(request: Request) -> Response:
         return JSONResponse(await asyncio.to_thread(endpoint_status, platform, _endpoint(request)))

@@ -21,8 +21,6 @@ from airflow_provider_mlpipex.domain.events import (
     Promoted,
     ReviewDecided,
     ReviewOpened,
-    RollbackDecided,
-    RolledBack,
     RolloutOpened,
     RolloutPolicy,
     RolloutRejected,
@@ -37,7 +35,6 @@ from airflow_provider_mlpipex.domain.reopening import require_no_doubt
 from airflow_provider_mlpipex.domain.rollout_conditions import (
     ended,
     is_promoted,
-    last_promoted,
     own,
     require_no_traffic,
     require_offline_gates,
@@ -45,6 +42,7 @@ from airflow_provider_mlpipex.domain.rollout_conditions import (
     require_verdict,
 )
 from airflow_provider_mlpipex.domain.traffic import TOTAL_WEIGHT, Mirror, TrafficPlan
+from airflow_provider_mlpipex.domain.undoing import confirm_rollback, roll_back
 
 
 def open_rollout(
@@ -81,7 +79,7 @@ def open_rollout(
             f"endpoint {state.endpoint}",
             value=rollout_id,
             limit=f"rollout {holder} holds it",
-            remedy=f"wait for it to end, or end it with: mlpipex rollback {state.endpoint}",
+            remedy=f"wait for it to end, or end it with: mlpipex rollback {state.endpoint} --rollout {holder}",
         )
     if is_current(state, release):
         return []
@@ -301,63 +299,6 @@ def give_up(state: EndpointState, *, cause: str, detected_at: datetime) -> list[
     if state.current is None:
         return [RolloutRejected(rollout_id=state.rollout.id, cause=cause)]
     return roll_back(state, cause=cause, detected_at=detected_at)
-
-
-def roll_back(state: EndpointState, *, cause: str, detected_at: datetime, rollout_id: str | None = None) -> list[Event]:
-    """Return all traffic to the last good release: *current* during a trial, *previous* after promotion.
-
-    :param rollout_id: roll back only if this rollout is the one to undo; ``None``: whatever is there.
-    :raises IllegalTransition: no release to return to.
-    :raises RolloutInProgress: ``rollout_id`` was promoted and another rollout has begun since.
-    """
-    if state.rollback:
-        return []
-    rollout = state.rollout
-    if rollout_id is not None and rollout_id in state.outcomes:
-        if not is_promoted(state, rollout_id) or rollout_id != last_promoted(state):
-            return []
-        if rollout is not None:
-            raise RolloutInProgress(
-                f"rollback of {rollout_id} on {state.endpoint}",
-                value=rollout_id,
-                limit=f"rollout {rollout.id} holds the endpoint",
-                remedy=f"end that one first: mlpipex rollback {state.endpoint}",
-            )
-    elif rollout_id is not None:
-        own(state, rollout_id)
-    trial = state.on_trial
-    if rollout and rollout.phase != "watching" and not trial:
-        return [RolloutRejected(rollout_id=rollout.id, cause=cause)]
-    bad = rollout.candidate if rollout and trial else state.current
-    good = state.current if trial else state.previous
-    last = state.last_outcome
-    if good is None and rollout is None and last is not None and last.ending == "rolled-back":
-        return []
-    if bad is None or good is None:
-        raise IllegalTransition(
-            f"rollback of {state.endpoint}",
-            value=f"current {state.current.id if state.current else 'none'}",
-            limit="there is no previous release to return to",
-            remedy="a rollback that has run already needs nothing more; otherwise release a good version",
-        )
-    intent = RollbackDecided(
-        rollout_id=rollout.id if rollout else rollout_id or last_promoted(state),
-        cause=cause,
-        from_release=bad.id,
-        to_release=good.id,
-        detected_at=detected_at,
-    )
-    sticky = rollout.policy.sticky_header if rollout else state.planned.sticky_header if state.planned else ""
-    plan = TrafficPlan(endpoint=state.endpoint, current=good.id, **({"sticky_header": sticky} if sticky else {}))
-    return [intent, TrafficPlanned(plan=plan, reason=f"rollback: {cause}")]
-
-
-def confirm_rollback(state: EndpointState) -> list[Event]:
-    """The plan of a decided rollback is in force."""
-    intent = state.rollback
-    if intent is None:
-        return []
-    return [RolledBack(rollout_id=intent.rollout_id, from_release=intent.from_release, to_release=intent.to_release)]
 
 
 def conclude(state: EndpointState, *, now: datetime) -> list[Event]:

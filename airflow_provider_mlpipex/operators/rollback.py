@@ -12,6 +12,9 @@ from airflow_provider_mlpipex.operators.base import StageRun, TrafficOperator
 class RollbackOperator(TrafficOperator):
     """Return an endpoint to its last good release. Rebuilds nothing and needs no registry.
 
+    A rollout that merely waits, for a review or its first traffic, is rejected with it. A retry does not undo twice.
+    Returns whether anything was ``rolled_back``, ``current`` and what was ``done``.
+
     :param endpoint: ``environment/name``.
     :param cause: why; goes into ledger and alert.
     :param only_open: clean up instead, as the teardown of a release: end this run's rollout if it is still on trial,
@@ -38,7 +41,10 @@ class RollbackOperator(TrafficOperator):
                 EndpointLink.push(run)
                 return {"rolled_back": False}
         else:
-            state = rollback.roll_back(run.platform, run.endpoint, cause=self.cause)
+            report = rollback.answer_request(run.platform, run.endpoint, cause=self.cause)
+            run.envelope.rolled_back(self.cause)
+            EndpointLink.push(run)
+            return {"rolled_back": True, "current": report.current, "done": report.sentence}
         run.envelope.rolled_back(self.cause)
         EndpointLink.push(run)
         return {"rolled_back": True, "current": state.current.id if state.current else None}

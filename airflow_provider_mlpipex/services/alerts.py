@@ -17,9 +17,10 @@ _SEVERITY = {"rolled-back": "critical", "rejected": "warning", "promoted": "info
 
 def tell_endings(platform: Platform, before: EndpointState, after: EndpointState) -> None:
     """Alert about every rollout that ended between two states, where its manifest asks for it."""
-    manifest = before.rollout.manifest if before.rollout else before.current_manifest
     for rollout_id, outcome in after.outcomes.items():
         if outcome != before.outcomes.get(rollout_id):
+            own = before.rollout is not None and before.rollout.id == rollout_id
+            manifest = before.rollout.manifest if before.rollout and own else before.current_manifest
             _tell(platform, after, outcome, _alert_policy(manifest, after.endpoint))
 
 

@@ -23,6 +23,7 @@ from airflow_provider_mlpipex.domain.events import Event, TrafficConfirmed, Traf
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.observation import AppliedPlan
 from airflow_provider_mlpipex.domain.traffic import TrafficPlan
+from airflow_provider_mlpipex.domain.undoing import roll_back
 from airflow_provider_mlpipex.services import alerts, journal
 from airflow_provider_mlpipex.services.platform import Platform
 
@@ -161,7 +162,7 @@ def converge(platform: Platform, endpoint: EndpointRef) -> EndpointState:
             return []  # somebody moved traffic between the two looks: what was seen is no longer news
         if now.on_trial:
             cause = "the watcher went silent and the plane returned all traffic to the current release"
-            return machine.roll_back(now, cause=cause, detected_at=platform.clock.now())
+            return roll_back(now, cause=cause, detected_at=platform.clock.now())
         return [TrafficPlanned(plan=planned, reason="the plane did not serve the confirmed plan")]
 
     return shift(platform, endpoint, intend=intend)

@@ -41,6 +41,7 @@ def test_each_belongs_to_a_stage_and_its_template_fields_are_its_own(name: str) 
             "path": "orders.parquet",
             "expectations": [{"expect": "column_values_to_not_be_null", "column": "id"}],
         },
+        "ScoreBatchOperator": {"path": "payments.parquet", "output_path": "scores.parquet"},
         "TrainModelOperator": {"snapshot": {}},
     }
     where = {"manifest": "m.yaml"} if issubclass(operator, ManifestOperator) else {"endpoint": str(PRODUCTION)}
@@ -167,12 +168,24 @@ def test_rollback_returns_to_the_release_before_and_tells_on_call(second: Releas
     before = second.current
     second.to_canary(0)
     told = second.execute(RollbackOperator(task_id="roll_back", endpoint=str(PRODUCTION), cause="wrong fares"))
-    assert told == {"rolled_back": True, "current": before}
+    done = f"rollout run-2 rolled back; {PRODUCTION} serves {before} as before"
+    assert told == {"rolled_back": True, "current": before, "done": done}
     assert second.state.outcomes["run-2"].cause == "wrong fares"
     plan = second.platform.plane.plan_in_force(PRODUCTION)
     assert plan is not None
     assert plan.weights == {before: 10_000}
     assert [alert.body for alert in second.platform.alerter.sent] == ["wrong fares"]
+
+
+def test_rollback_says_what_it_did_and_a_retry_that_nothing_was_left(second: ReleaseRun) -> None:
+    before = second.current
+    second.open()
+    operator = RollbackOperator(task_id="roll_back", endpoint=str(PRODUCTION))
+    told = second.execute(operator)
+    assert told["done"].startswith(f"rollout run-2 rejected; {PRODUCTION} serves {before} as before")
+    again = second.execute(operator, try_number=2)
+    assert again["done"] == f"nothing was left to undo; {PRODUCTION} serves {before} as before"
+    assert [e.event.type for e in second.entries].count("rollout-rejected") == 1
 
 
 def test_rollback_needs_no_registry(second: ReleaseRun, monkeypatch: pytest.MonkeyPatch) -> None:

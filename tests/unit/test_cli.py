@@ -264,7 +264,8 @@ def test_rollback_returns_to_the_release_before_and_twice_is_once(two_releases: 
     told = answer("rollback", str(ENDPOINT), "--cause", "wrong fares")
     assert (told["endpoint"], told["current"]) == (str(ENDPOINT), old.id)
     again = run("rollback", str(ENDPOINT))
-    assert (again.exit_code, again.stdout) == (0, f"{ENDPOINT} serves {old.id}\n")
+    told = f"nothing was left to undo; {ENDPOINT} serves {old.id} as before\n"
+    assert (again.exit_code, again.stdout) == (0, told)
     decided = [e for e in two_releases.ledger.read(ENDPOINT) if e.event.type == "rollback-decided"]
     assert [entry.event.to_json()["cause"] for entry in decided] == ["wrong fares"]
     assert decided[0].origin.kind == "cli"
@@ -272,6 +273,14 @@ def test_rollback_returns_to_the_release_before_and_twice_is_once(two_releases: 
     plan = two_releases.plane.observe(ENDPOINT).plan
     assert plan is not None
     assert plan.weights == {old.id: 10_000}
+
+
+def test_rollback_of_a_named_release_leaves_every_other_alone(two_releases: Platform) -> None:
+    old, new = make_release("1.0.0"), make_release("1.1.0")
+    assert answer("rollback", str(ENDPOINT), "--release", old.id)["current"] == new.id
+    told = run("rollback", str(ENDPOINT), "--release", new.id)
+    assert told.stdout.endswith(f"rolled back; {ENDPOINT} serves {old.id} instead of {new.id}\n")
+    assert answer("rollback", str(ENDPOINT), "--release", new.id)["ended"] == {}
 
 
 def test_rollback_with_nothing_to_return_to_is_refused(platform: Platform) -> None:

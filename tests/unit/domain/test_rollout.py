@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from airflow_provider_mlpipex.domain import rollout as machine
+from airflow_provider_mlpipex.domain import undoing
 from airflow_provider_mlpipex.domain.endpoint_state import EndpointState, fold
 from airflow_provider_mlpipex.domain.errors import (
     GateUndecided,
@@ -127,14 +128,14 @@ def test_second_release_walks_every_step_and_keeps_the_first_as_previous(journal
 def test_rollback_in_watch_returns_to_previous_and_a_second_call_does_nothing(journal: Journal) -> None:
     journal.release("run-1", "1.0.0")
     journal.release("run-2", "1.1.0")
-    journal.add(machine.roll_back(journal.state, cause="errors", detected_at=NOON, rollout_id="run-2"))
+    journal.add(undoing.roll_back(journal.state, cause="errors", detected_at=NOON, rollout_id="run-2"))
     assert journal.state.planned and journal.state.planned.current == make_release("1.0.0").id
     journal.confirm()
-    journal.add(machine.confirm_rollback(journal.state))
+    journal.add(undoing.confirm_rollback(journal.state))
     assert journal.state.current and journal.state.current.model.version == "1.0.0"
     assert journal.state.previous is None, "the bad release must not be what the next rollback returns to"
-    assert machine.roll_back(journal.state, cause="double click", detected_at=NOON) == []
-    assert machine.roll_back(journal.state, cause="again", detected_at=NOON, rollout_id="run-2") == []
+    assert undoing.roll_back(journal.state, cause="double click", detected_at=NOON) == []
+    assert undoing.roll_back(journal.state, cause="again", detected_at=NOON, rollout_id="run-2") == []
 
 
 def controlled(journal: Journal) -> Journal:
@@ -178,10 +179,10 @@ def test_a_watch_ends_only_when_the_control_arm_has(journal: Journal) -> None:
 
 def test_a_rollback_of_a_watch_leaves_no_control_arm(journal: Journal) -> None:
     controlled(journal)
-    journal.add(machine.roll_back(journal.state, cause="errors", detected_at=NOON))
+    journal.add(undoing.roll_back(journal.state, cause="errors", detected_at=NOON))
     assert machine.end_control(journal.state, reason="over") == []
     journal.confirm()
-    journal.add(machine.confirm_rollback(journal.state))
+    journal.add(undoing.confirm_rollback(journal.state))
     assert journal.state.planned and journal.state.planned.weights == {make_release("1.0.0").id: 10_000}
 
 
@@ -198,9 +199,9 @@ def test_rollback_in_canary_keeps_current(journal: Journal) -> None:
     journal.judge("gate")
     journal.add(machine.step_canary(journal.state, rollout_id="run-2", step=0))
     journal.confirm()
-    journal.add(machine.roll_back(journal.state, cause="slow", detected_at=NOON))
+    journal.add(undoing.roll_back(journal.state, cause="slow", detected_at=NOON))
     journal.confirm()
-    journal.add(machine.confirm_rollback(journal.state))
+    journal.add(undoing.confirm_rollback(journal.state))
     assert journal.state.current and journal.state.current.model.version == "1.0.0"
     with pytest.raises(RolloutRolledBack, match="slow"):
         machine.step_canary(journal.state, rollout_id="run-2", step=1)
@@ -237,7 +238,7 @@ def test_rejected_review_ends_the_rollout(journal: Journal) -> None:
 def test_first_release_cannot_be_rolled_back(journal: Journal) -> None:
     journal.release("run-1", "1.0.0")
     with pytest.raises(IllegalTransition, match="no previous release"):
-        machine.roll_back(journal.state, cause="regret", detected_at=NOON)
+        undoing.roll_back(journal.state, cause="regret", detected_at=NOON)
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -317,7 +318,7 @@ class AnyOrder(RuleBasedStateMachine):
     def roll_back(self, confirmed: bool) -> None:
         serving = self.state.current
         try:
-            self.attempt(machine.roll_back(self.state, cause="drill", detected_at=NOON))
+            self.attempt(undoing.roll_back(self.state, cause="drill", detected_at=NOON))
         except IllegalTransition:
             assert self.state.current == serving
             return
@@ -329,7 +330,7 @@ class AnyOrder(RuleBasedStateMachine):
     def converge(self) -> None:
         if not self.state.confirmed:
             self.journal.confirm()
-        self.attempt(machine.confirm_rollback(self.state))
+        self.attempt(undoing.confirm_rollback(self.state))
 
     @invariant()
     def fold_is_a_fold(self) -> None:

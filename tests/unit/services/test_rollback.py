@@ -18,13 +18,14 @@ from airflow_provider_mlpipex.domain.errors import (
     RolloutInProgress,
     RolloutRolledBack,
 )
-from airflow_provider_mlpipex.domain.events import AlertRaised, RollbackDecided, RolledBack, RolloutRejected
+from airflow_provider_mlpipex.domain.events import AlertRaised, Origin, RollbackDecided, RolledBack, RolloutRejected
 from airflow_provider_mlpipex.services import journal, rollback
 from airflow_provider_mlpipex.services.traffic import converge
 from tests.support.manifests import MANIFEST
 from tests.support.rollouts import ENDPOINT, Phase, World
 
 AFTER_THE_REVIEW: tuple[Phase, ...] = ("shadow", "canary-0", "canary-1", "canary-2", "watching", "promoted")
+WAITING: tuple[Phase, ...] = ("opened", "review")
 ROLLED_BACK = ("risk-pager", "production/fraud-scorer rolled back")
 
 
@@ -71,15 +72,114 @@ def test_twice_is_once(world: World, phase: Phase) -> None:
     assert len(world.events(RolledBack)) == 1
 
 
-@pytest.mark.parametrize("phase", ["opened", "review"])
-def test_what_has_no_traffic_is_rejected_instead(world: World, phase: Phase) -> None:
+@pytest.mark.parametrize("phase", WAITING)
+def test_what_has_no_traffic_is_rejected_where_there_is_no_release_to_return_to(world: World, phase: Phase) -> None:
     first = world.first_release()
     world.bring("run-2", "1.1.0", to=phase)
     plans = len(world.memory.plane.applied)
-    world.roll_back("changed our minds")
-    assert world.state.outcomes["run-2"].ending == "rejected"
+    report = rollback.answer_request(world.platform, ENDPOINT, cause="changed our minds")
+    assert report.ended == {"run-2": "rejected"}
+    assert report.sentence == (
+        f"rollout run-2 rejected; {ENDPOINT} serves {first.id} as before: there is no previous release to return to"
+    )
     assert world.weights == {first.id: 10_000}
     assert len(world.memory.plane.applied) == plans
+
+
+@pytest.mark.parametrize("phase", WAITING)
+def test_while_another_rollout_waits_the_release_that_users_have_is_taken_away(world: World, phase: Phase) -> None:
+    first = world.first_release()
+    world.bring("run-2", "1.1.0", to="promoted")
+    bad = world.state.current
+    assert bad is not None
+    world.bring("run-3", "1.2.0", to=phase)
+    report = rollback.answer_request(world.platform, ENDPOINT, cause="wrong currency")
+    assert world.weights == {first.id: 10_000}
+    assert report.ended == {"run-3": "rejected", "run-2": "rolled-back"}
+    assert (report.current, report.previous, report.returned_from) == (first.id, None, bad.id)
+    assert report.sentence == (
+        f"rollout run-3 rejected; rollout run-2 rolled back; {ENDPOINT} serves {first.id} instead of {bad.id}"
+    )
+    assert ROLLED_BACK in world.alerts
+    after = world.state
+    again = rollback.answer_request(world.platform, ENDPOINT, cause="double click")
+    assert again.ended == {}
+    assert again.sentence == f"nothing was left to undo; {ENDPOINT} serves {first.id} as before"
+    assert world.state == after
+
+
+@pytest.mark.parametrize("phase", WAITING)
+def test_one_rollout_alone_can_be_ended_while_it_waits(world: World, phase: Phase) -> None:
+    world.first_release()
+    world.bring("run-2", "1.1.0", to="promoted")
+    second = world.state.current
+    assert second is not None
+    world.bring("run-3", "1.2.0", to=phase)
+    report = rollback.answer_request(world.platform, ENDPOINT, cause="not this one", rollout_id="run-3")
+    assert (report.ended, report.current) == ({"run-3": "rejected"}, second.id)
+    assert report.sentence == f"rollout run-3 rejected; {ENDPOINT} serves {second.id} as before"
+    assert world.state.previous is not None
+
+
+# Which release is to go.
+
+
+def test_a_call_that_names_the_release_can_be_made_again_however_long_after(world: World) -> None:
+    first = world.first_release()
+    world.bring("run-2", "1.1.0", to="promoted")
+    world.bring("run-3", "1.2.0", to="canary-0")
+    rollout = world.state.rollout
+    assert rollout is not None
+    bad = rollout.candidate.id
+    assert rollback.answer_request(world.platform, ENDPOINT, cause="slow", release_id=bad).ended == {
+        "run-3": "rolled-back"
+    }
+    before = world.state
+    assert before.previous == first
+    # Without a name, the second call would have taken the release before it away as well.
+    assert rollback.answer_request(world.platform, ENDPOINT, cause="slow", release_id=bad).ended == {}
+    assert world.state == before
+    assert before.current is not None
+    by_name = rollback.answer_request(world.platform, ENDPOINT, cause="slow, too", release_id=before.current.id)
+    assert (by_name.current, world.weights) == (first.id, {first.id: 10_000})
+
+
+@pytest.mark.parametrize("phase", WAITING)
+def test_a_waiting_release_that_is_named_is_rejected_and_no_other_touched(world: World, phase: Phase) -> None:
+    first = world.first_release()
+    world.bring("run-2", "1.1.0", to="promoted")
+    world.bring("run-3", "1.2.0", to=phase)
+    rollout = world.state.rollout
+    assert rollout is not None
+    assert rollback.answer_request(world.platform, ENDPOINT, cause="?", release_id=first.id).ended == {}
+    named = rollback.answer_request(world.platform, ENDPOINT, cause="?", release_id=rollout.candidate.id)
+    assert named.ended == {"run-3": "rejected"}
+    assert named.returned_from is None
+
+
+def test_current_cannot_be_taken_away_beside_a_trial_without_ending_that_first(world: World) -> None:
+    world.first_release()
+    world.bring("run-2", "1.1.0", to="promoted")
+    world.bring("run-3", "1.2.0", to="canary-0")
+    current = world.state.current
+    assert current is not None
+    with pytest.raises(IllegalTransition, match="is on trial beside it"):
+        rollback.answer_request(world.platform, ENDPOINT, cause="?", release_id=current.id)
+
+
+def test_a_task_that_is_run_again_does_not_undo_a_second_time(world: World) -> None:
+    world.first_release()
+    world.bring("run-2", "1.1.0", to="promoted")
+    world.bring("run-3", "1.2.0", to="canary-0")
+    tries = [
+        world.platform.acting_as(
+            Origin(kind="task", dag_id="rollback", run_id=run, task_id="roll_back", try_number=number)
+        )
+        for run, number in (("one", 1), ("one", 2), ("two", 1))
+    ]
+    assert rollback.answer_request(tries[0], ENDPOINT, cause="slow").ended == {"run-3": "rolled-back"}
+    assert rollback.answer_request(tries[1], ENDPOINT, cause="slow").ended == {}
+    assert rollback.answer_request(tries[2], ENDPOINT, cause="still slow").ended == {"run-2": "rolled-back"}
 
 
 def test_without_a_previous_release_the_error_says_so(world: World) -> None:
