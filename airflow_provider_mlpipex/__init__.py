@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from airflow_provider_mlpipex.operators.canary import CanaryDeployOperator
     from airflow_provider_mlpipex.operators.drift import DriftCheckOperator, drift_asset
     from airflow_provider_mlpipex.operators.gate import GateCheckOperator
+    from airflow_provider_mlpipex.operators.outcomes import IngestOutcomesOperator
     from airflow_provider_mlpipex.operators.promote import PromoteModelOperator
     from airflow_provider_mlpipex.operators.quality import QualityCheckOperator
     from airflow_provider_mlpipex.operators.register import RegisterModelOperator
@@ -42,6 +43,7 @@ _HOME = {
     "DriftTrigger": "triggers.drift",
     "EndpointHealthSensor": "sensors.rollout",
     "GateCheckOperator": "operators.gate",
+    "IngestOutcomesOperator": "operators.outcomes",
     "MlpipexHook": "hooks.mlpipex",
     "PromoteModelOperator": "operators.promote",
     "QualityCheckOperator": "operators.quality",
@@ -70,6 +72,7 @@ __all__ = [
     "DriftTrigger",
     "EndpointHealthSensor",
     "GateCheckOperator",
+    "IngestOutcomesOperator",
     "MlpipexHook",
     "PromoteModelOperator",
     "QualityCheckOperator",

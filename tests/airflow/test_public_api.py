@@ -19,6 +19,7 @@ NAMES = [
     "DriftTrigger",
     "EndpointHealthSensor",
     "GateCheckOperator",
+    "IngestOutcomesOperator",
     "MlpipexHook",
     "PromoteModelOperator",
     "QualityCheckOperator",
