@@ -126,7 +126,10 @@ class SketchedLogs:
 
     def _work(self) -> None:
         while not self._stopping.wait(EVERY_S):
-            self.compact_all()
+            try:
+                self.compact_all()
+            except OSError as error:
+                self._say("sketches", error)
 
     def _compact_one(self, endpoint: EndpointRef, release_id: str) -> None:
         with self._locked(endpoint, release_id):

@@ -17,12 +17,13 @@ MOST_BATCHES = 2000
 #: The batch of whatever is left together.
 REST = "@rest"
 _MINUTE = timedelta(minutes=1)
+_LAST = datetime.max.replace(tzinfo=UTC) - _MINUTE
 
 
 def whole_minutes(since: datetime, until: datetime) -> tuple[datetime, datetime]:
     """The window in UTC, from the minute that ``since`` lies in to the end of the last minute before ``until``."""
     first, end = (moment.astimezone(UTC).replace(second=0, microsecond=0) for moment in (since, until))
-    return first, end if end == until else end + _MINUTE
+    return first, end if end == until or end > _LAST else end + _MINUTE
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
