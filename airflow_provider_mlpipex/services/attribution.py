@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from airflow_provider_mlpipex.domain.drift.report import Attribution, Measure
+from airflow_provider_mlpipex.domain.drift.served import REST
 from airflow_provider_mlpipex.domain.errors import DriftUndecided, IllegalTransition, MlpipexError
 from airflow_provider_mlpipex.domain.events import DriftJudged, Entry
 from airflow_provider_mlpipex.domain.names import EndpointRef
@@ -43,6 +44,8 @@ class BatchSource(Value):
     @property
     def told(self) -> str:
         """Who sent it, as a sentence."""
+        if self.batch == REST:
+            return f"{REST}: {self.rows} rows of batches that the plane does not tell apart"
         name = f"batch {self.batch}" if self.batch else "requests without a batch"
         if self.sent is None:
             return f"{name}: no task says that it sent them"
@@ -178,6 +181,8 @@ def _source(
     until: datetime,
 ) -> BatchSource:
     source = BatchSource(batch=batch, rows=rows, shares=shares, sent=sent)
+    if batch == REST:
+        return source.model_copy(update={"trouble": "they are of many batches"})
     try:
         sample = platform.plane.predictions(
             endpoint, release, since=since, until=until, limit=SAMPLE_ROWS, batch=batch
