@@ -18,6 +18,9 @@ RELEASE_HEADER = "x-mlpipex-release"
 REQUEST_ID_HEADER = "x-request-id"
 #: Says which batch a request belongs to; prediction log and sketches keep it.
 BATCH_HEADER = "x-mlpipex-batch"
+#: On an answer: ``model`` where the model itself raised. MLflow's contract calls that 400; telemetry calls it an error.
+FAULT_HEADER = "x-mlpipex-fault"
+MODEL_FAULT = "model"
 
 
 class Mirror(Value):

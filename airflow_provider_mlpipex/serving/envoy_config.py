@@ -20,7 +20,13 @@ from typing import Any
 
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release import slug_of
-from airflow_provider_mlpipex.domain.traffic import REQUEST_ID_HEADER, TOTAL_WEIGHT, VARIANT_HEADER, TrafficPlan
+from airflow_provider_mlpipex.domain.traffic import (
+    FAULT_HEADER,
+    REQUEST_ID_HEADER,
+    TOTAL_WEIGHT,
+    VARIANT_HEADER,
+    TrafficPlan,
+)
 from airflow_provider_mlpipex.serving.server_spec import KEEP_ALIVE_S
 
 ROUTES = "mlpipex"
@@ -295,6 +301,7 @@ def _file_log(path: Path) -> dict[str, Any]:
         "rid": f"%REQ({REQUEST_ID_HEADER})%",
         "code": "%RESPONSE_CODE%",
         "flags": "%RESPONSE_FLAGS%",
+        "fault": f"%RESP({FAULT_HEADER})%",
         "cluster": "%UPSTREAM_CLUSTER_RAW%",
         "host": "%UPSTREAM_HOST%",
         "us": "%COMMON_DURATION(US_TX_BEG:US_RX_END:us)%",

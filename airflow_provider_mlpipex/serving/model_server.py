@@ -22,7 +22,13 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from airflow_provider_mlpipex.domain.errors import MlpipexError, ReleaseNotReady, SignatureMismatch
-from airflow_provider_mlpipex.domain.traffic import BATCH_HEADER, RELEASE_HEADER, REQUEST_ID_HEADER
+from airflow_provider_mlpipex.domain.traffic import (
+    BATCH_HEADER,
+    FAULT_HEADER,
+    MODEL_FAULT,
+    RELEASE_HEADER,
+    REQUEST_ID_HEADER,
+)
 from airflow_provider_mlpipex.serving.artifacts import verify_directory
 from airflow_provider_mlpipex.serving.features import FeatureScorer, with_features
 from airflow_provider_mlpipex.serving.outputs import describe_all
@@ -149,7 +155,11 @@ def create_app(spec: ModelServerSpec, scorer: Scorer | FeatureScorer, drill: Dri
             answer.body,
             status_code=answer.status,
             media_type=answer.media_type,
-            headers={RELEASE_HEADER: release, **({REQUEST_ID_HEADER: rid} if rid else {})},
+            headers={
+                RELEASE_HEADER: release,
+                **({REQUEST_ID_HEADER: rid} if rid else {}),
+                **({FAULT_HEADER: MODEL_FAULT} if answer.model_failed else {}),
+            },
         )
 
     async def ping(_: Request) -> Response:

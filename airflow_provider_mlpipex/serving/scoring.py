@@ -9,7 +9,10 @@ that MLflow's own decoding and enforcement would leave as it is. A differential 
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -27,6 +30,7 @@ _JSON = "application/json"
 class Scored:
     """One answer. ``rows`` and ``outputs`` are what the prediction log keeps; empty where nothing was predicted.
 
+    ``model_failed``: the model itself raised, on rows that its signature allows, whatever MLflow calls that.
     ``lookups``: by which keys, and when, the features of each row were looked up; empty where the client sent them.
     """
 
@@ -37,6 +41,7 @@ class Scored:
     rows: list[list[Any]] = field(default_factory=list)
     outputs: list[Any] = field(default_factory=list)
     fast: bool = False
+    model_failed: bool = False
     lookups: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -45,6 +50,10 @@ class Scorer:
 
     def __init__(self, model: Any) -> None:
         self._model = model
+        self._raised = threading.local()
+        if getattr(model, "_predict_fn", None) is not None:
+            # MLflow tells a model's own error and rows that do not fit its signature by one and the same exception.
+            model._predict_fn = _watched(model._predict_fn, self._raised)
         self._schema = model.metadata.get_input_schema()
         self._columns = self._flat_columns()
         self.fast_enabled = bool(self._columns)
@@ -139,20 +148,26 @@ class Scorer:
         from mlflow.pyfunc import scoring_server
 
         asked = _Asked(self._model)
+        self._raised.by_model = False
         try:
             answer = scoring_server.invocations(body, content_type or "", asked, self._schema)  # type: ignore[no-untyped-call]
         except MlflowException as error:
-            return _as_mlflow_says(error)
+            return self._refused(error)
         except Exception as error:  # noqa: BLE001 - MLflow lets some of its parser's errors out, as for deep nesting
             message = f"{type(error).__name__}: {error}"[:500]
             code = INTERNAL_ERROR if asked.for_predictions else BAD_REQUEST
-            return _as_mlflow_says(MlflowException(message, error_code=code))
+            return self._refused(MlflowException(message, error_code=code))
         text = answer.response.encode() if isinstance(answer.response, str) else answer.response
         scored = Scored(answer.status, text, answer.mimetype)
         if answer.status == 200:
             scored.outputs = _predictions(text)
             scored.columns, scored.rows = _inputs(body)
         return scored
+
+    def _refused(self, error: MlflowException) -> Scored:
+        status: int = error.get_http_status_code()  # type: ignore[no-untyped-call]
+        body = error.serialize_as_json().encode()  # type: ignore[no-untyped-call]
+        return Scored(status, body, _JSON, model_failed=self._raised.by_model)
 
 
 class _Asked:
@@ -168,9 +183,18 @@ class _Asked:
         return self._model.predict(data, params=params)
 
 
-def _as_mlflow_says(error: MlflowException) -> Scored:
-    status: int = error.get_http_status_code()  # type: ignore[no-untyped-call]
-    return Scored(status, error.serialize_as_json().encode(), _JSON)  # type: ignore[no-untyped-call]
+def _watched(predict: Callable[..., Any], raised: threading.local) -> Callable[..., Any]:
+    """``predict``, which says in ``raised.by_model`` of its thread that it raised."""
+
+    @wraps(predict)
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return predict(*args, **kwargs)
+        except Exception:
+            raised.by_model = True
+            raise
+
+    return watched
 
 
 def _fits(values: list[Any], kind: str) -> bool:

@@ -23,6 +23,7 @@ import orjson
 from airflow_provider_mlpipex.domain.evidence import LatencyHistogram, ReleaseTelemetry, Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release import slug_of
+from airflow_provider_mlpipex.domain.traffic import MODEL_FAULT
 from airflow_provider_mlpipex.serving.envoy_config import read_cluster_name
 
 #: Upper bounds in milliseconds, 5 % apart, from 0.1 ms to a minute.
@@ -179,6 +180,7 @@ class AttemptTail:
             ended = int(float(attempt["ts"]) + elapsed_ms / 1000.0)
             flags = set((attempt["flags"] or "").split(","))
             code = int(attempt["code"] or 0)
+            by_model = attempt.get("fault") == MODEL_FAULT
             if attempt["us"] not in (None, "-"):
                 elapsed_ms = float(attempt["us"]) / 1000.0
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
@@ -189,7 +191,7 @@ class AttemptTail:
             return
         bucket = self._buckets[owner].setdefault(ended, Bucket())
         bucket.requests += 1
-        if code >= 500 or code == 0:
+        if code >= 500 or code == 0 or (by_model and code >= 400):
             bucket.errors += 1
         elif code >= 400:
             bucket.client_errors += 1

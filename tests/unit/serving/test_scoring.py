@@ -26,7 +26,7 @@ from sklearn.preprocessing import OneHotEncoder
 from airflow_provider_mlpipex.adapters.mlflow_model import save_model
 from airflow_provider_mlpipex.domain.errors import ArtifactMismatch, ReleaseNotReady, SignatureMismatch
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.traffic import BATCH_HEADER, RELEASE_HEADER
+from airflow_provider_mlpipex.domain.traffic import BATCH_HEADER, FAULT_HEADER, RELEASE_HEADER
 from airflow_provider_mlpipex.domain.training import TrainedModel
 from airflow_provider_mlpipex.serving.artifacts import directory_digest
 from airflow_provider_mlpipex.serving.model_server import Drill, create_app, load
@@ -327,6 +327,23 @@ def test_a_carrier_that_the_model_refuses_is_refused_in_mlflows_words(strict: Sc
     answer = same_answer_but_trace(strict, split([1.5, 12, "??"]))
     assert answer.status == 400
     assert json.loads(answer.body)["error_code"] == "BAD_REQUEST"
+    assert answer.model_failed
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        split([1.5, 12], columns=["distance", "hour"]),
+        split(["far", 12, "AA"]),
+        json.dumps({"dataframe_split": {"columns": COLUMNS, "data": "rows"}}).encode(),
+    ],
+)
+def test_rows_that_do_not_fit_the_signature_are_no_failure_of_the_model(strict: Scorer, body: bytes) -> None:
+    strict.score(split([1.5, 12, "??"]), JSON)
+    answer = strict.score(body, JSON)
+    assert (answer.status, answer.model_failed) == (400, False)
+    assert not strict.score(split(GOOD), JSON).model_failed
 
 
 def same_answer_but_trace(scorer: Scorer, body: bytes) -> Scored:
@@ -488,6 +505,15 @@ async def test_rows_of_one_request_are_told_apart(server: Server) -> None:
             "/invocations", content=instances(GOOD, GOOD), headers={"content-type": JSON, "x-request-id": "r"}
         )
     assert [(logged["rid"], logged.get("row")) for logged in server.logged(2)] == [("r", None), ("r#1", 1)]
+
+
+async def test_only_an_answer_of_a_model_that_raised_says_so(server: Server, strict: Scorer) -> None:
+    app = create_app(server.spec, strict, Drill(Path(server.spec.log_dir) / "no-drill"))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://server") as client:
+        for body, fault in ((split([1.5, 12, "??"]), "model"), (b"{", None), (split(GOOD), None)):
+            answer = await client.post("/invocations", content=body, headers={"content-type": JSON})
+            assert answer.headers.get(FAULT_HEADER) == fault
+            assert answer.status_code == (200 if body == split(GOOD) else 400)
 
 
 async def test_a_refused_request_is_logged_as_refused(server: Server) -> None:

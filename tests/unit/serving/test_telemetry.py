@@ -83,6 +83,12 @@ def test_attempts_are_counted_by_what_came_back(log: Log) -> None:
     assert log.seen(NEW.id).requests == 0
 
 
+def test_a_model_that_raised_is_an_error_of_the_release_whatever_the_contract_answers(log: Log) -> None:
+    log.write(attempt(code=400, fault="model"), attempt(code=400, fault=None), attempt(code=200, fault="model"))
+    seen = log.seen()
+    assert (seen.requests, seen.errors, seen.client_errors) == (3, 1, 1)
+
+
 def test_a_mirrored_attempt_counts_for_the_shadow(log: Log) -> None:
     log.write(attempt(cluster=f"{cluster_name(FRAUD, NEW.id)}--shadow", code=500))
     assert (log.seen(NEW.id).requests, log.seen(NEW.id).errors, log.seen().requests) == (1, 1, 0)

@@ -1,0 +1,72 @@
+"""A model that raises, through a real plane: clients get MLflow's answer, and the release gets the blame."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sklearn.compose import ColumnTransformer
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from airflow_provider_mlpipex.adapters.mlflow_model import save_model
+from airflow_provider_mlpipex.domain.evidence import ReleaseTelemetry
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.traffic import TrafficPlan
+from airflow_provider_mlpipex.domain.training import TrainedModel
+from tests.support.plane import (
+    READY_TIMEOUT_S,
+    RealPlane,
+    examples,
+    fresh_window,
+    now,
+    path_of,
+    real_plane,
+    release_of,
+)
+from tests.support.polling import until
+
+__all__ = ["real_plane"]
+
+pytestmark = pytest.mark.system
+
+PICKY = EndpointRef.parse("production/picky")
+
+
+def save_picky_model(folder: Path) -> Path:
+    """A model that raises for a carrier that it has never seen."""
+    rows = examples()
+    known_only = ColumnTransformer([("carrier", OneHotEncoder(handle_unknown="error"), ["carrier"])])
+    model = Pipeline([("columns", known_only), ("fit", LinearRegression())]).fit(rows, rows["distance"])
+    save_model(
+        TrainedModel(model=model, predict_method="predict", examples=rows, metrics={"mae": 0.0}, evaluation_rows=3),
+        folder,
+    )
+    return folder
+
+
+def test_a_model_that_raises_is_answered_in_mlflows_way_and_counts_against_its_release(
+    real_plane: RealPlane, tmp_path: Path
+) -> None:
+    release = release_of(save_picky_model(tmp_path / "model"), "1.0.0")
+    real_plane.port.ensure(PICKY, release, timeout_s=READY_TIMEOUT_S)
+    real_plane.port.apply(TrafficPlan(endpoint=PICKY, current=release.id))
+    since = fresh_window()
+    unseen = {"dataframe_split": {"columns": ["distance", "hour", "carrier"], "data": [[1.5, 12, "??"]]}}
+    garbage = {"dataframe_split": {"columns": ["distance"], "data": [[1.5]]}}
+    with real_plane.client() as client:
+        answers = [client.post(path_of(PICKY), json=body) for body in (unseen, unseen, garbage)]
+    assert [(answer.status_code, answer.headers.get("x-mlpipex-fault")) for answer in answers] == [
+        (400, "model"),
+        (400, "model"),
+        (400, None),
+    ]
+    assert answers[0].json()["error_code"] == "BAD_REQUEST"
+
+    def seen() -> ReleaseTelemetry:
+        return real_plane.port.telemetry(PICKY, since=since, until=now() + timedelta(seconds=5)).releases[release.id]
+
+    until(lambda: seen().requests == 3, within_s=20, what="three attempts are counted")
+    assert (seen().errors, seen().client_errors) == (2, 1)
