@@ -85,8 +85,8 @@ class ReleaseTelemetry(Value):
 
     release: str
     requests: int = 0
-    errors: int = Field(default=0, description="attempts ended by 5xx, reset, timeout or refused connection")
-    client_errors: int = Field(default=0, description="4xx that no model raised: the caller's fault, never the release's")
+    errors: int = Field(default=0, description="attempts ended by 5xx, reset, timeout, refusal, or a model that raised")
+    client_errors: int = Field(default=0, description="any other 4xx: the caller's fault, never the release's")
     latency: LatencyHistogram
 
     @property

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import threading
 import time
@@ -22,6 +23,8 @@ import psutil
 
 PLANE_ID = "MLPIPEX_PLANE_ID"
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 10.0
+#: A child's log that has grown beyond this is put away; one old log is kept beside it.
+LOG_BYTES = 10_000_000
 
 
 @dataclass
@@ -95,6 +98,20 @@ class ProcessKeeper:
         if trouble is not None:
             raise trouble
         return revived
+
+    def bound_logs(self, *, limit_bytes: int = LOG_BYTES) -> None:
+        """Put the log of every child that is larger than ``limit_bytes`` away as ``<name>.1``, and begin it anew.
+
+        What a child holds open is that very file, so it is copied and cut; a line that is written in between is lost.
+
+        :raises OSError: the disk is full, or the folder gone; the log goes on.
+        """
+        with self._lock:
+            logs = {Path(child.log) for child in self.children.values()}
+        for log in logs:
+            if log.is_file() and log.stat().st_size > limit_bytes:
+                shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+                os.truncate(log, 0)
 
     def stop(self, name: str, *, grace_s: float = 10.0) -> None:
         """SIGTERM, then SIGKILL after ``grace_s``; forgets the child. Others may be started and revived meanwhile."""

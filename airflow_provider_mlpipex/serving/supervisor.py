@@ -315,7 +315,12 @@ class Supervisor:
     # Watching.
 
     def _watch(self) -> None:
-        duties = {"telemetry": self._tail.poll, "processes": self._revive, "leases": self._return_unwatched}
+        duties = {
+            "telemetry": self._tail.poll,
+            "processes": self._revive,
+            "leases": self._return_unwatched,
+            "logs": self._keeper.bound_logs,
+        }
         while not self._stopping.wait(_WATCH_S):
             for name, duty in duties.items():
                 try:

@@ -10,6 +10,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -232,6 +233,45 @@ def test_stopping_one_does_not_keep_the_others_from_being_revived(world: World) 
     stopper.join(30)
     assert world.running() == {keeper.children["victim"].pid}
     assert not (world.folder / "stubborn.json").exists()
+
+
+def _holds(log: Path, text: str) -> bool:
+    return log.read_text() == text
+
+
+def test_a_log_that_grows_too_large_is_put_away_and_its_writer_goes_on(world: World) -> None:
+    keeper = world.keeper()
+    ask = world.log.with_name("ask")
+    talk = (
+        "import pathlib, sys, time\n"
+        "print('a' * 3000, flush=True)\n"
+        f"ask = pathlib.Path({str(ask)!r})\n"
+        "while True:\n"
+        "    time.sleep(0.02)\n"
+        "    if ask.exists():\n"
+        "        print(ask.read_text(), flush=True)\n"
+        "        ask.unlink()\n"
+    )
+    world.start(keeper, "one", [sys.executable, "-c", talk])
+    until(lambda: world.log.stat().st_size > 3000, within_s=20, what="it has said much")
+    keeper.bound_logs(limit_bytes=5000)
+    assert world.log.stat().st_size > 3000
+    old = world.log.with_name("child.log.1")
+    for said, before in (("b" * 3000, "a" * 3000), ("c", "b" * 3000)):
+        keeper.bound_logs(limit_bytes=2000)
+        assert (world.log.read_text(), old.read_text()) == ("", before + "\n")
+        ask.with_name("asking").write_text(said)
+        ask.with_name("asking").rename(ask)
+        until(partial(_holds, world.log, f"{said}\n"), within_s=20, what="it goes on at the beginning")
+    assert keeper.alive("one")
+
+
+def test_a_child_without_a_log_yet_is_no_trouble(world: World) -> None:
+    keeper = world.keeper()
+    world.start(keeper, "one", SLEEP)
+    world.log.unlink()
+    keeper.bound_logs(limit_bytes=0)
+    assert keeper.alive("one")
 
 
 def test_stopping_what_does_not_run_is_fine(world: World) -> None:
