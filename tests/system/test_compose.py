@@ -341,3 +341,6 @@ def test_airflow_and_the_plane_work_with_the_same_ledger_snapshots_and_channels(
     assert f":{connection['port']}" in found["plane"]["ports"][1]
     mounted = {volume.split(":")[1] for volume in found["triggerer"]["volumes"]}
     assert {str(airflow_side.snapshot_root), str(Path(str(airflow_side.plane_token_file)).parent)} <= mounted
+    # And who scores batches finds the ingress, and what its clients show there.
+    assert f"{airflow_side.ingress_url}".rpartition(":")[2] in found["plane"]["ports"][0]
+    assert Path(str(airflow_side.client_token_file)).parent == Path(str(airflow_side.plane_token_file)).parent
