@@ -232,7 +232,9 @@ def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
         case OutcomesJudged() if state.current and state.current.id == event.release:
             return {"outcomes_judged": event}
         case PromotionReopened() if state.current and state.current.id == event.release:
-            return {"doubt": Doubt(release=event.release, cause=event.cause, gates=event.gates, since=at)}
+            # What has failed and was not accepted is in doubt still, whatever the labels that came since say.
+            gates = tuple(dict.fromkeys([*(state.doubt.gates if state.doubt else ()), *event.gates]))
+            return {"doubt": Doubt(release=event.release, cause=event.cause, gates=gates, since=at)}
         case PromotionConfirmed() if state.doubt and state.doubt.release == event.release:
             return {"doubt": None, "accepted": tuple(dict.fromkeys([*state.accepted, *state.doubt.gates]))}
         case _:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_mlpipex.domain.endpoint_state import Doubt, EndpointState
+from airflow_provider_mlpipex.domain import chain
+from airflow_provider_mlpipex.domain.endpoint_state import Doubt, EndpointState, fold
 from airflow_provider_mlpipex.domain.errors import PromotionInDoubt
 from airflow_provider_mlpipex.domain.events import (
     EVENT,
@@ -18,7 +19,7 @@ from airflow_provider_mlpipex.domain.evidence import Evidence
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.reopening import confirm, record_outcomes, require_no_doubt
 from airflow_provider_mlpipex.domain.values import canonical_json
-from tests.support.factories import NOON, make_model, make_release
+from tests.support.factories import NOON, ORIGIN, make_model, make_release
 
 ENDPOINT = EndpointRef.parse("production/fraud-scorer")
 CURRENT = make_release("1.1.0")
@@ -73,6 +74,15 @@ def test_a_gate_that_was_told_or_accepted_does_not_reopen(known: dict[str, objec
     assert record_outcomes(state(**known), judged=more)[1:] == [
         PromotionReopened(release=CURRENT.id, cause="auc: too low; recall: too low", gates=("auc", "recall"))
     ]
+
+
+def test_what_failed_first_stays_in_doubt_beside_what_fails_later() -> None:
+    recall = record_outcomes(state(doubt=DOUBT), judged=judged(recall="fail", auc="pass"))
+    again = fold(ENDPOINT, chain.extend(ENDPOINT, None, recall, now=NOON, origin=ORIGIN), state(doubt=DOUBT))
+    assert again.doubt is not None and (again.doubt.gates, again.doubt.told) == (("auc", "recall"), False)
+    kept = confirm(again, release=None, reviewer="ada", note="")
+    after = fold(ENDPOINT, chain.extend(ENDPOINT, None, kept, now=NOON, origin=ORIGIN), again)
+    assert (after.doubt, after.accepted) == (None, ("auc", "recall"))
 
 
 def test_who_is_not_current_is_not_judged() -> None:

@@ -2,7 +2,8 @@
 
 Traffic is only ever on what is current, previous or on trial. Whoever converges makes the plane serve what the ledger
 says. Nothing is promoted without passing verdicts and a due approval. A rollback ends on a release that was good. One
-rollout at a time. The ledger's chain verifies.
+rollout at a time. The ledger's chain verifies. Late labels move no traffic: they put a promotion in doubt, only a person
+or a newer promotion ends that, and meanwhile the same model is not rolled out again.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 
+import pandas as pd
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -20,13 +22,16 @@ from airflow_provider_mlpipex.domain.errors import LedgerConflict, LedgerUnavail
 from airflow_provider_mlpipex.domain.events import (
     Entry,
     GatesJudged,
+    OutcomesJudged,
     Promoted,
+    PromotionConfirmed,
+    PromotionReopened,
     RolledBack,
     RolloutOpened,
     TrafficPlanned,
 )
 from airflow_provider_mlpipex.domain.manifest import Manifest
-from airflow_provider_mlpipex.services import traffic, watching
+from airflow_provider_mlpipex.services import doubts, outcomes, traffic, watching
 from tests.support.faults import Killed
 from tests.support.manifests import MANIFEST, make_manifest
 from tests.support.rollouts import ENDPOINT, LOOK_EVERY, PAGER, World
@@ -42,10 +47,19 @@ SHORT = (
     ("rollback:\n      window: 30m", "rollback:\n      window: 100s"),
 )
 STAGE_S = 100
+#: So many labels are enough to judge by.
+LABELS = 20
+ALERTS = "    alerts: {on"
+LABELLED = (
+    ALERTS,
+    "    outcomes:\n      window: 30d\n      gates:\n"
+    f"        - accuracy within 5% of the baseline from at least {LABELS} labels\n"
+    f"        - {{name: floor, metric: outcomes.recall, min: 10%, min_samples: {LABELS}}}\n{ALERTS}",
+)
 REVIEW = (MANIFEST[MANIFEST.index("    review:") : MANIFEST.index("    shadow:")], "")
-STRICT = make_manifest(*SHORT)
+STRICT = make_manifest(*SHORT, LABELLED)
 UNREVIEWED = make_manifest(REVIEW, *SHORT)
-CONTROLLED = make_manifest(REVIEW, *SHORT, ("window: 100s", "window: 100s\n      control: 10%"))
+CONTROLLED = make_manifest(REVIEW, *SHORT, LABELLED, ("window: 100s", "window: 100s\n      control: 10%"))
 
 
 def unwatched() -> Manifest:
@@ -75,6 +89,7 @@ class ReleaseMachine(RuleBasedStateMachine):
     def start(self, released: bool) -> None:
         self.world = World()
         self.count = 0
+        self.labelled = 0
         #: A process was killed after it had put an outdated plan in force: the next one that converges puts it right.
         self.unsettled = False
         self.interleaved = False
@@ -153,7 +168,7 @@ class ReleaseMachine(RuleBasedStateMachine):
 
     @rule(
         verb=st.sampled_from(
-            ["review", "approve", "reject", "shadow", "canary", "promote", "end", "back", "back this"]
+            ["review", "approve", "reject", "shadow", "canary", "promote", "end", "back", "back this", "accept"]
         ),
         step=st.integers(0, 2),
         late=st.booleans(),
@@ -170,6 +185,7 @@ class ReleaseMachine(RuleBasedStateMachine):
             "end": lambda: self.world.end_trial(run),
             "back": lambda: self.world.roll_back(),
             "back this": lambda: self.world.roll_back(rollout_id=run),
+            "accept": lambda: doubts.accept(self.world.platform, ENDPOINT, reviewer="ada", note="seen"),
         }
         self.attempt(verbs[verb])
 
@@ -189,6 +205,24 @@ class ReleaseMachine(RuleBasedStateMachine):
     def requests(self, failing: float, outage: float, latency_ms: float, seconds: int) -> None:
         self.world.serve(seconds, failing=failing, latency_ms=latency_ms, outage=outage)
         self.world.clock.advance(seconds)
+
+    @precondition(lambda self: self.world.state.current is not None)
+    @rule(
+        said=st.sampled_from(["1", "0"]), truth=st.sampled_from([0, 1]), whose=st.sampled_from(["current", "previous"])
+    )
+    def labels(self, said: str, truth: int, whose: str) -> None:
+        """Some come for what a release has just served."""
+        state, plane = self.world.state, self.world.memory.plane
+        release = state.current if whose == "current" or state.previous is None else state.previous
+        assert release is not None
+        ids = [f"request-{self.labelled + number}" for number in range(LABELS)]
+        self.labelled += LABELS
+        for rid in ids:
+            plane.answer(ENDPOINT, rid, {release.id: 0.9 if said == "1" else 0.1}, labels={release.id: said})
+        table = pd.DataFrame({"request_id": ids, "label": [truth] * LABELS})
+        applied = len(plane.applied)
+        self.attempt(lambda: outcomes.ingest(self.world.platform, ENDPOINT, table, subject="labels.csv"))
+        assert self.interleaved or len(plane.applied) == applied, "labels move no traffic"
 
     # What goes wrong.
 
@@ -301,8 +335,13 @@ class ReleaseMachine(RuleBasedStateMachine):
         for entry in entries:
             before, state = state, evolve(state, entry)
             event = entry.event
+            if before.doubt is not None and state.doubt is None:
+                newer = isinstance(event, Promoted) and state.current != before.current
+                assert newer or isinstance(event, (PromotionConfirmed, RolledBack)), "labels do not take it back"
+            assert state.doubt is None or (state.current is not None and state.doubt.release == state.current.id)
             if isinstance(event, RolloutOpened):
                 assert before.rollout is None and before.rollback is None, "one rollout at a time"
+                assert before.doubt is None or not is_same_model(before, event), "in doubt, and rolled out again"
                 due[event.rollout_id] = any(asks_for_review(m) for m in (event.manifest, before.current_manifest))
             elif isinstance(event, GatesJudged) and event.verdict == "pass":
                 assert not {r.verdict for r in event.results if not r.advisory} & {"fail", "error"}
@@ -310,6 +349,13 @@ class ReleaseMachine(RuleBasedStateMachine):
                 promotable(before, due[event.rollout_id])
                 assert state.current is not None
                 good.add(state.current.id)
+            elif isinstance(event, PromotionReopened):
+                judged = before.outcomes_judged
+                assert judged is not None and judged.release == event.release and before.rollback is None
+                failed = {result.gate for result in judged.results if result.verdict == "fail"}
+                assert failed == {*event.gates} and not failed <= {*before.accepted}
+            elif isinstance(event, OutcomesJudged):
+                assert state.outcomes_judged == event != before.outcomes_judged
             elif isinstance(event, TrafficPlanned):
                 planned_for(state, good)
             elif isinstance(event, RolledBack):
@@ -327,6 +373,11 @@ class ReleaseMachine(RuleBasedStateMachine):
         self.converge()
         self.traffic_is_on_current_previous_or_a_trial()
         self.the_ledger_tells_a_story_that_keeps_the_promises()
+
+
+def is_same_model(state: EndpointState, opened: RolloutOpened) -> bool:
+    assert state.current is not None
+    return state.current.model.version == opened.release.model.version
 
 
 def asks_for_review(manifest: dict[str, object] | None) -> bool:
