@@ -2,8 +2,8 @@
 
 Traffic is only ever on what is current, previous or on trial. Whoever converges makes the plane serve what the ledger
 says. Nothing is promoted without passing verdicts and a due approval. A rollback ends on a release that was good. One
-rollout at a time. The ledger's chain verifies. Late labels move no traffic: they put a promotion in doubt, only a person
-or a newer promotion ends that, and meanwhile the same model is not rolled out again.
+rollout at a time. The ledger's chain verifies. Late labels move no traffic: they put a promotion in doubt, only a
+person or a newer promotion ends that, and meanwhile the same model is not rolled out again.
 """
 
 from __future__ import annotations
