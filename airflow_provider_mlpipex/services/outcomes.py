@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed
 from airflow_provider_mlpipex.domain.events import OutcomesJudged
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.outcomes import Outcome, Period, grouped, unfit_labels
+from airflow_provider_mlpipex.domain.outcomes import Label, Outcome, Period, grouped, unfit_labels
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services.label_rows import LabelledId, read_labels
 from airflow_provider_mlpipex.services.outcome_gates import judge
@@ -67,8 +68,9 @@ def ingest(
     tasks = Tasks(platform, endpoint)
     read = read_labels(table, subject=subject)
     distinct = {row.label for row in read.labels}
-    known_labels = platform.outcomes.labels(endpoint, limit=MOST_CLASSES)
-    unfit = unfit_labels(tasks.newest, distinct, () if correct else known_labels)
+    ids = [row.request_id for row in read.labels]
+    known_labels = _labels_beside(platform, endpoint, ids) if correct else _labels(platform, endpoint)
+    unfit = unfit_labels(tasks.newest, distinct, known_labels)
     if unfit:
         raise DataQualityFailed(
             f"{subject}, labels of {endpoint}",
@@ -76,7 +78,6 @@ def ingest(
             limit=f"truths of a {tasks.newest} task, like the {len(known_labels)} kept labels",
             remedy="write the value that the model was trained to predict; nothing was kept of this table",
         )
-    ids = [row.request_id for row in read.labels]
     known = platform.outcomes.known(endpoint, ids)
     # What is known needs no log: a file may be ingested again when its records are long gone.
     asked = [rid for rid in ids if rid not in known]
@@ -104,6 +105,21 @@ def ingest(
         reopened=judgement.doubt.cause if judgement and judgement.doubt else "",
         **added.to_json(),
     )
+
+
+def _labels(platform: Platform, endpoint: EndpointRef) -> set[Label]:
+    return set(platform.outcomes.labels(endpoint, limit=MOST_CLASSES))
+
+
+def _labels_beside(platform: Platform, endpoint: EndpointRef, ids: Collection[str]) -> set[Label]:
+    """Distinct labels that are kept when those of ``ids`` have been replaced."""
+    replaced = set(ids)
+    return {
+        outcome.label
+        for release in platform.outcomes.spans(endpoint)
+        for outcome in platform.outcomes.read(endpoint, release)
+        if outcome.request_id not in replaced
+    }
 
 
 def _outcome(row: LabelledId, answer: Any, known: dict[str, Outcome]) -> Outcome | None:

@@ -177,6 +177,15 @@ def test_another_label_than_the_kept_one_is_refused_unless_it_is_a_correction(wo
     assert (found.added, found.corrected, kept(world)) == (1, 1, {"a": 0.0, "b": 0.0})
 
 
+def test_a_correction_of_all_labels_may_be_of_another_kind_and_one_of_some_may_not(world: World, current: str) -> None:
+    answer(world, current, "a", "b")
+    ingest(world, ("a", "yes"), ("b", "no"))
+    with pytest.raises(DataQualityFailed, match="numbers and text together"):
+        ingest(world, ("a", 1), correct=True)
+    assert ingest(world, ("a", 1), ("b", 0), correct=True).corrected == 2
+    assert kept(world) == {"a": 1.0, "b": 0.0}
+
+
 @pytest.mark.parametrize("labels", [[True, False], ["1", "0"], [np.int8(1), np.int8(0)], [1.0, 0.0]])
 def test_the_same_labels_however_a_reader_hands_them_out(world: World, current: str, labels: list[Any]) -> None:
     answer(world, current, "a", "7")
