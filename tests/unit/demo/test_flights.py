@@ -45,6 +45,19 @@ def test_corrupt_rows_are_visibly_wrong() -> None:
     assert len(spoiled) == len(flights.load(MARCH, APRIL))
 
 
+def test_a_week_is_seven_days_and_its_fault_is_in_the_departures_alone() -> None:
+    honest = flights.week("2013-07-03")
+    moments = honest["time_hour"]
+    assert (moments.min(), moments.max()) >= (datetime(2013, 7, 3, tzinfo=UTC), datetime(2013, 7, 9, 23, tzinfo=UTC))
+    assert moments.max() < datetime(2013, 7, 10, tzinfo=UTC)
+    faulty = flights.week("2013-07-03", fault="clock-times")
+    minutes, shown = honest["sched_dep_time"], faulty["sched_dep_time"]
+    assert minutes.max() < 24 * 60 < shown.max()
+    assert (shown // 100 == minutes // 60).all() and (shown % 100 == minutes % 60).all()
+    unspoiled = [column for column in flights.COLUMNS if column != "sched_dep_time"]
+    pd.testing.assert_frame_equal(faulty[unspoiled], honest[unspoiled])
+
+
 def auc(model: object, rows: pd.DataFrame) -> float:
     predictions = model.predict_proba(rows[list(flights.FEATURES)])  # type: ignore[attr-defined]
     return evaluate("binary", rows["late"], predictions)["auc"]

@@ -1,0 +1,1 @@
+"""Dags of the demo alone; Airflow reads this folder beside the reference Dags."""
