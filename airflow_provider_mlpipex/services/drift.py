@@ -33,6 +33,8 @@ from airflow_provider_mlpipex.services.platform import Platform
 MOST_TRACED = 3
 #: Columns and batches of each that the ledger keeps.
 MOST_KEPT = 20
+#: Columns that the title of an alert names.
+_NAMED = 5
 
 
 class DriftLook(Value):
@@ -125,7 +127,8 @@ def look(
 ) -> DriftLook:
     """:func:`measure`, attribute, write down, and tell on-call.
 
-    A drift that on-call has been told of, and that has not been away since, is not told again.
+    A drift that on-call has been told of, and that has not been away since, is not told again; nor is one of a window
+    that ended longer ago than it is long: that is history, which somebody wants to read.
 
     What :func:`measure` raises, this raises too; nothing was looked at then, and nothing is written.
     """
@@ -146,7 +149,8 @@ def look(
     )
     state = journal.decide(platform, endpoint, lambda _: [found])
     seen = seen.model_copy(update={"seq": state.seq, "news": _is_news(seen, before, platform.origin)})
-    if seen.verdict == "fail" and seen.demand.alert:
+    history = _is_history(seen.since, seen.until, at=platform.clock.now())
+    if seen.verdict == "fail" and seen.demand.alert and not history:
         _tell(platform, seen, before, channel=alerts.channel_of(state.current_manifest, endpoint))
     return seen
 
@@ -297,11 +301,17 @@ def _current(state: EndpointState) -> str:
     return state.current.id
 
 
+def _is_history(since: datetime, until: datetime, *, at: datetime) -> bool:
+    return at - until > until - since
+
+
 def _since_it_was_away(seen: DriftLook, entries: list[Entry]) -> list[Entry]:
-    """Entries after the last look that found no drift of this release."""
+    """Entries after the last look that found no drift of this release; a look at history finds nothing of today."""
     for place in range(len(entries), 0, -1):
-        event = entries[place - 1].event
-        if isinstance(event, DriftJudged) and event.release == seen.release and event.verdict == "pass":
+        event, at = entries[place - 1].event, entries[place - 1].recorded_at
+        if not isinstance(event, DriftJudged) or (event.release, event.verdict) != (seen.release, "pass"):
+            continue
+        if not _is_history(event.since, event.until, at=at):
             return entries[place:]
     return entries
 
@@ -321,7 +331,10 @@ def _is_news(seen: DriftLook, before: list[Entry], origin: Origin) -> bool:
 
 
 def _tell(platform: Platform, seen: DriftLook, before: list[Entry], *, channel: str) -> None:
-    title = f"{seen.endpoint}: drift of {', '.join(sorted(seen.raising))} on {seen.release}"
+    # In an order of its own: that of the damage may change from look to look.
+    named = sorted(seen.raising)
+    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    title = f"{seen.endpoint}: drift of {', '.join(named[:_NAMED])}{more} on {seen.release}"
     if any(
         isinstance(entry.event, AlertRaised) and entry.event.title == title and not entry.event.failures
         for entry in _since_it_was_away(seen, before)

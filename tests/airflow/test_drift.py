@@ -450,7 +450,10 @@ def test_a_sensor_lets_what_follows_run_only_when_there_is_drift(endpoint: Endpo
 @pytest.mark.usefixtures("airflow_db")
 def test_a_drift_that_fails_the_task_stops_what_follows(drifting: Endpoint) -> None:
     with DAG("drift_failed", schedule=None) as dag:
-        DriftCheckOperator(task_id="check", endpoint=str(ENDPOINT), retries=2) >> task(lambda: None, task_id="score")()
+        (
+            DriftCheckOperator(task_id="check", endpoint=str(ENDPOINT), retries=2, retry_delay=0.1)
+            >> task(lambda: None, task_id="score")()
+        )
     assert play(dag, number=1) == {"check": "failed", "score": "upstream_failed"}
     # What will not pass by itself is not tried again.
     assert len(drifting.events(DriftJudged)) == 1

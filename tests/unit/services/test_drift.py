@@ -256,6 +256,23 @@ def test_only_the_window_is_looked_at(world: DriftWorld) -> None:
     assert world.look_at_drift(since=noon - timedelta(hours=1)).verdict == "fail"
 
 
+def test_nobody_is_woken_by_history_and_a_good_past_says_nothing_of_today(world: DriftWorld) -> None:
+    good = world.clock.now() + timedelta(minutes=2)
+    world.send("monday")
+    world.clock.advance(8 * 3600)
+    world.send("tuesday", shifted={"amount": 30.0})
+    bad = world.clock.now()
+    assert world.look_at_drift().verdict == "fail"
+    assert world.look_at_drift(until=good).verdict == "pass"
+    world.look_at_drift()
+    assert len(world.alerts) == 1
+    world.clock.advance(24 * 3600)
+    world.send("wednesday")
+    assert world.look_at_drift().verdict == "pass"
+    assert world.look_at_drift(until=bad).verdict == "fail"
+    assert len(world.alerts) == 1
+
+
 def test_a_release_that_is_not_current_may_be_looked_at(world: DriftWorld) -> None:
     seen = world.look_at_drift(release="other-release")
     assert (seen.release, seen.verdict) == ("other-release", "inconclusive")
