@@ -43,6 +43,8 @@ COMMANDS = [
     ["labels", "ingest"],
     ["labels", "performance"],
     ["labels", "accept"],
+    ["drift", "check"],
+    ["drift", "attribute"],
 ]
 
 
