@@ -137,7 +137,9 @@ def look(
         traced = trace(platform, endpoint, seen.release, seen.drifted, since=seen.since, until=seen.until)
         seen = seen.model_copy(update={"traced": traced})
     if seen.verdict == "fail":
-        seen = seen.model_copy(update={"page": draw(platform, seen)})
+        columns = [column.column for column in seen.report.columns] if seen.report else []
+        page = draw(platform, endpoint, seen.release, columns=columns, since=seen.since, until=seen.until)
+        seen = seen.model_copy(update={"page": page})
     before = platform.ledger.read(endpoint)
     found = DriftJudged(
         release=seen.release,
@@ -238,7 +240,7 @@ def _judged(platform: Platform, blank: DriftLook) -> DriftLook:
         }
     )
     if served.reference is None:
-        return _undecided(seen, f"release {seen.release} was registered without a reference of its training rows")
+        return _undecided(seen, f"release {seen.release} was registered without a reference")
     if served.dropped_share > demand.max_dropped:
         shares = [format_ratio(float(f"{share:.3g}")) for share in (served.dropped_share, demand.max_dropped)]
         return _undecided(seen, f"{shares[0]} of the rows were not counted, at most {shares[1]}")
