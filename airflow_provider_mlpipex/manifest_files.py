@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from airflow_provider_mlpipex.domain.errors import ManifestInvalid
-from airflow_provider_mlpipex.domain.manifest import Manifest
-from airflow_provider_mlpipex.domain.manifest_loading import load_manifest
+from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
+from airflow_provider_mlpipex.domain.validation.loading import load_manifest
 
 #: Names another folder of manifests than the one that the reference Dags have beside them.
 FOLDER_VARIABLE = "MLPIPEX_MANIFESTS"

@@ -26,8 +26,8 @@ from pydantic_core import to_json
 from airflow_provider_mlpipex.domain.errors import InvariantBroken, MlpipexError
 from airflow_provider_mlpipex.domain.events import GateResult, StageEnded, StageName
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.quality import QualityReport
-from airflow_provider_mlpipex.domain.shadow_report import tell_slice
+from airflow_provider_mlpipex.domain.paired.shadow_report import tell_slice
+from airflow_provider_mlpipex.domain.quality.report import QualityReport
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.drift import DriftLook
 from airflow_provider_mlpipex.services.platform import Platform

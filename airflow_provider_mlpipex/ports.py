@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from airflow_provider_mlpipex.domain.drift.served import BatchSketches, ServedSketches
     from airflow_provider_mlpipex.domain.events import Entry, Event, Origin
     from airflow_provider_mlpipex.domain.evidence import Telemetry
-    from airflow_provider_mlpipex.domain.expectations import Expectation
     from airflow_provider_mlpipex.domain.features import FeatureServiceRef, HistoricalFrame, OnlineRow
-    from airflow_provider_mlpipex.domain.manifest import RuntimeSpec
+    from airflow_provider_mlpipex.domain.manifests.manifest import RuntimeSpec
     from airflow_provider_mlpipex.domain.names import EndpointRef
     from airflow_provider_mlpipex.domain.observation import AppliedPlan, PlaneObservation, ReleaseStatus
     from airflow_provider_mlpipex.domain.outcomes import Added, Label, LabelledSpan, Outcome, ServedAnswers
-    from airflow_provider_mlpipex.domain.paired import ShadowComparison
+    from airflow_provider_mlpipex.domain.paired.comparison import ShadowComparison
     from airflow_provider_mlpipex.domain.predictions import PredictionSample
-    from airflow_provider_mlpipex.domain.quality import QualityReport, ResultPlace, SqlTable
+    from airflow_provider_mlpipex.domain.quality.expectations import Expectation
+    from airflow_provider_mlpipex.domain.quality.report import QualityReport, ResultPlace, SqlTable
     from airflow_provider_mlpipex.domain.release import DatasetSnapshot, ModelVersion, Release, RuntimeEnvironment
     from airflow_provider_mlpipex.domain.traffic import TrafficPlan
     from airflow_provider_mlpipex.domain.training import TrainedModel, TrainingRecord

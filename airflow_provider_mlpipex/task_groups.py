@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import TaskGroup, chain
 
-from airflow_provider_mlpipex.domain.canary_schedule import step_durations
-from airflow_provider_mlpipex.domain.manifest import EnvironmentSpec, Manifest
+from airflow_provider_mlpipex.domain.manifests.manifest import EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.sampling import look_every
+from airflow_provider_mlpipex.domain.planning.canary_schedule import step_durations
+from airflow_provider_mlpipex.domain.planning.sampling import look_every
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.operators.canary import CanaryDeployOperator

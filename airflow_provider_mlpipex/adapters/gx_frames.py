@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.adapters.gx_suite import ROW
-from airflow_provider_mlpipex.domain.expectations import Expectation
+from airflow_provider_mlpipex.domain.quality.expectations import Expectation
 
 if TYPE_CHECKING:
     import numpy as np

@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mlpipex.domain.quality import ResultPlace
+from airflow_provider_mlpipex.domain.quality.report import ResultPlace
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult

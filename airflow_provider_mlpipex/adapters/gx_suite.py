@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.adapters.gx_results import plain
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, DataQualityFailed, ManifestInvalid
-from airflow_provider_mlpipex.domain.expectation_catalogue import ABOUT_MISSING
-from airflow_provider_mlpipex.domain.expectations import Expectation
-from airflow_provider_mlpipex.domain.quality import BrokenExpectation
+from airflow_provider_mlpipex.domain.quality.catalogue import ABOUT_MISSING
+from airflow_provider_mlpipex.domain.quality.expectations import Expectation
+from airflow_provider_mlpipex.domain.quality.report import BrokenExpectation
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult

@@ -18,8 +18,8 @@ from airflow_provider_mlpipex.adapters.gx_frames import name_rows, plain_frame, 
 from airflow_provider_mlpipex.adapters.gx_results import ResultsFolder
 from airflow_provider_mlpipex.adapters.gx_suite import Suite, count_successes, overrule
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, DataQualityFailed, TableUnavailable
-from airflow_provider_mlpipex.domain.expectations import Expectation
-from airflow_provider_mlpipex.domain.quality import BrokenExpectation, QualityReport, ResultPlace, SqlTable
+from airflow_provider_mlpipex.domain.quality.expectations import Expectation
+from airflow_provider_mlpipex.domain.quality.report import BrokenExpectation, QualityReport, ResultPlace, SqlTable
 
 if TYPE_CHECKING:
     import pandas as pd

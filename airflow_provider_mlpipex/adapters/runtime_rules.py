@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from airflow_provider_mlpipex.domain.errors import RuntimeMismatch
-from airflow_provider_mlpipex.domain.manifest import RuntimeSpec
+from airflow_provider_mlpipex.domain.manifests.manifest import RuntimeSpec
 from airflow_provider_mlpipex.domain.release import RuntimeEnvironment
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from airflow_provider_mlpipex.domain.summaries import Summary, Timed
+from airflow_provider_mlpipex.domain.statistics.summaries import Summary, Timed
 from airflow_provider_mlpipex.domain.values import Recorded, Value
 
 Source = Literal[

@@ -15,7 +15,7 @@ from airflow_provider_mlpipex.composition import Settings, build_platform
 from airflow_provider_mlpipex.domain.errors import MlpipexError
 from airflow_provider_mlpipex.domain.events import Origin
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.quality import SqlTable
+from airflow_provider_mlpipex.domain.quality.report import SqlTable
 
 if TYPE_CHECKING:
     import pandas as pd

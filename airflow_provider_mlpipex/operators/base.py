@@ -14,9 +14,9 @@ from airflow.sdk.observability import stats
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, ManifestChanged, MlpipexError
 from airflow_provider_mlpipex.domain.events import Origin, StageName
-from airflow_provider_mlpipex.domain.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.quality import QualityReport
+from airflow_provider_mlpipex.domain.quality.report import QualityReport
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.observability import Envelope, Invariant, stage, trace_id

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from airflow_provider_mlpipex.domain.errors import ManifestInvalid
-from airflow_provider_mlpipex.domain.expectations import Expectation, Judged
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.quality import QualityReport, ResultPlace, SqlTable
+from airflow_provider_mlpipex.domain.quality.expectations import Expectation, Judged
+from airflow_provider_mlpipex.domain.quality.report import QualityReport, ResultPlace, SqlTable
 from airflow_provider_mlpipex.domain.quantities import parse_moment
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.operators.base import StageRun, TableOperator

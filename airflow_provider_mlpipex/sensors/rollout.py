@@ -125,7 +125,7 @@ class ShadowSensor(RolloutSensor):
     """Wait until the shadow has mirrored for its duration and its gates pass.
 
     Its XCom also holds ``comparison``: both releases' answers to the same requests, with the worst slices
-    (``domain.shadow_report``). The log and the ledger hold it too, whether the stage has passed or not.
+    (``domain.paired.shadow_report``). The log and the ledger hold it too, whether the stage has passed or not.
     """
 
     stage_name = "shadow"

@@ -31,7 +31,7 @@ from airflow_provider_mlpipex.domain.errors import (
     SignatureMismatch,
 )
 from airflow_provider_mlpipex.domain.features import plain
-from airflow_provider_mlpipex.domain.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.values import Value, digest_of
 from airflow_provider_mlpipex.services import journal

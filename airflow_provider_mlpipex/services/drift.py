@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Any
 
 from airflow_provider_mlpipex.domain.drift.report import DriftPage, DriftReport, Measure, RankedDrift
-from airflow_provider_mlpipex.domain.drift_block import DriftSpec
 from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
 from airflow_provider_mlpipex.domain.errors import (
     DriftFound,
@@ -20,7 +19,8 @@ from airflow_provider_mlpipex.domain.errors import (
     SketchUnusable,
 )
 from airflow_provider_mlpipex.domain.events import AlertRaised, DriftJudged, Entry, Origin, VerdictName
-from airflow_provider_mlpipex.domain.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifests.drift_block import DriftSpec
+from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.quantities import format_ratio
 from airflow_provider_mlpipex.domain.values import Value

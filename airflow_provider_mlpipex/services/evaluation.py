@@ -15,7 +15,7 @@ from airflow_provider_mlpipex.services.rows import split_rows
 if TYPE_CHECKING:
     import numpy as np
 
-    from airflow_provider_mlpipex.domain.manifest import Manifest
+    from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
     from airflow_provider_mlpipex.ports import ModelRegistry, SnapshotStore
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, DataQualityFailed, FeatureMismatch
 from airflow_provider_mlpipex.domain.features import FeatureServiceRef, HistoricalFrame
-from airflow_provider_mlpipex.domain.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
 from airflow_provider_mlpipex.domain.quantities import format_ratio
 from airflow_provider_mlpipex.domain.release import FeatureJoin, ModelVersion
 

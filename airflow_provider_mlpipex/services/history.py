@@ -8,7 +8,7 @@ from airflow_provider_mlpipex.domain import chain
 from airflow_provider_mlpipex.domain.endpoint_state import EndpointState, evolve
 from airflow_provider_mlpipex.domain.errors import IllegalTransition, ModelNotFound
 from airflow_provider_mlpipex.domain.events import RolloutOpened
-from airflow_provider_mlpipex.domain.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release import Release
 from airflow_provider_mlpipex.domain.values import Value

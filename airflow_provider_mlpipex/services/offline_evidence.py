@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from airflow_provider_mlpipex.domain.evidence import Evidence
-from airflow_provider_mlpipex.domain.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release import DatasetSnapshot, ModelVersion
 from airflow_provider_mlpipex.services import evaluation, journal

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from airflow_provider_mlpipex.domain import judging
 from airflow_provider_mlpipex.domain import rollout as machine
 from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
 from airflow_provider_mlpipex.domain.events import Event, GateResult, GatesJudged, RolloutPolicy, VerdictName
-from airflow_provider_mlpipex.domain.manifest import Manifest, ReviewSpec
-from airflow_provider_mlpipex.domain.manifest_diff import stricter_review
+from airflow_provider_mlpipex.domain.gates import judging
+from airflow_provider_mlpipex.domain.manifests.diff import stricter_review
+from airflow_provider_mlpipex.domain.manifests.manifest import Manifest, ReviewSpec
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release import ModelVersion, Release
 from airflow_provider_mlpipex.domain.traffic import TOTAL_WEIGHT

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from airflow_provider_mlpipex.domain import judging, reopening
+from airflow_provider_mlpipex.domain import reopening
 from airflow_provider_mlpipex.domain.endpoint_state import Doubt, EndpointState
 from airflow_provider_mlpipex.domain.events import OutcomesJudged
 from airflow_provider_mlpipex.domain.evidence import Evidence
-from airflow_provider_mlpipex.domain.gates import Gate
-from airflow_provider_mlpipex.domain.manifest import Manifest
+from airflow_provider_mlpipex.domain.gates import judging
+from airflow_provider_mlpipex.domain.gates.gate import Gate
+from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifests.outcomes_block import OutcomesSpec
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.outcomes_block import OutcomesSpec
 from airflow_provider_mlpipex.domain.release import Release
 from airflow_provider_mlpipex.services import doubts, journal
 from airflow_provider_mlpipex.services.outcome_metrics import MOST_CLASSES, Performance, Tasks, measure

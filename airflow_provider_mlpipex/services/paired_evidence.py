@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from airflow_provider_mlpipex.domain.evidence import Evidence
 from airflow_provider_mlpipex.domain.metrics import PAIRED
-from airflow_provider_mlpipex.domain.paired import Differences, ShadowComparison
-from airflow_provider_mlpipex.domain.paired_summaries import Apart, DistanceName, Worst
-from airflow_provider_mlpipex.domain.slices import worst_flip_rate
-from airflow_provider_mlpipex.domain.summaries import Counted, Summary
+from airflow_provider_mlpipex.domain.paired.comparison import Differences, ShadowComparison
+from airflow_provider_mlpipex.domain.paired.slices import worst_flip_rate
+from airflow_provider_mlpipex.domain.statistics.paired_summaries import Apart, DistanceName, Worst
+from airflow_provider_mlpipex.domain.statistics.summaries import Counted, Summary
 
 
 class _Measured(NamedTuple):

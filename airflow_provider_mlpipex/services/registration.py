@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_mlpipex.domain.errors import RegistrationRefused
-from airflow_provider_mlpipex.domain.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
 from airflow_provider_mlpipex.domain.release import ModelVersion
 from airflow_provider_mlpipex.domain.semver import BumpKind, bump
 from airflow_provider_mlpipex.domain.training import TrainingRecord

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from airflow_provider_mlpipex.domain import rollout as machine
 from airflow_provider_mlpipex.domain.events import Change, GateResult
-from airflow_provider_mlpipex.domain.manifest import Manifest
-from airflow_provider_mlpipex.domain.manifest_diff import diff, release_changes, review_needed
+from airflow_provider_mlpipex.domain.manifests.diff import diff, release_changes, review_needed
+from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services import alerts, journal

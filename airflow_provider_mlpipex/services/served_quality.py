@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mlpipex.domain.errors import MlpipexError
 from airflow_provider_mlpipex.domain.events import GateResult
 from airflow_provider_mlpipex.domain.evidence import Evidence
-from airflow_provider_mlpipex.domain.gates import Gate
-from airflow_provider_mlpipex.domain.judging import judge
-from airflow_provider_mlpipex.domain.manifest import Manifest
+from airflow_provider_mlpipex.domain.gates.gate import Gate
+from airflow_provider_mlpipex.domain.gates.judging import judge
+from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.predictions import OUTPUT_PREFIX, PREDICTION_COLUMNS, REQUEST_ID, PredictionSample
-from airflow_provider_mlpipex.domain.quality import QualityReport, evidence_of, explain
+from airflow_provider_mlpipex.domain.quality.report import QualityReport, evidence_of, explain
 from airflow_provider_mlpipex.services.live_evidence import MAX_DROPPED_SHARE
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.quality import place_of

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed, ManifestInvalid, TrainingFailed
-from airflow_provider_mlpipex.domain.manifest import Manifest, TrainingSpec
+from airflow_provider_mlpipex.domain.manifests.manifest import Manifest, TrainingSpec
 from airflow_provider_mlpipex.domain.release import DatasetSnapshot, Release
 from airflow_provider_mlpipex.domain.training import TrainedModel, TrainingContext, TrainingRecord
 from airflow_provider_mlpipex.domain.values import digest_of

@@ -12,24 +12,24 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Literal
 
-from airflow_provider_mlpipex.domain import judging
 from airflow_provider_mlpipex.domain import rollout as machine
-from airflow_provider_mlpipex.domain.canary_schedule import step_durations
-from airflow_provider_mlpipex.domain.control_arm import compared_since
 from airflow_provider_mlpipex.domain.endpoint_state import EndpointState, Rollout, verdict_key
 from airflow_provider_mlpipex.domain.errors import IllegalTransition, PlanRefused
 from airflow_provider_mlpipex.domain.events import Event, GateResult, GatesJudged, VerdictName
 from airflow_provider_mlpipex.domain.evidence import Source
-from airflow_provider_mlpipex.domain.false_alarms import LiveStage, alpha_of, stage_gates
-from airflow_provider_mlpipex.domain.gates import Gate, known_metric
-from airflow_provider_mlpipex.domain.manifest import EnvironmentSpec, Manifest
+from airflow_provider_mlpipex.domain.gates import judging
+from airflow_provider_mlpipex.domain.gates.control_arm import compared_since
+from airflow_provider_mlpipex.domain.gates.gate import Gate, known_metric
+from airflow_provider_mlpipex.domain.gates.watch_windows import open_since
+from airflow_provider_mlpipex.domain.manifests.manifest import EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.paired.shadow_report import report
+from airflow_provider_mlpipex.domain.planning.canary_schedule import step_durations
+from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, alpha_of, stage_gates
+from airflow_provider_mlpipex.domain.planning.sampling import spans_canary
 from airflow_provider_mlpipex.domain.quantities import format_duration
-from airflow_provider_mlpipex.domain.sampling import spans_canary
-from airflow_provider_mlpipex.domain.shadow_report import report
 from airflow_provider_mlpipex.domain.traffic import TOTAL_WEIGHT
 from airflow_provider_mlpipex.domain.values import Value
-from airflow_provider_mlpipex.domain.watch_windows import open_since
 from airflow_provider_mlpipex.services import alerts, journal, parity, traffic
 from airflow_provider_mlpipex.services.gate_looks import Looker, Looking
 from airflow_provider_mlpipex.services.opening import explain

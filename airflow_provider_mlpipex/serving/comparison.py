@@ -16,7 +16,7 @@ from typing import Any
 
 from airflow_provider_mlpipex.domain.errors import PlaneUnavailable
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.paired import (
+from airflow_provider_mlpipex.domain.paired.comparison import (
     ABSOLUTE_EDGES,
     LATENCY_EDGES,
     Differences,
@@ -25,9 +25,9 @@ from airflow_provider_mlpipex.domain.paired import (
     ShadowComparison,
     histogram,
 )
+from airflow_provider_mlpipex.domain.paired.score_distributions import ScoreDistributions, compare_scores
+from airflow_provider_mlpipex.domain.paired.slices import Slice, SlicedColumn
 from airflow_provider_mlpipex.domain.release import slug_of
-from airflow_provider_mlpipex.domain.score_distributions import ScoreDistributions, compare_scores
-from airflow_provider_mlpipex.domain.slices import Slice, SlicedColumn
 from airflow_provider_mlpipex.serving import paired_sql as sql
 from airflow_provider_mlpipex.serving.outputs import MOST_OUTPUTS
 from airflow_provider_mlpipex.serving.prediction_log import read_stats, records, segments

@@ -21,7 +21,7 @@ from airflow_provider_mlpipex.domain.evidence import Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.observation import AppliedPlan, PlaneObservation, ReleaseStatus
 from airflow_provider_mlpipex.domain.outcomes import ServedAnswers
-from airflow_provider_mlpipex.domain.paired import ShadowComparison
+from airflow_provider_mlpipex.domain.paired.comparison import ShadowComparison
 from airflow_provider_mlpipex.domain.predictions import PredictionSample
 from airflow_provider_mlpipex.domain.release import Release
 from airflow_provider_mlpipex.domain.traffic import TrafficPlan

@@ -12,7 +12,7 @@ from airflow_provider_mlpipex import (
     RegisterModelOperator,
     SnapshotDatasetOperator,
 )
-from airflow_provider_mlpipex.domain.quality import BrokenExpectation
+from airflow_provider_mlpipex.domain.quality.report import BrokenExpectation
 from tests.airflow.release_run import ReleaseRun, TaskRun, failure
 from tests.support.acme import manifest_text
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_mlpipex.domain.expectations import Expectation
+from airflow_provider_mlpipex.domain.quality.expectations import Expectation
 
 
 def expectation(expect: str, column: str | None = None, **arguments: Any) -> Expectation:

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from airflow_provider_mlpipex.adapters.memory.clock import ManualClock
 from airflow_provider_mlpipex.adapters.memory.features import EVENT, MemoryView
 from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform, memory_platform
-from airflow_provider_mlpipex.domain.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
 from airflow_provider_mlpipex.domain.training import TrainingContext
 
 HERE = __name__

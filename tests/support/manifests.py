@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from airflow_provider_mlpipex.domain.manifest import Manifest
-from airflow_provider_mlpipex.domain.manifest_loading import load_manifest
+from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
+from airflow_provider_mlpipex.domain.validation.loading import load_manifest
 
 FILE = "fraud.yaml"
 MANIFEST = """\

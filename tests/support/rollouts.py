@@ -9,7 +9,7 @@ from typing import Any, Literal
 from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform, memory_platform
 from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
 from airflow_provider_mlpipex.domain.events import Event
-from airflow_provider_mlpipex.domain.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release import ModelVersion, Release
 from airflow_provider_mlpipex.domain.traffic import TOTAL_WEIGHT

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from airflow_provider_mlpipex import cli, composition, drift_cli, labels_cli
+from airflow_provider_mlpipex import composition
 from airflow_provider_mlpipex.adapters.memory.plane import MemoryPlane
 from airflow_provider_mlpipex.adapters.system_clock import SystemClock
+from airflow_provider_mlpipex.cli import main, terminal
 from airflow_provider_mlpipex.domain import rollout as machine
-from airflow_provider_mlpipex.domain.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release import Release
 from airflow_provider_mlpipex.ports import ServingPlane
@@ -27,7 +28,7 @@ ENDPOINT = EndpointRef.parse("production/fraud-scorer")
 
 
 def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+    return CliRunner().invoke(main.app, [str(argument) for argument in arguments])
 
 
 def answer(*arguments: str | Path) -> Any:
@@ -52,8 +53,7 @@ def terminal_platform(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Platform
     monkeypatch.setenv("MLPIPEX_SNAPSHOT_ROOT", str(folder / "snapshots"))
     plane: ServingPlane = MemoryPlane(SystemClock())
     build = composition.build_platform
-    for commands in (cli, drift_cli, labels_cli):
-        monkeypatch.setattr(commands, "build_platform", lambda settings, origin: build(settings, origin, plane=plane))
+    monkeypatch.setattr(terminal, "build_platform", lambda settings, origin: build(settings, origin, plane=plane))
     return build(composition.Settings.from_environment(), ORIGIN, plane=plane)
 
 

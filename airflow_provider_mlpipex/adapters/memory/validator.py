@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from airflow_provider_mlpipex.domain.expectations import Expectation
-from airflow_provider_mlpipex.domain.quality import BrokenExpectation, QualityReport, ResultPlace, SqlTable
+from airflow_provider_mlpipex.domain.quality.expectations import Expectation
+from airflow_provider_mlpipex.domain.quality.report import BrokenExpectation, QualityReport, ResultPlace, SqlTable
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from airflow_provider_mlpipex.adapters.gx_results import plain
 from airflow_provider_mlpipex.adapters.gx_validator import GxValidator
-from airflow_provider_mlpipex.domain.quality import QualityReport, ResultPlace, SqlTable
+from airflow_provider_mlpipex.domain.quality.report import QualityReport, ResultPlace, SqlTable
 from tests.support.expectations import expectation
 
 ATTACK = "<script>alert('owned')</script>"

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from airflow_provider_mlpipex.adapters.gx_validator import GxValidator
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, DataQualityFailed, TableUnavailable
-from airflow_provider_mlpipex.domain.expectations import Expectation
-from airflow_provider_mlpipex.domain.quality import BrokenExpectation, QualityReport, SqlTable
+from airflow_provider_mlpipex.domain.quality.expectations import Expectation
+from airflow_provider_mlpipex.domain.quality.report import BrokenExpectation, QualityReport, SqlTable
 from tests.support.expectations import expectation
 
 ORDERS = pd.DataFrame(

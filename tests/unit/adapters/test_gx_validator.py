@@ -12,8 +12,8 @@ import pytest
 
 from airflow_provider_mlpipex.adapters.gx_validator import GxValidator
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, ManifestInvalid
-from airflow_provider_mlpipex.domain.expectations import Expectation
-from airflow_provider_mlpipex.domain.quality import BrokenExpectation, QualityReport, explain
+from airflow_provider_mlpipex.domain.quality.expectations import Expectation
+from airflow_provider_mlpipex.domain.quality.report import BrokenExpectation, QualityReport, explain
 from airflow_provider_mlpipex.ports import DataValidator
 from tests.support.expectations import expectation
 

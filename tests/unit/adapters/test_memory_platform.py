@@ -17,7 +17,7 @@ from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform, me
 from airflow_provider_mlpipex.adapters.runtime_lock import LockedRuntimes
 from airflow_provider_mlpipex.domain.errors import RuntimeMismatch
 from airflow_provider_mlpipex.domain.events import AlertRaised, Origin
-from airflow_provider_mlpipex.domain.manifest import RuntimeSpec
+from airflow_provider_mlpipex.domain.manifests.manifest import RuntimeSpec
 from airflow_provider_mlpipex.ports import Alerter, Clock, RuntimeResolver
 from airflow_provider_mlpipex.services import journal, opening, promotion, review, trial, watching
 from tests.support.factories import NOON

@@ -15,7 +15,7 @@ from airflow_provider_mlpipex.demo.report import Step
 from airflow_provider_mlpipex.demo.scene import Run, Scene
 from airflow_provider_mlpipex.domain.events import GatesJudged
 from airflow_provider_mlpipex.domain.evidence import Evidence
-from airflow_provider_mlpipex.domain.judging import judge
+from airflow_provider_mlpipex.domain.gates.judging import judge
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.services import journal
 

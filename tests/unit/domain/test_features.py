@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from airflow_provider_mlpipex.domain.errors import FeatureMismatch, ManifestInvalid
 from airflow_provider_mlpipex.domain.features import FeatureServiceRef, ServedRow, plain, settle_types
-from airflow_provider_mlpipex.domain.manifest_diff import diff, release_changes, review_needed
-from airflow_provider_mlpipex.domain.manifest_loading import load_manifest
+from airflow_provider_mlpipex.domain.manifests.diff import diff, release_changes, review_needed
 from airflow_provider_mlpipex.domain.parity import compare, same
+from airflow_provider_mlpipex.domain.planning.plan import plan
 from airflow_provider_mlpipex.domain.release import DatasetSnapshot, FeatureJoin, Release
-from airflow_provider_mlpipex.domain.rollout_plan import plan
+from airflow_provider_mlpipex.domain.validation.loading import load_manifest
 from airflow_provider_mlpipex.domain.values import canonical_json, digest_of
 from tests.support.factories import NOON, make_release, make_snapshot
 from tests.support.manifests import FILE, edited, make_manifest

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow_provider_mlpipex.domain.canary_schedule import exposure, step_durations
 from airflow_provider_mlpipex.domain.events import GatesJudged
-from airflow_provider_mlpipex.domain.summaries import Counted
+from airflow_provider_mlpipex.domain.planning.canary_schedule import exposure, step_durations
+from airflow_provider_mlpipex.domain.statistics.summaries import Counted
 from tests.support.rollouts import RATE, SHADOW_S, World
 
 ZERO = ("zero critical errors in a 30-minute canary window", "at most 900 critical errors")

@@ -12,13 +12,13 @@ import pytest
 
 from airflow_provider_mlpipex.domain.events import GateResult, GatesJudged
 from airflow_provider_mlpipex.domain.evidence import Evidence
-from airflow_provider_mlpipex.domain.gate_sentences import read_sentence
-from airflow_provider_mlpipex.domain.gates import Gate
-from airflow_provider_mlpipex.domain.judging import judge
+from airflow_provider_mlpipex.domain.gates.gate import Gate
+from airflow_provider_mlpipex.domain.gates.judging import judge
+from airflow_provider_mlpipex.domain.gates.sentences import read_sentence
 from airflow_provider_mlpipex.domain.metrics import METRICS, PAIRED
-from airflow_provider_mlpipex.domain.paired import Differences, ShadowComparison
-from airflow_provider_mlpipex.domain.shadow_report import report, tell_slice
-from airflow_provider_mlpipex.domain.summaries import Counted, Summed
+from airflow_provider_mlpipex.domain.paired.comparison import Differences, ShadowComparison
+from airflow_provider_mlpipex.domain.paired.shadow_report import report, tell_slice
+from airflow_provider_mlpipex.domain.statistics.summaries import Counted, Summed
 from airflow_provider_mlpipex.services.live_evidence import measure
 from airflow_provider_mlpipex.services.paired_evidence import from_comparison
 from tests.support.prediction_logs import NEW, OLD, Logs

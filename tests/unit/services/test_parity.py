@@ -14,7 +14,7 @@ from airflow_provider_mlpipex.adapters.memory.features import EVENT, MemoryFeatu
 from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform
 from airflow_provider_mlpipex.domain.errors import FeatureStoreUnavailable, PlaneUnavailable
 from airflow_provider_mlpipex.domain.events import GateResult
-from airflow_provider_mlpipex.domain.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.predictions import Prediction, PredictionSample
 from airflow_provider_mlpipex.domain.release import Release

@@ -13,7 +13,7 @@ import pytest
 from airflow_provider_mlpipex.adapters.gx_validator import GxValidator
 from airflow_provider_mlpipex.adapters.memory.snapshots import MemorySnapshots
 from airflow_provider_mlpipex.domain.evidence import Evidence
-from airflow_provider_mlpipex.domain.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
 from airflow_provider_mlpipex.domain.release import DatasetSnapshot, ModelVersion
 from airflow_provider_mlpipex.services import offline_evidence, opening
 from airflow_provider_mlpipex.services.opening import GateCheck

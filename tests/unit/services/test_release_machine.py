@@ -30,7 +30,7 @@ from airflow_provider_mlpipex.domain.events import (
     RolloutOpened,
     TrafficPlanned,
 )
-from airflow_provider_mlpipex.domain.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
 from airflow_provider_mlpipex.services import doubts, outcomes, traffic, watching
 from tests.support.faults import Killed
 from tests.support.manifests import MANIFEST, make_manifest

@@ -17,7 +17,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.multioutput import MultiOutputClassifier
 
 from airflow_provider_mlpipex.adapters.mlflow_model import save_model
-from airflow_provider_mlpipex.domain.paired import ShadowComparison
+from airflow_provider_mlpipex.domain.paired.comparison import ShadowComparison
 from airflow_provider_mlpipex.domain.training import TrainedModel
 from airflow_provider_mlpipex.serving.comparison import compare, log_folder
 from airflow_provider_mlpipex.serving.model_server import Drill, create_app

@@ -1,0 +1,107 @@
+"""``mlpipex drift …``: whether what is served still looks like what was trained on, and whose rows do not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from airflow_provider_mlpipex.cli.terminal import AsJson, Endpoint, configured_platform
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.quantities import format_ratio, parse_moment
+from airflow_provider_mlpipex.manifest_files import load_manifest_file
+from airflow_provider_mlpipex.services.attribution import BatchSource, Traced
+from airflow_provider_mlpipex.services.attribution import attribute as attribute_drift
+from airflow_provider_mlpipex.services.drift import DriftLook, look, require
+
+app = typer.Typer(no_args_is_help=True, help="What is served, beside what was trained on.")
+
+#: Features that are listed, the most damaging first.
+_LISTED = 10
+#: Batches that are listed of each column, and the share that the further ones must carry.
+_FURTHER, _WORTH_A_LINE = 4, 0.01
+
+
+@app.command()
+def check(
+    endpoint: Endpoint,
+    manifest: Annotated[
+        Path | None, typer.Option(help="By whose drift block; that of the current release if not given.")
+    ] = None,
+    since: Annotated[str, typer.Option(help="ISO 8601, UTC if it names no zone; a window ago if not given.")] = "",
+    until: Annotated[str, typer.Option(help="Now if not given.")] = "",
+    release: Annotated[str, typer.Option(help="Another release than the current one.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Look once, write it down and tell on-call; exit code 1 where there is drift, and where nobody can tell."""
+    seen = look(
+        configured_platform(),
+        EndpointRef.parse(endpoint),
+        manifest=load_manifest_file(manifest) if manifest else None,
+        release=release,
+        since=parse_moment(since, what="--since") if since else None,
+        until=parse_moment(until, what="--until") if until else None,
+    )
+    typer.echo(json.dumps(seen.to_json(), indent=2) if as_json else "\n".join(_look_lines(seen)))
+    require(seen)
+
+
+@app.command()
+def attribute(
+    endpoint: Endpoint,
+    event: Annotated[
+        int | None, typer.Option(help="Ledger entry of a look; the last that found drift if not given.")
+    ] = None,
+    column: Annotated[
+        str, typer.Option(help="Only this model input, or @score, drifted or not, in the window of the last look.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Say which batches carry a drift, which Dag run sent each, and show a few of their rows."""
+    entry, traced = attribute_drift(
+        configured_platform(), EndpointRef.parse(endpoint), seq=event, column=column or None
+    )
+    if as_json:
+        typer.echo(json.dumps({"entry": entry.to_json(), **traced.to_json()}, indent=2))
+        return
+    typer.echo("\n".join([f"{endpoint}, ledger entry {entry.seq}:", *_traced_lines(traced)]))
+
+
+def _look_lines(seen: DriftLook) -> Iterator[str]:
+    window = f"{seen.since:%Y-%m-%d %H:%M} to {seen.until:%Y-%m-%d %H:%M}"
+    yield f"{seen.endpoint} {seen.release}: {seen.verdict}, {seen.rows:,} rows, {window}, ledger entry {seen.seq}"
+    yield f"  {seen.reason}"
+    for one in seen.ranking[:_LISTED]:
+        psi = "" if one.psi is None else f"PSI {one.psi:.3g}"
+        damage = "damage unknown" if one.damage is None else f"damage {one.damage:.2f} sd of the score"
+        yield f"  {one.verdict:12} {one.column:24} {psi:12} {damage}{f' ({one.reason})' if one.reason else ''}"
+    if len(seen.ranking) > _LISTED:
+        yield f"  … and {len(seen.ranking) - _LISTED} more"
+    if seen.traced:
+        yield from _traced_lines(seen.traced)
+    if seen.page.address or seen.page.trouble:
+        yield f"  page: {seen.page.address or f'none: {seen.page.trouble}'}"
+
+
+def _traced_lines(traced: Traced) -> Iterator[str]:
+    for attribution in traced.attributions:
+        yield f"  {attribution.reason}"
+        for share in attribution.batches[1:_FURTHER]:
+            if share.share >= _WORTH_A_LINE:
+                yield f"    then {share.batch or 'requests without a batch'}: {share.share:.0%}"
+    for batch in traced.batches:
+        yield from _batch_lines(batch)
+
+
+def _batch_lines(batch: BatchSource) -> Iterator[str]:
+    shares = ", ".join(f"{format_ratio(round(share, 3))} of {column}" for column, share in batch.shares.items())
+    yield f"  {batch.told}; {batch.rows:,} rows carry {shares}"
+    for row in batch.sample:
+        score = "none" if row.score is None else f"{row.score:.4g}"
+        inputs = json.dumps(row.inputs, default=str)
+        yield f"    {row.request_id} at {row.at:%Y-%m-%d %H:%M:%S}, score {score}: {inputs}"
+    if batch.trouble:
+        yield f"    no rows to show: {batch.trouble}"

@@ -1,0 +1,205 @@
+"""The verdict of a gate on evidence. Fail closed: no evidence is never a pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+from airflow_provider_mlpipex.domain.events import GateResult, VerdictName
+from airflow_provider_mlpipex.domain.evidence import Evidence
+from airflow_provider_mlpipex.domain.gates.gate import Gate
+from airflow_provider_mlpipex.domain.quantities import format_duration
+from airflow_provider_mlpipex.domain.statistics import summaries
+from airflow_provider_mlpipex.domain.statistics.confidence import Interval
+
+#: Relative rounding error that a threshold computed from a baseline may carry.
+_ROUNDING = 1e-12
+
+
+def judge(
+    gate: Gate,
+    evidence: Evidence | None,
+    *,
+    now: datetime,
+    first_release: bool = False,
+    alpha: float | None = None,
+) -> GateResult:
+    """Judge ``gate`` once.
+
+    Missing, stale or too little evidence is ``inconclusive``, a broken measurement is ``error``. A count that has
+    exceeded its maximum is a ``fail`` at once: waiting cannot take it back.
+
+    With ``alpha`` the evidence may be looked at as often as one likes. ``fail`` then says that the confidence sequence
+    lies wholly beyond the threshold, however few samples that took. ``pass`` says that the value lies within it, that
+    samples and window are complete and, where the gate states what it ``detects``, that so much beyond it is excluded.
+    What lies between is ``inconclusive``. The best value that was ever seen decides nothing: each look is judged by
+    all of its evidence, so order and number of looks before it make no difference.
+
+    :param first_release: there is no current release at all, so a relative gate has nothing to be worse than.
+    :param alpha: chance that this gate's sequence ever fails a candidate that does not deserve it; ``None`` for one
+        look at a sample whose size was fixed beforehand.
+    """
+    if evidence is None:
+        evidence = Evidence(source=gate.source, metric=gate.metric.partition(".")[2], since=now, until=now)
+    look = _Look(gate, evidence, now, first_release, None if gate.counts else alpha)
+    verdict, reason = look.verdict()
+    threshold, margin, likely = (None, None, None) if verdict == "error" else (look.threshold, look.margin, look.likely)
+    return GateResult(
+        gate=gate.name,
+        verdict=verdict,
+        advisory=gate.advisory,
+        rule=gate.rule,
+        evidence=evidence,
+        threshold=None if margin is None else threshold,
+        margin=margin,
+        reason=reason,
+        alpha=look.alpha if likely else None,
+        interval=(likely.lower, likely.upper) if likely else None,
+    )
+
+
+def overall(results: Iterable[GateResult]) -> VerdictName:
+    """What gates judged together say as one. Advisory gates have no say; nothing judged is ``inconclusive``."""
+    verdicts = {result.verdict for result in results if not result.advisory}
+    order: tuple[VerdictName, ...] = ("fail", "error", "inconclusive", "pass")
+    return next((verdict for verdict in order if verdict in verdicts), "inconclusive")
+
+
+@dataclass(frozen=True)
+class _Look:
+    """One gate, the evidence at one moment, and what follows from them."""
+
+    gate: Gate
+    evidence: Evidence
+    now: datetime
+    first_release: bool
+    alpha: float | None
+
+    def verdict(self) -> tuple[VerdictName, str]:
+        """The verdict and its reason."""
+        gate, value = self.gate, self.evidence.value
+        if broken := self._broken():
+            return "error", f"{gate.metric} could not be measured: {broken}"
+        if value is None and self.first_release and gate.source == "baseline":
+            return "pass", "first release: there is no current release to measure"
+        if value is None:
+            return "inconclusive", f"no evidence of {gate.metric}"
+        if self._certainly_beyond():
+            return "fail", self._explained()
+        if missing := self._stale() or self._too_little() or self._still_counting():
+            return "inconclusive", f"{missing}; observed {gate.in_unit(value)} so far"
+        if self.margin is None:
+            return "pass", f"first release: no baseline to compare {gate.in_unit(value)} with"
+        within = self.margin >= -_ROUNDING * abs(self.threshold or 0.0)
+        if self.alpha is None or gate.counts:
+            return ("pass" if within else "fail"), self._explained()
+        if doubt := self._doubt(within):
+            return "inconclusive", f"{doubt}: {self._explained()}"
+        return "pass", self._explained()
+
+    @cached_property
+    def threshold(self) -> float | None:
+        """What the value is compared with; ``None`` where the baseline is missing."""
+        return self.gate.threshold(self.evidence.baseline)
+
+    @cached_property
+    def margin(self) -> float | None:
+        if self.threshold is None or self.evidence.value is None:
+            return None
+        return self.gate.margin(self.evidence.value, self.threshold)
+
+    @cached_property
+    def likely(self) -> Interval | None:
+        """The confidence sequence of the margin; ``None`` without ``alpha``, or without what it is computed from."""
+        gate, own, base = self.gate, self.evidence.summary, self.evidence.baseline_summary
+        if self.alpha is None or own is None or self.margin is None:
+            return None
+        if not gate.relative:
+            value = summaries.interval(own, alpha=self.alpha, quantile=gate.quantile)
+            beyond = value.shifted(-gate.bound)
+        elif base is None:
+            return None
+        else:
+            beyond = summaries.excess(own, base, scale=gate.scale, alpha=self.alpha, quantile=gate.quantile)
+        return beyond if gate.better == "higher" else -beyond
+
+    def _certainly_beyond(self) -> bool:
+        if self.gate.counts:
+            return self.gate.max is not None and self.margin is not None and self.margin < 0
+        return self.likely is not None and self.likely.upper < 0 and not self._stale()
+
+    def _broken(self) -> str | None:
+        gate, evidence = self.gate, self.evidence
+        if evidence.broken:
+            return evidence.broken
+        if evidence.key != gate.metric:
+            return f"the evidence is of {evidence.key}"
+        for what, number in (("value", evidence.value), ("baseline", evidence.baseline if gate.relative else None)):
+            if number is not None and not math.isfinite(number):
+                return f"the {what} is {number}"
+        return None
+
+    def _stale(self) -> str | None:
+        age, limit = self.now - self.evidence.until, self.gate.max_age
+        if limit is None or age <= limit:
+            return None
+        return f"stale: measured {format_duration(age)} ago, at most {format_duration(limit)}"
+
+    def _too_little(self) -> str | None:
+        """Why the evidence cannot carry a pass yet, or ``None``."""
+        gate, evidence = self.gate, self.evidence
+        if evidence.samples < gate.min_samples:
+            return f"{evidence.samples} samples, at least {gate.min_samples} needed"
+        covered = evidence.until - evidence.since
+        if gate.window is not None and covered < gate.window:
+            return f"{format_duration(covered)} covered, {format_duration(gate.window)} needed"
+        if not gate.relative or self.first_release:
+            return None
+        if evidence.baseline is None:
+            return "no baseline: the current release was not measured"
+        if evidence.baseline_samples < gate.min_samples:
+            return f"{evidence.baseline_samples} baseline samples, at least {gate.min_samples} needed"
+        return None
+
+    def _still_counting(self) -> str | None:
+        """A count below its minimum is not a failure: it only has to grow."""
+        gate, value = self.gate, self.evidence.value
+        if gate.min is not None and gate.counts and value is not None and value < gate.min:
+            return f"{gate.metric} still below {gate.in_unit(gate.min)}"
+        return None
+
+    def _doubt(self, within: bool) -> str | None:
+        """Why a gate at an alpha can say neither yes nor no, or ``None``."""
+        gate = self.gate
+        if self.likely is None:
+            return "the evidence lacks the counts that a gate needs which is looked at again and again"
+        if not within:
+            return "beyond the threshold, but by what chance may do"
+        if gate.detects is not None and self.likely.lower <= -gate.detects:
+            return f"{gate.in_unit(gate.detects)} beyond the threshold is not excluded yet"
+        return None
+
+    def _explained(self) -> str:
+        gate, evidence, threshold, margin = self.gate, self.evidence, self.threshold, self.margin
+        assert evidence.value is not None and threshold is not None and margin is not None  # callers have measured
+        side = "at least" if gate.better == "higher" else "at most"
+        about = f" of {evidence.about}" if evidence.about else ""
+        baseline = ""
+        if gate.relative and evidence.baseline is not None:
+            baseline = f" (baseline {gate.in_unit(evidence.baseline)})"
+        told = (
+            f"observed {gate.in_unit(evidence.value)}{about} from {evidence.samples} samples{baseline}, "
+            f"threshold {side} {gate.in_unit(threshold)}, {self._distance(margin)}"
+        )
+        if self.likely is None or self.alpha is None:
+            return told
+        ends = [self._distance(end, digits=3) for end in (self.likely.lower, self.likely.upper)]
+        return f"{told}; in truth from {ends[0]} to {ends[1]} ({100 * (1 - self.alpha):.5g}% sure at every look)"
+
+    def _distance(self, margin: float, *, digits: int = 9) -> str:
+        if math.isinf(margin):
+            return "far beyond it" if margin < 0 else "far within it"
+        return f"{self.gate.in_unit(round(abs(margin), 9), digits)} {'to spare' if margin >= 0 else 'beyond it'}"

@@ -1,0 +1,1 @@
+"""The deployment manifest: its blocks as models, its JSON Schema, and the typed difference between two of them."""

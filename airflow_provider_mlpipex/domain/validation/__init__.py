@@ -1,0 +1,1 @@
+"""Reading a manifest file, and refusing what could never work, with lines to correct."""

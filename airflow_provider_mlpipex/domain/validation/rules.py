@@ -1,0 +1,257 @@
+"""What a manifest must not say although every field is well-formed: it could never work, or never stop anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from typing import Literal
+
+from airflow_provider_mlpipex.domain.gates.gate import Gate, known_metric
+from airflow_provider_mlpipex.domain.manifests import drift_block, features_block
+from airflow_provider_mlpipex.domain.manifests.manifest import EnvironmentSpec, Manifest, TrainingSpec
+from airflow_provider_mlpipex.domain.metrics import TASK_METRICS
+from airflow_provider_mlpipex.domain.planning.proof import prove_environment
+from airflow_provider_mlpipex.domain.quantities import format_duration
+from airflow_provider_mlpipex.domain.validation import live_rules, quality_rules, slice_rules
+from airflow_provider_mlpipex.domain.yaml_text import FieldPath, Problem
+
+Block = Literal["gates", "shadow", "canary", "rollback", "outcomes"]
+#: Where the gates of a block may take their evidence from.
+BLOCK_SOURCES: dict[Block, tuple[str, ...]] = {
+    "gates": ("evaluation", "baseline", "quality", "drift"),
+    "shadow": ("shadow",),
+    "canary": ("canary",),
+    "rollback": ("serving",),
+    "outcomes": ("outcomes",),
+}
+#: Twice the longest pause between two looks of a watcher (``sampling.look_every``).
+SHORTEST_LEASE = timedelta(seconds=30)
+#: Metrics that need probabilities, which ``predict`` does not give.
+_OF_PROBABILITIES = ("auc", "log_loss", "brier")
+
+
+def broken_rules(manifest: Manifest) -> list[Problem]:
+    """Every rule that ``manifest`` breaks."""
+    target = manifest.training.target if manifest.training else None
+    features = features_block.broken_rules(manifest.features, target=target)
+    problems = [*_training(manifest), *features, *_durations(manifest), *_lease(manifest)]
+    problems += quality_rules.broken_rules(manifest)
+    problems += slice_rules.broken_rules(manifest)
+    for name, environment in manifest.environments.items():
+        path: FieldPath = ("environments", name)
+        problems += _review(environment, path)
+        problems += _offline(manifest, environment, path)
+        problems += _outcomes(manifest, environment, path)
+        problems += live_rules.broken_rules(manifest.traffic.expected_rate, environment, path)
+        problems += drift_block.broken_rules(environment.drift, (*path, "drift"), serve=environment.serve)
+        for block, where, gates in gate_blocks(environment):
+            problems += _gates(gates, block, (*path, *where))
+        if not any(problem.path[: len(path)] == path for problem in problems):
+            problems += _unproved(name, manifest)
+    return problems
+
+
+#: The block that a stage takes its gates from, as :func:`gate_blocks` names it.
+_BLOCK_OF: dict[str, FieldPath] = {
+    "gate": ("gates",),
+    "shadow": ("shadow", "gates"),
+    "canary": ("canary", "gates"),
+    "watch": ("rollback", "gates"),
+    "outcomes": ("outcomes", "gates"),
+}
+
+
+def _unproved(environment: str, manifest: Manifest) -> Iterator[Problem]:
+    """What is left when every single rule is kept: gates that still stop nothing, or everything."""
+    declared = manifest.environments[environment]
+    for proof in prove_environment(environment, declared, manifest.traffic.expected_rate):
+        for defect in proof.defects:
+            yield Problem(
+                ("environments", environment, *_BLOCK_OF[proof.stage], proof.index),
+                proof.rule,
+                f"a gate that can block and can let pass; as it stands, {defect}",
+                "correct its threshold or its detects, or remove the gate",
+            )
+
+
+def gate_blocks(environment: EnvironmentSpec) -> Iterator[tuple[Block, FieldPath, tuple[Gate, ...]]]:
+    """Every list of gates of an environment, with its path in it."""
+    yield "gates", ("gates",), environment.gates
+    if environment.shadow:
+        yield "shadow", ("shadow", "gates"), environment.shadow.gates
+    if environment.canary:
+        yield "canary", ("canary", "gates"), environment.canary.gates
+    if environment.rollback:
+        yield "rollback", ("rollback", "gates"), environment.rollback.gates
+    if environment.outcomes:
+        yield "outcomes", ("outcomes", "gates"), environment.outcomes.gates
+
+
+def _training(manifest: Manifest) -> Iterator[Problem]:
+    if manifest.training is None and not manifest.model.pinned:
+        yield Problem(
+            ("training",),
+            "missing",
+            "model.version auto trains a new version",
+            "add a training block, or pin model.version to a registered one",
+        )
+
+
+def _durations(manifest: Manifest) -> Iterator[Problem]:
+    stated: list[tuple[FieldPath, timedelta | None]] = [
+        (("data", "window", "train"), manifest.data.window.train),
+        (("data", "window", "evaluate"), manifest.data.window.evaluate),
+        (("data", "max_age"), manifest.data.max_age),
+        (("traffic", "timeout"), manifest.traffic.timeout),
+        (("traffic", "lease"), manifest.traffic.lease),
+    ]
+    for name, environment in manifest.environments.items():
+        path: FieldPath = ("environments", name)
+        if environment.review:
+            stated.append(((*path, "review", "timeout"), environment.review.timeout))
+        if environment.shadow:
+            stated.append(((*path, "shadow", "duration"), environment.shadow.duration))
+        if environment.canary:
+            stated.append(((*path, "canary", "step_duration"), environment.canary.step_duration))
+        if environment.rollback:
+            stated.append(((*path, "rollback", "window"), environment.rollback.window))
+        if environment.outcomes:
+            stated.append(((*path, "outcomes", "window"), environment.outcomes.window))
+        for _, where, gates in gate_blocks(environment):
+            for index, gate in enumerate(gates):
+                stated.append(((*path, *where, index, "window"), gate.window))
+                stated.append(((*path, *where, index, "max_age"), gate.max_age))
+    for at, duration in stated:
+        if duration is not None and duration <= timedelta(0):
+            yield Problem(at, format_duration(duration), "longer than nothing", "write for example 30m")
+
+
+def _lease(manifest: Manifest) -> Iterator[Problem]:
+    if timedelta(0) < manifest.traffic.lease < SHORTEST_LEASE:
+        yield Problem(
+            ("traffic", "lease"),
+            format_duration(manifest.traffic.lease),
+            f"at least {format_duration(SHORTEST_LEASE)}: a watcher looks every few seconds, and a task may be late",
+            "write for example 60s",
+        )
+
+
+def _review(environment: EnvironmentSpec, path: FieldPath) -> Iterator[Problem]:
+    review = environment.review
+    both = [kind for kind in review.auto_approve if kind in review.required_for] if review else []
+    if both:
+        yield Problem(
+            (*path, "review", "auto_approve"),
+            ", ".join(both),
+            "a kind of change is approved by a person or by this policy, not by both",
+            "remove it from auto_approve or from required_for",
+        )
+
+
+def _offline(manifest: Manifest, environment: EnvironmentSpec, path: FieldPath) -> Iterator[Problem]:
+    gates, training = environment.gates, manifest.training
+    if gates and all(gate.advisory for gate in gates):
+        yield Problem(
+            (*path, "gates"), "only advisory gates", "one gate that has a say", "make one binding, or remove them all"
+        )
+    for index, gate in enumerate(gates):
+        at: FieldPath = (*path, "gates", index)
+        if gate.source not in ("evaluation", "baseline"):
+            continue
+        yield from live_rules.window_fits(gate, at, manifest.data.window.evaluate, "data.window.evaluate")
+        if training is not None:
+            yield from _yields(gate, at, training)
+        elif gate.needs_current:
+            yield Problem(
+                at,
+                gate.rule,
+                "comparing with the current release needs the task and the target",
+                "add a training block, or state max or min",
+            )
+
+
+def _yields(gate: Gate, at: FieldPath, training: TrainingSpec) -> Iterator[Problem]:
+    """Whether the evaluation of the task gives the gate's metric."""
+    metric = gate.metric.partition(".")[2]
+    if metric not in TASK_METRICS[training.task]:
+        yielded = ", ".join(TASK_METRICS[training.task])
+        yield Problem(
+            at,
+            gate.metric,
+            f"a metric that the evaluation of a {training.task} task yields",
+            f"use one of {yielded}",
+        )
+    elif metric in _OF_PROBABILITIES and training.predict_method == "predict":
+        yield Problem(
+            at,
+            gate.metric,
+            "a metric of probabilities, but training.predict_method is predict",
+            "write predict_method: predict_proba, or gate on accuracy",
+        )
+
+
+def _outcomes(manifest: Manifest, environment: EnvironmentSpec, path: FieldPath) -> Iterator[Problem]:
+    """Labels are of what was served, and their metrics are those of the task."""
+    outcomes, training = environment.outcomes, manifest.training
+    if outcomes is None:
+        return
+    path = (*path, "outcomes")
+    if not environment.serve:
+        yield Problem(path, "given", "serve: false serves nobody", "remove it, or write serve: true")
+    if training is None:
+        yield Problem(
+            path, "given", "the task, which says what a label is compared with", "add a training block, or remove it"
+        )
+    if all(gate.advisory for gate in outcomes.gates):
+        yield Problem(
+            (*path, "gates"),
+            "only advisory gates",
+            "one gate that can reopen a promotion",
+            "make one binding, or remove the block: mlpipex labels performance tells the numbers without it",
+        )
+    for index, gate in enumerate(outcomes.gates):
+        at: FieldPath = (*path, "gates", index)
+        if gate.source != "outcomes":
+            continue
+        yield from live_rules.window_fits(gate, at, outcomes.window, "outcomes.window")
+        if training is not None:
+            yield from _yields(gate, at, training)
+
+
+def _gates(gates: Iterable[Gate], block: Block, path: FieldPath) -> Iterator[Problem]:
+    names: list[str] = []
+    for index, gate in enumerate(gates):
+        at: FieldPath = (*path, index)
+        if gate.name in names:
+            first = names.index(gate.name)
+            yield Problem((*at, "name"), gate.name, "gate names differ within a block", f"rename it, or [{first}]")
+        names.append(gate.name)
+        if gate.source not in BLOCK_SOURCES[block]:
+            allowed = " or ".join(BLOCK_SOURCES[block][:2])
+            yield Problem(
+                (*at, "metric"),
+                gate.metric,
+                f"evidence of {allowed} in this block",
+                "move the gate to the block of its source",
+            )
+        yield from _fires(gate, at)
+
+
+def _fires(gate: Gate, at: FieldPath) -> Iterator[Problem]:
+    """A gate that passes whatever is measured, or never passes, is a slip."""
+    metric = known_metric(gate.metric)
+    if gate.relative or metric.unit not in ("ratio", "count"):
+        if gate.within is not None and gate.within >= 1 and gate.better == "higher":
+            yield Problem(at, gate.rule, "below 100%, or nothing is too bad", "write a smaller fraction")
+        return
+    largest = 1.0 if metric.unit == "ratio" else float("inf")
+    smallest = -1.0 if gate.metric.endswith(".r2") else 0.0
+    always = gate.bound >= largest if gate.max is not None else gate.bound <= smallest
+    never = gate.bound < smallest if gate.max is not None else gate.bound > largest
+    if always or never:
+        yield Problem(
+            at,
+            gate.rule,
+            "a threshold that some measured value passes and another fails",
+            "correct the threshold, or remove the gate" if never else "tighten the threshold, or remove the gate",
+        )

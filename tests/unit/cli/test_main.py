@@ -1,0 +1,370 @@
+"""Every command of ``mlpipex`` over a SQLite ledger: what it prints, as text and as JSON, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from airflow_provider_mlpipex import __version__, composition
+from airflow_provider_mlpipex.adapters.memory.plane import MemoryPlane
+from airflow_provider_mlpipex.cli import main as cli
+from airflow_provider_mlpipex.cli import terminal
+from airflow_provider_mlpipex.services.platform import Platform
+from tests.support.factories import make_release
+from tests.support.manifests import edited, make_manifest
+from tests.support.terminal import ENDPOINT, answer, refusal, release, run, terminal_platform
+
+COMMANDS = [
+    ["version"],
+    ["manifest", "schema"],
+    ["manifest", "validate"],
+    ["manifest", "diff"],
+    ["plan"],
+    ["status"],
+    ["history"],
+    ["rollback"],
+    ["reproduce"],
+    ["audit", "verify"],
+    ["serve", "run"],
+    ["serve", "stop"],
+    ["serve", "status"],
+    ["demo"],
+    ["quality", "propose"],
+    ["quality", "check"],
+    ["quality", "expectations"],
+    ["gates", "prove"],
+    ["gates", "replay"],
+    ["labels", "ingest"],
+    ["labels", "performance"],
+    ["labels", "accept"],
+    ["drift", "check"],
+    ["drift", "attribute"],
+]
+
+
+@pytest.fixture
+def platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Platform:
+    return terminal_platform(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def two_releases(platform: Platform) -> Platform:
+    """1.0.0 was replaced by 1.1.0, whose rollback window is open."""
+    release(platform, make_release("1.0.0"))
+    release(platform, make_release("1.1.0"))
+    return platform
+
+
+@pytest.fixture
+def manifest_file(tmp_path: Path) -> Path:
+    path = tmp_path / "fraud.yaml"
+    path.write_text(edited(), encoding="utf-8")
+    return path
+
+
+# What every command has in common.
+
+
+def listed(app: Any) -> Iterator[list[str]]:
+    for command in app.registered_commands:
+        yield [command.name or command.callback.__name__.replace("_", "-")]
+    for group in app.registered_groups:
+        for command in listed(group.typer_instance):
+            yield [group.name, *command]
+
+
+def test_these_are_all_commands() -> None:
+    assert sorted(listed(cli.app)) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help_and_takes_json(command: list[str]) -> None:
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    assert "--json" in result.stdout
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_wrong_usage_is_exit_code_2(as_json: bool) -> None:
+    result = run("rollback", *(["--json"] if as_json else []))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "endpoint" in (json.loads(result.stderr)["thing"] if as_json else result.stderr)
+
+
+def test_an_unknown_command_is_exit_code_2() -> None:
+    assert run("promote").exit_code == 2
+
+
+@pytest.mark.usefixtures("platform")
+def test_a_refusal_as_text_is_the_sentence_and_as_json_its_parts() -> None:
+    result = run("rollback", "Production")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("endpoint | value: 'Production' | limit: environment/name | do: ")
+    told = refusal("rollback", "Production")
+    assert told["error"] == "InvalidName"
+    assert told["value"] == "Production"
+    assert told["runbook"] == "invalid-name"
+
+
+def test_the_version_is_the_packages() -> None:
+    assert run("version").stdout.strip() == __version__
+    assert answer("version") == {"version": __version__}
+
+
+# Manifests.
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"]])
+def test_schema_describes_what_validates(arguments: list[str]) -> None:
+    schema = json.loads(run("manifest", "schema", *arguments).stdout)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(make_manifest().to_json(), schema)
+
+
+def test_validate(manifest_file: Path) -> None:
+    digest = make_manifest().digest
+    text = run("manifest", "validate", manifest_file)
+    assert (text.exit_code, text.stdout) == (0, f"{manifest_file}: fraud-scorer is valid, digest {digest[:12]}\n")
+    assert answer("manifest", "validate", manifest_file) == {"name": "fraud-scorer", "digest": digest}
+
+
+def test_validate_names_every_defect_with_its_line(manifest_file: Path) -> None:
+    manifest_file.write_text(edited(("task: binary", "task: binari"), ("team: risk", "tean: risk")), encoding="utf-8")
+    text = run("manifest", "validate", manifest_file)
+    assert text.exit_code == 1
+    assert f"{manifest_file}:4: owner.tean" in text.stderr
+    assert "training.task: binari" in text.stderr
+    problems = refusal("manifest", "validate", manifest_file)["problems"]
+    assert all(problem.startswith(f"{manifest_file}:") for problem in problems)
+    assert len(problems) == len([line for line in text.stderr.splitlines() if line.startswith("  - ")]) >= 3
+
+
+def make_missing(path: Path) -> None:
+    """Leave nothing there."""
+
+
+def make_binary(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe\x00name")
+
+
+@pytest.mark.parametrize("command", [["manifest", "validate"], ["plan"], ["manifest", "diff"]], ids=" ".join)
+@pytest.mark.parametrize(
+    ("make", "found"),
+    [(make_missing, "No such file or directory"), (Path.mkdir, "Is a directory"), (make_binary, "not UTF-8")],
+)
+def test_a_file_that_cannot_be_read_is_named(
+    command: list[str], make: Callable[[Path], None], found: str, tmp_path: Path, manifest_file: Path
+) -> None:
+    path = tmp_path / "other.yaml"
+    make(path)
+    files = [manifest_file, path] if command[-1] == "diff" else [path]
+    told = refusal(*command, *files)
+    assert (told["error"], told["thing"], told["value"]) == ("ManifestInvalid", f"manifest {path}", found)
+    assert "path" in told["remedy"]
+    assert str(path) in run(*command, *files).stderr
+
+
+def test_diff_types_every_change_and_says_who_reviews(manifest_file: Path, tmp_path: Path) -> None:
+    after = tmp_path / "after.yaml"
+    after.write_text(edited(("max: 1%", "max: 2%"), ("version: 1.0.0", "version: 1.1.0")), encoding="utf-8")
+    told = answer("manifest", "diff", manifest_file, after)
+    assert {"runtime", "gate-loosened"} <= {change["kind"] for change in told["changes"]}
+    assert told["reviews"]["production"]["needs_person"] is True
+    text = run("manifest", "diff", manifest_file, after).stdout
+    assert "gate-loosened" in text
+    assert "production: review by a person" in text
+
+
+def test_diff_of_the_same_is_nothing(manifest_file: Path) -> None:
+    assert run("manifest", "diff", manifest_file, manifest_file).stdout == "no difference\n"
+    assert answer("manifest", "diff", manifest_file, manifest_file)["changes"] == []
+
+
+def test_plan_shows_every_environment_or_the_one_asked_for(manifest_file: Path) -> None:
+    assert [each["environment"] for each in answer("plan", manifest_file)] == ["staging", "production"]
+    (production,) = answer("plan", manifest_file, "--environment", "production")
+    assert [step["stage"] for step in production["steps"]].count("canary") == 3
+    text = run("plan", manifest_file, "--environment", "production").stdout
+    assert "Time to promote" in text
+    assert "Time to roll back" in text
+    assert refusal("plan", manifest_file, "--environment", "moon")["value"] == "moon"
+
+
+# The ledger.
+
+
+def test_status(two_releases: Platform) -> None:
+    old, new = make_release("1.0.0"), make_release("1.1.0")
+    (told,) = answer("status")
+    assert (told["endpoint"], told["current"], told["previous"]) == (str(ENDPOINT), new.id, old.id)
+    assert told["rollout"]["phase"] == "watching"
+    assert told["plane"]["weights"] == {new.id: 10_000}
+    assert answer("status", str(ENDPOINT)) == [told]
+    text = run("status").stdout
+    assert f"{ENDPOINT}: current {new.id}, previous {old.id}, rollout watching; " in text
+
+
+def test_status_where_the_plane_is_away_says_so(two_releases: Platform) -> None:
+    assert isinstance(two_releases.plane, MemoryPlane)
+    two_releases.plane.away = True
+    (told,) = answer("status")
+    assert told["plane"] is None
+    assert "serving plane in memory" in told["plane_error"]
+    assert "serving plane in memory" in run("status").stdout
+
+
+@pytest.mark.usefixtures("platform")
+def test_an_empty_ledger_is_not_mistaken_for_a_good_one() -> None:
+    assert answer("status") == []
+    assert answer("audit", "verify") == {}
+    for command in (["status"], ["audit", "verify"]):
+        assert "MLPIPEX_LEDGER_URL" in run(*command).stdout
+
+
+def test_history_tells_tenures_events_and_a_moment(two_releases: Platform) -> None:
+    old, new = make_release("1.0.0"), make_release("1.1.0")
+    first, second = answer("history", str(ENDPOINT))
+    assert (first["release"], first["ended_by"], first["until"]) == (old.id, "promoted", second["since"])
+    assert (second["release"], second["until"]) == (new.id, None)
+    text = run("history", str(ENDPOINT)).stdout.splitlines()
+    assert [old.id in text[0], new.id in text[1], "now" in text[1]] == [True, True, True]
+
+    entries = answer("history", str(ENDPOINT), "--events")
+    assert [entry["seq"] for entry in entries] == list(range(1, len(entries) + 1))
+    assert len(run("history", str(ENDPOINT), "--events").stdout.splitlines()) == len(entries)
+
+    state = answer("history", str(ENDPOINT), "--at", first["since"])
+    assert state["current"]["model"]["version"] == "1.0.0"
+    assert old.id in run("history", str(ENDPOINT), "--at", first["since"]).stdout
+    before = two_releases.ledger.read(ENDPOINT)[0].recorded_at - timedelta(seconds=1)
+    assert answer("history", str(ENDPOINT), "--at", before.replace(tzinfo=None).isoformat())["current"] is None
+
+
+@pytest.mark.usefixtures("platform")
+def test_history_of_nothing_and_of_no_moment() -> None:
+    assert answer("history", str(ENDPOINT)) == []
+    assert run("history", str(ENDPOINT)).stdout == f"{ENDPOINT}: nothing has been released\n"
+    told = refusal("history", str(ENDPOINT), "--at", "yesterday")
+    assert (told["thing"], told["value"]) == ("--at", "yesterday")
+
+
+def test_history_and_audit_need_no_token_of_the_plane(two_releases: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminal, "build_platform", composition.build_platform)
+    assert len(answer("history", str(ENDPOINT))) == 2
+    assert list(answer("audit", "verify")) == [str(ENDPOINT)]
+    assert refusal("rollback", str(ENDPOINT))["thing"] == "token of the serving plane"
+
+
+def test_rollback_returns_to_the_release_before_and_twice_is_once(two_releases: Platform) -> None:
+    old = make_release("1.0.0")
+    told = answer("rollback", str(ENDPOINT), "--cause", "wrong fares")
+    assert (told["endpoint"], told["current"]) == (str(ENDPOINT), old.id)
+    again = run("rollback", str(ENDPOINT))
+    told = f"nothing was left to undo; {ENDPOINT} serves {old.id} as before\n"
+    assert (again.exit_code, again.stdout) == (0, told)
+    decided = [e for e in two_releases.ledger.read(ENDPOINT) if e.event.type == "rollback-decided"]
+    assert [entry.event.to_json()["cause"] for entry in decided] == ["wrong fares"]
+    assert decided[0].origin.kind == "cli"
+    assert decided[0].origin.user
+    plan = two_releases.plane.observe(ENDPOINT).plan
+    assert plan is not None
+    assert plan.weights == {old.id: 10_000}
+
+
+def test_rollback_of_a_named_release_leaves_every_other_alone(two_releases: Platform) -> None:
+    old, new = make_release("1.0.0"), make_release("1.1.0")
+    assert answer("rollback", str(ENDPOINT), "--release", old.id)["current"] == new.id
+    told = run("rollback", str(ENDPOINT), "--release", new.id)
+    assert told.stdout.endswith(f"rolled back; {ENDPOINT} serves {old.id} instead of {new.id}\n")
+    assert answer("rollback", str(ENDPOINT), "--release", new.id)["ended"] == {}
+
+
+def test_rollback_with_nothing_to_return_to_is_refused(platform: Platform) -> None:
+    assert refusal("rollback", str(ENDPOINT))["error"] == "IllegalTransition"
+    release(platform, make_release("1.0.0"))
+    assert refusal("rollback", str(ENDPOINT))["error"] == "IllegalTransition"
+
+
+def test_audit_counts_what_it_verified_and_finds_what_was_changed(two_releases: Platform, tmp_path: Path) -> None:
+    count = len(two_releases.ledger.read(ENDPOINT))
+    assert answer("audit", "verify") == {str(ENDPOINT): count}
+    assert run("audit", "verify").stdout == f"{ENDPOINT}: {count} entries verified\n"
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as ledger, ledger:
+        for (trigger,) in ledger.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            ledger.execute(f"DROP TRIGGER {trigger}")
+        ledger.execute("UPDATE mlpipex_ledger SET event = replace(event, '1.0.0', '9.0.0') WHERE seq = 1")
+    told = refusal("audit", "verify")
+    assert told["error"] == "LedgerTampered"
+    assert str(ENDPOINT) in told["thing"]
+
+
+def test_a_ledger_that_cannot_be_there_names_the_path(
+    platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("not a folder", encoding="utf-8")
+    monkeypatch.setenv("MLPIPEX_LEDGER_URL", f"sqlite:///{tmp_path}/file/ledger.db")
+    told = refusal("status")
+    assert told["error"] == "ConfigurationInvalid"
+    assert str(tmp_path / "file") in told["thing"]
+    assert "MLPIPEX_LEDGER_URL" in told["remedy"]
+
+
+def test_settings_that_cannot_work_are_named(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLPIPEX_LEDGER_URL", "mysql://ledger")
+    assert refusal("status")["thing"] == "ledger url"
+    monkeypatch.setenv("MLPIPEX_ALERT_CHANNELS", "on-call")
+    assert "alert_channels" in refusal("status")["value"]
+
+
+# The plane and the demo.
+
+
+def test_serve_status_and_stop_where_nothing_runs(tmp_path: Path) -> None:
+    state = ["--state-dir", tmp_path / "plane"]
+    result = run("serve", "status", *state, "--json")
+    assert (result.exit_code, json.loads(result.stdout)) == (1, {"running": False})
+    assert run("serve", "status", *state).stdout == "running: False\n"
+    assert answer("serve", "stop", *state) == {"stopped": False}
+    assert run("serve", "stop", *state).stdout == "it was not running\n"
+
+
+def test_serve_run_says_where_it_will_be_and_hands_over_what_it_was_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[dict[str, Any]] = []
+    monkeypatch.setattr("airflow_provider_mlpipex.plane.run", lambda **settings: served.append(settings))
+    told = answer(
+        "serve", "run", "--state-dir", tmp_path, "--ingress-port", "7001", "--control-port", "7002",
+        "--tracking-uri", "http://127.0.0.1:7003",
+    )  # fmt: skip
+    assert told == {
+        "ingress_url": "http://127.0.0.1:7001",
+        "control_url": "http://127.0.0.1:7002",
+        "state_dir": str(tmp_path),
+    }
+    assert served == [
+        {"state_dir": tmp_path, "ingress_port": 7001, "control_port": 7002, "tracking_uri": "http://127.0.0.1:7003"}
+    ]
+
+
+def test_demo_with_json_keeps_the_story_off_standard_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def play(*, once: bool, ports: str) -> int:
+        print(f"once {once}, ports {ports}")
+        (tmp_path / "report.json").write_text('{"ok": false}', encoding="utf-8")
+        return 1
+
+    monkeypatch.setattr("airflow_provider_mlpipex.demo.play.play", play)
+    monkeypatch.setattr("airflow_provider_mlpipex.demo.play.FOLDER", tmp_path)
+    result = run("demo", "--once", "--ports", "auto", "--json")
+    assert (result.exit_code, json.loads(result.stdout)) == (1, {"ok": False})
+    assert result.stderr == "once True, ports auto\n"
+    plain = run("demo")
+    assert (plain.exit_code, plain.stdout) == (1, "once False, ports default\n")

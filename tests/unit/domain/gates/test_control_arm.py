@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_mlpipex.domain.events import GateResult
+from airflow_provider_mlpipex.domain.evidence import Evidence
+from airflow_provider_mlpipex.domain.gates.control_arm import beside_control, compared_since, is_worse
+from airflow_provider_mlpipex.domain.gates.gate import Gate
+from airflow_provider_mlpipex.domain.gates.judging import judge
+from airflow_provider_mlpipex.domain.gates.watch_windows import beginnings
+from airflow_provider_mlpipex.domain.statistics.summaries import Counted, Timed
+from tests.support.factories import NOON
+
+MINUTE = timedelta(minutes=1)
+WATCH = 30 * MINUTE
+
+
+def gate(metric: str = "serving.error_rate", **spec: Any) -> Gate:
+    return Gate.model_validate({"name": "it", "metric": metric, **(spec or {"max": "2%"})})
+
+
+def both(of: Gate, own: tuple[int, int], base: tuple[int, int] | None) -> Evidence:
+    """Errors and requests of the new release, and of the previous one."""
+    counts = of.counts
+    beside: dict[str, Any] = {}
+    if base is not None:
+        beside = {
+            "baseline": float(base[0]) if counts else base[0] / max(1, base[1]),
+            "baseline_samples": base[1],
+            "baseline_summary": Counted(events=base[0], trials=base[1]),
+        }
+    return Evidence(
+        source="serving",
+        metric=of.metric.partition(".")[2],
+        value=float(own[0]) if counts else own[0] / own[1],
+        samples=own[1],
+        summary=Counted(events=own[0], trials=own[1]),
+        since=NOON - MINUTE,
+        until=NOON,
+        **beside,
+    )
+
+
+def said(of: Gate, own: tuple[int, int], base: tuple[int, int] | None, share: float = 0.05) -> GateResult:
+    seen = both(of, own, base)
+    alone = judge(of, seen, now=NOON, alpha=0.001)
+    return beside_control(of, alone, [seen], alpha=0.001, share=share)
+
+
+def test_a_bad_release_fails_beside_a_good_control() -> None:
+    failed = said(gate(), (570, 570), (0, 30))
+    assert (failed.verdict, failed.excused) == ("fail", None)
+    assert "beside it since 11:59:00 the previous release showed 0%, the new one 100%" in failed.reason
+
+
+def test_an_outage_of_both_is_excused_and_says_so() -> None:
+    outage = said(gate(), (570, 570), (30, 30))
+    assert outage.verdict == "inconclusive"
+    assert outage.excused is not None and "no better" in outage.excused
+    assert outage.interval is not None and outage.interval[1] < 0, "the limit is broken all the same"
+
+
+def test_what_keeps_its_limit_is_not_compared() -> None:
+    kept = said(gate(), (1, 1000), (0, 50))
+    assert (kept.verdict, kept.excused) == ("pass", None)
+
+
+def test_a_control_that_says_too_little_excuses_for_the_time_being() -> None:
+    assert said(gate(), (30, 30), (0, 1)).excused is not None
+    assert said(gate(), (570, 570), (0, 30)).verdict == "fail"
+
+
+def test_a_control_that_ought_to_have_answered_and_has_not_is_none() -> None:
+    """5 % of 570 requests are 30: that not one of them came is no chance."""
+    assert said(gate(), (570, 570), (0, 0)).verdict == "fail"
+    assert said(gate(), (570, 570), None).verdict == "fail"
+    assert said(gate(), (12, 12), (0, 0)).excused is not None
+
+
+def test_a_count_is_compared_by_its_share() -> None:
+    zero = gate("serving.critical_errors", max=0)
+    assert said(zero, (500, 500), (0, 30)).verdict == "fail"
+    outage = said(zero, (500, 500), (30, 30))
+    assert outage.verdict == "inconclusive" and "had 30 of 30, the new one 500 of 500" in outage.reason
+
+
+def test_latency_is_compared_by_how_often_it_breaks_the_limit() -> None:
+    p95 = gate("serving.latency_p95", max="250ms")
+
+    def seen(own: float, base: float, requests: int = 400) -> bool:
+        def timed(latency: float) -> Timed:
+            return Timed(buckets=((latency - 1, latency, requests),))
+
+        both_arms = Evidence(
+            source="serving",
+            metric="latency_p95",
+            value=own,
+            samples=400,
+            summary=timed(own),
+            baseline=base,
+            baseline_samples=400,
+            baseline_summary=timed(base),
+            since=NOON,
+            until=NOON,
+        )
+        return is_worse(p95, both_arms, alpha=0.001, share=0.5)
+
+    assert seen(500.0, 100.0)
+    assert not seen(500.0, 500.0)
+    assert not seen(500.0, 900.0)
+    assert seen(500.0, 100.0, requests=20), "long before anybody knows a p95 of 20 requests"
+    assert not seen(250.5, 250.5), "a bucket that holds the limit says nothing"
+
+
+def test_a_relative_gate_compares_already() -> None:
+    relative = gate(within="20%")
+    failed = said(relative, (570, 570), (0, 300))
+    assert failed.verdict == "fail" and "beside it" not in failed.reason
+
+
+def test_an_outage_looked_at_again_and_again_reverts_hardly_ever() -> None:
+    """Both fail half of their requests; the limit is broken at once, and the comparison holds its alpha."""
+    generator, alpha, reverted = random.Random(20130110), 0.05, 0
+    for _ in range(150):
+        arms = [[0, 0], [0, 0]]
+        for request in range(600):
+            arm = arms[generator.random() < 0.05]
+            arm[0] += generator.random() < 0.5
+            arm[1] += 1
+            if request % 30 == 29:
+                seen = both(gate(), (arms[0][0], arms[0][1]), (arms[1][0], arms[1][1]))
+                if is_worse(gate(), seen, alpha=alpha, share=0.05):
+                    reverted += 1
+                    break
+    # 150 runs at 5 %: more than 15 has probability below 1 %.
+    assert reverted <= 15
+
+
+@given(st.integers(1, 40), st.integers(0, 4000))
+def test_comparisons_begin_on_the_grid_and_ever_twice_as_far_back(minutes: int, seconds: int) -> None:
+    window, now = minutes * MINUTE, NOON + timedelta(seconds=seconds)
+    begins = compared_since(NOON, now, window=window, watch=WATCH)
+    grid = [NOON + k * window / 2 for k in range(beginnings(window, WATCH))]
+    assert list(begins) == sorted(set(begins), reverse=True)
+    assert set(begins) <= set(grid)
+    assert begins[-1] == NOON and all(begin <= now for begin in begins)
+    assert len(begins) <= 2 + beginnings(window, WATCH).bit_length()
+    # Whenever a failure began, one comparison begins after it, or holds at most as much before it as after it.
+    newest = begins[0]
+    for began in (begin for begin in grid if begin <= newest):
+        nearest = max((begin for begin in begins if begin <= began), default=NOON)
+        assert began - nearest <= max(newest - began, timedelta(0))
+
+
+def test_a_gate_without_a_window_is_compared_since_the_promotion() -> None:
+    assert compared_since(NOON, NOON + WATCH, window=None, watch=WATCH) == (NOON,)
+
+
+@pytest.mark.parametrize("verdict", ["pass", "inconclusive", "error"])
+def test_only_a_failure_is_looked_at_twice(verdict: str) -> None:
+    seen = both(gate(), (570, 570), (30, 30))
+    result = judge(gate(), seen, now=NOON, alpha=0.001).model_copy(update={"verdict": verdict})
+    assert beside_control(gate(), result, [seen], alpha=0.001, share=0.05) == result
