@@ -44,6 +44,8 @@ import sys
 if {"scheduler", "triggerer"} & {*sys.argv}:
     import great_expectations
     import mlflow.sklearn
+    # Where MLflow looks for plugins at its first request; Feast is one, and takes two seconds.
+    import mlflow.tracking.request_header.registry
 """
 
 

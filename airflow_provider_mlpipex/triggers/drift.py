@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from datetime import datetime
 from functools import cache
 from typing import Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
-
 from airflow_provider_mlpipex.domain.errors import DriftUndecided, MlpipexError
-from airflow_provider_mlpipex.domain.events import Origin
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
-from airflow_provider_mlpipex.observability import DRIFT_LOOKED, LOOK_FAILED, trace_id
+from airflow_provider_mlpipex.observability import DRIFT_LOOKED, LOOK_FAILED
 from airflow_provider_mlpipex.services.drift import DriftLook, measure
 from airflow_provider_mlpipex.services.platform import Platform
-from airflow_provider_mlpipex.triggers.rollout import SETTLE_S
+from airflow_provider_mlpipex.triggers.base import LookingTrigger
 
 #: Looks that are made at once, apart from those that renew the leases of trials: nobody's traffic hangs on them.
 _LOOKS_AT_ONCE = 4
@@ -32,7 +26,7 @@ def _lookers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=_LOOKS_AT_ONCE, thread_name_prefix="mlpipex-drift")
 
 
-class DriftTrigger(BaseTrigger):
+class DriftTrigger(LookingTrigger):
     """Look at the drift of an endpoint again and again, until there is some or the time is over.
 
     It only measures, from counts: it writes nothing, attributes nothing and tells nobody. The task does, when it comes
@@ -48,6 +42,8 @@ class DriftTrigger(BaseTrigger):
     :param task: ``dag_id``, ``run_id``, ``task_id`` and ``try_number`` of the deferred task.
     """
 
+    kept = ("until", "manifest", "release")
+
     def __init__(
         self,
         *,
@@ -60,38 +56,19 @@ class DriftTrigger(BaseTrigger):
         give_up_after: float = 3600.0,
         task: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's is not annotated
-        self.mlpipex_conn_id = mlpipex_conn_id
-        self.endpoint = endpoint
+        super().__init__(
+            mlpipex_conn_id=mlpipex_conn_id,
+            endpoint=endpoint,
+            poll_interval=poll_interval,
+            give_up_after=give_up_after,
+            task=task,
+        )
         self.until = until
         self.manifest = manifest
         self.release = release
-        self.poll_interval = poll_interval
-        self.give_up_after = give_up_after
-        self.deferred_task = task or {}
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {
-                "mlpipex_conn_id": self.mlpipex_conn_id,
-                "endpoint": self.endpoint,
-                "until": self.until,
-                "manifest": self.manifest,
-                "release": self.release,
-                "poll_interval": self.poll_interval,
-                "give_up_after": self.give_up_after,
-                "task": self.deferred_task,
-            },
-        )
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        started = time.monotonic()
-        origin = Origin(kind="trigger", trace_id=trace_id(), **self.deferred_task)
-        platform = await MlpipexHook(self.mlpipex_conn_id).platform_async(origin)
-        event = await self._watch(platform)
-        await asyncio.sleep(max(0.0, started + SETTLE_S - time.monotonic()))
-        yield TriggerEvent({"until": self.until, **event})  # type: ignore[no-untyped-call]  # Airflow's is not annotated
+    async def watch(self, platform: Platform) -> dict[str, Any]:
+        return {"until": self.until, **await self._watch(platform)}
 
     async def _watch(self, platform: Platform) -> dict[str, Any]:
         until = datetime.fromisoformat(self.until)
@@ -123,4 +100,4 @@ class DriftTrigger(BaseTrigger):
             manifest = load_manifest_file(self.manifest) if self.manifest else None
             return measure(platform, EndpointRef.parse(self.endpoint), manifest=manifest, release=self.release)
 
-        return await asyncio.get_running_loop().run_in_executor(_lookers(), copy_context().run, once)
+        return await self.in_thread(_lookers(), once)

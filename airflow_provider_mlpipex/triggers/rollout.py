@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from functools import cache, partial
 from typing import Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
-
 from airflow_provider_mlpipex.domain.errors import MlpipexError
-from airflow_provider_mlpipex.domain.events import Origin
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
-from airflow_provider_mlpipex.observability import LOOK_FAILED, trace_id
+from airflow_provider_mlpipex.observability import LOOK_FAILED
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.watching import Look, WatchedStage, look
-
-#: Airflow 3.3 fails a deferred task whose trigger answers before the scheduler has seen the worker leave
-#: (apache/airflow #67287, #71580). A revert is made at once; only the news of it waits this long.
-SETTLE_S = 3.0
+from airflow_provider_mlpipex.triggers.base import LookingTrigger
 
 #: Looks that are made at once. Asyncio's own pool has six threads on two cores: a few planes that hang would hold them
 #: all, and leases of healthy trials would run out meanwhile.
@@ -34,7 +25,7 @@ def _lookers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=_LOOKS_AT_ONCE, thread_name_prefix="mlpipex-look")
 
 
-class RolloutTrigger(BaseTrigger):
+class RolloutTrigger(LookingTrigger):
     """Look at one stage of a rollout again and again, and roll back here, on the triggerer, when a gate fails.
 
     Holds ids only: whoever restarts it reads everything else from the ledger. A look is a few milliseconds of HTTP and
@@ -51,6 +42,8 @@ class RolloutTrigger(BaseTrigger):
     :param task: ``dag_id``, ``run_id``, ``task_id`` and ``try_number`` of the deferred task, for the ledger.
     """
 
+    kept = ("rollout_id", "stage", "step")
+
     def __init__(
         self,
         *,
@@ -63,40 +56,18 @@ class RolloutTrigger(BaseTrigger):
         give_up_after: float = 600.0,
         task: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's is not annotated
-        self.mlpipex_conn_id = mlpipex_conn_id
-        self.endpoint = endpoint
+        super().__init__(
+            mlpipex_conn_id=mlpipex_conn_id,
+            endpoint=endpoint,
+            poll_interval=poll_interval,
+            give_up_after=give_up_after,
+            task=task,
+        )
         self.rollout_id = rollout_id
         self.stage = stage
         self.step = step
-        self.poll_interval = poll_interval
-        self.give_up_after = give_up_after
-        self.deferred_task = task or {}
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {
-                "mlpipex_conn_id": self.mlpipex_conn_id,
-                "endpoint": self.endpoint,
-                "rollout_id": self.rollout_id,
-                "stage": self.stage,
-                "step": self.step,
-                "poll_interval": self.poll_interval,
-                "give_up_after": self.give_up_after,
-                "task": self.deferred_task,
-            },
-        )
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        started = time.monotonic()
-        origin = Origin(kind="trigger", trace_id=trace_id(), **self.deferred_task)
-        platform = await MlpipexHook(self.mlpipex_conn_id).platform_async(origin)
-        event = await self._watch(platform)
-        await asyncio.sleep(max(0.0, started + SETTLE_S - time.monotonic()))
-        yield TriggerEvent(event)  # type: ignore[no-untyped-call]  # Airflow's is not annotated
-
-    async def _watch(self, platform: Platform) -> dict[str, Any]:
+    async def watch(self, platform: Platform) -> dict[str, Any]:
         endpoint = EndpointRef.parse(self.endpoint)
         answered = time.monotonic()
         while True:
@@ -114,7 +85,7 @@ class RolloutTrigger(BaseTrigger):
 
     async def _look(self, platform: Platform, endpoint: EndpointRef) -> Look:
         once = partial(look, platform, endpoint=endpoint, rollout_id=self.rollout_id, stage=self.stage, step=self.step)
-        return await asyncio.get_running_loop().run_in_executor(_lookers(), copy_context().run, once)
+        return await self.in_thread(_lookers(), once)
 
     def _event(self, seen: Look) -> dict[str, Any]:
         """Small and JSON: the whole evidence is in the ledger. A scheduled watch learns here whose rollout it was."""

@@ -27,7 +27,7 @@ from airflow_provider_mlpipex.domain.errors import PlaneUnavailable
 from airflow_provider_mlpipex.domain.events import Origin, ReviewDecided, RollbackDecided, StageEnded
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.services import journal
-from airflow_provider_mlpipex.triggers import rollout as trigger
+from airflow_provider_mlpipex.triggers import base
 from tests.airflow.release_run import PRODUCTION
 from tests.support.acme import manifest_text
 
@@ -88,7 +88,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> MemoryPlatform:
     monkeypatch.setattr(MlpipexHook, "platform", lambda self, origin: platform.acting_as(origin))
     monkeypatch.setattr(MlpipexHook, "platform_async", platform_async)
     monkeypatch.setenv("MLPIPEX_CODE_VERSION", "0123abc")
-    monkeypatch.setattr(trigger, "SETTLE_S", 0.0)
+    monkeypatch.setattr(base, "SETTLE_S", 0.0)
     return platform
 
 

@@ -27,6 +27,7 @@ from airflow_provider_mlpipex.domain.drift.references import SCORE, Reference
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, PlaneUnavailable
 from airflow_provider_mlpipex.domain.events import DriftJudged, StageEnded
 from airflow_provider_mlpipex.operators.drift import DRIFT_ALIAS
+from airflow_provider_mlpipex.triggers import base
 from airflow_provider_mlpipex.triggers import drift as module
 from tests.airflow.release_run import TaskRun
 from tests.support.drifting import reference, send_batch
@@ -213,7 +214,7 @@ def test_a_dag_file_that_says_something_else_does_not_parse(parameters: dict[str
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for the scheduler here."""
-    monkeypatch.setattr(module, "SETTLE_S", 0.0)
+    monkeypatch.setattr(base, "SETTLE_S", 0.0)
 
 
 def sensor(**parameters: Any) -> DriftSensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,20 +14,20 @@ from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 from airflow.sdk import DAG
 from sklearn.linear_model import LinearRegression
 
-from airflow_provider_mlpipex import DriftCheckOperator, MlpipexHook, ScoreBatchOperator
+from airflow_provider_mlpipex import DriftCheckOperator, ScoreBatchOperator
 from airflow_provider_mlpipex.adapters.mlflow_model import save_model
 from airflow_provider_mlpipex.domain.drift.references import SCORE
-from airflow_provider_mlpipex.domain.events import DriftJudged, Origin, Promoted, RolloutOpened, RolloutPolicy
+from airflow_provider_mlpipex.domain.events import DriftJudged
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release import Release
-from airflow_provider_mlpipex.domain.traffic import TrafficPlan
 from airflow_provider_mlpipex.domain.training import TrainedModel
-from airflow_provider_mlpipex.services import drift, journal
+from airflow_provider_mlpipex.services import drift
 from airflow_provider_mlpipex.services.attribution import attribute
 from airflow_provider_mlpipex.services.platform import Platform
 from tests.support.manifests import make_manifest
-from tests.support.plane import READY_TIMEOUT_S, RealPlane, now, real_plane, release_of
+from tests.support.plane import READY_TIMEOUT_S, RealPlane, real_plane, release_of
 from tests.support.polling import until
+from tests.support.served_endpoint import connected, make_current
 
 __all__ = ["real_plane"]
 
@@ -66,25 +65,9 @@ def release(real_plane: RealPlane, tmp_path: Path) -> Release:
 @pytest.fixture
 def platform(real_plane: RealPlane, release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Platform:
     """What the connection of the test leads to: the real plane with the release current, and a ledger of its own."""
-    connection = {
-        "conn_type": "mlpipex",
-        "host": "127.0.0.1",
-        "port": real_plane.control_port,
-        "extra": {
-            "ledger_url": f"sqlite:///{tmp_path}/ledger.db",
-            "snapshot_root": str(tmp_path / "snapshots"),
-            "plane_token_file": str(real_plane.state_dir / "token"),
-            "client_token_file": str(real_plane.state_dir / "client-token"),
-        },
-    }
-    monkeypatch.setenv("AIRFLOW_CONN_MLPIPEX_DEFAULT", json.dumps(connection))
+    platform = connected(real_plane, tmp_path, monkeypatch)
     real_plane.port.ensure(ENDPOINT, release, timeout_s=READY_TIMEOUT_S)
-    real_plane.port.apply(TrafficPlan(endpoint=ENDPOINT, current=release.id))
-    platform = MlpipexHook().platform(Origin(kind="test"))
-    manifest = make_manifest(BLOCK).to_json()
-    opened = RolloutOpened(rollout_id="run-1", release=release, policy=RolloutPolicy(), manifest=manifest)
-    journal.note(platform, ENDPOINT, opened)
-    journal.note(platform, ENDPOINT, Promoted(rollout_id="run-1", watch_until=now()))
+    make_current(platform, ENDPOINT, release, manifest=make_manifest(BLOCK).to_json())
     return platform
 
 

@@ -12,16 +12,14 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 from airflow.sdk import DAG
 
-from airflow_provider_mlpipex import MlpipexHook, ScoreBatchOperator
-from airflow_provider_mlpipex.domain.events import Origin, Promoted, RolloutOpened, RolloutPolicy
+from airflow_provider_mlpipex import ScoreBatchOperator
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release import Release
-from airflow_provider_mlpipex.domain.traffic import TrafficPlan
-from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.batches import batches_of
 from airflow_provider_mlpipex.services.platform import Platform
 from tests.support.plane import RealPlane, now, real_plane
 from tests.support.polling import until
+from tests.support.served_endpoint import connected, make_current
 
 __all__ = ["real_plane"]
 
@@ -42,25 +40,9 @@ def load_flights() -> pd.DataFrame:
 @pytest.fixture
 def platform(real_plane: RealPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Platform:
     """What the connection of the test leads to: the real plane with release 1 current, and a ledger of its own."""
-    connection = {
-        "conn_type": "mlpipex",
-        "host": "127.0.0.1",
-        "port": real_plane.control_port,
-        "extra": {
-            "ledger_url": f"sqlite:///{tmp_path}/ledger.db",
-            "snapshot_root": str(tmp_path / "snapshots"),
-            "plane_token_file": str(real_plane.state_dir / "token"),
-            "client_token_file": str(real_plane.state_dir / "client-token"),
-        },
-    }
-    monkeypatch.setenv("AIRFLOW_CONN_MLPIPEX_DEFAULT", json.dumps(connection))
-    release = _release(real_plane)
+    platform = connected(real_plane, tmp_path, monkeypatch)
     real_plane.ensure(SCORED, 1)
-    real_plane.port.apply(TrafficPlan(endpoint=SCORED, current=release.id))
-    platform = MlpipexHook().platform(Origin(kind="test"))
-    opened = RolloutOpened(rollout_id="run-1", release=release, policy=RolloutPolicy(), manifest={})
-    journal.note(platform, SCORED, opened)
-    journal.note(platform, SCORED, Promoted(rollout_id="run-1", watch_until=now()))
+    make_current(platform, SCORED, _release(real_plane))
     return platform
 
 

@@ -17,6 +17,7 @@ from airflow_provider_mlpipex import RolloutTrigger
 from airflow_provider_mlpipex.domain.errors import LedgerUnavailable, PlaneUnavailable
 from airflow_provider_mlpipex.domain.events import RollbackDecided
 from airflow_provider_mlpipex.services.watching import Look
+from airflow_provider_mlpipex.triggers import base
 from airflow_provider_mlpipex.triggers import rollout as module
 from tests.airflow.release_run import PRODUCTION, ReleaseRun
 
@@ -27,7 +28,7 @@ DEADLINE_S = 60.0
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for the scheduler here."""
-    monkeypatch.setattr(module, "SETTLE_S", 0.0)
+    monkeypatch.setattr(base, "SETTLE_S", 0.0)
 
 
 def trigger(**changes: Any) -> RolloutTrigger:
@@ -161,7 +162,7 @@ async def test_news_waits_until_the_worker_has_left_but_a_revert_does_not(
 ) -> None:
     second.to_canary(0)
     second.traffic(seconds=5, errors=500)
-    monkeypatch.setattr(module, "SETTLE_S", 3.0)
+    monkeypatch.setattr(base, "SETTLE_S", 3.0)
     slept: list[tuple[float, bool]] = []
     sleep = asyncio.sleep
 
