@@ -119,6 +119,7 @@ def _stay_up(stack: Stack) -> None:
         f"  export {variables}\n"
         f"  .venv/bin/mlpipex status\n"
         f"  .venv/bin/mlpipex history {PRODUCTION}\n"
+        f"  .venv/bin/mlpipex drift attribute {PRODUCTION}\n"
         f"  .venv/bin/mlpipex audit verify\n"
         f"  .venv/bin/mlpipex plan {stack.manifests / MANIFEST} --environment production\n"
         f"  trigger release__flight_delay in Airflow with as_of 2013-10-01, and answer its review"
