@@ -37,6 +37,7 @@ def test_each_belongs_to_a_stage_and_its_template_fields_are_its_own(name: str) 
         "CanaryDeployOperator": {"step": 0},
         "CanarySensor": {"step": 0},
         "GateCheckOperator": {"environment": "production", "registered": {}},
+        "IngestOutcomesOperator": {"path": "labels.parquet"},
         "QualityCheckOperator": {
             "path": "orders.parquet",
             "expectations": [{"expect": "column_values_to_not_be_null", "column": "id"}],

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from airflow_provider_mlpipex.composition import Settings, build_platform
-from airflow_provider_mlpipex.demo import flights
+from airflow_provider_mlpipex.demo import flights, play
 from airflow_provider_mlpipex.demo.airflow_client import AirflowClient
 from airflow_provider_mlpipex.demo.play import MANIFEST, REPLAYED
 from airflow_provider_mlpipex.demo.stack import USER, Ports, Stack
@@ -68,6 +68,10 @@ class Live:
         return "\n".join(said)
 
 
+#: Those of the demo.
+MANIFESTS = Path(play.__file__).parent
+
+
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     pager = AlertReceiver()
@@ -78,7 +82,8 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         alert_url=pager.apprise_url,
     )
     try:
-        manifest = stack.prepare(MANIFEST)
+        stack.prepare(MANIFESTS)
+        manifest = stack.manifests / MANIFEST
         short = yaml.safe_load(manifest.read_text(encoding="utf-8"))
         production = short["environments"]["production"]
         production["review"].update(required_for=[], auto_approve=["model", "runtime", "data", "features", "policy"])
@@ -88,6 +93,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         production["canary"]["gates"] = ["zero critical errors in a 4-second canary window"]
         manifest.write_text(yaml.safe_dump(short, sort_keys=False), encoding="utf-8")
         stack.start()
+        stack.wait()
         airflow = AirflowClient(stack.airflow_url, user=USER, password=stack.password)
         airflow.wait_until_parsed(RELEASE)
         platform = build_platform(Settings.from_environment(stack.environment), Origin(kind="test"))
