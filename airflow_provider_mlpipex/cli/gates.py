@@ -48,7 +48,7 @@ def replay_gates(
 
 
 def _proof_lines(proof: Proof) -> Iterator[str]:
-    requests = {"gate": "rows", "outcomes": "labels"}.get(proof.stage, "requests")
+    requests = {"gate": "rows", "parity": "rows", "outcomes": "labels"}.get(proof.stage, "requests")
     alarms = "" if proof.alpha is None else f", false alarms {format_ratio(float(f'{proof.alpha:.3g}'))}"
     kind = "advisory gate" if proof.advisory else "gate"
     yield f"{proof.environment} {proof.stage}: {kind} {proof.rule} ({proof.samples:,} {requests}{alarms})"

@@ -95,14 +95,16 @@ def measure(
 def _measure(
     platform: Platform, manifest: Manifest, spec: ParitySpec, find: Callable[[FeatureStore], list[ServedRow]]
 ) -> Parity:
-    now = platform.clock.now()
     try:
         store = require_store(manifest, platform.features)
         rows = find(store)
         report = recompute(store, manifest, rows, tolerance=spec.tolerance)
     except MlpipexError as error:
+        now = platform.clock.now()
         evidence = Evidence(source="parity", metric="equality", since=now, until=now, broken=str(error))
         return Parity(evidence)
+    # Rows may have been looked up just now: the window ends after the last of them.
+    now = platform.clock.now()
     evidence = Evidence(
         source="parity",
         metric="equality",

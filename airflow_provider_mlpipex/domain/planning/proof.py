@@ -63,8 +63,18 @@ def prove(manifest: Manifest) -> tuple[Proof, ...]:
     return tuple(
         proof
         for name, environment in manifest.environments.items()
-        for proof in prove_environment(name, environment, manifest.traffic.expected_rate)
+        for proof in (
+            *prove_parity(name, manifest),
+            *prove_environment(name, environment, manifest.traffic.expected_rate),
+        )
     )
+
+
+def prove_parity(environment: str, manifest: Manifest) -> Iterator[Proof]:
+    """The gate on the parity of served and trained features, which every environment has; nothing without a store."""
+    parity = manifest.features.parity
+    if parity is not None and manifest.features.joined:
+        yield _proof(environment, "parity", 0, parity.gate, parity.gate.min_samples, None, *_offline(parity.gate))
 
 
 def prove_environment(name: str, environment: EnvironmentSpec, rate: float | None) -> Iterator[Proof]:

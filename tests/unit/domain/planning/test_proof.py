@@ -173,10 +173,28 @@ def test_every_gate_of_a_manifest_is_proved_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["dags/manifests/flight-delay.yaml", "airflow_provider_mlpipex/demo/flight-delay.yaml"]
+    "path",
+    [
+        "dags/manifests/flight-delay.yaml",
+        "airflow_provider_mlpipex/demo/flight-delay.yaml",
+        "airflow_provider_mlpipex/demo/flight-delay-keyed.yaml",
+    ],
 )
 def test_the_manifests_that_come_along_are_proved(path: str) -> None:
     assert all(proof.defects == () for proof in prove(load_manifest_file(path)))
+
+
+def test_the_parity_of_features_is_proved_in_every_environment() -> None:
+    manifest = load_manifest_file("airflow_provider_mlpipex/demo/flight-delay-keyed.yaml")
+    parity = manifest.features.parity
+    assert parity is not None
+    found = {proof.environment: proof for proof in prove(manifest) if proof.stage == "parity"}
+    assert found.keys() == manifest.environments.keys()
+    for proof in found.values():
+        assert proof.defects == () and proof.samples == parity.rows
+        assert proof.beyond is not None and proof.beyond.verdict == "fail"
+        assert proof.within is not None and proof.within.verdict == "pass"
+        assert proof.unknown.verdict == "inconclusive"
 
 
 @settings(max_examples=30, deadline=None)
