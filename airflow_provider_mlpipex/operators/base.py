@@ -59,6 +59,7 @@ class StageTask:
 
     stage_name: ClassVar[StageName]
     mlpipex_conn_id: str
+    task_id: str
 
     if TYPE_CHECKING:
         log: Any
@@ -78,6 +79,12 @@ class StageTask:
     def healthy_after(self, platform: Platform, endpoint: EndpointRef) -> Mapping[str, Invariant]:
         """Invariants without which the stage has failed, whatever its verb thinks."""
         return {}
+
+    def invalid(self, what: str, value: object, limit: str) -> ConfigurationInvalid:
+        """The error for a Dag file that could never work."""
+        return ConfigurationInvalid(
+            f"{type(self).__name__} {self.task_id}, {what}", value=value, limit=limit, remedy="correct the Dag file"
+        )
 
     @contextmanager
     def in_stage(self, context: Context) -> Iterator[StageRun]:
@@ -173,12 +180,6 @@ class TableOperator(MlpipexOperator):
         stated = [name for name, value in given.items() if value is not None]
         if len(stated) != 1:
             raise self.invalid(what, ", ".join(stated) or "none of them", f"exactly one of {', '.join(given)}")
-
-    def invalid(self, what: str, value: object, limit: str) -> ConfigurationInvalid:
-        """The error for a Dag file that could never work."""
-        return ConfigurationInvalid(
-            f"{type(self).__name__} {self.task_id}, {what}", value=value, limit=limit, remedy="correct the Dag file"
-        )
 
 
 class ManifestOperator(MlpipexOperator):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from airflow.sdk import Asset, AssetAlias
 from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, DriftUndecided
+from airflow_provider_mlpipex.domain.errors import DriftUndecided
 from airflow_provider_mlpipex.domain.events import VerdictName
 from airflow_provider_mlpipex.domain.names import EndpointRef, check_name
 from airflow_provider_mlpipex.domain.quantities import parse_moment
@@ -44,7 +44,6 @@ class DriftTask(StageTask):
     manifest: str | None
     release: str
     undecided: Undecided
-    task_id: str
     looked_at = ""
 
     def stage_endpoint(self) -> EndpointRef:
@@ -92,12 +91,7 @@ class DriftTask(StageTask):
     def require_one_of(self, parameter: str, value: str, allowed: Any) -> None:
         """:raises ConfigurationInvalid: a Dag file says something else than one of the ``allowed`` words."""
         if value not in get_args(allowed):
-            raise ConfigurationInvalid(
-                f"{type(self).__name__} {self.task_id}, {parameter}",
-                value=value,
-                limit=f"one of {', '.join(get_args(allowed))}",
-                remedy="correct the Dag file",
-            )
+            raise self.invalid(parameter, value, f"one of {', '.join(get_args(allowed))}")
 
 
 class DriftCheckOperator(DriftTask, MlpipexOperator):

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, DriftUndecided
+from airflow_provider_mlpipex.domain.errors import DriftUndecided
 from airflow_provider_mlpipex.domain.quantities import format_duration
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.operators.base import StageRun, task_origin
 from airflow_provider_mlpipex.operators.drift import DRIFT_ALIAS, DriftTask, Undecided, summary_of
+from airflow_provider_mlpipex.sensors.base import refuse_soft_fail
 from airflow_provider_mlpipex.services import drift
 from airflow_provider_mlpipex.services.drift import DriftLook
 from airflow_provider_mlpipex.triggers.drift import DriftTrigger
@@ -59,13 +60,11 @@ class DriftSensor(DriftTask, BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(poke_interval=poke_interval, **kwargs)
-        if self.soft_fail or self.never_fail:
-            raise ConfigurationInvalid(
-                f"{type(self).__name__} {self.task_id}",
-                value="soft_fail" if self.soft_fail else "never_fail",
-                limit="a task is skipped where there was no drift, and fails where nobody knows",
-                remedy="remove it; undecided='skip' skips where there are too few rows to tell",
-            )
+        refuse_soft_fail(
+            self,
+            limit="a task is skipped where there was no drift, and fails where nobody knows",
+            remedy="remove it; undecided='skip' skips where there are too few rows to tell",
+        )
         self.endpoint = endpoint
         self.manifest = manifest
         self.release = release

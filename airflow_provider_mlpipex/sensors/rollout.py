@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.sdk import BaseSensorOperator
 
-from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, GateFailed, GateUndecided, RolloutRolledBack
+from airflow_provider_mlpipex.domain.errors import GateFailed, GateUndecided, RolloutRolledBack
 from airflow_provider_mlpipex.domain.events import GateResult
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.operators.base import ROLLOUT_ID, StageRun, StageTask, task_origin
+from airflow_provider_mlpipex.sensors.base import refuse_soft_fail
 from airflow_provider_mlpipex.services import journal, watching
 from airflow_provider_mlpipex.services.judged import last_judged
 from airflow_provider_mlpipex.services.watching import Look, WatchedStage
@@ -53,13 +54,11 @@ class RolloutSensor(StageTask, BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(poke_interval=poke_interval, **kwargs)
-        if self.soft_fail or self.never_fail:
-            raise ConfigurationInvalid(
-                f"{type(self).__name__} {self.task_id}",
-                value="soft_fail" if self.soft_fail else "never_fail",
-                limit="a rollback fails the task that waited",
-                remedy="remove it; downstream tasks that should run all the same get trigger_rule='all_done'",
-            )
+        refuse_soft_fail(
+            self,
+            limit="a rollback fails the task that waited",
+            remedy="remove it; downstream tasks that should run all the same get trigger_rule='all_done'",
+        )
         self.endpoint = endpoint
         self.rollout_id = rollout_id
         self.mlpipex_conn_id = mlpipex_conn_id

@@ -30,10 +30,8 @@ from airflow_provider_mlpipex.domain.paired.slices import Slice, SlicedColumn
 from airflow_provider_mlpipex.domain.release import slug_of
 from airflow_provider_mlpipex.serving import paired_sql as sql
 from airflow_provider_mlpipex.serving.outputs import MOST_OUTPUTS
-from airflow_provider_mlpipex.serving.prediction_log import read_stats, records, segments
+from airflow_provider_mlpipex.serving.prediction_log import is_silent, records, segments
 
-#: A log that lives says every second how much it lost; after this long (seconds) its silence counts as loss.
-SILENT_S = 5.0
 #: How far (seconds) the clocks of two model servers may lie apart before their records no longer find each other.
 SLACK_S = 60.0
 #: A shadow's answer is not missing its other half before the current release has had this long (seconds) to log it.
@@ -86,7 +84,7 @@ def compare(
             limit="both logs read and joined",
             remedy=f"see that {root} can be read and that its disk has room; the next look tries again",
         ) from error
-    if any(_is_silent(folder, until) for folder in folders.values()):
+    if any(is_silent(folder, until) for folder in folders.values()):
         # A log that does not even say how much it lost may have lost everything.
         found["dropped_share"] = 1.0
     return empty.model_copy(update=found)
@@ -243,8 +241,3 @@ class _Joined:
             values=values,
             others=int(pairs) - sum(part.pairs for part in found),
         )
-
-
-def _is_silent(folder: Path, until: datetime) -> bool:
-    told_at = read_stats(folder).told_at
-    return told_at is not None and min(until.timestamp(), time.time()) - told_at > SILENT_S

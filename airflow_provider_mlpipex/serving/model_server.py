@@ -150,7 +150,7 @@ def create_app(spec: ModelServerSpec, scorer: Scorer | FeatureScorer, drill: Dri
             loop = asyncio.get_running_loop()
             answer = await loop.run_in_executor(pool, scorer.score, body, request.headers.get("content-type"))
         rid = request.headers.get(REQUEST_ID_HEADER, "")
-        _log(log, answer, request.headers, release, time.perf_counter() - started)
+        _log(log, answer, rid, request.headers, release, time.perf_counter() - started)
         return Response(
             answer.body,
             status_code=answer.status,
@@ -191,12 +191,11 @@ def create_app(spec: ModelServerSpec, scorer: Scorer | FeatureScorer, drill: Dri
     )
 
 
-def _log(log: PredictionLog, answer: Scored, headers: Headers, release: str, seconds: float) -> None:
+def _log(log: PredictionLog, answer: Scored, rid: str, headers: Headers, release: str, seconds: float) -> None:
     """One record a row; further rows of a request say which ``row`` they are, and have ids ``rid#1``, ``rid#2`` …
 
     The answer to a mirrored copy is a ``shadow``: no client has ever seen it.
     """
-    rid = headers.get(REQUEST_ID_HEADER, "")
     common: dict[str, Any] = {
         "t": time.time(),
         "release": release,

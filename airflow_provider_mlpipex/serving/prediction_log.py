@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,8 @@ import orjson
 STATS_FILE = "stats.json"
 FLUSH_S = 0.2
 STATS_S = 1.0
+#: A log that lives says every second how much it lost; after this long (seconds) its silence counts as loss.
+SILENT_S = 5.0
 #: A longer record is kept without its inputs: DuckDB gives up a whole log for one line beyond 16 MB.
 RECORD_BYTES = 1_000_000
 _SEGMENT = re.compile(r"(\d{8})\.jsonl(\.open)?")
@@ -276,6 +279,12 @@ def read_stats(folder: Path) -> LogStats:
         )
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return LogStats()
+
+
+def is_silent(folder: Path, until: datetime) -> bool:
+    """Whether a log that lives has not said for long what it lost, and so may have lost all up to ``until``."""
+    told_at = read_stats(folder).told_at
+    return told_at is not None and min(until.timestamp(), time.time()) - told_at > SILENT_S
 
 
 def segments(folder: Path) -> list[Path]:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_mlpipex.domain.predictions import Prediction, PredictionSample
-from airflow_provider_mlpipex.serving.prediction_log import read_stats, segments
+from airflow_provider_mlpipex.serving.prediction_log import is_silent, segments
 
-#: A log that lives says every second how much it lost; after this long (seconds) its silence counts as loss.
-SILENT_S = 5.0
 _TRIES = 3
 _FIELDS = {
     "t": "DOUBLE",
@@ -80,12 +77,6 @@ def sample(
     return found.model_copy(
         update={"rows": tuple(_predictions(rows)), "total": int(total), "dropped_share": dropped_share}
     )
-
-
-def is_silent(folder: Path, until: datetime) -> bool:
-    """Whether a log that lives has not said for long what it lost, and so may have lost all up to ``until``."""
-    told_at = read_stats(folder).told_at
-    return told_at is not None and min(until.timestamp(), time.time()) - told_at > SILENT_S
 
 
 def _predictions(rows: list[tuple[Any, ...]]) -> Iterator[Prediction]:

@@ -29,7 +29,7 @@ from airflow_provider_mlpipex.serving.artifacts import verify_directory
 from airflow_provider_mlpipex.serving.compaction import compact
 from airflow_provider_mlpipex.serving.packed_sketches import difference
 from airflow_provider_mlpipex.serving.places import Places
-from airflow_provider_mlpipex.serving.served_rows import is_silent
+from airflow_provider_mlpipex.serving.prediction_log import is_silent
 from airflow_provider_mlpipex.serving.server_spec import ModelServerSpec
 from airflow_provider_mlpipex.serving.sketch_store import HOUR, REST_ID, SketchStore, opened, reference_in
 

@@ -12,6 +12,7 @@ from airflow_provider_mlpipex.domain.errors import PlaneUnavailable
 from airflow_provider_mlpipex.domain.paired.shadow_report import report
 from airflow_provider_mlpipex.serving import comparison
 from airflow_provider_mlpipex.serving.comparison import SETTLE_S, SLACK_S
+from airflow_provider_mlpipex.serving.prediction_log import SILENT_S
 from tests.support.prediction_logs import FRAUD, NEW, OLD, Logs
 
 
@@ -326,7 +327,7 @@ def test_a_log_that_fell_silent_may_have_lost_everything(logs: Logs, release: st
         logs.write(side, logs.answer("r-1"))
         logs.told(side, ago=0.5)
     assert logs.compare().dropped_share == 0.0
-    logs.told(release, ago=comparison.SILENT_S + 30)
+    logs.told(release, ago=SILENT_S + 30)
     assert logs.compare().dropped_share == 1.0
     assert logs.compare(until=40).dropped_share == 0.0, "it spoke after that window"
 
