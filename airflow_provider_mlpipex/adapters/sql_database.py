@@ -6,7 +6,9 @@ dialect.
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -119,7 +121,7 @@ def _sqlite_engine(url: sa.URL) -> sa.Engine:
     def _configure(connection: Any, _: object) -> None:
         # The driver's own transaction handling begins too late for BEGIN IMMEDIATE.
         connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode=WAL")
+        _write_ahead(connection)
         connection.execute("PRAGMA synchronous=FULL")
 
     @sa.event.listens_for(engine, "begin")
@@ -127,6 +129,23 @@ def _sqlite_engine(url: sa.URL) -> sa.Engine:
         connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get(_READS) else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Log of writes ahead: readers and the writer do not wait for each other.
+
+    Of all statements, SQLite does not wait for a lock in this one, whatever the connection's timeout: two tasks that
+    open a new ledger together would see it locked.
+    """
+    give_up = time.monotonic() + LOCK_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
 
 
 def upgrade(engine: sa.Engine) -> None:

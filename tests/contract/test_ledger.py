@@ -199,6 +199,16 @@ def test_a_locked_database_is_unavailable_and_then_goes_on(
     assert len(ledger.read(endpoint)) == 2
 
 
+def test_a_ledger_that_another_process_is_creating_is_waited_for(tmp_path: Path, endpoint: EndpointRef) -> None:
+    creator = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None, check_same_thread=False)
+    creator.execute("BEGIN IMMEDIATE")
+    done = threading.Timer(0.3, creator.execute, ["ROLLBACK"])
+    done.start()
+    ledger = SqlLedger(f"sqlite:///{tmp_path}/ledger.db")
+    assert [e.seq for e in ledger.append(endpoint, expected_seq=0, events=facts("a"), origin=ORIGIN)] == [1]
+    done.join()
+
+
 def test_whoever_only_reads_waits_for_no_writer_and_keeps_none_waiting(
     tmp_path: Path, endpoint: EndpointRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
