@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow_provider_mlpipex.domain.paired.comparison import QUANTILES, TOLERANCE
 from airflow_provider_mlpipex.domain.paired.slices import LEAST_PAIRS, LONGEST_VALUE, MOST_VALUES
-from airflow_provider_mlpipex.serving.outputs import LARGEST
+from airflow_provider_mlpipex.serving.outputs import LABEL, LARGEST
 
 #: Fields of a record that are compared. ``row`` is missing in the first row of a request.
 _FIELDS = {
@@ -48,7 +48,7 @@ def read_log(name: str, slices: Sequence[str]) -> str:
         INSERT INTO {name}
         SELECT CASE WHEN rid <> '' THEN md5_number(rid) END, t, status, ms, row IS NULL, rid IS NOT NULL,
             coalesce(kind = 'probability', false), coalesce(kind = 'number', false), coalesce(kind = 'numbers', false),
-            CASE WHEN abs(score) <= {LARGEST} THEN score END, hash(label), outputs, dropped {sliced}
+            CASE WHEN abs(score) <= {LARGEST} THEN score END, hash({LABEL}), outputs, dropped {sliced}
         FROM read_json(?, format='newline_delimited', ignore_errors=true, columns={{{described}}})
         WHERE t IS NULL OR t BETWEEN ? AND ?"""
 

@@ -13,6 +13,7 @@ from airflow_provider_mlpipex.domain.errors import PlaneUnavailable
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.outcomes import ServedAnswer, ServedAnswers
 from airflow_provider_mlpipex.serving.envoy_config import REQUEST_TIMEOUT_S
+from airflow_provider_mlpipex.serving.outputs import LABEL
 from airflow_provider_mlpipex.serving.prediction_log import records, segments
 
 _TRIES = 3
@@ -31,7 +32,7 @@ _FIELDS = {
 #: Parameters: the ids, the paths. One row an answer that was meant for a client.
 _FIND = f"""
     SELECT rid, release, t, t - coalesce(ms, 0) / 1000 AS begun, coalesce(kind, ''),
-        CASE WHEN isfinite(score) THEN score END, coalesce(label, ''), CASE WHEN kind = 'probability' THEN output END
+        CASE WHEN isfinite(score) THEN score END, coalesce({LABEL}, ''), CASE WHEN kind = 'probability' THEN output END
     FROM read_json(?, format='newline_delimited', ignore_errors=true, columns=
         {{{", ".join(f"{name}: {kind!r}" for name, kind in _FIELDS.items())}}})
     WHERE status = 200 AND NOT coalesce(shadow, false) AND release IS NOT NULL AND t IS NOT NULL

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_mlpipex.domain.predictions import Prediction, PredictionSample
+from airflow_provider_mlpipex.serving.outputs import LABEL, OUTPUT
 from airflow_provider_mlpipex.serving.prediction_log import is_silent, segments
 
 _TRIES = 3
@@ -38,7 +39,7 @@ _COUNTS = (
 )
 #: By a hash of the id, so that no minute and no client is preferred, and a second look takes the same rows.
 _SAMPLE = (
-    "SELECT rid, t, batch, columns, inputs, output, score, label, keys, looked_up_at FROM log "
+    f"SELECT rid, t, batch, columns, inputs, {OUTPUT}, score, {LABEL}, keys, looked_up_at FROM log "
     "WHERE status = 200 AND rid IS NOT NULL AND ($1 IS NULL OR coalesce(batch, '') = $1) "
     "ORDER BY hash(rid), t LIMIT $2"
 )

@@ -12,7 +12,7 @@ from airflow_provider_mlpipex.adapters.memory.paired_answers import Answer, comp
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.paired.comparison import ShadowComparison
 from airflow_provider_mlpipex.serving.comparison import compare, log_folder
-from airflow_provider_mlpipex.serving.outputs import describe
+from airflow_provider_mlpipex.serving.outputs import describe_all
 from airflow_provider_mlpipex.serving.prediction_log import STATS_FILE
 from tests.support.factories import make_release
 
@@ -37,20 +37,16 @@ class Logs:
 
     def answer(self, rid: str, output: Any = 0.5, *, ago: float = 10.0, row: int = 0, **changes: Any) -> dict[str, Any]:
         """A record as the model server logs it. ``inputs`` may be given as a mapping."""
-        told = describe(output)
+        (told,) = describe_all([output])
         record: dict[str, Any] = {
             "rid": f"{rid}#{row}" if row else rid,
             "t": self.now.timestamp() - ago,
             "status": 200,
             "ms": 3.0,
-            "kind": told.kind,
-            "score": told.score,
-            "label": told.label,
+            **told,
         }
         if row:
             record["row"] = row
-        if told.outputs is not None:
-            record["outputs"] = told.outputs
         if isinstance(inputs := changes.pop("inputs", None), Mapping):
             changes |= {"columns": list(inputs), "inputs": list(inputs.values())}
         return record | changes

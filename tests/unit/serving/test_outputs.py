@@ -6,11 +6,21 @@ import json
 import math
 from typing import Any
 
+import duckdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_mlpipex.serving.outputs import LONGEST_LABEL, MOST_OUTPUTS, Described, describe, describe_all
+from airflow_provider_mlpipex.serving.outputs import (
+    LABEL,
+    LARGEST,
+    LONGEST_LABEL,
+    MOST_OUTPUTS,
+    OUTPUT,
+    Described,
+    describe,
+    describe_all,
+)
 
 
 @pytest.mark.parametrize(
@@ -88,9 +98,21 @@ _JSON = st.recursive(
 def test_many_outputs_at_once_are_told_as_one_by_one(outputs: list[Any]) -> None:
     for output, fields in zip(outputs, describe_all(outputs), strict=True):
         told = describe(output)
-        assert repr(fields["output"]) == repr(output)
-        assert (fields["kind"], fields["score"], fields["label"]) == (told.kind, told.score, told.label)
+        if "label" in fields:
+            assert repr(fields["output"]) == repr(output)
+            assert (fields["kind"], fields["score"], fields["label"]) == (told.kind, told.score, told.label)
+        else:
+            assert (fields["kind"], repr(fields["score"])) == (told.kind, repr(output))
         assert fields.get("outputs") == told.outputs
+
+
+@given(st.floats(-LARGEST, LARGEST))
+def test_a_number_that_is_logged_without_a_label_gets_the_same_one_from_whoever_reads_the_log(number: float) -> None:
+    (fields,) = describe_all([number])
+    said = "SELECT NULL::VARCHAR AS label, NULL::JSON AS output, ?::DOUBLE AS score"
+    told = duckdb.execute(f"SELECT {LABEL}, {OUTPUT} FROM ({said})", [fields["score"]]).fetchone()
+    assert told is not None
+    assert (told[0], json.loads(told[1])) == (describe(number).label, number)
 
 
 @given(_JSON)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_mlpipex.domain.predictions import PredictionSample
+from airflow_provider_mlpipex.serving.outputs import describe_all
 from airflow_provider_mlpipex.serving.prediction_log import PredictionLog
 from airflow_provider_mlpipex.serving.served_rows import sample
 
@@ -56,6 +57,22 @@ def test_a_row_is_told_as_it_was_served(tmp_path: Path) -> None:
     assert (row.output, row.score, row.label) == ([0.25, 0.75], 0.75, "1")
     assert abs(row.at - NOW) < timedelta(milliseconds=1)
     assert (found.total, found.dropped_share, found.release) == (1, 0.0, RELEASE)
+
+
+def test_a_plain_number_which_is_logged_once_is_told_as_output_score_and_label(tmp_path: Path) -> None:
+    log = PredictionLog(tmp_path, queue_size=100, segment_bytes=10_000, segments_kept=100)
+    shared = {"t": NOW.timestamp(), "status": 200, "columns": ["amount"]}
+    log.put(
+        shared, [{"rid": f"r{at}", "inputs": [1.0], **fields} for at, fields in enumerate(describe_all([0.1, 3.0]))]
+    )
+    log.close()
+    told = {row.request_id: (row.output, row.score, row.label) for row in read(tmp_path).rows}
+    assert told == {"r0": (0.1, 0.1, "0.1"), "r1": (3.0, 3.0, "3.0")}
+
+
+def test_of_a_record_too_large_for_its_output_nothing_is_made_up(tmp_path: Path) -> None:
+    write(tmp_path, record("r1", output=None))
+    assert [(row.output, row.score, row.label) for row in read(tmp_path).rows] == [(None, 0.75, "1")]
 
 
 def test_a_release_that_was_never_asked_has_no_rows(tmp_path: Path) -> None:
