@@ -114,7 +114,7 @@ class Fleet:
         state: ReleaseState = "stopped"
         detail = self._failures.get(name, "")
         if self._keeper.alive(name):
-            state = "ready" if self._answers(endpoint, release_id) else "starting"
+            state = "ready" if self.answers(endpoint, release_id) else "starting"
         elif child is not None or detail:
             state = "failed"
         if state != "ready" and not detail:
@@ -137,7 +137,8 @@ class Fleet:
         scratch.chmod(0o600)
         scratch.replace(path)
 
-    def _answers(self, endpoint: EndpointRef, release_id: str) -> bool:
+    def answers(self, endpoint: EndpointRef, release_id: str) -> bool:
+        """Whether it answers ``/ping`` within :data:`PING_TIMEOUT_S`."""
         transport = httpx.HTTPTransport(uds=str(self._places.socket(endpoint, release_id)))
         with httpx.Client(transport=transport, base_url="http://server", timeout=PING_TIMEOUT_S) as client:
             try:

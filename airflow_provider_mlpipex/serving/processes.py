@@ -113,6 +113,17 @@ class ProcessKeeper:
                 shutil.copyfile(log, log.with_name(f"{log.name}.1"))
                 os.truncate(log, 0)
 
+    def kill(self, name: str, pid: int) -> bool:
+        """SIGKILL a child that hangs, so that :meth:`revive` starts it again; false where ``pid`` is no longer it."""
+        with self._lock:
+            child = self.children.get(name)
+            process = self._process(child) if child is not None and child.pid == pid else None
+        if process is not None:
+            # Asking first would be in vain, and to wait for its end would keep others from being revived.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        return process is not None
+
     def stop(self, name: str, *, grace_s: float = 10.0) -> None:
         """SIGTERM, then SIGKILL after ``grace_s``; forgets the child. Others may be started and revived meanwhile."""
         with self._lock:

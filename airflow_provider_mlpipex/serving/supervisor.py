@@ -30,6 +30,7 @@ from airflow_provider_mlpipex.serving.envoy_process import NAME as ENVOY
 from airflow_provider_mlpipex.serving.envoy_process import RESTART_TIMEOUT_S, Envoy
 from airflow_provider_mlpipex.serving.fleet import Fleet
 from airflow_provider_mlpipex.serving.leases import lease_for
+from airflow_provider_mlpipex.serving.liveness import Liveness
 from airflow_provider_mlpipex.serving.places import Places, read_or_make_token
 from airflow_provider_mlpipex.serving.plane_state import EndpointMemory, PlaneMemory, read_memory, write_memory
 from airflow_provider_mlpipex.serving.prediction_log import read_stats
@@ -68,6 +69,7 @@ class Supervisor:
         self._stopping = threading.Event()
         self._said: dict[str, tuple[str, float]] = {}
         self._sketched = SketchedLogs(self._places, say=self._say)
+        self._liveness = Liveness(self._kept, self._fleet.answers, self._keeper, self._say)
         self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
         self.client_token = read_or_make_token(self._places.client_token)
 
@@ -75,11 +77,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Converge on what the state file says, then watch."""
-        kept = [
-            (EndpointRef.parse(name), release)
-            for name, memory in self._memory.endpoints.items()
-            for release in memory.releases.values()
-        ]
+        kept = self._kept()
         with self._lock:
             self._remember(self._memory)
             self._keeper.end_strays(
@@ -93,6 +91,7 @@ class Supervisor:
         # From here on leases end, whatever the launching of releases takes.
         self._watcher.start()
         self._sketched.start()
+        self._liveness.start()
         for endpoint, release in kept:
             try:
                 self._fleet.launch(endpoint, release)
@@ -110,6 +109,7 @@ class Supervisor:
         if self._watcher.is_alive():
             self._watcher.join(timeout=5)
         self._sketched.stop()
+        self._liveness.stop()
 
     def shut_down(self) -> None:
         """Stop everything that this plane runs."""
@@ -283,9 +283,7 @@ class Supervisor:
         self._settled = False
         self._envoy.wait_until_serving(patience_s)
         sockets = {
-            (EndpointRef.parse(name), release): self._places.socket(EndpointRef.parse(name), release)
-            for name, memory in self._memory.endpoints.items()
-            for release in memory.releases
+            (endpoint, release.id): self._places.socket(endpoint, release.id) for endpoint, release in self._kept()
         }
         plans = [memory.plan for memory in self._memory.endpoints.values() if memory.plan is not None]
         wanted = {cluster["name"]: cluster for cluster in envoy_config.clusters(sockets, plans)}
@@ -365,6 +363,13 @@ class Supervisor:
 
     def _of(self, endpoint: EndpointRef) -> EndpointMemory:
         return self._memory.endpoints.get(str(endpoint), EndpointMemory())
+
+    def _kept(self) -> list[tuple[EndpointRef, Release]]:
+        return [
+            (EndpointRef.parse(name), release)
+            for name, memory in self._memory.endpoints.items()
+            for release in memory.releases.values()
+        ]
 
     def _in_use(self, endpoint: EndpointRef) -> tuple[str, ...]:
         plan = self._of(endpoint).plan

@@ -6,6 +6,7 @@ With real ones: ``tests/contract/test_serving_plane.py`` and ``tests/system/test
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,8 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.observation import ReleaseStatus
 from airflow_provider_mlpipex.domain.release import Release
 from airflow_provider_mlpipex.domain.traffic import TrafficPlan
-from airflow_provider_mlpipex.serving import leases, supervisor
+from airflow_provider_mlpipex.serving import leases, liveness, supervisor
+from airflow_provider_mlpipex.serving.envoy_config import cluster_name
 from airflow_provider_mlpipex.serving.plane_state import read_memory
 from airflow_provider_mlpipex.serving.supervisor import Supervisor
 from tests.support.factories import make_release
@@ -112,6 +114,9 @@ class FakeFleet:
         self._pass("status", endpoint)
         ready = (str(endpoint), release_id) in self.ready
         return ReleaseStatus(release=release_id, state="ready" if ready else "stopped")
+
+    def answers(self, endpoint: EndpointRef, release_id: str) -> bool:
+        return (str(endpoint), release_id) in self.ready
 
     def stop(self, endpoint: EndpointRef, release_id: str) -> None:
         self._pass("stop", endpoint)
@@ -235,6 +240,22 @@ def test_a_lease_that_is_over_cannot_be_renewed_even_before_the_watch_has_seen_i
 
 
 # The watch.
+
+
+def test_a_server_that_hangs_is_started_again(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(liveness, "EVERY_S", 0.01)
+    plane.restart()
+    plane.supervisor.start()
+    plane.serve(FRAUD, OLD)
+    keeper, name = plane.supervisor._keeper, cluster_name(FRAUD, OLD.id)
+    environment = {"PATH": os.environ["PATH"]}
+    first = keeper.start(name, ["sleep", "300"], environment=environment, log=plane.folder / "server.log").pid
+    try:
+        until(lambda: (name, first) in plane.supervisor._liveness._silent, within_s=10, what="it was seen to answer")
+        plane.fleet.ready.clear()
+        until(lambda: keeper.children[name].pid != first, within_s=10, what="another process has its place")
+    finally:
+        keeper.stop(name, grace_s=0.0)
 
 
 def test_the_watch_outlives_every_error_and_says_it_once(
