@@ -90,6 +90,11 @@ class DriftLook(Value):
         score = [SCORE] if verdicts.get(SCORE) in ("fail", "error") else []
         return {column: _measure_of(self.report, column) for column in (*score, *features[:MOST_TRACED])}
 
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """Columns that cannot be compared with what the release was trained on."""
+        return tuple(one.column for one in (self.report.columns if self.report else ()) if one.verdict == "error")
+
     def facts(self) -> dict[str, Any]:
         """What the ledger keeps; values of rows are not among it, for a ledger forgets nothing."""
         traced = self.traced or Traced()
@@ -127,8 +132,9 @@ def look(
 ) -> DriftLook:
     """:func:`measure`, attribute, write down, and tell on-call.
 
-    A drift that on-call has been told of, and that has not been away since, is not told again; nor is one of a window
-    that ended longer ago than it is long: that is history, which somebody wants to read.
+    On-call hears of drift, and of what is broken so that nobody can tell; not of too few rows. What on-call has been
+    told of, and what has not been away since, is not told again; nor is anything of a window that ended longer ago than
+    it is long: that is history, which somebody wants to read.
 
     What :func:`measure` raises, this raises too; nothing was looked at then, and nothing is written.
     """
@@ -152,7 +158,7 @@ def look(
     state = journal.decide(platform, endpoint, lambda _: [found])
     seen = seen.model_copy(update={"seq": state.seq, "news": _is_news(seen, before, platform.origin)})
     history = _is_history(seen.since, seen.until, at=platform.clock.now())
-    if seen.verdict == "fail" and seen.demand.alert and not history:
+    if seen.verdict in ("fail", "error") and seen.demand.alert and not history:
         _tell(platform, seen, before, channel=alerts.channel_of(state.current_manifest, endpoint))
     return seen
 
@@ -332,11 +338,19 @@ def _is_news(seen: DriftLook, before: list[Entry], origin: Origin) -> bool:
     )
 
 
-def _tell(platform: Platform, seen: DriftLook, before: list[Entry], *, channel: str) -> None:
+def _title(seen: DriftLook) -> str:
+    """The same for the same trouble, by which it is known again."""
     # In an order of its own: that of the damage may change from look to look.
-    named = sorted(seen.raising)
+    named = sorted(seen.raising if seen.verdict == "fail" else seen.broken)
+    if not named:
+        return f"{seen.endpoint}: drift of {seen.release} cannot be measured"
     more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
-    title = f"{seen.endpoint}: drift of {', '.join(named[:_NAMED])}{more} on {seen.release}"
+    what = "drift of" if seen.verdict == "fail" else "broken:"
+    return f"{seen.endpoint}: {what} {', '.join(named[:_NAMED])}{more} on {seen.release}"
+
+
+def _tell(platform: Platform, seen: DriftLook, before: list[Entry], *, channel: str) -> None:
+    title = _title(seen)
     if any(
         isinstance(entry.event, AlertRaised) and entry.event.title == title and not entry.event.failures
         for entry in _since_it_was_away(seen, before)

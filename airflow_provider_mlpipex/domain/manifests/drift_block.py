@@ -39,7 +39,7 @@ class DriftSpec(Value):
         deviations.
     :param alpha: chance of a false alarm in one look, all columns together.
     :param max_dropped: share of the rows that may be missing from the counts; above it a look is ``inconclusive``.
-    :param alert: whether on-call is told of a drift.
+    :param alert: whether on-call is told of a drift, and of a column that is broken.
     """
 
     window: Duration = parse_duration("1d")

@@ -187,10 +187,20 @@ def test_a_column_that_is_absent_is_an_error_and_the_batch_is_named(world: Drift
     world.send("monday")
     world.send("tuesday", without="country")
     seen = world.look_at_drift()
-    assert (seen.verdict, world.alerts) == ("error", [])
+    assert seen.verdict == "error"
     assert "have no such column" in seen.reason
     assert seen.traced is not None
     assert [(batch.batch, list(batch.shares)) for batch in seen.traced.batches] == [("tuesday", ["country"])]
+
+
+def test_on_call_is_told_once_of_a_column_that_is_broken_and_by_whose_batch(world: DriftWorld) -> None:
+    world.send("monday")
+    world.send("tuesday", without="country")
+    for _ in range(2):
+        world.look_at_drift()
+    (sent,) = world.memory.alerter.sent
+    assert sent.title == f"{ENDPOINT}: broken: country on {world.release_id}"
+    assert sent.facts["batch"] == "tuesday"
 
 
 def test_a_plane_that_does_not_answer_is_raised_and_nothing_is_written(world: DriftWorld) -> None:
@@ -208,6 +218,8 @@ def test_counts_that_cannot_be_read_are_an_error(world: DriftWorld, monkeypatch:
     monkeypatch.setattr(world.memory.plane, "sketches", unreadable)
     seen = world.look_at_drift()
     assert seen.verdict == "error" and "KeyError: columns" in seen.reason
+    (sent,) = world.memory.alerter.sent
+    assert sent.title.endswith("cannot be measured") and "KeyError: columns" in sent.body
 
 
 def test_a_plane_that_goes_away_in_between_costs_the_attribution_and_not_the_alarm(
