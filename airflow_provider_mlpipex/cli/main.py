@@ -10,7 +10,7 @@ import json
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -124,17 +124,23 @@ def status(endpoint: Annotated[str, typer.Argument()] = "", as_json: AsJson = Fa
     found = [endpoint_status(platform, each) for each in endpoints]
 
     def text() -> str:
-        lines = []
-        for one in found:
-            rollout = f", rollout {one['rollout']['phase']}" if one["rollout"] else ""
-            doubt = f", REOPENED by late labels ({one['doubt']['cause']})" if one["doubt"] else ""
-            plane = one["plane_error"] or (one["plane"] or {}).get("weights") or "not serving"
-            lines.append(
-                f"{one['endpoint']}: current {one['current']}, previous {one['previous']}{rollout}{doubt}; {plane}"
-            )
-        return "\n".join(lines) or _NO_LEDGER
+        return "\n".join(map(_status_line, found)) or _NO_LEDGER
 
     emit(found, as_json, text)
+
+
+def _status_line(one: dict[str, Any]) -> str:
+    told = [f"current {one['current']}", f"previous {one['previous']}"]
+    if one["rollout"]:
+        told.append(f"rollout {one['rollout']['phase']}")
+    if one["doubt"]:
+        told.append(f"REOPENED by late labels ({one['doubt']['cause']})")
+    if one["rollback_under_way"]:
+        told.append(f"ROLLBACK to {one['rollback_under_way']['to_release']} DECIDED AND NOT IN FORCE")
+    elif one["plane"] and one["current"] and not one["plane"]["as_confirmed"]:
+        told.append("THE PLANE SERVES ANOTHER PLAN THAN THE LEDGER'S")
+    plane = one["plane_error"] or (one["plane"] or {}).get("weights") or "not serving"
+    return f"{one['endpoint']}: {', '.join(told)}; {plane}"
 
 
 @app.command()

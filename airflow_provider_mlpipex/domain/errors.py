@@ -40,6 +40,11 @@ class MlpipexError(Exception):
         parts.append(f"runbook: {self.runbook}")
         return " | ".join(parts)
 
+    def also(self, remedy: str) -> None:
+        """Say of this error, which is on its way up, what else is to be done."""
+        self.remedy = "; ".join(filter(None, (self.remedy, remedy)))
+        self.args = (self._sentence(),)
+
     def as_dict(self) -> dict[str, object]:
         """The error as JSON-ready fields, for HTTP bodies, XCom and ledger entries."""
         return {

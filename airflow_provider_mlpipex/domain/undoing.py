@@ -86,7 +86,7 @@ def _return(
             f"rollback of {state.endpoint}",
             value=f"current {state.current.id if state.current else 'none'}",
             limit="there is no previous release to return to",
-            remedy="a rollback that has run already needs nothing more; otherwise release a good version",
+            remedy="see mlpipex history: what was rolled back needs nothing more; otherwise release a good version",
         )
     intent = RollbackDecided(
         rollout_id=rollout.id if rollout else rollout_id or last_promoted(state),

@@ -34,8 +34,8 @@ def roll_back(
     :param rollout_id: undo only this rollout.
     :param release_id: take only this release away. With it a call may be made again however long after.
     :raises IllegalTransition: there is no release to return to.
-    :raises PlaneUnavailable: and what else ``ServingPlane.apply`` raises; the decision stands in the ledger, on-call
-        is told that it is not carried out yet, and whoever comes next carries it out.
+    :raises PlaneUnavailable: and what else ``ServingPlane.apply`` raises; the decision stands in the ledger, the error
+        and on-call say that it is not carried out yet, and whoever comes next carries it out.
     """
     detected = detected_at or platform.clock.now()
     try:
@@ -122,6 +122,7 @@ def _tell_undone(platform: Platform, endpoint: EndpointRef, error: MlpipexError)
     state = journal.load(platform, endpoint)
     if state.rollback is None:
         return
+    error.also("the rollback is decided and not carried out: mend this, then call it again")
     manifest = state.rollout.manifest if state.rollout else state.current_manifest
     alerts.raise_alert(
         platform,

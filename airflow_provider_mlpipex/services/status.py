@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_mlpipex.domain.errors import PlaneUnavailable
+from airflow_provider_mlpipex.domain.errors import MlpipexError
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.observation import PlaneObservation
 from airflow_provider_mlpipex.services import journal
@@ -12,13 +12,13 @@ from airflow_provider_mlpipex.services.platform import Platform
 
 
 def endpoint_status(platform: Platform, endpoint: EndpointRef) -> dict[str, Any]:
-    """JSON-ready summary; ``plane`` is ``None`` with ``plane_error`` where the plane does not answer."""
+    """JSON-ready summary; ``plane`` is ``None`` with ``plane_error`` where the plane cannot be asked."""
     state = journal.load(platform, endpoint)
     seen: PlaneObservation | None = None
     trouble = ""
     try:
         seen = platform.plane.observe(endpoint)
-    except PlaneUnavailable as error:
+    except MlpipexError as error:
         trouble = str(error)
     rollout = state.rollout
     last = state.last_outcome

@@ -17,6 +17,8 @@ from airflow_provider_mlpipex import __version__, composition
 from airflow_provider_mlpipex.adapters.memory.plane import MemoryPlane
 from airflow_provider_mlpipex.cli import main as cli
 from airflow_provider_mlpipex.cli import terminal
+from airflow_provider_mlpipex.domain.errors import NotAuthorised
+from airflow_provider_mlpipex.domain.traffic import TrafficPlan
 from airflow_provider_mlpipex.services.platform import Platform
 from tests.support.factories import make_release
 from tests.support.manifests import edited, make_manifest
@@ -219,6 +221,37 @@ def test_status_where_the_plane_is_away_says_so(two_releases: Platform) -> None:
     assert told["plane"] is None
     assert "serving plane in memory" in told["plane_error"]
     assert "serving plane in memory" in run("status").stdout
+
+
+def test_status_tells_of_a_rollback_that_is_not_in_force(two_releases: Platform) -> None:
+    assert isinstance(two_releases.plane, MemoryPlane)
+    two_releases.plane.away = True
+    failed = run("rollback", str(ENDPOINT))
+    assert (failed.exit_code, "decided and not carried out" in failed.stderr) == (1, True)
+    said = f"ROLLBACK to {make_release('1.0.0').id} DECIDED AND NOT IN FORCE"
+    assert said in run("status").stdout
+    two_releases.plane.away = False
+    assert said in run("status").stdout
+    assert run("rollback", str(ENDPOINT)).exit_code == 0
+    assert "ROLLBACK" not in run("status").stdout
+
+
+def test_status_tells_of_a_plane_that_does_not_serve_what_the_ledger_says(two_releases: Platform) -> None:
+    assert "ANOTHER PLAN" not in run("status").stdout
+    two_releases.plane.apply(TrafficPlan(endpoint=ENDPOINT, current=make_release("1.0.0").id))
+    assert "THE PLANE SERVES ANOTHER PLAN" in run("status").stdout
+
+
+def test_status_without_a_token_for_the_plane_tells_what_the_ledger_knows(
+    two_releases: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise NotAuthorised("control API", limit="the plane's token")
+
+    monkeypatch.setattr(two_releases.plane, "observe", refuse)
+    (told,) = answer("status")
+    assert told["current"] == make_release("1.1.0").id
+    assert "the plane's token" in told["plane_error"]
 
 
 @pytest.mark.usefixtures("platform")

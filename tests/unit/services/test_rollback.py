@@ -294,7 +294,7 @@ def test_a_plane_that_is_away_is_no_secret_and_whoever_comes_next_carries_it_out
     first = world.first_release()
     world.bring("run-2", "1.1.0", to="watching")
     world.memory.plane.away = True
-    with pytest.raises(PlaneUnavailable):
+    with pytest.raises(PlaneUnavailable, match="decided and not carried out"):
         world.roll_back("errors")
     assert world.state.rollback is not None and world.state.rollback.to_release == first.id
     assert world.alerts == [("risk-pager", "production/fraud-scorer rollback not carried out")]
