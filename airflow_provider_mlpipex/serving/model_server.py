@@ -228,6 +228,8 @@ def main(argv: list[str]) -> int:
     """Serve until SIGTERM; exit code 1 and ``failure.json`` where it could not start."""
     import uvicorn
 
+    from airflow_provider_mlpipex.serving.whole_answers import WholeAnswers
+
     spec_path = Path(argv[0])
     spec = ModelServerSpec.model_validate_json(spec_path.read_text(encoding="utf-8"))
     try:
@@ -244,6 +246,7 @@ def main(argv: list[str]) -> int:
     uvicorn.run(
         app,
         uds=spec.socket,
+        http=WholeAnswers,
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=DRAIN_S,
