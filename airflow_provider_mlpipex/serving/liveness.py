@@ -6,11 +6,11 @@ after their timeout; a current release that hangs has nobody behind it.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
 
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release import Release
+from airflow_provider_mlpipex.serving.background import Background
 from airflow_provider_mlpipex.serving.envoy_config import cluster_name
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
 
@@ -21,8 +21,8 @@ EVERY_S = 5.0
 LOOKS = 9
 
 
-class Liveness:
-    """Looks in a thread of its own: to ask a server that hangs takes seconds, and leases end within tenths of one.
+class Liveness(Background):
+    """Beside the supervisor's watch: to ask a server that hangs takes seconds, and leases end within tenths of one.
 
     :param servers: those that should run now.
     :param answers: whether one answers ``/ping``.
@@ -37,23 +37,17 @@ class Liveness:
         keeper: ProcessKeeper,
         say: Callable[[str, Exception], None],
     ) -> None:
+        super().__init__("liveness", every_s=EVERY_S, say=say)
         self._servers = servers
         self._answers = answers
         self._keeper = keeper
-        self._say = say
         #: Process -> looks in a row without an answer; of those that have answered. Others may be loading their model
         #: still, which whoever waits for them has a limit for.
         self._silent: dict[tuple[str, int], int] = {}
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="liveness", daemon=True)
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5)
+    def work(self) -> None:
+        for name in self.look():
+            print(f"supervisor: {name} answered none of {LOOKS} pings in a row and was killed", flush=True)
 
     def look(self) -> list[str]:
         """Ask every server once; the names of those that were killed."""
@@ -72,11 +66,3 @@ class Liveness:
                 if self._silent[process] >= LOOKS and self._keeper.kill(*process):
                     killed.append(name)
         return killed
-
-    def _work(self) -> None:
-        while not self._stopping.wait(EVERY_S):
-            try:
-                for name in self.look():
-                    print(f"supervisor: {name} answered none of {LOOKS} pings in a row and was killed", flush=True)
-            except Exception as error:  # noqa: BLE001 - one server's trouble must not end the watch over the others
-                self._say("liveness", error)

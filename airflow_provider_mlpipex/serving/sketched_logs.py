@@ -26,6 +26,7 @@ from airflow_provider_mlpipex.domain.drift.sketches import Floats, Sketch, merge
 from airflow_provider_mlpipex.domain.errors import PlaneUnavailable
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.serving.artifacts import verify_directory
+from airflow_provider_mlpipex.serving.background import Background
 from airflow_provider_mlpipex.serving.compaction import compact
 from airflow_provider_mlpipex.serving.packed_sketches import difference
 from airflow_provider_mlpipex.serving.places import Places
@@ -41,30 +42,32 @@ _REFERENCES = 16
 Name = tuple[EndpointRef, str]
 
 
-class SketchedLogs:
-    """:param places: of the plane. :param say: where errors of the thread go; one log's error never stops the others.
+class SketchedLogs(Background):
+    """:param places: of the plane. :param say: takes errors of the counting; one log's never stops the others.
     :param now: epoch seconds.
     """
 
     def __init__(
         self, places: Places, *, say: Callable[[str, Exception], None], now: Callable[[], float] = time.time
     ) -> None:
+        super().__init__("sketches", every_s=EVERY_S, say=say)
         self._places = places
-        self._say = say
         self._now = now
         self._guard = threading.Lock()
         self._locks: dict[Name, threading.Lock] = {}
         self._references: OrderedDict[Name, Reference] = OrderedDict()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="compaction", daemon=True)
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5)
+    def work(self) -> None:
+        """Count what every log of this plane has; what goes wrong with one of them is said."""
+        for path in sorted((self._places.root / "servers").glob("*/spec.json")):
+            if self._stopping.is_set():
+                return
+            try:
+                spec = _spec(path)
+                if spec is not None:
+                    self._compact_one(spec.endpoint, spec.release.id)
+            except Exception as error:  # noqa: BLE001 - one log's trouble must not keep the others from being counted
+                self._say(f"sketches of {path.parent.name}", error)
 
     def sketches(self, endpoint: EndpointRef, release_id: str, *, since: datetime, until: datetime) -> ServedSketches:
         """See :meth:`ports.ServingPlane.sketches`.
@@ -111,25 +114,6 @@ class SketchedLogs:
                 batches=batches,
                 rest=rest,
             )
-
-    def compact_all(self) -> None:
-        """Count what every log of this plane has; what goes wrong with one of them is said."""
-        for path in sorted((self._places.root / "servers").glob("*/spec.json")):
-            if self._stopping.is_set():
-                return
-            try:
-                spec = _spec(path)
-                if spec is not None:
-                    self._compact_one(spec.endpoint, spec.release.id)
-            except Exception as error:  # noqa: BLE001 - one log's trouble must not keep the others from being counted
-                self._say(f"sketches of {path.parent.name}", error)
-
-    def _work(self) -> None:
-        while not self._stopping.wait(EVERY_S):
-            try:
-                self.compact_all()
-            except OSError as error:
-                self._say("sketches", error)
 
     def _compact_one(self, endpoint: EndpointRef, release_id: str) -> None:
         with self._locked(endpoint, release_id):

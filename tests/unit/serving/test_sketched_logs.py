@@ -266,7 +266,7 @@ def test_one_log_s_trouble_does_not_stop_the_others(plane: Plane) -> None:
     plane.serve(broken, [0.5])
     for release, endpoint in zip(whole, (FRAUD, CHURN), strict=True):
         plane.serve(release, [0.5], endpoint=endpoint)
-    plane.logs.compact_all()
+    plane.logs.work()
     (said,) = plane.said
     assert "SketchUnusable" in said
     assert "fraud-scorer--1-0-0" in said
@@ -297,12 +297,12 @@ def test_a_full_disk_is_said_and_the_next_round_counts_it_all(plane: Plane, monk
 
     with monkeypatch.context() as full:
         full.setattr(sketch_store, "_connected", on_a_full_disk)
-        plane.logs.compact_all()
+        plane.logs.work()
         (said,) = plane.said
         assert "full" in said
         with pytest.raises(PlaneUnavailable, match="full"):
             plane.sketches(release)
-    plane.logs.compact_all()
+    plane.logs.work()
     assert len(plane.said) == 1
     assert plane.rows(release) == 30
 
@@ -334,7 +334,7 @@ def test_looks_at_the_same_time_count_each_row_once(plane: Plane, monkeypatch: p
     monkeypatch.setattr(compaction, "CHUNK_BYTES", 500)
     release = plane.launch()
     plane.serve(release, np.linspace(-2, 2, 200).tolist())
-    looks: list[Callable[[], Any]] = [lambda: plane.rows(release)] * 3 + [plane.logs.compact_all]
+    looks: list[Callable[[], Any]] = [lambda: plane.rows(release)] * 3 + [plane.logs.work]
     with ThreadPoolExecutor(len(looks)) as pool:
         found = [each.result() for each in [pool.submit(look) for look in looks]]
     assert found == [200, 200, 200, None]
