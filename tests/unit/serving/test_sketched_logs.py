@@ -311,15 +311,16 @@ def test_the_thread_counts_by_itself_and_ends_when_told(plane: Plane, monkeypatc
     monkeypatch.setattr(sketched_logs, "EVERY_S", 0.05)
     release = plane.launch()
     plane.serve(release, [0.5] * 3)
-    plane.logs.start()
+    logs = plane.restarted()
+    logs.start()
     path = plane.places.sketches(FRAUD, release)
 
     def counted() -> bool:
         return path.exists() and _has_position(path)
 
     until(counted, within_s=20, what="the log is counted")
-    plane.logs.stop()
-    assert not any(thread.name == "compaction" and thread.is_alive() for thread in threading.enumerate())
+    logs.stop()
+    assert not any(thread.name == "sketches" and thread.is_alive() for thread in threading.enumerate())
     assert plane.said == []
     assert plane.rows(release) == 3
 
