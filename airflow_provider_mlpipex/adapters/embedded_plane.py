@@ -10,9 +10,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from airflow_provider_mlpipex.domain import errors
 from airflow_provider_mlpipex.domain.drift.served import BatchSketches, ServedSketches
-from airflow_provider_mlpipex.domain.errors import MlpipexError, NotAuthorised, PlaneUnavailable
+from airflow_provider_mlpipex.domain.errors import MlpipexError, NotAuthorised, PlaneUnavailable, error_from_dict
 from airflow_provider_mlpipex.domain.evidence import Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.observation import AppliedPlan, PlaneObservation, ReleaseStatus
@@ -159,20 +158,16 @@ def _in_chunks(request_ids: Sequence[str]) -> list[list[str]]:
 
 
 def _raised_there(answer: httpx.Response, url: str) -> MlpipexError:
-    """The error that the plane raised, as the class that it was."""
+    """The error that the plane raised, as the class that it was; where this version has no such class, the nearest."""
     try:
-        left = answer.json()
+        told = answer.json()
     except ValueError:
-        left = None
-    if not isinstance(left, dict):
-        left = {}
-    kind = getattr(errors, str(left.get("error")), None)
-    if not (isinstance(kind, type) and issubclass(kind, MlpipexError)):
-        kind = NotAuthorised if answer.status_code in (401, 403) else PlaneUnavailable
-        left = {"thing": f"serving plane at {url}", "value": f"HTTP {answer.status_code}"}
-    return kind(
-        left.get("thing", ""),
-        value=left.get("value"),
-        limit=left.get("limit") or "",
-        remedy=left.get("remedy") or "",
-    )
+        told = None
+    status = answer.status_code
+    nearest = NotAuthorised if status in (401, 403) else PlaneUnavailable
+    if isinstance(told, dict) and "thing" in told:
+        # Airflow tries again what is unavailable; a request that the plane has refused will be refused again.
+        return error_from_dict(told, nearest=MlpipexError if nearest is PlaneUnavailable and status < 500 else nearest)
+    # Not of our making: a proxy, or what stands before the routes.
+    why = str(told["error"])[:200] if isinstance(told, dict) and told.get("error") else ""
+    return nearest(f"serving plane at {url}", value=f"HTTP {status}{f': {why}' if why else ''}")

@@ -6,6 +6,7 @@ under ``docs/runbooks`` that the on-call engineer opens. Nothing here knows wher
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -18,7 +19,7 @@ class MlpipexError(Exception):
     :param remedy: what the reader should do now.
     """
 
-    runbook: ClassVar[str] = "unexpected"
+    runbook: str = "unexpected"
     #: Whether running the same verb again may succeed without anybody changing anything.
     transient: ClassVar[bool] = False
 
@@ -27,6 +28,8 @@ class MlpipexError(Exception):
         self.value = value
         self.limit = limit
         self.remedy = remedy
+        #: The class that it was raised as; another version of the provider may have one that is not known here.
+        self.kind = type(self).__name__
         super().__init__(self._sentence())
 
     def _sentence(self) -> str:
@@ -48,7 +51,7 @@ class MlpipexError(Exception):
     def as_dict(self) -> dict[str, object]:
         """The error as JSON-ready fields, for HTTP bodies, XCom and ledger entries."""
         return {
-            "error": type(self).__name__,
+            "error": self.kind,
             "thing": self.thing,
             "value": None if self.value is None else str(self.value),
             "limit": self.limit,
@@ -299,3 +302,23 @@ class ConfigurationInvalid(MlpipexError):
     """A connection, environment variable or port that cannot work as set."""
 
     runbook = "configuration-invalid"
+
+
+def error_from_dict(told: Mapping[str, object], *, nearest: type[MlpipexError] = MlpipexError) -> MlpipexError:
+    """The inverse of :meth:`MlpipexError.as_dict`.
+
+    :param nearest: what an error becomes whose class is not known here; all else that was told is kept.
+    """
+    name = str(told.get("error") or "")
+    known = globals().get(name)
+    cls = known if isinstance(known, type) and issubclass(known, MlpipexError) else nearest
+    error = cls(
+        str(told.get("thing") or "unknown"),
+        value=told.get("value"),
+        limit=str(told.get("limit") or ""),
+        remedy=str(told.get("remedy") or ""),
+    )
+    error.kind = name or error.kind
+    error.runbook = str(told.get("runbook") or error.runbook)
+    error.args = (error._sentence(),)
+    return error

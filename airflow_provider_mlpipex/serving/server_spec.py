@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from airflow_provider_mlpipex.domain import errors
-from airflow_provider_mlpipex.domain.errors import MlpipexError
+from airflow_provider_mlpipex.domain.errors import MlpipexError, ReleaseNotReady, error_from_dict
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release import Release
 from airflow_provider_mlpipex.domain.values import Value
@@ -48,22 +47,12 @@ def write_failure(spec_path: Path, error: MlpipexError) -> None:
 
 
 def read_failure(spec_path: Path) -> MlpipexError | None:
-    """The error that kept the server from starting, as the class that it was; ``None`` if it left none."""
+    """The error that kept the server from starting, as the class that it was; ``None`` if it left none.
+
+    A runtime may hold a newer version of the provider, with errors that are not known here.
+    """
     try:
         left = json.loads((spec_path.parent / FAILURE_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    return error_from_dict(left)
-
-
-def error_from_dict(left: dict[str, str]) -> MlpipexError:
-    """The inverse of :meth:`MlpipexError.as_dict`."""
-    kind = getattr(errors, str(left.get("error")), MlpipexError)
-    if not (isinstance(kind, type) and issubclass(kind, MlpipexError)):
-        kind = MlpipexError
-    return kind(
-        left.get("thing", "unknown"),
-        value=left.get("value"),
-        limit=left.get("limit") or "",
-        remedy=left.get("remedy") or "",
-    )
+    return error_from_dict(left, nearest=ReleaseNotReady)

@@ -5,6 +5,7 @@ With real ones: ``tests/contract/test_serving_plane.py`` and ``tests/system/test
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,7 +29,6 @@ from airflow_provider_mlpipex.serving.processes import Child, ProcessKeeper
 from airflow_provider_mlpipex.serving.server_spec import (
     FAILURE_FILE,
     ModelServerSpec,
-    error_from_dict,
     read_failure,
     write_failure,
 )
@@ -187,10 +187,21 @@ def test_a_process_that_does_not_answer_is_starting(world: World) -> None:
     assert world.fleet.status(FRAUD, world.release.id).state == "starting"
 
 
-def test_a_failure_that_is_no_error_of_ours_is_still_one(world: World) -> None:
-    assert type(error_from_dict({"error": "SystemExit", "thing": "x"})) is MlpipexError
-    assert type(error_from_dict({})) is MlpipexError
-    assert isinstance(error_from_dict({"error": "ArtifactMismatch", "thing": "x"}), ArtifactMismatch)
+def test_a_failure_of_a_class_that_is_not_known_here_loses_nothing(world: World) -> None:
+    # The runtime of a release may hold a newer version of the provider.
+    world.server.mkdir(parents=True)
+    told = {
+        "error": "TokenizerMismatch", "thing": "tokenizer", "value": "2", "limit": "1",
+        "remedy": "pin it", "runbook": "tokenizer-mismatch",
+    }  # fmt: skip
+    (world.server / FAILURE_FILE).write_text(json.dumps(told))
+    failure = read_failure(world.server / "spec.json")
+    assert isinstance(failure, ReleaseNotReady)
+    assert failure.as_dict() == told, "whoever reads it further on may know the class"
+    assert str(failure) == "tokenizer | value: '2' | limit: 1 | do: pin it | runbook: tokenizer-mismatch"
+
+
+def test_a_failure_is_left_whole_and_alone(world: World) -> None:
     world.server.mkdir(parents=True)
     write_failure(world.server / "spec.json", ArtifactMismatch("x"))
     assert [path.name for path in world.server.iterdir()] == [FAILURE_FILE]
