@@ -20,7 +20,7 @@ from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
 from airflow_provider_mlpipex.serving.control_api import create_app
 from airflow_provider_mlpipex.serving.envoy_process import NAME as ENVOY
 from airflow_provider_mlpipex.serving.places import read_or_make_token
-from airflow_provider_mlpipex.serving.plane_state import read_memory
+from airflow_provider_mlpipex.serving.plane_state import find_plane_id
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
 from airflow_provider_mlpipex.serving.supervisor import Supervisor
 
@@ -48,8 +48,6 @@ def run(
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _only_one(state_dir), _ended_by_sigterm():
         require_free_port(control_port, what="control API", variable="MLPIPEX_CONTROL_PORT")
-        if not _envoy_was_left_running(state_dir):
-            require_free_port(ingress_port, what="ingress", variable="MLPIPEX_INGRESS_PORT")
         addresses = {
             "pid": os.getpid(),
             "control_url": f"http://127.0.0.1:{control_port}",
@@ -65,6 +63,8 @@ def run(
         )
         token = read_or_make_token(state_dir / "token")
         app = create_app(supervisor, token=token, extra_routes=extra_routes(supervisor))
+        if not _envoy_was_left_recorded(state_dir):
+            require_free_port(ingress_port, what="ingress", variable="MLPIPEX_INGRESS_PORT")
         asked_to_end = False
         try:
             supervisor.start()
@@ -128,8 +128,9 @@ def stop(state_dir: Path) -> None:
         for process in stubborn:
             process.kill()
             process.wait(timeout=STOP_TIMEOUT_S)
-    if (state_dir / "state.json").exists():
-        ProcessKeeper(state_dir / "children", plane_id=read_memory(state_dir / "state.json").plane_id).stop_all()
+    plane_id = find_plane_id(state_dir)
+    if plane_id is not None:
+        ProcessKeeper(state_dir / "children", plane_id=plane_id).stop_all()
 
 
 def status(state_dir: Path) -> dict[str, Any]:
@@ -201,6 +202,17 @@ def _only_one(state_dir: Path) -> Iterator[None]:
         yield
 
 
-def _envoy_was_left_running(state_dir: Path) -> bool:
-    keeper = ProcessKeeper(state_dir / "children", plane_id=read_memory(state_dir / "state.json").plane_id)
-    return keeper.alive(ENVOY)
+def _envoy_was_left_recorded(state_dir: Path) -> bool:
+    """Whether the supervisor will adopt an Envoy that holds the port.
+
+    It cannot adopt one that no record names, and would end it anyhow: that happens here, or the port would be taken for
+    somebody else's. Only when nothing else can keep the supervisor from starting: that Envoy still serves.
+    """
+    plane_id = find_plane_id(state_dir)
+    if plane_id is None:
+        return False
+    keeper = ProcessKeeper(state_dir / "children", plane_id=plane_id)
+    if keeper.alive(ENVOY):
+        return True
+    keeper.end_strays(needed=keeper.children)
+    return False

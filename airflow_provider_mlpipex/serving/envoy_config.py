@@ -156,6 +156,20 @@ def routes(plans: Iterable[TrafficPlan]) -> dict[str, Any]:
     }
 
 
+def read_currents(config: Mapping[str, Any]) -> dict[str, str]:
+    """Cluster of each endpoint's current release -> its sticky header, of what :func:`routes` has rendered.
+
+    :raises LookupError, TypeError, AttributeError: something else has rendered it.
+    """
+    found, cluster = {}, ""
+    for route in config["virtual_hosts"][0]["routes"]:
+        if route["name"].endswith("/split"):
+            found[cluster] = str(route["route"]["hash_policy"][0]["header"]["header_name"])
+        elif route["match"]["headers"][0]["string_match"]["exact"] == "current":
+            cluster = route["route"]["cluster"]
+    return found
+
+
 def resource_file(version: str, resources: list[dict[str, Any]]) -> dict[str, Any]:
     return {"version_info": version, "resources": resources}
 

@@ -35,6 +35,10 @@ class Places:
         return self.root / "children"
 
     @property
+    def servers(self) -> Path:
+        return self.root / "servers"
+
+    @property
     def artifacts(self) -> Path:
         return self.root / "artifacts"
 
@@ -60,7 +64,7 @@ class Places:
 
     def server(self, endpoint: EndpointRef, release_id: str) -> Path:
         """Folder of one model server: its spec, its own log, its drill port."""
-        return self.root / "servers" / envoy_config.cluster_name(endpoint, release_id)
+        return self.servers / envoy_config.cluster_name(endpoint, release_id)
 
     def prediction_log(self, endpoint: EndpointRef, release_id: str) -> Path:
         return comparison.log_folder(self.predictions, endpoint, release_id)

@@ -1,9 +1,10 @@
-"""What the supervisor remembers on disk: written before it acts, read when it starts."""
+"""Who the plane is, and what its supervisor remembers on disk: written before it acts, read when it starts."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import uuid
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,13 @@ from airflow_provider_mlpipex.domain.release import Release
 from airflow_provider_mlpipex.domain.traffic import TrafficPlan
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.serving.leases import Lease
+from airflow_provider_mlpipex.serving.processes import carried_id
+
+MEMORY_FILE = "state.json"
+PLANE_ID_FILE = "plane-id"
+_ID = re.compile(r"[0-9a-f]{32}")
+#: Looked for in the text, because a torn state is no JSON any more.
+_ID_IN_MEMORY = re.compile(r'"plane_id":\s*"([0-9a-f]{32})"')
 
 
 class EndpointMemory(Value):
@@ -27,7 +35,10 @@ class EndpointMemory(Value):
 
 
 class PlaneMemory(Value):
-    """The whole plane. ``version`` numbers every configuration that was ever pushed."""
+    """The whole plane. ``version`` numbers every configuration that was ever pushed.
+
+    ``plane_id`` is a copy, for versions of the plane that look for it nowhere else.
+    """
 
     plane_id: str = Field(default_factory=lambda: uuid.uuid4().hex)
     version: int = 0
@@ -37,22 +48,48 @@ class PlaneMemory(Value):
         return self.model_copy(update={"endpoints": {**self.endpoints, endpoint: memory}})
 
 
+def find_plane_id(state_dir: Path) -> str | None:
+    """The id that the plane's processes carry; ``None`` for a folder in which no plane has run.
+
+    It stands in a file of its own: whoever has lost what he remembered must still know which processes are his. Planes
+    from before there was that file have it in their memory, and their children carry it.
+    """
+    own = _text(state_dir / PLANE_ID_FILE).strip()
+    if _ID.fullmatch(own):
+        return own
+    remembered = _ID_IN_MEMORY.search(_text(state_dir / MEMORY_FILE))
+    return remembered[1] if remembered else carried_id(state_dir / "children")
+
+
+def keep_plane_id(state_dir: Path) -> str:
+    """The id found, or a new one; from now on it stands in its own file.
+
+    :raises PlaneUnavailable: the disk does not take it.
+    """
+    plane_id, path = find_plane_id(state_dir) or uuid.uuid4().hex, state_dir / PLANE_ID_FILE
+    if _text(path).strip() != plane_id:
+        _write(path, plane_id)
+    return plane_id
+
+
 def read_memory(path: Path) -> PlaneMemory:
     """What was written last; a fresh plane where there is nothing yet.
 
-    :raises ConfigurationInvalid: there is something, and it is not a plane's memory.
+    :raises ConfigurationInvalid: there is something, and it cannot be read, or is not a plane's memory.
     """
     try:
         return PlaneMemory.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return PlaneMemory()
-    except (ValidationError, UnicodeDecodeError) as error:
+    except (ValidationError, UnicodeDecodeError, OSError) as error:
         first = error.errors(include_input=False)[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise ConfigurationInvalid(
             f"state of the plane, {path.name}",
             value=first,
             limit="what this version of the plane writes",
-            remedy="stop the plane, move the file away, start it, and converge every endpoint from its ledger",
+            remedy="if an older version was installed, install the newer one again; else move the file away, start the "
+            "plane (mlpipex serve run: what serves goes on), and trigger Dag watch__<environment>__<name> of every "
+            "endpoint: it puts the ledger's plan in force",
         ) from None
 
 
@@ -61,11 +98,23 @@ def write_memory(path: Path, memory: PlaneMemory) -> None:
 
     :raises PlaneUnavailable: the disk does not take it; the old state is still there.
     """
+    _write(path, json.dumps(memory.to_json()))
+
+
+def _text(path: Path) -> str:
+    """What of ``path`` can be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _write(path: Path, text: str) -> None:
     scratch = path.with_suffix(".new")
     try:
         with scratch.open("w", encoding="utf-8") as stream:
             os.fchmod(stream.fileno(), 0o600)
-            json.dump(memory.to_json(), stream)
+            stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(scratch, path)

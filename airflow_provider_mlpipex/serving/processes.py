@@ -227,6 +227,18 @@ def carriers(variable: str, value: str) -> list[psutil.Process]:
     return found
 
 
+def carried_id(folder: Path) -> str | None:
+    """The plane id that the children recorded in ``folder`` carry; ``None`` if none of them runs."""
+    for child in filter(None, map(_read, sorted(folder.glob("*.json")))):
+        if child.pid == 0 or start_ticks(child.pid) != child.start_ticks:
+            continue
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, OSError):
+            carried: str = psutil.Process(child.pid).environ().get(PLANE_ID, "")
+            if carried:
+                return carried
+    return None
+
+
 def _end(processes: list[psutil.Process], *, grace_s: float) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -241,7 +253,7 @@ def _end(processes: list[psutil.Process], *, grace_s: float) -> None:
 def _read(path: Path) -> Child | None:
     try:
         found = Child(**json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, TypeError, FileNotFoundError):
+    except (ValueError, TypeError, OSError):
         return None
     # The pause is in the dead keeper's monotonic time.
     found.next_start = 0.0

@@ -32,9 +32,10 @@ from airflow_provider_mlpipex.serving.fleet import Fleet
 from airflow_provider_mlpipex.serving.leases import lease_for
 from airflow_provider_mlpipex.serving.liveness import Liveness
 from airflow_provider_mlpipex.serving.places import Places, read_or_make_token
-from airflow_provider_mlpipex.serving.plane_state import EndpointMemory, PlaneMemory, read_memory, write_memory
+from airflow_provider_mlpipex.serving.plane_state import EndpointMemory, PlaneMemory, write_memory
 from airflow_provider_mlpipex.serving.prediction_log import read_stats
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
+from airflow_provider_mlpipex.serving.recovery import take_up
 from airflow_provider_mlpipex.serving.sketched_logs import SketchedLogs
 from airflow_provider_mlpipex.serving.telemetry import AttemptTail
 
@@ -53,7 +54,7 @@ class Supervisor:
     ) -> None:
         self._places = Places(state_dir)
         self._port = ingress_port
-        self._memory = read_memory(self._places.memory)
+        self._memory = take_up(self._places)
         # Guards memory and what is pushed from it. Nobody fetches, builds, pings or drains while holding it: one
         # endpoint's trouble must not hold up another's rollback.
         self._lock = threading.RLock()
@@ -266,10 +267,7 @@ class Supervisor:
         """
         if release_id not in self._of(endpoint).releases:
             raise PlanRefused(
-                f"release {release_id} of {endpoint}",
-                value="drill",
-                limit="a release of this plane",
-                remedy="see status",
+                f"release {release_id} of {endpoint}", value="drill", limit="a release kept here", remedy="see status"
             )
         self._fleet.set_fault(endpoint, release_id, fault)
 
@@ -340,12 +338,8 @@ class Supervisor:
                 if memory.plan is None or memory.lease is None or not memory.lease.is_over:
                     continue
                 self._settled = False
-                self._update(
-                    memory.plan.endpoint,
-                    plan=memory.plan.only_current(),
-                    lease=None,
-                    lease_expired_at=datetime.now(UTC),
-                )
+                plan, now = memory.plan.only_current(), datetime.now(UTC)
+                self._update(plan.endpoint, plan=plan, lease=None, lease_expired_at=now)
                 print(f"supervisor: lease of {name} ran out, all traffic goes to {memory.plan.current}", flush=True)
             if not self._settled:
                 self._settle()

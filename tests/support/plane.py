@@ -30,7 +30,7 @@ from airflow_provider_mlpipex.domain.release import Release, RuntimeEnvironment
 from airflow_provider_mlpipex.domain.values import digest_of
 from airflow_provider_mlpipex.serving import daemon
 from airflow_provider_mlpipex.serving.artifacts import directory_digest
-from airflow_provider_mlpipex.serving.plane_state import read_memory
+from airflow_provider_mlpipex.serving.plane_state import find_plane_id
 from airflow_provider_mlpipex.serving.processes import PLANE_ID, carriers
 from airflow_provider_mlpipex.serving.runtimes import provider_digest
 from tests.support.factories import make_model
@@ -163,7 +163,8 @@ class RealPlane:
 
     def processes(self) -> set[int]:
         """Pids of Envoy and every model server that this plane has started."""
-        plane_id = read_memory(self.state_dir / "state.json").plane_id
+        plane_id = find_plane_id(self.state_dir)
+        assert plane_id is not None, "a plane has run here"
         return {process.pid for process in carriers(PLANE_ID, plane_id)}
 
     def log(self) -> str:

@@ -351,6 +351,27 @@ def test_a_supervisor_that_cannot_start_leaves_those_serving_that_serve(scene: S
     assert scene.pids() == before
 
 
+def test_a_plane_whose_state_is_lost_goes_on_with_what_runs_and_costs_no_request(scene: Scene) -> None:
+    scene.plane.port.apply(scene.canary())
+    before = scene.pids()
+    scene.plane.kill_supervisor()
+    memory = scene.plane.state_dir / "state.json"
+    memory.unlink()
+    with scene.traffic() as traffic:
+        traffic.wait_for(30)
+        scene.plane.start()
+        seen = scene.plane.port.observe(FAULTS)
+        traffic.wait_for(60)
+        # What converging the endpoint comes to.
+        scene.plane.port.apply(scene.canary(10_000))
+        traffic.wait_for(30)
+    assert traffic.failures == {}
+    # The trial's lease is lost, and nobody could end it.
+    assert seen.plan == scene.only_current()
+    assert seen.known == {release.id: release for release in (scene.current, scene.candidate)}
+    assert scene.pids() == before
+
+
 def test_a_plane_stops_at_once_though_a_verb_still_waits(tmp_path: Path) -> None:
     plane = RealPlane(tmp_path)
     plane.start()

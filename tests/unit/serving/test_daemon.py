@@ -8,14 +8,18 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
 from airflow_provider_mlpipex.serving import daemon
+from airflow_provider_mlpipex.serving.plane_state import PlaneMemory, keep_plane_id, write_memory
+from airflow_provider_mlpipex.serving.processes import PLANE_ID, ProcessKeeper, carriers
 from tests.support.mlflow_server import free_port
+from tests.support.polling import until
 
 NOWHERE = "http://127.0.0.1:1"
 
@@ -51,6 +55,78 @@ def test_a_pid_that_was_given_to_somebody_else_is_neither_believed_nor_stopped(t
     finally:
         stranger.kill()
         stranger.wait()
+
+
+def left_running(state_dir: Path, plane_id: str, command: Sequence[str]) -> None:
+    """What a supervisor that was killed has left."""
+    keeper = ProcessKeeper(state_dir / "children", plane_id=plane_id)
+    keeper.start("envoy", command, environment={"PATH": os.environ["PATH"]}, log=state_dir / "envoy.log")
+    until(lambda: carriers(PLANE_ID, plane_id) != [], within_s=10, what="it shows who it is")
+
+
+@pytest.mark.parametrize("state", ["gone", "empty", "torn", "unreadable"])
+@pytest.mark.parametrize(
+    ("version", "record"),
+    [
+        ("this", "sound"),
+        ("this", "torn"),
+        # From before there was a file for the id; it is what its children carry.
+        ("older", "sound"),
+    ],
+)
+def test_a_plane_whose_state_is_lost_is_stopped_whole(tmp_path: Path, version: str, state: str, record: str) -> None:
+    memory, path = PlaneMemory(), tmp_path / "state.json"
+    write_memory(path, memory)
+    if version == "this":
+        keep_plane_id(tmp_path)
+    left_running(tmp_path, memory.plane_id, ["sleep", "300"])
+    if record == "torn":
+        (tmp_path / "children" / "envoy.json").write_text('{"name": "en')
+    if state == "torn":
+        path.write_text(path.read_text()[:-3])
+    else:
+        path.unlink()
+    if state == "empty":
+        path.touch()
+    elif state == "unreadable":
+        path.mkdir()
+    try:
+        daemon.stop(tmp_path)
+        assert carriers(PLANE_ID, memory.plane_id) == []
+    finally:
+        ProcessKeeper(tmp_path / "children", plane_id=memory.plane_id).stop_all(grace_s=1)
+
+
+class NothingToStart:
+    """Stands in for the supervisor."""
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+
+    def start(self) -> None:
+        raise SystemExit(7)
+
+    def detach(self) -> None: ...
+
+
+@pytest.mark.parametrize("record", ["sound", "torn"])
+def test_the_port_of_an_envoy_that_was_left_is_not_somebody_elses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: str
+) -> None:
+    monkeypatch.setattr(daemon, "Supervisor", NothingToStart)
+    monkeypatch.setattr(daemon, "create_app", lambda *_, **__: None)
+    port, plane_id = free_port(), keep_plane_id(tmp_path)
+    listen = f"import socket,time; s=socket.create_server(('127.0.0.1',{port})); print(1,flush=True); time.sleep(300)"
+    left_running(tmp_path, plane_id, [sys.executable, "-c", listen])
+    until(lambda: (tmp_path / "envoy.log").read_text() != "", within_s=20, what="it listens")
+    if record == "torn":
+        (tmp_path / "children" / "envoy.json").write_text('{"name": "en')
+    try:
+        with pytest.raises(SystemExit, match="7"):
+            daemon.run(tmp_path, ingress_port=port, control_port=free_port(), tracking_uri=NOWHERE)
+        # One that no record names cannot be adopted.
+        assert len(carriers(PLANE_ID, plane_id)) == (1 if record == "sound" else 0)
+    finally:
+        ProcessKeeper(tmp_path / "children", plane_id=plane_id).stop_all(grace_s=1)
 
 
 @pytest.mark.parametrize("which", ["control", "ingress"])

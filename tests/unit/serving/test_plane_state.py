@@ -15,7 +15,14 @@ from airflow_provider_mlpipex.domain.traffic import TrafficPlan
 from airflow_provider_mlpipex.serving import leases, plane_state
 from airflow_provider_mlpipex.serving.leases import lease_for
 from airflow_provider_mlpipex.serving.places import Places, read_or_make_token
-from airflow_provider_mlpipex.serving.plane_state import EndpointMemory, PlaneMemory, read_memory, write_memory
+from airflow_provider_mlpipex.serving.plane_state import (
+    EndpointMemory,
+    PlaneMemory,
+    find_plane_id,
+    keep_plane_id,
+    read_memory,
+    write_memory,
+)
 from tests.support.factories import NOON, make_release
 
 FRAUD = EndpointRef.parse("production/fraud-scorer")
@@ -52,6 +59,41 @@ def test_a_spoilt_state_is_not_taken_for_a_fresh_plane(tmp_path: Path, spoilt: s
     (tmp_path / "state.json").write_bytes(spoilt.encode("latin-1"))
     with pytest.raises(ConfigurationInvalid, match=r"state\.json"):
         read_memory(tmp_path / "state.json")
+
+
+def test_a_state_that_cannot_be_read_is_said_with_steps_that_exist(tmp_path: Path) -> None:
+    (tmp_path / "state.json").mkdir()
+    with pytest.raises(ConfigurationInvalid, match=r"state\.json.*Is a directory") as refused:
+        read_memory(tmp_path / "state.json")
+    assert "mlpipex serve run" in refused.value.remedy
+    assert "watch__<environment>__<name>" in refused.value.remedy
+
+
+# Who it is.
+
+
+def test_who_a_plane_is_outlives_what_it_remembers(tmp_path: Path) -> None:
+    assert find_plane_id(tmp_path) is None
+    plane_id = keep_plane_id(tmp_path)
+    (tmp_path / "other").mkdir()
+    assert keep_plane_id(tmp_path / "other") != plane_id
+    assert keep_plane_id(tmp_path) == find_plane_id(tmp_path) == plane_id
+    assert (tmp_path / "plane-id").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("torn_at", [None, 120])
+@pytest.mark.parametrize("own", [None, "", "3f"])
+def test_a_plane_from_before_there_was_a_file_for_it_keeps_its_id(
+    tmp_path: Path, torn_at: int | None, own: str | None
+) -> None:
+    memory = full_memory()
+    write_memory(tmp_path / "state.json", memory)
+    (tmp_path / "state.json").write_text((tmp_path / "state.json").read_text()[:torn_at])
+    if own is not None:
+        (tmp_path / "plane-id").write_text(own)
+    assert keep_plane_id(tmp_path) == memory.plane_id
+    (tmp_path / "state.json").unlink()
+    assert find_plane_id(tmp_path) == memory.plane_id
 
 
 @pytest.mark.parametrize("fails", ["fsync", "replace"])

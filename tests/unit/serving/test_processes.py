@@ -22,6 +22,7 @@ from airflow_provider_mlpipex.serving.processes import (
     LONGEST_BACKOFF_S,
     PLANE_ID,
     ProcessKeeper,
+    carried_id,
     carriers,
     start_ticks,
 )
@@ -304,6 +305,27 @@ def test_a_spoilt_record_makes_a_stray_that_is_ended(world: World) -> None:
     assert world.running() == set()
     world.start(successor)
     assert successor.alive("one")
+
+
+@pytest.mark.parametrize("spoilt", [b'{"name": "one", "pid"', b"\xff", b"[]", b""])
+def test_no_record_keeps_a_keeper_from_ending_all(world: World, spoilt: bytes) -> None:
+    world.start(world.keeper())
+    (world.folder / "one.json").write_bytes(spoilt)
+    (world.folder / "two.json").mkdir()
+    world.keeper().stop_all(grace_s=1)
+    assert world.running() == set()
+    (world.folder / "two.json").rmdir()
+
+
+def test_children_say_whose_they_are(world: World) -> None:
+    assert carried_id(world.folder) is None
+    keeper = world.keeper()
+    world.start(keeper, "one")
+    world.kill(world.start(keeper, "dead"))
+    (world.folder / "a-spoilt-one.json").write_text("{")
+    assert carried_id(world.folder) == world.plane_id
+    world.kill(keeper.children["one"].pid)
+    assert carried_id(world.folder) is None
 
 
 def test_planes_do_not_touch_each_other(world: World, tmp_path: Path) -> None:
