@@ -1,4 +1,4 @@
-"""Airflow as four real components, MLflow, Envoy and model servers: two releases and a rollback through the REST API.
+"""Airflow as four real components, MLflow, Envoy and model servers: releases, a rollback, a sensor that waits for drift.
 
 What ``dag.test()`` cannot see is seen here: deferral and resumption, the triggerer, task isolation, logs and links.
 """
@@ -6,12 +6,14 @@ What ``dag.test()`` cannot see is seen here: deferral and resumption, the trigge
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pandas as pd
 import pytest
 import yaml
 
@@ -25,6 +27,7 @@ from airflow_provider_mlpipex.demo.webhook import AlertReceiver
 from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
 from airflow_provider_mlpipex.domain.events import Origin, ReviewDecided, StageEnded, TrafficPlanned
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.traffic import BATCH_HEADER
 from airflow_provider_mlpipex.services import history, journal
 from airflow_provider_mlpipex.services.platform import Platform
 from tests.support.polling import until
@@ -33,7 +36,24 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 REPOSITORY = Path(__file__).parents[2]
 RELEASE = "release__flight_delay"
 PRODUCTION = EndpointRef.parse("production/flight-delay")
+STAGING = EndpointRef.parse("staging/flight-delay")
 RUN_LIMIT_S = 300.0
+ALARM = "team__alarm"
+#: A team's own Dag, beside the reference Dags.
+ALARM_DAG = f"""
+from airflow.sdk import dag, task
+from airflow_provider_mlpipex import DriftSensor
+
+@dag("{ALARM}", schedule=None, catchup=False, is_paused_upon_creation=False)
+def alarm():
+    @task
+    def name(found):
+        return [batch["batch"] for batch in found["batches"]]
+
+    name(DriftSensor(task_id="wait", endpoint="{STAGING}", poke_interval=2.0, timeout=240).output)
+
+alarm()
+"""
 
 
 @dataclass
@@ -75,9 +95,12 @@ MANIFESTS = Path(play.__file__).parent
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     pager = AlertReceiver()
+    dags = tmp_path_factory.mktemp("dags") / "dags"
+    shutil.copytree(REPOSITORY / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
+    (dags / "alarm.py").write_text(ALARM_DAG, encoding="utf-8")
     stack = Stack(
         tmp_path_factory.mktemp("live"),
-        dags=REPOSITORY / "dags",
+        dags=dags,
         ports=Ports.choose("auto"),
         alert_url=pager.apprise_url,
     )
@@ -135,6 +158,42 @@ def test_two_releases_and_a_rollback(live: Live) -> None:
 
     _check_record(live, second)
     _check_task(live, second)
+
+
+def test_a_sensor_that_waits_on_the_triggerer_finds_the_drift_and_its_batch(live: Live) -> None:
+    if journal.load(live.platform, STAGING).current is None:
+        first = live.airflow.trigger(RELEASE, conf={"as_of": "2013-04-01"})
+        assert live.finish(RELEASE, first) == "success", live.why_failed(RELEASE, first)
+    live.airflow.wait_until_parsed(ALARM)
+    run = live.airflow.trigger(ALARM, conf={})
+
+    def deferred() -> bool:
+        return live.airflow.task_states(ALARM, run)["wait"] == "deferred"
+
+    until(deferred, within_s=90, what="the sensor is deferred")
+
+    rows = flights.load(*REPLAYED)[list(flights.FEATURES)].sample(2000, random_state=7)
+    rows["distance"] *= 1.609
+    _ask(live, rows.astype(object).where(rows.notna(), None), batch="in-kilometres")
+    assert live.finish(ALARM, run) == "success", live.why_failed(ALARM, run)
+    found = live.airflow.get(f"/dags/{ALARM}/dagRuns/{run}/taskInstances/wait/xcomEntries/drift", deserialize=True)
+    assert (found["value"]["verdict"], found["value"]["rows"]) == ("fail", 2000)
+    named = live.airflow.get(
+        f"/dags/{ALARM}/dagRuns/{run}/taskInstances/name/xcomEntries/return_value", deserialize=True
+    )
+    assert named["value"] == ["in-kilometres"]
+    events = live.airflow.get("/assets/events", source_dag_id=ALARM)["asset_events"]
+    assert [(one["name"], one["source_run_id"]) for one in events] == [("drift__flight-delay", run)]
+
+
+def _ask(live: Live, rows: pd.DataFrame, *, batch: str) -> None:
+    """Send ``rows`` to staging, a hundred a request."""
+    token = (live.stack.plane_dir / "client-token").read_text(encoding="utf-8").strip()
+    with httpx.Client(headers={"authorization": f"Bearer {token}", BATCH_HEADER: batch}, timeout=30) as client:
+        for start in range(0, len(rows), 100):
+            part = rows.iloc[start : start + 100].to_dict("split", index=False)
+            url = f"{live.stack.ingress_url}/endpoints/{STAGING}/invocations"
+            client.post(url, json={"dataframe_split": part}).raise_for_status()
 
 
 def _check_record(live: Live, run_id: str) -> None:
