@@ -1,4 +1,4 @@
-"""Airflow as four real components, MLflow, Envoy and model servers: releases, a rollback, a sensor that waits for drift.
+"""Airflow as four real components, MLflow, Envoy and model servers: releases, a rollback, a sensor that waits.
 
 What ``dag.test()`` cannot see is seen here: deferral and resumption, the triggerer, task isolation, logs and links.
 """
