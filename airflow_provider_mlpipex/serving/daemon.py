@@ -135,11 +135,8 @@ def stop(state_dir: Path) -> None:
 
 def status(state_dir: Path) -> dict[str, Any]:
     """Addresses and whether the supervisor lives; ``{"running": false}`` where none was started."""
-    try:
-        addresses = json.loads((state_dir / ADDRESS_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {"running": False}
-    return {"running": _supervisor_process(state_dir) is not None, **addresses}
+    addresses = _read_addresses(state_dir)
+    return {"running": _supervisor_process(state_dir) is not None, **addresses} if addresses else {"running": False}
 
 
 def require_free_port(port: int, *, what: str, variable: str) -> None:
@@ -163,13 +160,21 @@ def _write_addresses(state_dir: Path, addresses: dict[str, Any]) -> None:
     os.replace(scratch, state_dir / ADDRESS_FILE)
 
 
+def _read_addresses(state_dir: Path) -> dict[str, Any]:
+    """Empty where no supervisor has left any, or the machine went down while one wrote them."""
+    try:
+        found = json.loads((state_dir / ADDRESS_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _supervisor_process(state_dir: Path) -> psutil.Process | None:
     try:
-        pid = json.loads((state_dir / ADDRESS_FILE).read_text(encoding="utf-8"))["pid"]
-        process = psutil.Process(pid)
+        process = psutil.Process(_read_addresses(state_dir)["pid"])
         # A pid may have been given to somebody else: ours holds the lock of this state.
         return process if not _lock_is_free(state_dir) else None
-    except (FileNotFoundError, KeyError, psutil.NoSuchProcess):
+    except (KeyError, psutil.NoSuchProcess):
         return None
 
 

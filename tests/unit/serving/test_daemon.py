@@ -45,6 +45,13 @@ def test_a_plane_that_was_killed_is_not_running(tmp_path: Path) -> None:
     assert daemon.status(tmp_path) == {"running": False, "pid": gone.pid, "control_url": NOWHERE}
 
 
+@pytest.mark.parametrize("torn", ["", '{"pid": 12', "[]", "7"])
+def test_addresses_that_are_torn_are_those_of_nobody(tmp_path: Path, torn: str) -> None:
+    (tmp_path / daemon.ADDRESS_FILE).write_text(torn)
+    assert daemon.status(tmp_path) == {"running": False}
+    daemon.stop(tmp_path)
+
+
 def test_a_pid_that_was_given_to_somebody_else_is_neither_believed_nor_stopped(tmp_path: Path) -> None:
     stranger = subprocess.Popen(["sleep", "60"])
     try:
