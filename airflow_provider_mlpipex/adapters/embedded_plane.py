@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
+from airflow_provider_mlpipex.adapters.http_calls import send
 from airflow_provider_mlpipex.domain.drift.served import BatchSketches, ServedSketches
 from airflow_provider_mlpipex.domain.errors import MlpipexError, NotAuthorised, PlaneUnavailable, error_from_dict
 from airflow_provider_mlpipex.domain.evidence import Telemetry
@@ -21,7 +21,6 @@ from airflow_provider_mlpipex.domain.predictions import PredictionSample
 from airflow_provider_mlpipex.domain.release import Release
 from airflow_provider_mlpipex.domain.traffic import TrafficPlan
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TIMEOUT_S = 15.0
 #: Both logs are read whole: some million records take a while.
 COMPARISON_TIMEOUT_S = 120.0
@@ -40,8 +39,6 @@ class EmbeddedPlane:
     def __init__(self, control_url: str, token: str | Callable[[], str]) -> None:
         self._url = control_url.rstrip("/")
         self._token = token
-        # A proxy from the environment cannot reach this machine's loopback, and must not see the token.
-        self._use_proxies = urlsplit(control_url).hostname not in _LOOPBACK
 
     def ensure(self, endpoint: EndpointRef, release: Release, *, timeout_s: float) -> ReleaseStatus:
         body = {"release": release.to_json(), "timeout_s": timeout_s}
@@ -128,9 +125,7 @@ class EmbeddedPlane:
     def _call(self, method: str, endpoint: EndpointRef, path: str, *, timeout: float = TIMEOUT_S, **sent: Any) -> Any:
         url = f"{self._url}/v1/endpoints/{endpoint.environment}/{endpoint.name}{path}"
         try:
-            answer = httpx.request(
-                method, url, headers=self._headers(), timeout=timeout, trust_env=self._use_proxies, **sent
-            )
+            answer = send(method, url, headers=self._headers(), timeout=timeout, **sent)
         except httpx.HTTPError as error:
             raise PlaneUnavailable(
                 f"serving plane at {self._url}",

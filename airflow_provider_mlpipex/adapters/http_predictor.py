@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 import httpx
 
+from airflow_provider_mlpipex.adapters.http_calls import send
 from airflow_provider_mlpipex.domain.batches import PredictionAnswer, PredictionRequest
 from airflow_provider_mlpipex.domain.traffic import BATCH_HEADER, RELEASE_HEADER, REQUEST_ID_HEADER
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 #: The ingress itself gives up sooner, and says so.
 TIMEOUT_S = 30.0
 #: Characters of a refusal that are shown, of its beginning and of its end: MLflow tells the rows first, then why.
@@ -37,10 +36,8 @@ class HttpPredictor:
             REQUEST_ID_HEADER: request.request_id,
         }
         body = json.dumps({"dataframe_split": {"columns": list(request.columns), "data": request.rows}})
-        # A proxy from the environment cannot reach this machine's loopback, and must not see the token.
-        proxies = urlsplit(url).hostname not in _LOOPBACK
         try:
-            answer = httpx.post(url, content=body, headers=headers, timeout=TIMEOUT_S, trust_env=proxies)
+            answer = send("POST", url, headers=headers, timeout=TIMEOUT_S, content=body)
         except httpx.HTTPError as error:
             return PredictionAnswer(status=0, detail=f"{type(error).__name__} at {url}")
         release = answer.headers.get(RELEASE_HEADER, "")

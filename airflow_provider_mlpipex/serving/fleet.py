@@ -139,8 +139,11 @@ class Fleet:
 
     def answers(self, endpoint: EndpointRef, release_id: str) -> bool:
         """Whether it answers ``/ping`` within :data:`PING_TIMEOUT_S`."""
-        transport = httpx.HTTPTransport(uds=str(self._places.socket(endpoint, release_id)))
-        with httpx.Client(transport=transport, base_url="http://server", timeout=PING_TIMEOUT_S) as client:
+        # Without certificates, which no socket has: to read them takes 30 ms, each time.
+        transport = httpx.HTTPTransport(uds=str(self._places.socket(endpoint, release_id)), verify=False)
+        with httpx.Client(
+            transport=transport, base_url="http://server", timeout=PING_TIMEOUT_S, trust_env=False
+        ) as client:
             try:
                 return client.get("/ping").status_code == 200
             except httpx.TransportError:
