@@ -238,6 +238,8 @@ class Stack:
             "MLPIPEX_MANIFESTS": str(self.manifests),
             # The training code is the provider's own, wherever the manifest was copied to.
             CODE_VERSION_VARIABLE: code_version(self._dags) or f"mlpipex-{version(DISTRIBUTION)}",
+            # Four components write to it: by default SQLite gives up after 5 s, and Airflow answers 500.
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self._airflow_home / 'airflow.db'}?timeout=60",
             "AIRFLOW__CORE__DAGS_FOLDER": str(self._dags),
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(
                 [_bundle("reference", self._dags), _bundle("demo", Path(__file__).parent / "dags")]
