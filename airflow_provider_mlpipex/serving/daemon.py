@@ -63,8 +63,7 @@ def run(
         )
         token = read_or_make_token(state_dir / "token")
         app = create_app(supervisor, token=token, extra_routes=extra_routes(supervisor))
-        if not _envoy_was_left_recorded(state_dir):
-            require_free_port(ingress_port, what="ingress", variable="MLPIPEX_INGRESS_PORT")
+        _require_ingress_port(state_dir, ingress_port)
         asked_to_end = False
         try:
             supervisor.start()
@@ -207,17 +206,18 @@ def _only_one(state_dir: Path) -> Iterator[None]:
         yield
 
 
-def _envoy_was_left_recorded(state_dir: Path) -> bool:
-    """Whether the supervisor will adopt an Envoy that holds the port.
+def _require_ingress_port(state_dir: Path, port: int) -> None:
+    """It is free, or held by an Envoy that the supervisor will adopt.
 
-    It cannot adopt one that no record names, and would end it anyhow: that happens here, or the port would be taken for
-    somebody else's. Only when nothing else can keep the supervisor from starting: that Envoy still serves.
+    One that no record names cannot be adopted, and would be ended anyhow: that happens here, or the port would be taken
+    for somebody else's. Only when nothing else can keep the supervisor from starting: that Envoy still serves.
+
+    :raises ConfigurationInvalid: somebody else listens there.
     """
     plane_id = find_plane_id(state_dir)
-    if plane_id is None:
-        return False
-    keeper = ProcessKeeper(state_dir / "children", plane_id=plane_id)
-    if keeper.alive(ENVOY):
-        return True
-    keeper.end_strays(needed=keeper.children)
-    return False
+    if plane_id is not None:
+        keeper = ProcessKeeper(state_dir / "children", plane_id=plane_id)
+        if keeper.alive(ENVOY):
+            return
+        keeper.end_strays(needed=keeper.children)
+    require_free_port(port, what="ingress", variable="MLPIPEX_INGRESS_PORT")

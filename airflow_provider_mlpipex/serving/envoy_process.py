@@ -18,6 +18,7 @@ from airflow_provider_mlpipex.domain.errors import PlaneUnavailable, PlanRefused
 from airflow_provider_mlpipex.serving import envoy_config
 from airflow_provider_mlpipex.serving.envoy_config import Paths
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
+from airflow_provider_mlpipex.serving.sockets import client_of
 
 NAME = "envoy"
 ACK_TIMEOUT_S = 5.0
@@ -47,9 +48,7 @@ class Envoy:
         self._paths = paths
         self._keeper = keeper
         self._listener_version = ""
-        self._admin = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(paths.admin_socket)), base_url="http://envoy", timeout=2.0
-        )
+        self._admin = client_of(paths.admin_socket, timeout_s=2.0)
 
     def start(self, *, port: int, client_token: str) -> None:
         """Start it, or find it running; returns when it takes requests on ``port``."""

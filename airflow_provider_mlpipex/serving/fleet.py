@@ -20,6 +20,7 @@ from airflow_provider_mlpipex.serving.places import Places
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
 from airflow_provider_mlpipex.serving.runtimes import RuntimeCache, server_environment
 from airflow_provider_mlpipex.serving.server_spec import FAILURE_FILE, FAULT_FILE, ModelServerSpec, read_failure
+from airflow_provider_mlpipex.serving.sockets import client_of
 
 PING_TIMEOUT_S = 2.0
 DRAIN_TIMEOUT_S = 10.0
@@ -139,11 +140,7 @@ class Fleet:
 
     def answers(self, endpoint: EndpointRef, release_id: str) -> bool:
         """Whether it answers ``/ping`` within :data:`PING_TIMEOUT_S`."""
-        # Without certificates, which no socket has: to read them takes 30 ms, each time.
-        transport = httpx.HTTPTransport(uds=str(self._places.socket(endpoint, release_id)), verify=False)
-        with httpx.Client(
-            transport=transport, base_url="http://server", timeout=PING_TIMEOUT_S, trust_env=False
-        ) as client:
+        with client_of(self._places.socket(endpoint, release_id), timeout_s=PING_TIMEOUT_S) as client:
             try:
                 return client.get("/ping").status_code == 200
             except httpx.TransportError:

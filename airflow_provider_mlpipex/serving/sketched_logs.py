@@ -59,7 +59,7 @@ class SketchedLogs(Background):
 
     def work(self) -> None:
         """Count what every log of this plane has; what goes wrong with one of them is said."""
-        for path in sorted((self._places.root / "servers").glob("*/spec.json")):
+        for path in sorted(self._places.servers.glob("*/spec.json")):
             if self._stopping.is_set():
                 return
             try:
