@@ -30,9 +30,9 @@ class MlpipexError(Exception):
         self.remedy = remedy
         #: The class that it was raised as; another version of the provider may have one that is not known here.
         self.kind = type(self).__name__
-        super().__init__(self._sentence())
+        super().__init__(str(self))
 
-    def _sentence(self) -> str:
+    def __str__(self) -> str:
         parts = [self.thing]
         if self.value is not None:
             parts.append(f"value: {self.value!r}")
@@ -46,7 +46,6 @@ class MlpipexError(Exception):
     def also(self, remedy: str) -> None:
         """Say of this error, which is on its way up, what else is to be done."""
         self.remedy = "; ".join(filter(None, (self.remedy, remedy)))
-        self.args = (self._sentence(),)
 
     def as_dict(self) -> dict[str, object]:
         """The error as JSON-ready fields, for HTTP bodies, XCom and ledger entries."""
@@ -81,8 +80,8 @@ class ManifestInvalid(MlpipexError):
         self.problems = problems
         super().__init__(thing, **details)  # type: ignore[arg-type]
 
-    def _sentence(self) -> str:
-        return "\n".join([super()._sentence(), *(f"  - {problem}" for problem in self.problems)])
+    def __str__(self) -> str:
+        return "\n".join([super().__str__(), *(f"  - {problem}" for problem in self.problems)])
 
 
 class ManifestChanged(MlpipexError):
@@ -320,5 +319,4 @@ def error_from_dict(told: Mapping[str, object], *, nearest: type[MlpipexError] =
     )
     error.kind = name or error.kind
     error.runbook = str(told.get("runbook") or error.runbook)
-    error.args = (error._sentence(),)
     return error

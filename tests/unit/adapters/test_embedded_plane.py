@@ -10,16 +10,9 @@ import pytest
 from airflow_provider_mlpipex.adapters.embedded_plane import EmbeddedPlane
 from airflow_provider_mlpipex.domain.errors import MlpipexError, NotAuthorised, PlaneUnavailable, PlanRefused
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from tests.support.factories import UNKNOWN_ERROR
 
 FRAUD = EndpointRef.parse("production/fraud-scorer")
-TOLD = {
-    "error": "QuotaExceeded",
-    "thing": "quota of the plane",
-    "value": "9",
-    "limit": "8",
-    "remedy": "retire one",
-    "runbook": "quota-exceeded",
-}
 
 
 def refused(monkeypatch: pytest.MonkeyPatch, status: int, **body: Any) -> MlpipexError:
@@ -36,9 +29,9 @@ def refused(monkeypatch: pytest.MonkeyPatch, status: int, **body: Any) -> Mlpipe
 def test_an_error_of_a_newer_plane_loses_nothing(
     monkeypatch: pytest.MonkeyPatch, status: int, nearest: type[MlpipexError]
 ) -> None:
-    error = refused(monkeypatch, status, json=TOLD)
+    error = refused(monkeypatch, status, json=UNKNOWN_ERROR)
     assert type(error) is nearest
-    assert error.as_dict() == TOLD
+    assert error.as_dict() == UNKNOWN_ERROR
 
 
 def test_a_known_error_is_itself_whatever_the_status(monkeypatch: pytest.MonkeyPatch) -> None:

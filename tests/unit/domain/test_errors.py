@@ -14,15 +14,7 @@ from airflow_provider_mlpipex.domain.errors import (
     PlanRefused,
     error_from_dict,
 )
-
-UNKNOWN = {
-    "error": "QuotaExceeded",
-    "thing": "quota of the plane",
-    "value": "9",
-    "limit": "8",
-    "remedy": "retire one",
-    "runbook": "quota-exceeded",
-}
+from tests.support.factories import UNKNOWN_ERROR
 
 
 @pytest.mark.parametrize("error", [PlanRefused("x", value=3, limit="y", remedy="z"), ArtifactMismatch("x")])
@@ -40,11 +32,11 @@ def test_what_was_said_on_the_way_up_comes_back_too() -> None:
 
 @pytest.mark.parametrize("nearest", [MlpipexError, PlaneUnavailable])
 def test_a_class_that_is_not_known_here_loses_nothing(nearest: type[MlpipexError]) -> None:
-    back = error_from_dict(UNKNOWN, nearest=nearest)
+    back = error_from_dict(UNKNOWN_ERROR, nearest=nearest)
     assert type(back) is nearest
-    assert back.as_dict() == UNKNOWN
+    assert back.as_dict() == UNKNOWN_ERROR
     assert str(back) == "quota of the plane | value: '9' | limit: 8 | do: retire one | runbook: quota-exceeded"
-    assert pickle.loads(pickle.dumps(back)).as_dict() == UNKNOWN
+    assert pickle.loads(pickle.dumps(back)).as_dict() == UNKNOWN_ERROR
     assert nearest("y").runbook != "quota-exceeded", "it is this error's runbook, not the class's"
 
 
