@@ -26,9 +26,9 @@ from airflow_provider_mlpipex.domain.events import (
     ShadowStarted,
     TrafficConfirmed,
     TrafficPlanned,
-    VerdictName,
     WatchPassed,
 )
+from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release import Release
 from airflow_provider_mlpipex.domain.traffic import TrafficPlan

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from airflow_provider_mlpipex.domain.evidence import Evidence
+from airflow_provider_mlpipex.domain.changes import Change
+from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release import Digest, Release
 from airflow_provider_mlpipex.domain.traffic import STICKY_HEADER, TrafficPlan
@@ -29,8 +30,6 @@ StageName = Literal[
     "score",
     "outcomes",
 ]
-VerdictName = Literal["pass", "fail", "inconclusive", "error"]
-ChangeKind = Literal["model", "runtime", "data", "features", "gate-tightened", "gate-loosened", "policy"]
 
 
 class Origin(Value):
@@ -43,39 +42,6 @@ class Origin(Value):
     task_id: str = ""
     try_number: int = 0
     trace_id: str = ""
-
-
-class GateResult(Recorded):
-    """One gate judged once: the evidence, the threshold as written and as computed, and how far from it.
-
-    :param alpha: chance of a false alarm over all looks of this gate's sequence; ``None`` for one look at a fixed
-        sample.
-    :param interval: where the true margin lies at every look, but with probability ``alpha``.
-    :param excused: why a broken limit is not held against the release: a control arm breaks it too.
-    """
-
-    added_later = frozenset({"alpha", "interval", "excused"})
-
-    gate: str
-    verdict: VerdictName
-    advisory: bool = False
-    rule: str = Field(description="the gate as people read it: 'evaluation.accuracy within 0.5% of the baseline'")
-    evidence: Evidence
-    threshold: float | None = None
-    margin: float | None = Field(default=None, description="signed distance to the threshold; negative: beyond it")
-    reason: str = ""
-    alpha: float | None = None
-    interval: tuple[float, float] | None = None
-    excused: str | None = None
-
-
-class Change(Value):
-    """One typed difference between two releases or manifests."""
-
-    kind: ChangeKind
-    what: str
-    before: str
-    after: str
 
 
 class RolloutPolicy(Recorded):

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from airflow_provider_mlpipex.domain.changes import Change
 from airflow_provider_mlpipex.domain.endpoint_state import EndpointState, Phase, Rollout
 from airflow_provider_mlpipex.domain.errors import IllegalTransition, ManifestChanged, RolloutInProgress
 from airflow_provider_mlpipex.domain.events import (
     CanaryStepped,
-    Change,
     Event,
     GatesJudged,
     Promoted,
@@ -27,9 +27,9 @@ from airflow_provider_mlpipex.domain.events import (
     ShadowStarted,
     StageName,
     TrafficPlanned,
-    VerdictName,
     WatchPassed,
 )
+from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
 from airflow_provider_mlpipex.domain.release import Release
 from airflow_provider_mlpipex.domain.reopening import require_no_doubt
 from airflow_provider_mlpipex.domain.rollout_conditions import (

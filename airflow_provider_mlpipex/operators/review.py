@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param
 
+from airflow_provider_mlpipex.domain.changes import Change
 from airflow_provider_mlpipex.domain.errors import ReviewRejected
-from airflow_provider_mlpipex.domain.events import Change, GateResult
+from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.operators.base import ROLLOUT_ID, StageTask

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from airflow.sdk import BaseSensorOperator
 
 from airflow_provider_mlpipex.domain.errors import GateFailed, GateUndecided, RolloutRolledBack
-from airflow_provider_mlpipex.domain.events import GateResult
+from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.operators.base import ROLLOUT_ID, StageRun, StageTask, task_origin

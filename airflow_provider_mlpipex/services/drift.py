@@ -18,7 +18,8 @@ from airflow_provider_mlpipex.domain.errors import (
     ManifestInvalid,
     SketchUnusable,
 )
-from airflow_provider_mlpipex.domain.events import AlertRaised, DriftJudged, Entry, Origin, VerdictName
+from airflow_provider_mlpipex.domain.events import AlertRaised, DriftJudged, Entry, Origin
+from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
 from airflow_provider_mlpipex.domain.manifests.drift_block import DriftSpec
 from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef

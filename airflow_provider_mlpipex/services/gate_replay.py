@@ -19,7 +19,6 @@ from airflow_provider_mlpipex.domain.events import (
     RolloutOpened,
     RolloutRejected,
     StageName,
-    VerdictName,
     WatchPassed,
 )
 from airflow_provider_mlpipex.domain.evidence import Evidence
@@ -27,6 +26,7 @@ from airflow_provider_mlpipex.domain.gates.control_arm import beside_control
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.gates.judging import judge
 from airflow_provider_mlpipex.domain.gates.restated_evidence import find_evidence
+from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
 from airflow_provider_mlpipex.domain.manifests.manifest import EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, alpha_of, stage_gates

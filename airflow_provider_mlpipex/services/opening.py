@@ -6,8 +6,9 @@ from pathlib import Path
 
 from airflow_provider_mlpipex.domain import rollout as machine
 from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
-from airflow_provider_mlpipex.domain.events import Event, GateResult, GatesJudged, RolloutPolicy, VerdictName
+from airflow_provider_mlpipex.domain.events import Event, GatesJudged, RolloutPolicy
 from airflow_provider_mlpipex.domain.gates import judging
+from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName
 from airflow_provider_mlpipex.domain.manifests.diff import stricter_review
 from airflow_provider_mlpipex.domain.manifests.manifest import Manifest, ReviewSpec
 from airflow_provider_mlpipex.domain.names import EndpointRef

@@ -15,11 +15,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_mlpipex.domain.errors import MlpipexError
-from airflow_provider_mlpipex.domain.events import GateResult
 from airflow_provider_mlpipex.domain.evidence import Evidence
 from airflow_provider_mlpipex.domain.features import ServedRow, plain
 from airflow_provider_mlpipex.domain.gates import judging
 from airflow_provider_mlpipex.domain.gates.gate import Gate
+from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 from airflow_provider_mlpipex.domain.manifests.features_block import ParitySpec
 from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef

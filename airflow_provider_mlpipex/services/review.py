@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from airflow_provider_mlpipex.domain import rollout as machine
-from airflow_provider_mlpipex.domain.events import Change, GateResult
+from airflow_provider_mlpipex.domain.changes import Change
+from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 from airflow_provider_mlpipex.domain.manifests.diff import diff, release_changes, review_needed
 from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef

@@ -15,11 +15,12 @@ from typing import Literal
 from airflow_provider_mlpipex.domain import rollout as machine
 from airflow_provider_mlpipex.domain.endpoint_state import EndpointState, Rollout, verdict_key
 from airflow_provider_mlpipex.domain.errors import IllegalTransition, PlanRefused
-from airflow_provider_mlpipex.domain.events import Event, GateResult, GatesJudged, VerdictName
+from airflow_provider_mlpipex.domain.events import Event, GatesJudged
 from airflow_provider_mlpipex.domain.evidence import Source
 from airflow_provider_mlpipex.domain.gates import judging
 from airflow_provider_mlpipex.domain.gates.control_arm import compared_since
 from airflow_provider_mlpipex.domain.gates.gate import Gate, known_metric
+from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName
 from airflow_provider_mlpipex.domain.gates.watch_windows import open_since
 from airflow_provider_mlpipex.domain.manifests.manifest import EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef

@@ -241,7 +241,7 @@ def test_the_note_is_a_field_of_the_form_and_reviewers_can_be_named(second: Rele
 
 
 def test_a_pipe_in_a_change_does_not_break_the_table() -> None:
-    from airflow_provider_mlpipex.domain.events import Change
+    from airflow_provider_mlpipex.domain.changes import Change
     from airflow_provider_mlpipex.operators.review import describe
 
     change = Change(kind="policy", what="a|b", before="1\n2", after="")

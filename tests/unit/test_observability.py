@@ -15,8 +15,9 @@ from airflow_provider_mlpipex import observability
 from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform, memory_platform
 from airflow_provider_mlpipex.domain import chain
 from airflow_provider_mlpipex.domain.errors import GateFailed, InvariantBroken, LedgerUnavailable, MlpipexError
-from airflow_provider_mlpipex.domain.events import Entry, GateResult, Origin, StageEnded
+from airflow_provider_mlpipex.domain.events import Entry, Origin, StageEnded
 from airflow_provider_mlpipex.domain.evidence import Evidence
+from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 from airflow_provider_mlpipex.observability import NoMetrics, stage, trace_id
 from tests.support.factories import NOON
 from tests.support.faults import Faulty, Killed

@@ -25,7 +25,7 @@ from airflow_provider_mlpipex.domain.drift.report import (
 )
 from airflow_provider_mlpipex.domain.drift.sketches import STEPS, Floats, Sketch, merge, require_same_bins
 from airflow_provider_mlpipex.domain.errors import SketchUnusable
-from airflow_provider_mlpipex.domain.events import VerdictName
+from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
 
 #: Rows that a group needs in training before its mean score is believed over that of the window.
 _ENOUGH = 30

@@ -32,7 +32,7 @@ from airflow_provider_mlpipex.domain.drift.report import (
 )
 from airflow_provider_mlpipex.domain.drift.sketches import OUTSIDE_BINS, STEPS, Floats, Sketch
 from airflow_provider_mlpipex.domain.errors import SketchUnusable
-from airflow_provider_mlpipex.domain.events import VerdictName
+from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
 from airflow_provider_mlpipex.domain.statistics.confidence import share_alpha
 
 #: Rows that are absent, of another type or infinite, beyond this share and that of training, are a broken column and

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from airflow_provider_mlpipex.domain.events import VerdictName
+from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
 from airflow_provider_mlpipex.domain.values import Value
 
 Measure = Literal["psi", "ks", "jensen_shannon", "chi_square", "wasserstein"]

@@ -12,10 +12,10 @@ import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from airflow_provider_mlpipex.domain.events import GateResult
 from airflow_provider_mlpipex.domain.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates import watch_windows
 from airflow_provider_mlpipex.domain.gates.gate import Gate
+from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 from airflow_provider_mlpipex.domain.statistics import summaries
 from airflow_provider_mlpipex.domain.statistics.summaries import Counted, Timed
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from airflow_provider_mlpipex.domain.events import Change, ChangeKind
+from airflow_provider_mlpipex.domain.changes import Change, ChangeKind
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.quality.expectations import SEVERITIES, Expectation
 from airflow_provider_mlpipex.domain.quantities import format_duration

@@ -21,7 +21,7 @@ import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from airflow_provider_mlpipex.domain.events import GateResult
+from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 
 #: Windows begin this many times in one window's length.
 _BEGINNINGS = 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, get_args
 
-from airflow_provider_mlpipex.domain.events import Change, ChangeKind
+from airflow_provider_mlpipex.domain.changes import Change, ChangeKind
 from airflow_provider_mlpipex.domain.gates.diff import (
     NONE,
     Strictness,

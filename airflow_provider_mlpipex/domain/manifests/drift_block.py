@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from airflow_provider_mlpipex.domain.changes import Change
 from airflow_provider_mlpipex.domain.drift.report import (
     DEFAULT_ALPHA,
     DEFAULT_LIMITS,
@@ -15,7 +16,6 @@ from airflow_provider_mlpipex.domain.drift.report import (
     WORTH_AN_ALARM,
     Measure,
 )
-from airflow_provider_mlpipex.domain.events import Change
 from airflow_provider_mlpipex.domain.gates.diff import NONE, Strictness, compare, loosened, tightened
 from airflow_provider_mlpipex.domain.quantities import Duration, Ratio, format_duration, format_ratio, parse_duration
 from airflow_provider_mlpipex.domain.values import Value

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from airflow_provider_mlpipex.domain.events import Change
+from airflow_provider_mlpipex.domain.changes import Change
 from airflow_provider_mlpipex.domain.gates.diff import NONE, Strictness, compare, loosened, tightened
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.names import Name

@@ -11,8 +11,8 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, field_validator, model_validator
 
+from airflow_provider_mlpipex.domain.changes import ChangeKind
 from airflow_provider_mlpipex.domain.endpoint_state import Ending
-from airflow_provider_mlpipex.domain.events import ChangeKind
 from airflow_provider_mlpipex.domain.evidence import Source
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.gates.sentences import read_sentence

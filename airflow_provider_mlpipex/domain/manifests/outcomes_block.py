@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from airflow_provider_mlpipex.domain.events import Change
+from airflow_provider_mlpipex.domain.changes import Change
 from airflow_provider_mlpipex.domain.gates.diff import NONE, diff_gates, loosened, tightened
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.gates.sentences import read_sentence

@@ -10,12 +10,12 @@ import math
 from collections.abc import Callable
 from datetime import timedelta
 
-from airflow_provider_mlpipex.domain.events import VerdictName
 from airflow_provider_mlpipex.domain.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates import made_up
 from airflow_provider_mlpipex.domain.gates.control_arm import is_worse
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.gates.judging import judge
+from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
 from airflow_provider_mlpipex.domain.planning.live_gates import LiveGate
 from airflow_provider_mlpipex.domain.planning.sampling import needed_duration
 from airflow_provider_mlpipex.domain.quantities import Duration, Ratio, format_duration, format_rate, format_ratio

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from airflow_provider_mlpipex.domain.events import GateResult, VerdictName
 from airflow_provider_mlpipex.domain.gates import made_up
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.gates.judging import judge
+from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName
 from airflow_provider_mlpipex.domain.manifests.manifest import EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.names import Name
 from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage

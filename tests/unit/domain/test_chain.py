@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from airflow_provider_mlpipex.domain import chain
 from airflow_provider_mlpipex.domain.errors import LedgerTampered
-from airflow_provider_mlpipex.domain.events import AlertRaised, Entry, GateResult, GatesJudged, Origin
+from airflow_provider_mlpipex.domain.events import AlertRaised, Entry, GatesJudged, Origin
 from airflow_provider_mlpipex.domain.evidence import Evidence
+from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from tests.support.factories import NOON, ORIGIN
 

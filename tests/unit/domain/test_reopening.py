@@ -7,15 +7,9 @@ import pytest
 from airflow_provider_mlpipex.domain import chain
 from airflow_provider_mlpipex.domain.endpoint_state import Doubt, EndpointState, fold
 from airflow_provider_mlpipex.domain.errors import PromotionInDoubt
-from airflow_provider_mlpipex.domain.events import (
-    EVENT,
-    GateResult,
-    OutcomesJudged,
-    PromotionConfirmed,
-    PromotionReopened,
-    VerdictName,
-)
+from airflow_provider_mlpipex.domain.events import EVENT, OutcomesJudged, PromotionConfirmed, PromotionReopened
 from airflow_provider_mlpipex.domain.evidence import Evidence
+from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.reopening import confirm, record_outcomes, require_no_doubt
 from airflow_provider_mlpipex.domain.values import canonical_json

@@ -13,7 +13,7 @@ import pytest
 from airflow_provider_mlpipex.adapters.memory.features import EVENT, MemoryFeatures
 from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform
 from airflow_provider_mlpipex.domain.errors import FeatureStoreUnavailable, PlaneUnavailable
-from airflow_provider_mlpipex.domain.events import GateResult
+from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.predictions import Prediction, PredictionSample

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_mlpipex.domain.changes import Change
 from airflow_provider_mlpipex.domain.drift.report import MEASURES
-from airflow_provider_mlpipex.domain.events import Change
 from airflow_provider_mlpipex.domain.gates.diff import diff_gates
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.manifests.diff import diff, release_changes, review_needed, stricter_review

@@ -1,0 +1,18 @@
+"""How two releases or manifests differ, one typed change at a time."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from airflow_provider_mlpipex.domain.values import Value
+
+ChangeKind = Literal["model", "runtime", "data", "features", "gate-tightened", "gate-loosened", "policy"]
+
+
+class Change(Value):
+    """One typed difference between two releases or manifests."""
+
+    kind: ChangeKind
+    what: str
+    before: str
+    after: str

@@ -1,0 +1,36 @@
+"""What a gate says: one of four verdicts, with the evidence that it was read from."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from airflow_provider_mlpipex.domain.evidence import Evidence
+from airflow_provider_mlpipex.domain.values import Recorded
+
+VerdictName = Literal["pass", "fail", "inconclusive", "error"]
+
+
+class GateResult(Recorded):
+    """One gate judged once: the evidence, the threshold as written and as computed, and how far from it.
+
+    :param alpha: chance of a false alarm over all looks of this gate's sequence; ``None`` for one look at a fixed
+        sample.
+    :param interval: where the true margin lies at every look, but with probability ``alpha``.
+    :param excused: why a broken limit is not held against the release: a control arm breaks it too.
+    """
+
+    added_later = frozenset({"alpha", "interval", "excused"})
+
+    gate: str
+    verdict: VerdictName
+    advisory: bool = False
+    rule: str = Field(description="the gate as people read it: 'evaluation.accuracy within 0.5% of the baseline'")
+    evidence: Evidence
+    threshold: float | None = None
+    margin: float | None = Field(default=None, description="signed distance to the threshold; negative: beyond it")
+    reason: str = ""
+    alpha: float | None = None
+    interval: tuple[float, float] | None = None
+    excused: str | None = None
