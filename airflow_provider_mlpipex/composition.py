@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import Field, SecretStr, ValidationError, field_validator
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
-from airflow_provider_mlpipex.domain.events import Origin
+from airflow_provider_mlpipex.domain.rollout.events import Origin
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.ports import ServingPlane
 from airflow_provider_mlpipex.services.platform import Platform

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from airflow_provider_mlpipex.domain.errors import ManifestInvalid
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.validation.loading import load_manifest
 
 #: Names another folder of manifests than the one that the reference Dags have beside them.

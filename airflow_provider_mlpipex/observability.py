@@ -24,11 +24,11 @@ from opentelemetry import trace
 from pydantic_core import to_json
 
 from airflow_provider_mlpipex.domain.errors import InvariantBroken, MlpipexError
-from airflow_provider_mlpipex.domain.events import StageEnded, StageName
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.paired.shadow_report import tell_slice
 from airflow_provider_mlpipex.domain.quality.report import QualityReport
+from airflow_provider_mlpipex.domain.rollout.events import StageEnded, StageName
+from airflow_provider_mlpipex.domain.shadow.report import tell_slice
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.drift import DriftLook
 from airflow_provider_mlpipex.services.platform import Platform

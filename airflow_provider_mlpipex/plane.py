@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex import rollback_api
 from airflow_provider_mlpipex.composition import Settings, build_platform
-from airflow_provider_mlpipex.domain.events import Origin
+from airflow_provider_mlpipex.domain.rollout.events import Origin
 from airflow_provider_mlpipex.serving import daemon
 
 if TYPE_CHECKING:

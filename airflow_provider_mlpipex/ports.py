@@ -17,20 +17,31 @@ if TYPE_CHECKING:
     from airflow_provider_mlpipex.domain.batches import AnsweredChunk, PredictionAnswer, PredictionRequest
     from airflow_provider_mlpipex.domain.drift.report import DriftPage
     from airflow_provider_mlpipex.domain.drift.served import BatchSketches, ServedSketches
-    from airflow_provider_mlpipex.domain.events import Entry, Event, Origin
-    from airflow_provider_mlpipex.domain.evidence import Telemetry
-    from airflow_provider_mlpipex.domain.features import FeatureServiceRef, HistoricalFrame, OnlineRow
-    from airflow_provider_mlpipex.domain.manifests.manifest import RuntimeSpec
+    from airflow_provider_mlpipex.domain.features.service import FeatureServiceRef, HistoricalFrame, OnlineRow
+    from airflow_provider_mlpipex.domain.gates.evidence import Telemetry
+    from airflow_provider_mlpipex.domain.manifest.manifest import RuntimeSpec
     from airflow_provider_mlpipex.domain.names import EndpointRef
-    from airflow_provider_mlpipex.domain.observation import AppliedPlan, PlaneObservation, ReleaseStatus
-    from airflow_provider_mlpipex.domain.outcomes import Added, Label, LabelledSpan, Outcome, ServedAnswers
-    from airflow_provider_mlpipex.domain.paired.comparison import ShadowComparison
+    from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import (
+        Added,
+        Label,
+        LabelledSpan,
+        Outcome,
+        ServedAnswers,
+    )
     from airflow_provider_mlpipex.domain.predictions import PredictionSample
     from airflow_provider_mlpipex.domain.quality.expectations import Expectation
     from airflow_provider_mlpipex.domain.quality.report import QualityReport, ResultPlace, SqlTable
-    from airflow_provider_mlpipex.domain.release import DatasetSnapshot, ModelVersion, Release, RuntimeEnvironment
-    from airflow_provider_mlpipex.domain.traffic import TrafficPlan
-    from airflow_provider_mlpipex.domain.training import TrainedModel, TrainingRecord
+    from airflow_provider_mlpipex.domain.release.release import (
+        DatasetSnapshot,
+        ModelVersion,
+        Release,
+        RuntimeEnvironment,
+    )
+    from airflow_provider_mlpipex.domain.release.training import TrainedModel, TrainingRecord
+    from airflow_provider_mlpipex.domain.rollout.events import Entry, Event, Origin
+    from airflow_provider_mlpipex.domain.rollout.plane_observation import AppliedPlan, PlaneObservation, ReleaseStatus
+    from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
+    from airflow_provider_mlpipex.domain.shadow.comparison import ShadowComparison
 
 
 @runtime_checkable

@@ -12,8 +12,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
-from airflow_provider_mlpipex.domain.events import Origin
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout.events import Origin
 from airflow_provider_mlpipex.services.history import tenures
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.rollback import answer_request

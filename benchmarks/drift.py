@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from airflow_provider_mlpipex.domain.drift.causes import attribute, rank
+from airflow_provider_mlpipex.domain.drift.attribution import attribute, rank
 from airflow_provider_mlpipex.domain.drift.judging import check
 from airflow_provider_mlpipex.domain.drift.references import Reference, make_reference
 from airflow_provider_mlpipex.domain.drift.report import DriftReport

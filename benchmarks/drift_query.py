@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 import orjson
 
-from airflow_provider_mlpipex.domain.drift.causes import attribute
+from airflow_provider_mlpipex.domain.drift.attribution import attribute
 from airflow_provider_mlpipex.domain.drift.judging import check
 from airflow_provider_mlpipex.domain.drift.references import Reference, make_reference
 from airflow_provider_mlpipex.domain.drift.report import Attribution, DriftReport

@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from airflow_provider_mlpipex.domain.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates import watch_windows
+from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates.judging import judge
-from airflow_provider_mlpipex.domain.gates.made_up import MOMENT, allowed_share
-from airflow_provider_mlpipex.domain.manifests.manifest import EnvironmentSpec
+from airflow_provider_mlpipex.domain.gates.synthetic_evidence import MOMENT, allowed_share
+from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec
 from airflow_provider_mlpipex.domain.planning.false_alarms import alpha_of
 from airflow_provider_mlpipex.domain.planning.live_gates import LiveGate, live_gates
 from airflow_provider_mlpipex.domain.statistics.summaries import Counted, Summary, Timed

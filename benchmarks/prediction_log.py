@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.traffic import REQUEST_ID_HEADER
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import REQUEST_ID_HEADER
 from airflow_provider_mlpipex.serving import model_server
 from airflow_provider_mlpipex.serving.prediction_log import records
 from airflow_provider_mlpipex.serving.server_spec import ModelServerSpec

@@ -16,10 +16,10 @@ from pathlib import Path
 import httpx
 
 from airflow_provider_mlpipex.composition import Settings, build_platform
-from airflow_provider_mlpipex.domain import rollout as machine
-from airflow_provider_mlpipex.domain.events import Origin, RollbackDecided, RolloutPolicy
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.release import Release
+from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.rollout import decisions
+from airflow_provider_mlpipex.domain.rollout.events import Origin, RollbackDecided, RolloutPolicy
 from airflow_provider_mlpipex.services import journal, promotion
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.rollback import roll_back
@@ -116,7 +116,7 @@ def _promote(platform: Platform, release: Release, rollout_id: str) -> None:
     journal.decide(
         platform,
         ENDPOINT,
-        lambda state: machine.open_rollout(state, rollout_id=rollout_id, release=release, policy=POLICY, manifest={}),
+        lambda state: decisions.open_rollout(state, rollout_id=rollout_id, release=release, policy=POLICY, manifest={}),
     )
     state = promotion.promote(platform, endpoint=ENDPOINT, rollout_id=rollout_id, timeout_s=READY_S)
     assert state.current is not None and state.current.id == release.id

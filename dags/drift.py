@@ -13,7 +13,7 @@ from pathlib import Path
 from airflow.sdk import DAG
 
 from airflow_provider_mlpipex import DriftCheckOperator, read_manifests
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 
 for manifest in read_manifests(Path(__file__).parent / "manifests").values():
     if not isinstance(manifest, Manifest):

@@ -10,7 +10,7 @@ from pathlib import Path
 from airflow.sdk import DAG
 
 from airflow_provider_mlpipex import QualityCheckOperator, read_manifests
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 
 for path, manifest in read_manifests(Path(__file__).parent / "manifests").items():
     if not isinstance(manifest, Manifest) or not manifest.quality.snapshot:

@@ -11,7 +11,7 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable
 
 from airflow_provider_mlpipex import drift_asset, read_manifests
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 
 for manifest in read_manifests(Path(__file__).parent / "manifests").values():
     if not isinstance(manifest, Manifest) or manifest.model.pinned:

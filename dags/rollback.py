@@ -11,7 +11,7 @@ from airflow.sdk import DAG, Param
 
 from airflow_provider_mlpipex import RollbackOperator, read_manifests
 from airflow_provider_mlpipex.domain.errors import ManifestInvalid
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 
 
 def known_endpoints(folder: Path) -> list[str]:

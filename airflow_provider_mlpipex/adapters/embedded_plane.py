@@ -12,14 +12,14 @@ import httpx
 from airflow_provider_mlpipex.adapters.http_calls import send
 from airflow_provider_mlpipex.domain.drift.served import BatchSketches, ServedSketches
 from airflow_provider_mlpipex.domain.errors import MlpipexError, NotAuthorised, PlaneUnavailable, error_from_dict
-from airflow_provider_mlpipex.domain.evidence import Telemetry
+from airflow_provider_mlpipex.domain.gates.evidence import Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.observation import AppliedPlan, PlaneObservation, ReleaseStatus
-from airflow_provider_mlpipex.domain.outcomes import ServedAnswers
-from airflow_provider_mlpipex.domain.paired.comparison import ShadowComparison
+from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import ServedAnswers
 from airflow_provider_mlpipex.domain.predictions import PredictionSample
-from airflow_provider_mlpipex.domain.release import Release
-from airflow_provider_mlpipex.domain.traffic import TrafficPlan
+from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.rollout.plane_observation import AppliedPlan, PlaneObservation, ReleaseStatus
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
+from airflow_provider_mlpipex.domain.shadow.comparison import ShadowComparison
 
 TIMEOUT_S = 15.0
 #: Both logs are read whole: some million records take a while.

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed
-from airflow_provider_mlpipex.domain.features import FeatureServiceRef, HistoricalFrame, settle_types
+from airflow_provider_mlpipex.domain.features.service import FeatureServiceRef, HistoricalFrame, settle_types
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.adapters.entity_rows import MOMENT, attach, numbered, questions, rounds
-from airflow_provider_mlpipex.domain.features import FeatureServiceRef, HistoricalFrame, OnlineRow
+from airflow_provider_mlpipex.domain.features.service import FeatureServiceRef, HistoricalFrame, OnlineRow
 from airflow_provider_mlpipex.serving.feast_repository import FeastRepository
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import httpx
 
 from airflow_provider_mlpipex.adapters.http_calls import send
 from airflow_provider_mlpipex.domain.batches import PredictionAnswer, PredictionRequest
-from airflow_provider_mlpipex.domain.traffic import BATCH_HEADER, RELEASE_HEADER, REQUEST_ID_HEADER
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import BATCH_HEADER, RELEASE_HEADER, REQUEST_ID_HEADER
 
 #: The ingress itself gives up sooner, and says so.
 TIMEOUT_S = 30.0

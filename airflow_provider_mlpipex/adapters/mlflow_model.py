@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
     from airflow_provider_mlpipex.domain.drift.references import Reference
-    from airflow_provider_mlpipex.domain.training import TrainedModel
+    from airflow_provider_mlpipex.domain.release.training import TrainedModel
 
 #: Inside the model directory: one request and the answer that every server of this model must give to it.
 GOLDEN_PATH = Path("mlpipex/golden.json")

@@ -28,9 +28,9 @@ from airflow_provider_mlpipex.domain.errors import (
     RegistryUnavailable,
 )
 from airflow_provider_mlpipex.domain.names import check_name
-from airflow_provider_mlpipex.domain.release import ModelVersion
-from airflow_provider_mlpipex.domain.semver import Version
-from airflow_provider_mlpipex.domain.training import TrainedModel, TrainingRecord
+from airflow_provider_mlpipex.domain.release.release import ModelVersion
+from airflow_provider_mlpipex.domain.release.semver import Version
+from airflow_provider_mlpipex.domain.release.training import TrainedModel, TrainingRecord
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from airflow_provider_mlpipex.domain.errors import OutcomeConflict
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.outcomes import LabelConflict
+from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import LabelConflict
 
 _SHOWN = 3
 

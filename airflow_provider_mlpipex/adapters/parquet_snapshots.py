@@ -13,7 +13,7 @@ from airflow_provider_mlpipex.adapters.snapshot_table import describe, digest_of
 from airflow_provider_mlpipex.adapters.whole_files import write_whole
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, DataQualityFailed, SnapshotCorrupt
 from airflow_provider_mlpipex.domain.names import check_name
-from airflow_provider_mlpipex.domain.release import DatasetSnapshot
+from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot
 
 if TYPE_CHECKING:
     import pandas as pd

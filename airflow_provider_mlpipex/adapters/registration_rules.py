@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from airflow_provider_mlpipex.domain.errors import RegistrationRefused
 from airflow_provider_mlpipex.domain.names import check_name
-from airflow_provider_mlpipex.domain.release import ModelVersion
-from airflow_provider_mlpipex.domain.training import TrainingRecord
+from airflow_provider_mlpipex.domain.release.release import ModelVersion
+from airflow_provider_mlpipex.domain.release.training import TrainingRecord
 
 #: An abbreviated git commit is at least this long.
 _COMMIT_LENGTH = 7

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from airflow_provider_mlpipex.adapters.runtime_rules import pin
-from airflow_provider_mlpipex.domain.manifests.manifest import RuntimeSpec
-from airflow_provider_mlpipex.domain.release import RuntimeEnvironment
+from airflow_provider_mlpipex.domain.manifest.manifest import RuntimeSpec
+from airflow_provider_mlpipex.domain.release.release import RuntimeEnvironment
 from airflow_provider_mlpipex.serving.runtimes import lock_digest, provider_digest
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from airflow_provider_mlpipex.domain.errors import RuntimeMismatch
-from airflow_provider_mlpipex.domain.manifests.manifest import RuntimeSpec
-from airflow_provider_mlpipex.domain.release import RuntimeEnvironment
+from airflow_provider_mlpipex.domain.manifest.manifest import RuntimeSpec
+from airflow_provider_mlpipex.domain.release.release import RuntimeEnvironment
 
 
 def pin(spec: RuntimeSpec, found: str, *, lock_uri: str | None) -> RuntimeEnvironment:

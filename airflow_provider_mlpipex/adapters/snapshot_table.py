@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed
 from airflow_provider_mlpipex.domain.names import check_name
-from airflow_provider_mlpipex.domain.release import DatasetSnapshot
+from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,10 +16,10 @@ from sqlalchemy.exc import IntegrityError
 
 from airflow_provider_mlpipex.adapters.sql_database import SqlDatabase, moment_text
 from airflow_provider_mlpipex.adapters.system_clock import SystemClock
-from airflow_provider_mlpipex.domain import chain
 from airflow_provider_mlpipex.domain.errors import LedgerTampered
-from airflow_provider_mlpipex.domain.events import Entry, Event, Origin
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout import hash_chain
+from airflow_provider_mlpipex.domain.rollout.events import Entry, Event, Origin
 from airflow_provider_mlpipex.ports import Clock
 
 _metadata = sa.MetaData()
@@ -55,13 +55,13 @@ class SqlLedger:
             head = _entry(row) if row else None
             actual = head.seq if head else 0
             if actual != expected_seq:
-                raise chain.lost_race(endpoint, expected=expected_seq, actual=actual)
-            linked = chain.extend(endpoint, head, events, now=self._clock.now(), origin=origin)
+                raise hash_chain.lost_race(endpoint, expected=expected_seq, actual=actual)
+            linked = hash_chain.extend(endpoint, head, events, now=self._clock.now(), origin=origin)
             if linked:
                 try:
                     connection.execute(_ledger.insert(), [_row(entry) for entry in linked])
                 except IntegrityError:
-                    raise chain.lost_race(endpoint, expected=expected_seq, actual=expected_seq + 1) from None
+                    raise hash_chain.lost_race(endpoint, expected=expected_seq, actual=expected_seq + 1) from None
         return linked
 
     def read(self, endpoint: EndpointRef, *, after_seq: int = 0, until: datetime | None = None) -> list[Entry]:

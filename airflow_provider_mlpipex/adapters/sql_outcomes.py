@@ -14,7 +14,13 @@ from airflow_provider_mlpipex.adapters.outcome_rules import conflicting
 from airflow_provider_mlpipex.adapters.sql_database import SqlDatabase, moment_text
 from airflow_provider_mlpipex.domain.errors import LedgerUnavailable
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.outcomes import Added, Label, LabelConflict, LabelledSpan, Outcome
+from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import (
+    Added,
+    Label,
+    LabelConflict,
+    LabelledSpan,
+    Outcome,
+)
 
 #: Ids in one query: below what every SQLite takes as variables.
 _CHUNK = 500

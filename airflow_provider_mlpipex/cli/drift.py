@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from airflow_provider_mlpipex.cli.terminal import AsJson, Endpoint, configured_platform
+from airflow_provider_mlpipex.domain.fields.quantities import format_ratio, parse_moment
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.quantities import format_ratio, parse_moment
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.services.attribution import BatchSource, Traced
 from airflow_provider_mlpipex.services.attribution import attribute as attribute_drift

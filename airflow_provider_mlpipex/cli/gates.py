@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from airflow_provider_mlpipex.cli.terminal import AsJson, ManifestFile, configured_platform
+from airflow_provider_mlpipex.domain.fields.quantities import format_ratio
 from airflow_provider_mlpipex.domain.planning.proof import Proof, Shown, prove
-from airflow_provider_mlpipex.domain.quantities import format_ratio
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.services.gate_replay import ReplayedRollout, replay
 

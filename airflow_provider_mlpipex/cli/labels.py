@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from airflow_provider_mlpipex.cli.terminal import AsJson, Endpoint, configured_platform
+from airflow_provider_mlpipex.domain.fields.quantities import parse_moment
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.outcomes import Period
-from airflow_provider_mlpipex.domain.quantities import parse_moment
+from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import Period
 from airflow_provider_mlpipex.services import doubts
 from airflow_provider_mlpipex.services.outcome_metrics import Performance
 from airflow_provider_mlpipex.services.outcomes import Ingested

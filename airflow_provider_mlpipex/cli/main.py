@@ -18,8 +18,8 @@ from airflow_provider_mlpipex import __version__
 from airflow_provider_mlpipex.cli import drift, gates, labels, quality
 from airflow_provider_mlpipex.cli.refusals import Commands
 from airflow_provider_mlpipex.cli.terminal import AsJson, Endpoint, ManifestFile, configured_platform, emit
+from airflow_provider_mlpipex.domain.fields.quantities import parse_moment
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.quantities import parse_moment
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 
 _NO_LEDGER = "the ledger holds no entries; is MLPIPEX_LEDGER_URL the right one?"
@@ -56,7 +56,7 @@ def version(as_json: AsJson = False) -> None:
 @manifest_app.command("schema")
 def manifest_schema(as_json: AsJson = False) -> None:
     """Print the JSON Schema of manifests, for editors and linters; it is JSON either way."""
-    from airflow_provider_mlpipex.domain.manifests import schema as schema
+    from airflow_provider_mlpipex.domain.manifest import schema
 
     written = schema.manifest_schema()
     emit(written, as_json, lambda: json.dumps(written, indent=2))
@@ -76,7 +76,7 @@ def manifest_validate(file: ManifestFile, as_json: AsJson = False) -> None:
 @manifest_app.command("diff")
 def manifest_diff(before: ManifestFile, after: ManifestFile, as_json: AsJson = False) -> None:
     """Typed differences between two manifests, and the review that they open in each environment."""
-    from airflow_provider_mlpipex.domain.manifests.diff import diff, review_needed
+    from airflow_provider_mlpipex.domain.manifest.diff import diff, review_needed
 
     wanted = load_manifest_file(after)
     changes = diff(load_manifest_file(before), wanted)

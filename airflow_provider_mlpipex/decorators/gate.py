@@ -11,10 +11,10 @@ from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_d
 from pydantic import TypeAdapter, ValidationError
 
 from airflow_provider_mlpipex.domain.errors import GateFailed, GateUndecided, ManifestInvalid
-from airflow_provider_mlpipex.domain.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates import judging
+from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates.gate import Gate
-from airflow_provider_mlpipex.domain.manifests.manifest import OfflineGates
+from airflow_provider_mlpipex.domain.manifest.manifest import OfflineGates
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.operators.base import StageTask

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from sklearn.pipeline import Pipeline
 
-    from airflow_provider_mlpipex.domain.training import TrainingContext
+    from airflow_provider_mlpipex.domain.release.training import TrainingContext
 
 #: A flight is late when it arrives more than this many minutes after its schedule.
 LATE_AFTER_MINUTES = 15

@@ -12,7 +12,7 @@ from airflow_provider_mlpipex.demo.flight_features import Skew, Window
 from airflow_provider_mlpipex.demo.scene import Run, Scene
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.predictions import Prediction
-from airflow_provider_mlpipex.domain.traffic import RELEASE_HEADER
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import RELEASE_HEADER
 
 DAG_ID = "release__flight_delay_keyed"
 ENDPOINT = EndpointRef.parse("production/flight-delay-keyed")

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_mlpipex.demo.scene import Cause, Run, Scene
-from airflow_provider_mlpipex.domain.events import AlertRaised, Entry, GatesJudged, RollbackDecided
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout.events import AlertRaised, Entry, GatesJudged, RollbackDecided
 
 #: What on-call reads of a limit that both releases break.
 SAYS = "the previous release is no better"

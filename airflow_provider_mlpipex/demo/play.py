@@ -22,7 +22,7 @@ from airflow_provider_mlpipex.demo.story import DAG_ID, PRODUCTION, Story
 from airflow_provider_mlpipex.demo.traffic import LiveTraffic
 from airflow_provider_mlpipex.demo.webhook import AlertReceiver
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
-from airflow_provider_mlpipex.domain.events import Origin
+from airflow_provider_mlpipex.domain.rollout.events import Origin
 
 FOLDER = Path(".mlpipex/demo")
 MANIFEST = "flight-delay.yaml"

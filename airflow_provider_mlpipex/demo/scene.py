@@ -17,9 +17,9 @@ from airflow_provider_mlpipex.demo.airflow_client import AirflowClient
 from airflow_provider_mlpipex.demo.report import Report, Step
 from airflow_provider_mlpipex.demo.traffic import Answer, LiveTraffic
 from airflow_provider_mlpipex.demo.webhook import AlertReceiver
-from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
-from airflow_provider_mlpipex.domain.events import Entry, GatesJudged
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout.events import Entry, GatesJudged
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
 

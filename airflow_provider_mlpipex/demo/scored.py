@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from airflow_provider_mlpipex.demo.scene import Run, Scene
-from airflow_provider_mlpipex.domain.events import AlertRaised, BatchServed, DriftJudged
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout.events import AlertRaised, BatchServed, DriftJudged
 
 DAG_ID = "score__flight_delay"
 ENDPOINT = EndpointRef.parse("production/flight-delay")

@@ -20,9 +20,9 @@ from airflow_provider_mlpipex.demo.outage import Outage
 from airflow_provider_mlpipex.demo.report import Report, Rollback, Step
 from airflow_provider_mlpipex.demo.scene import Cause, Run, Scene
 from airflow_provider_mlpipex.demo.scored import ScoredStory
-from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
-from airflow_provider_mlpipex.domain.events import Entry, ReviewDecided, RollbackDecided, StageEnded
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout.events import Entry, ReviewDecided, RollbackDecided, StageEnded
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.services.history import tenures
 
 DAG_ID = "release__flight_delay"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 
-from airflow_provider_mlpipex.domain.traffic import RELEASE_HEADER
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import RELEASE_HEADER
 
 if TYPE_CHECKING:
     import pandas as pd

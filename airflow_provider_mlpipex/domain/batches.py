@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_provider_mlpipex.domain.errors import InvalidName
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.release import ModelVersion
+from airflow_provider_mlpipex.domain.release.release import ModelVersion
 from airflow_provider_mlpipex.domain.values import Value
 
 MAX_BATCH_LENGTH = 200

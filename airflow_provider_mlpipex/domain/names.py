@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, model_serializer, model_validator
 
 from airflow_provider_mlpipex.domain.errors import InvalidName
-from airflow_provider_mlpipex.domain.refusal import Refusal
+from airflow_provider_mlpipex.domain.fields.refusal import Refusal
 from airflow_provider_mlpipex.domain.values import Value
 
 MAX_NAME_LENGTH = 63

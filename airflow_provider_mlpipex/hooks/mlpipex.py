@@ -13,9 +13,9 @@ from airflow.sdk.log import mask_secret
 
 from airflow_provider_mlpipex.composition import Settings, build_platform
 from airflow_provider_mlpipex.domain.errors import MlpipexError
-from airflow_provider_mlpipex.domain.events import Origin
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.quality.report import SqlTable
+from airflow_provider_mlpipex.domain.rollout.events import Origin
 
 if TYPE_CHECKING:
     import pandas as pd

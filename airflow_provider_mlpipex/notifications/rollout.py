@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk import BaseNotifier
 
-from airflow_provider_mlpipex.domain.events import Origin
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout.events import Origin
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.observability import stats
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, ManifestChanged, MlpipexError
-from airflow_provider_mlpipex.domain.events import Origin, StageName
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.quality.report import QualityReport
+from airflow_provider_mlpipex.domain.rollout.events import Origin, StageName
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.observability import Envelope, Invariant, stage, trace_id

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from airflow_provider_mlpipex.domain.errors import ManifestInvalid
+from airflow_provider_mlpipex.domain.fields.quantities import parse_moment
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.quality.expectations import Expectation, Judged
 from airflow_provider_mlpipex.domain.quality.report import QualityReport, ResultPlace, SqlTable
-from airflow_provider_mlpipex.domain.quantities import parse_moment
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.operators.base import StageRun, TableOperator
 from airflow_provider_mlpipex.operators.snapshot import AS_OF

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_mlpipex.domain.training import TrainingRecord
+from airflow_provider_mlpipex.domain.release.training import TrainingRecord
 from airflow_provider_mlpipex.links.mlpipex import MlflowRunLink
 from airflow_provider_mlpipex.operators.base import HandedOver, ManifestOperator, StageRun, handed_over
 

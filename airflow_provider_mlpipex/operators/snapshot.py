@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed
-from airflow_provider_mlpipex.domain.quantities import parse_moment
+from airflow_provider_mlpipex.domain.fields.quantities import parse_moment
 from airflow_provider_mlpipex.operators.base import ManifestOperator, StageRun
 
 #: The run's own moment, unless whoever triggers it asks for another one.

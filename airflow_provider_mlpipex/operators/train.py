@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_mlpipex.domain.release import DatasetSnapshot
+from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot
 from airflow_provider_mlpipex.links.mlpipex import MlflowRunLink
 from airflow_provider_mlpipex.operators.base import HandedOver, ManifestOperator, StageRun, handed_over
 

@@ -10,7 +10,7 @@ from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_provider_mlpipex.domain.errors import DriftUndecided
-from airflow_provider_mlpipex.domain.quantities import format_duration
+from airflow_provider_mlpipex.domain.fields.quantities import format_duration
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.operators.base import StageRun, task_origin
 from airflow_provider_mlpipex.operators.drift import DRIFT_ALIAS, DriftTask, Undecided, summary_of

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_mlpipex.domain.endpoint_state import EndpointState, Outcome
-from airflow_provider_mlpipex.domain.events import AlertRaised
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout.events import AlertRaised
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Outcome
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
 

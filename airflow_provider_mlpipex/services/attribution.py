@@ -11,9 +11,9 @@ from datetime import datetime
 from airflow_provider_mlpipex.domain.drift.report import Attribution, Measure
 from airflow_provider_mlpipex.domain.drift.served import REST
 from airflow_provider_mlpipex.domain.errors import DriftUndecided, IllegalTransition, MlpipexError
-from airflow_provider_mlpipex.domain.events import DriftJudged, Entry
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.predictions import Prediction
+from airflow_provider_mlpipex.domain.rollout.events import DriftJudged, Entry
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services.batches import BatchFacts, batches_of
 from airflow_provider_mlpipex.services.platform import Platform
@@ -155,7 +155,7 @@ def _attribution(
     since: datetime,
     until: datetime,
 ) -> Attribution:
-    from airflow_provider_mlpipex.domain.drift import causes
+    from airflow_provider_mlpipex.domain.drift import attribution as causes
 
     served = platform.plane.sketches_by_batch(endpoint, release, column=column, since=since, until=until)
     if served.reference is None:

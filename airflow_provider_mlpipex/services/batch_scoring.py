@@ -21,7 +21,6 @@ from airflow_provider_mlpipex.domain.batches import (
     check_batch,
     inputs_of,
 )
-from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
 from airflow_provider_mlpipex.domain.errors import (
     BatchRefused,
     BatchUnanswered,
@@ -30,9 +29,10 @@ from airflow_provider_mlpipex.domain.errors import (
     NotAuthorised,
     SignatureMismatch,
 )
-from airflow_provider_mlpipex.domain.features import plain
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
+from airflow_provider_mlpipex.domain.features.service import plain
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.domain.values import Value, digest_of
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.batches import record_batch

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from airflow_provider_mlpipex.domain import reopening
-from airflow_provider_mlpipex.domain.endpoint_state import Doubt, EndpointState
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.release import ModelVersion
+from airflow_provider_mlpipex.domain.release.release import ModelVersion
+from airflow_provider_mlpipex.domain.rollout import promotion_doubt as doubt_decisions
+from airflow_provider_mlpipex.domain.rollout.state import Doubt, EndpointState
 from airflow_provider_mlpipex.services import alerts, journal
 from airflow_provider_mlpipex.services.platform import Platform
 
@@ -17,7 +17,7 @@ def require_no_doubt(platform: Platform, endpoint: EndpointRef, model: ModelVers
     """
     for known in platform.ledger.endpoints():
         if known.name == endpoint.name:
-            reopening.require_no_doubt(journal.load(platform, known), model)
+            doubt_decisions.require_no_doubt(journal.load(platform, known), model)
 
 
 def tell(platform: Platform, state: EndpointState) -> None:
@@ -53,6 +53,6 @@ def accept(
     after = journal.decide(
         platform,
         endpoint,
-        lambda now: reopening.confirm(now, release=release, reviewer=reviewer, note=note),
+        lambda now: doubt_decisions.confirm(now, release=release, reviewer=reviewer, note=note),
     )
     return before.doubt is not None and after.doubt is None

@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Any
 
 from airflow_provider_mlpipex.domain.drift.report import DriftPage, DriftReport, Measure, RankedDrift
-from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
 from airflow_provider_mlpipex.domain.errors import (
     DriftFound,
     DriftUndecided,
@@ -18,12 +17,13 @@ from airflow_provider_mlpipex.domain.errors import (
     ManifestInvalid,
     SketchUnusable,
 )
-from airflow_provider_mlpipex.domain.events import AlertRaised, DriftJudged, Entry, Origin
+from airflow_provider_mlpipex.domain.fields.quantities import format_ratio
 from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
-from airflow_provider_mlpipex.domain.manifests.drift_block import DriftSpec
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifest.drift_block import DriftSpec
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.quantities import format_ratio
+from airflow_provider_mlpipex.domain.rollout.events import AlertRaised, DriftJudged, Entry, Origin
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services import alerts, journal
 from airflow_provider_mlpipex.services.attribution import Traced, trace
@@ -233,7 +233,7 @@ def measure(
 
 
 def _judged(platform: Platform, blank: DriftLook) -> DriftLook:
-    from airflow_provider_mlpipex.domain.drift import causes, judging
+    from airflow_provider_mlpipex.domain.drift import attribution, judging
     from airflow_provider_mlpipex.domain.drift.references import SCORE
 
     demand = blank.demand
@@ -255,11 +255,11 @@ def _judged(platform: Platform, blank: DriftLook) -> DriftLook:
         window = f"from {seen.since:%Y-%m-%d %H:%M} to {seen.until:%Y-%m-%d %H:%M}"
         return _undecided(seen, f"release {seen.release} answered no rows {window}")
     report = judging.check(served.reference, served.columns, limits=demand.limits, alpha=demand.alpha)
-    ranking = causes.rank(served.reference, served.columns, report)
-    verdict, reason = causes.alarm(report, ranking, damage=demand.damage)
+    ranking = attribution.rank(served.reference, served.columns, report)
+    verdict, reason = attribution.alarm(report, ranking, damage=demand.damage)
     score = report.of(SCORE)
     raising = [SCORE] if score and score.verdict == "fail" else []
-    raising += [one.column for one in causes.harmful(ranking, damage=demand.damage)]
+    raising += [one.column for one in attribution.harmful(ranking, damage=demand.damage)]
     return seen.model_copy(
         update={
             "verdict": verdict,

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.domain.errors import SignatureMismatch, TrainingFailed
-from airflow_provider_mlpipex.domain.release import DatasetSnapshot, ModelVersion
-from airflow_provider_mlpipex.domain.training import Task
+from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, ModelVersion
+from airflow_provider_mlpipex.domain.release.training import Task
 from airflow_provider_mlpipex.services.rows import split_rows
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
+    from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
     from airflow_provider_mlpipex.ports import ModelRegistry, SnapshotStore
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, DataQualityFailed, FeatureMismatch
-from airflow_provider_mlpipex.domain.features import FeatureServiceRef, HistoricalFrame
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
-from airflow_provider_mlpipex.domain.quantities import format_ratio
-from airflow_provider_mlpipex.domain.release import FeatureJoin, ModelVersion
+from airflow_provider_mlpipex.domain.features.service import FeatureServiceRef, HistoricalFrame
+from airflow_provider_mlpipex.domain.fields.quantities import format_ratio
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
+from airflow_provider_mlpipex.domain.release.release import FeatureJoin, ModelVersion
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,9 +10,18 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple, get_args
 
-from airflow_provider_mlpipex.domain.endpoint_state import EndpointState, evolve
 from airflow_provider_mlpipex.domain.errors import IllegalTransition
-from airflow_provider_mlpipex.domain.events import (
+from airflow_provider_mlpipex.domain.gates.control_arm import beside_control
+from airflow_provider_mlpipex.domain.gates.derived_evidence import find_evidence
+from airflow_provider_mlpipex.domain.gates.evidence import Evidence
+from airflow_provider_mlpipex.domain.gates.gate import Gate
+from airflow_provider_mlpipex.domain.gates.judging import judge
+from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
+from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, Manifest
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, alpha_of, stage_gates
+from airflow_provider_mlpipex.domain.planning.sampling import spans_canary
+from airflow_provider_mlpipex.domain.rollout.events import (
     CanaryStepped,
     GatesJudged,
     RolledBack,
@@ -21,16 +30,7 @@ from airflow_provider_mlpipex.domain.events import (
     StageName,
     WatchPassed,
 )
-from airflow_provider_mlpipex.domain.evidence import Evidence
-from airflow_provider_mlpipex.domain.gates.control_arm import beside_control
-from airflow_provider_mlpipex.domain.gates.gate import Gate
-from airflow_provider_mlpipex.domain.gates.judging import judge
-from airflow_provider_mlpipex.domain.gates.restated_evidence import find_evidence
-from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
-from airflow_provider_mlpipex.domain.manifests.manifest import EnvironmentSpec, Manifest
-from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, alpha_of, stage_gates
-from airflow_provider_mlpipex.domain.planning.sampling import spans_canary
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState, evolve
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services.platform import Platform
 

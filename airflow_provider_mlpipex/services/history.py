@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from airflow_provider_mlpipex.domain import chain
-from airflow_provider_mlpipex.domain.endpoint_state import EndpointState, evolve
 from airflow_provider_mlpipex.domain.errors import IllegalTransition, ModelNotFound
-from airflow_provider_mlpipex.domain.events import RolloutOpened
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.release import Release
+from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.rollout import hash_chain
+from airflow_provider_mlpipex.domain.rollout.events import RolloutOpened
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState, evolve
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
@@ -102,6 +102,6 @@ def audit(platform: Platform) -> dict[str, int]:
     counts = {}
     for endpoint in platform.ledger.endpoints():
         entries = platform.ledger.read(endpoint)
-        chain.verify(entries)
+        hash_chain.verify(entries)
         counts[str(endpoint)] = len(entries)
     return counts

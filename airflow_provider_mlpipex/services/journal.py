@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from airflow_provider_mlpipex.domain.endpoint_state import EndpointState, fold
 from airflow_provider_mlpipex.domain.errors import LedgerConflict
-from airflow_provider_mlpipex.domain.events import Event
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout.events import Event
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState, fold
 from airflow_provider_mlpipex.services.platform import Platform
 
 #: Appends lost in a row before giving up. Each loss means that somebody else made progress.

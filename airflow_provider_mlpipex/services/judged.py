@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from airflow_provider_mlpipex.domain.events import GatesJudged, StageName
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout.events import GatesJudged, StageName
 from airflow_provider_mlpipex.services.platform import Platform
 
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed
-from airflow_provider_mlpipex.domain.outcomes import LONGEST_ID, LONGEST_LABEL, Label
+from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import LONGEST_ID, LONGEST_LABEL, Label
 from airflow_provider_mlpipex.domain.predictions import REQUEST_ID
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import NamedTuple
 
 from airflow_provider_mlpipex.domain.errors import MlpipexError
-from airflow_provider_mlpipex.domain.evidence import Evidence, ReleaseTelemetry, Source, Telemetry
-from airflow_provider_mlpipex.domain.metrics import METRICS, PAIRED
+from airflow_provider_mlpipex.domain.gates.evidence import Evidence, ReleaseTelemetry, Source, Telemetry
+from airflow_provider_mlpipex.domain.gates.metrics import METRICS, PAIRED
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.paired.comparison import ShadowComparison
+from airflow_provider_mlpipex.domain.shadow.comparison import ShadowComparison
 from airflow_provider_mlpipex.domain.statistics.summaries import Counted, Summary
 from airflow_provider_mlpipex.services.paired_evidence import from_comparison
 from airflow_provider_mlpipex.services.platform import Platform

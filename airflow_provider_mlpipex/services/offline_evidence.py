@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from airflow_provider_mlpipex.domain.evidence import Evidence
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
+from airflow_provider_mlpipex.domain.gates.evidence import Evidence
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.release import DatasetSnapshot, ModelVersion
+from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, ModelVersion
 from airflow_provider_mlpipex.services import evaluation, journal
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.quality import candidate_evidence

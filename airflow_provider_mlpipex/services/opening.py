@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from airflow_provider_mlpipex.domain import rollout as machine
-from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
-from airflow_provider_mlpipex.domain.events import Event, GatesJudged, RolloutPolicy
 from airflow_provider_mlpipex.domain.gates import judging
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName
-from airflow_provider_mlpipex.domain.manifests.diff import stricter_review
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest, ReviewSpec
+from airflow_provider_mlpipex.domain.manifest.diff import stricter_review
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest, ReviewSpec
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.release import ModelVersion, Release
-from airflow_provider_mlpipex.domain.traffic import TOTAL_WEIGHT
+from airflow_provider_mlpipex.domain.release.release import ModelVersion, Release
+from airflow_provider_mlpipex.domain.rollout import decisions
+from airflow_provider_mlpipex.domain.rollout.events import Event, GatesJudged, RolloutPolicy
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services import alerts, doubts, feature_rows, journal, offline_evidence, parity, traffic
 from airflow_provider_mlpipex.services.platform import Platform
@@ -84,12 +84,12 @@ def check_offline_gates(
     environment = manifest.environments[endpoint.environment]
     before = traffic.converge(platform, endpoint)
     opened = before.rollout is not None and before.rollout.id == rollout_id
-    if not opened and not machine.is_current(before, release):
+    if not opened and not decisions.is_current(before, release):
         doubts.require_no_doubt(platform, endpoint, release.model)
     state = journal.decide(
         platform,
         endpoint,
-        lambda now: machine.open_rollout(
+        lambda now: decisions.open_rollout(
             now,
             rollout_id=rollout_id,
             release=release,
@@ -110,8 +110,8 @@ def check_offline_gates(
     judged = GatesJudged(rollout_id=rollout_id, stage="gate", verdict=verdict, results=results)
 
     def record(now: EndpointState) -> list[Event]:
-        rejected = [] if verdict == "pass" else machine.reject(now, rollout_id=rollout_id, cause=explain(results))
-        return [*machine.record_verdict(now, judged=judged, step=-1), *rejected]
+        rejected = [] if verdict == "pass" else decisions.reject(now, rollout_id=rollout_id, cause=explain(results))
+        return [*decisions.record_verdict(now, judged=judged, step=-1), *rejected]
 
     after = journal.decide(platform, endpoint, record)
     alerts.tell_endings(platform, state, after)

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from airflow_provider_mlpipex.domain import reopening
-from airflow_provider_mlpipex.domain.endpoint_state import Doubt, EndpointState
-from airflow_provider_mlpipex.domain.events import OutcomesJudged
-from airflow_provider_mlpipex.domain.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates import judging
+from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates.gate import Gate
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
-from airflow_provider_mlpipex.domain.manifests.outcomes_block import OutcomesSpec
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifest.outcomes_block import OutcomesSpec
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.release import Release
+from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.rollout import promotion_doubt as doubt_decisions
+from airflow_provider_mlpipex.domain.rollout.events import OutcomesJudged
+from airflow_provider_mlpipex.domain.rollout.state import Doubt, EndpointState
 from airflow_provider_mlpipex.services import doubts, journal
 from airflow_provider_mlpipex.services.outcome_metrics import MOST_CLASSES, Performance, Tasks, measure
 from airflow_provider_mlpipex.services.platform import Platform
@@ -52,7 +52,7 @@ def judge(platform: Platform, endpoint: EndpointRef) -> Judgement | None:
         verdict=judging.overall(results),
         results=results,
     )
-    after = journal.decide(platform, endpoint, lambda state: reopening.record_outcomes(state, judged=judged))
+    after = journal.decide(platform, endpoint, lambda state: doubt_decisions.record_outcomes(state, judged=judged))
     doubts.tell(platform, after)
     return Judgement(judged, after.doubt)
 

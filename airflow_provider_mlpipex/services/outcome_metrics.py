@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
-from airflow_provider_mlpipex.domain.events import RolloutOpened
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.outcomes import Label, Outcome, classes_of
-from airflow_provider_mlpipex.domain.training import Task
+from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import Label, Outcome, classes_of
+from airflow_provider_mlpipex.domain.release.training import Task
+from airflow_provider_mlpipex.domain.rollout.events import RolloutOpened
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services.evaluation import evaluate
 from airflow_provider_mlpipex.services.platform import Platform

@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed
-from airflow_provider_mlpipex.domain.events import OutcomesJudged
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.outcomes import Label, Outcome, Period, grouped, unfit_labels
+from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import Label, Outcome, Period, grouped, unfit_labels
+from airflow_provider_mlpipex.domain.rollout.events import OutcomesJudged
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services.label_rows import LabelledId, read_labels
 from airflow_provider_mlpipex.services.outcome_gates import judge

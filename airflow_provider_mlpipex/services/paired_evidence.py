@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from airflow_provider_mlpipex.domain.evidence import Evidence
-from airflow_provider_mlpipex.domain.metrics import PAIRED
-from airflow_provider_mlpipex.domain.paired.comparison import Differences, ShadowComparison
-from airflow_provider_mlpipex.domain.paired.slices import worst_flip_rate
+from airflow_provider_mlpipex.domain.gates.evidence import Evidence
+from airflow_provider_mlpipex.domain.gates.metrics import PAIRED
+from airflow_provider_mlpipex.domain.shadow.comparison import Differences, ShadowComparison
+from airflow_provider_mlpipex.domain.shadow.slices import worst_flip_rate
 from airflow_provider_mlpipex.domain.statistics.paired_summaries import Apart, DistanceName, Worst
 from airflow_provider_mlpipex.domain.statistics.summaries import Counted, Summary
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from airflow_provider_mlpipex.domain import rollout as machine
-from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
 from airflow_provider_mlpipex.domain.errors import MlpipexError
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout import decisions
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.services import doubts, journal, traffic, trial
 from airflow_provider_mlpipex.services.platform import Platform
 
@@ -24,13 +24,13 @@ def promote(platform: Platform, *, endpoint: EndpointRef, rollout_id: str, timeo
         return state
     if state.rollout is not None and state.rollout.phase != "watching":
         doubts.require_no_doubt(platform, endpoint, state.rollout.candidate.model)
-    machine.plan_promotion(state, rollout_id=rollout_id)  # refused before anything is built or started for it
+    decisions.plan_promotion(state, rollout_id=rollout_id)  # refused before anything is built or started for it
     trial.make_ready(platform, state, rollout_id=rollout_id, timeout_s=timeout_s)
     return traffic.shift(
         platform,
         endpoint,
-        intend=lambda now: machine.plan_promotion(now, rollout_id=rollout_id),
-        conclude=lambda now: machine.confirm_promotion(now, rollout_id=rollout_id, now=platform.clock.now()),
+        intend=lambda now: decisions.plan_promotion(now, rollout_id=rollout_id),
+        conclude=lambda now: decisions.confirm_promotion(now, rollout_id=rollout_id, now=platform.clock.now()),
     )
 
 

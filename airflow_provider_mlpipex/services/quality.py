@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed, MlpipexError
-from airflow_provider_mlpipex.domain.evidence import Evidence
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
-from airflow_provider_mlpipex.domain.metrics import METRICS
+from airflow_provider_mlpipex.domain.gates.evidence import Evidence
+from airflow_provider_mlpipex.domain.gates.metrics import METRICS
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.quality.expectations import Judged
 from airflow_provider_mlpipex.domain.quality.report import QualityReport, ResultPlace, evidence_of, explain
-from airflow_provider_mlpipex.domain.release import ModelVersion
+from airflow_provider_mlpipex.domain.release.release import ModelVersion
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_mlpipex.domain.errors import RegistrationRefused
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
-from airflow_provider_mlpipex.domain.release import ModelVersion
-from airflow_provider_mlpipex.domain.semver import BumpKind, bump
-from airflow_provider_mlpipex.domain.training import TrainingRecord
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
+from airflow_provider_mlpipex.domain.release.release import ModelVersion
+from airflow_provider_mlpipex.domain.release.semver import BumpKind, bump
+from airflow_provider_mlpipex.domain.release.training import TrainingRecord
 
 if TYPE_CHECKING:
     from airflow_provider_mlpipex.ports import ModelRegistry

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from airflow_provider_mlpipex.domain import rollout as machine
 from airflow_provider_mlpipex.domain.changes import Change
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult
-from airflow_provider_mlpipex.domain.manifests.diff import diff, release_changes, review_needed
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifest.diff import diff, release_changes, review_needed
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout import decisions
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services import alerts, journal
 from airflow_provider_mlpipex.services.judged import last_judged
@@ -44,7 +44,7 @@ def open_review(platform: Platform, *, endpoint: EndpointRef, rollout_id: str) -
             policy = diff(before, Manifest.model_validate(rollout.manifest))
             changes += tuple(c for c in policy if c.kind in ("gate-tightened", "gate-loosened", "policy"))
     state = journal.decide(
-        platform, endpoint, lambda now: machine.open_review(now, rollout_id=rollout_id, changes=changes)
+        platform, endpoint, lambda now: decisions.open_review(now, rollout_id=rollout_id, changes=changes)
     )
     assert state.rollout is not None  # open_review raises otherwise
     spec = review_of(state, Manifest.model_validate(state.rollout.manifest))
@@ -86,7 +86,7 @@ def decide_review(
     after = journal.decide(
         platform,
         endpoint,
-        lambda now: machine.decide_review(
+        lambda now: decisions.decide_review(
             now, rollout_id=rollout_id, approved=approved, reviewer=reviewer, note=note, automatic=automatic
         ),
     )

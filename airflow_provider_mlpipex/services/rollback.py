@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from airflow_provider_mlpipex.domain import undoing
-from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
 from airflow_provider_mlpipex.domain.errors import LedgerUnavailable, MlpipexError
-from airflow_provider_mlpipex.domain.events import RollbackDecided, RolloutRejected
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout import rollback as rollback_decisions
+from airflow_provider_mlpipex.domain.rollout.events import RollbackDecided, RolloutRejected
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services import alerts, journal, traffic
 from airflow_provider_mlpipex.services.platform import Platform
@@ -42,7 +42,7 @@ def roll_back(
         return traffic.shift(
             platform,
             endpoint,
-            intend=lambda now: undoing.roll_back(
+            intend=lambda now: rollback_decisions.roll_back(
                 now, cause=cause, detected_at=detected, rollout_id=rollout_id, release_id=release_id
             ),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from airflow_provider_mlpipex.domain.release import DatasetSnapshot
+from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot
 
 if TYPE_CHECKING:
     import pandas as pd

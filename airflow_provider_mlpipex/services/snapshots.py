@@ -8,9 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.quality.report import QualityReport
-from airflow_provider_mlpipex.domain.release import DatasetSnapshot, FeatureJoin
+from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, FeatureJoin
 from airflow_provider_mlpipex.services import feature_rows
 from airflow_provider_mlpipex.services.callables import import_callable, load_table
 from airflow_provider_mlpipex.services.quality import Tell, place_of, require, require_columns, unheard

@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow_provider_mlpipex.domain.errors import MlpipexError
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.observation import PlaneObservation
+from airflow_provider_mlpipex.domain.rollout.plane_observation import PlaneObservation
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from airflow_provider_mlpipex.domain import rollout as machine
-from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
 from airflow_provider_mlpipex.domain.errors import (
     ArtifactMismatch,
     LedgerConflict,
@@ -19,11 +17,13 @@ from airflow_provider_mlpipex.domain.errors import (
     RuntimeMismatch,
     SignatureMismatch,
 )
-from airflow_provider_mlpipex.domain.events import Event, TrafficConfirmed, TrafficPlanned
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.observation import AppliedPlan
-from airflow_provider_mlpipex.domain.traffic import TrafficPlan
-from airflow_provider_mlpipex.domain.undoing import roll_back
+from airflow_provider_mlpipex.domain.rollout import decisions
+from airflow_provider_mlpipex.domain.rollout.events import Event, TrafficConfirmed, TrafficPlanned
+from airflow_provider_mlpipex.domain.rollout.plane_observation import AppliedPlan
+from airflow_provider_mlpipex.domain.rollout.rollback import roll_back
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.services import alerts, journal
 from airflow_provider_mlpipex.services.platform import Platform
 
@@ -46,7 +46,7 @@ def shift(
     :raises PlanRefused: and its siblings of ``ServingPlane.apply``; traffic is where it was.
     :raises LedgerConflict: somebody wrote another plan meanwhile; that one is in force.
     """
-    conclude = conclude or (lambda now: machine.conclude(now, now=platform.clock.now()))
+    conclude = conclude or (lambda now: decisions.conclude(now, now=platform.clock.now()))
     before = journal.load(platform, endpoint)
     state = journal.decide(platform, endpoint, intend)
     if state.planned is not None and not state.confirmed:
@@ -79,14 +79,14 @@ def _without_control(
     state = journal.decide(
         platform,
         endpoint,
-        lambda now: machine.end_control(now, reason=f"no control arm: {cause}") if _plans(now, plan) else [],
+        lambda now: decisions.end_control(now, reason=f"no control arm: {cause}") if _plans(now, plan) else [],
     )
     return state if _plans(state, plan.only_current()) and not state.confirmed else None
 
 
 def _give_up(platform: Platform, endpoint: EndpointRef, plan: TrafficPlan, *, cause: str) -> None:
     def intend(now: EndpointState) -> list[Event]:
-        return machine.give_up(now, cause=cause, detected_at=platform.clock.now()) if _plans(now, plan) else []
+        return decisions.give_up(now, cause=cause, detected_at=platform.clock.now()) if _plans(now, plan) else []
 
     if intend(journal.load(platform, endpoint)):
         shift(platform, endpoint, intend=intend)

@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed, ManifestInvalid, TrainingFailed
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest, TrainingSpec
-from airflow_provider_mlpipex.domain.release import DatasetSnapshot, Release
-from airflow_provider_mlpipex.domain.training import TrainedModel, TrainingContext, TrainingRecord
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest, TrainingSpec
+from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, Release
+from airflow_provider_mlpipex.domain.release.training import TrainedModel, TrainingContext, TrainingRecord
 from airflow_provider_mlpipex.domain.values import digest_of
 from airflow_provider_mlpipex.services.callables import import_callable
 from airflow_provider_mlpipex.services.evaluation import evaluate

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from airflow_provider_mlpipex.domain import rollout as machine
-from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
 from airflow_provider_mlpipex.domain.errors import MlpipexError
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout import decisions
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.services import alerts, journal, traffic
 from airflow_provider_mlpipex.services.platform import Platform
 
@@ -24,7 +24,7 @@ def make_ready(platform: Platform, state: EndpointState, *, rollout_id: str, tim
         if not error.transient and rollout.phase in ("opened", "review"):
             cause = str(error)
             after = journal.decide(
-                platform, state.endpoint, lambda now: machine.reject(now, rollout_id=rollout_id, cause=cause)
+                platform, state.endpoint, lambda now: decisions.reject(now, rollout_id=rollout_id, cause=cause)
             )
             alerts.tell_endings(platform, state, after)
         raise
@@ -39,7 +39,7 @@ def start_shadow(platform: Platform, *, endpoint: EndpointRef, rollout_id: str, 
     :raises ReleaseNotReady: and its siblings of ``ServingPlane.ensure``.
     """
     return _advance(
-        platform, endpoint, rollout_id, lambda now: machine.start_shadow(now, rollout_id=rollout_id), timeout_s
+        platform, endpoint, rollout_id, lambda now: decisions.start_shadow(now, rollout_id=rollout_id), timeout_s
     )
 
 
@@ -55,7 +55,7 @@ def step_canary(
         platform,
         endpoint,
         rollout_id,
-        lambda now: machine.step_canary(now, rollout_id=rollout_id, step=step),
+        lambda now: decisions.step_canary(now, rollout_id=rollout_id, step=step),
         timeout_s,
     )
 

@@ -12,24 +12,24 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Literal
 
-from airflow_provider_mlpipex.domain import rollout as machine
-from airflow_provider_mlpipex.domain.endpoint_state import EndpointState, Rollout, verdict_key
 from airflow_provider_mlpipex.domain.errors import IllegalTransition, PlanRefused
-from airflow_provider_mlpipex.domain.events import Event, GatesJudged
-from airflow_provider_mlpipex.domain.evidence import Source
+from airflow_provider_mlpipex.domain.fields.quantities import format_duration
 from airflow_provider_mlpipex.domain.gates import judging
 from airflow_provider_mlpipex.domain.gates.control_arm import compared_since
+from airflow_provider_mlpipex.domain.gates.evidence import Source
 from airflow_provider_mlpipex.domain.gates.gate import Gate, known_metric
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName
 from airflow_provider_mlpipex.domain.gates.watch_windows import open_since
-from airflow_provider_mlpipex.domain.manifests.manifest import EnvironmentSpec, Manifest
+from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.paired.shadow_report import report
 from airflow_provider_mlpipex.domain.planning.canary_schedule import step_durations
 from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, alpha_of, stage_gates
 from airflow_provider_mlpipex.domain.planning.sampling import spans_canary
-from airflow_provider_mlpipex.domain.quantities import format_duration
-from airflow_provider_mlpipex.domain.traffic import TOTAL_WEIGHT
+from airflow_provider_mlpipex.domain.rollout import decisions
+from airflow_provider_mlpipex.domain.rollout.events import Event, GatesJudged
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Rollout, verdict_key
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT
+from airflow_provider_mlpipex.domain.shadow.report import report
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services import alerts, journal, parity, traffic
 from airflow_provider_mlpipex.services.gate_looks import Looker, Looking
@@ -106,7 +106,7 @@ def _demanded(state: EndpointState, rollout: Rollout, stage: WatchedStage) -> bo
     if stage == "watch":
         return True
     demanded = rollout.policy.shadow_fraction is not None if stage == "shadow" else bool(rollout.policy.canary_weights)
-    return demanded and rollout.phase != "watching" and machine.needs_live_trial(state)
+    return demanded and rollout.phase != "watching" and decisions.needs_live_trial(state)
 
 
 def _renewed(platform: Platform, state: EndpointState) -> bool:
@@ -281,7 +281,7 @@ class _Watched:
         after = journal.decide(
             self.platform,
             self.state.endpoint,
-            lambda now: machine.record_verdict(now, judged=judged, step=step),
+            lambda now: decisions.record_verdict(now, judged=judged, step=step),
         )
         passed = after.rollout and after.rollout.verdicts.get(verdict_key(self.stage, step)) == "pass"
         return Look(status="passed" if passed else "watching", verdict="pass", results=results)
@@ -294,8 +294,8 @@ class _Watched:
             self.platform,
             self.state.endpoint,
             lambda now: [
-                *machine.record_verdict(now, judged=judged, step=self.rollout.step),
-                *machine.pass_watch(now, rollout_id=rollout_id, verdict=verdict),
+                *decisions.record_verdict(now, judged=judged, step=self.rollout.step),
+                *decisions.pass_watch(now, rollout_id=rollout_id, verdict=verdict),
             ],
         )
         alerts.tell_endings(self.platform, self.state, after)
@@ -305,7 +305,7 @@ class _Watched:
 
     def _end_control(self, now: EndpointState) -> list[Event]:
         watched = now.rollout is not None and now.rollout.id == self.rollout.id
-        return machine.end_control(now, reason="the watch is over: no control arm any more") if watched else []
+        return decisions.end_control(now, reason="the watch is over: no control arm any more") if watched else []
 
     def _tell_excused(self, excused: list[GateResult], results: tuple[GateResult, ...]) -> None:
         """Tell on-call, once for the same gates, of a limit that both releases break: no rollback would mend it."""
@@ -323,7 +323,7 @@ class _Watched:
             facts={"endpoint": str(endpoint), "rollout": self.rollout.id, "serving now": self.rollout.candidate.id},
         )
         judged, step = self._judged("inconclusive", results), self.rollout.step
-        journal.decide(self.platform, endpoint, lambda now: machine.record_verdict(now, judged=judged, step=step))
+        journal.decide(self.platform, endpoint, lambda now: decisions.record_verdict(now, judged=judged, step=step))
 
     def _tell_unmeasured(self, results: tuple[GateResult, ...]) -> None:
         endpoint, release = self.state.endpoint, self.rollout.candidate.id

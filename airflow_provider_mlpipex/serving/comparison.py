@@ -16,7 +16,8 @@ from typing import Any
 
 from airflow_provider_mlpipex.domain.errors import PlaneUnavailable
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.paired.comparison import (
+from airflow_provider_mlpipex.domain.release.release import slug_of
+from airflow_provider_mlpipex.domain.shadow.comparison import (
     ABSOLUTE_EDGES,
     LATENCY_EDGES,
     Differences,
@@ -25,9 +26,8 @@ from airflow_provider_mlpipex.domain.paired.comparison import (
     ShadowComparison,
     histogram,
 )
-from airflow_provider_mlpipex.domain.paired.score_distributions import ScoreDistributions, compare_scores
-from airflow_provider_mlpipex.domain.paired.slices import Slice, SlicedColumn
-from airflow_provider_mlpipex.domain.release import slug_of
+from airflow_provider_mlpipex.domain.shadow.score_distributions import ScoreDistributions, compare_scores
+from airflow_provider_mlpipex.domain.shadow.slices import Slice, SlicedColumn
 from airflow_provider_mlpipex.serving import paired_sql as sql
 from airflow_provider_mlpipex.serving.outputs import MOST_OUTPUTS
 from airflow_provider_mlpipex.serving.prediction_log import is_silent, records, segments

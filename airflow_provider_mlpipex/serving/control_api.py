@@ -26,9 +26,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from airflow_provider_mlpipex.domain import errors
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, InvalidName, MlpipexError
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.paired.slices import MOST_COLUMNS
-from airflow_provider_mlpipex.domain.release import Release, ReleaseId
-from airflow_provider_mlpipex.domain.traffic import TrafficPlan
+from airflow_provider_mlpipex.domain.release.release import Release, ReleaseId
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
+from airflow_provider_mlpipex.domain.shadow.slices import MOST_COLUMNS
 from airflow_provider_mlpipex.serving.supervisor import Supervisor
 
 MAX_BODY_BYTES = 1_000_000

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.release import slug_of
-from airflow_provider_mlpipex.domain.traffic import (
+from airflow_provider_mlpipex.domain.release.release import slug_of
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import (
     FAULT_HEADER,
     REQUEST_ID_HEADER,
     TOTAL_WEIGHT,

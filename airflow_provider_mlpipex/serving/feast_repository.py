@@ -21,7 +21,7 @@ from airflow_provider_mlpipex.domain.errors import (
     FeatureStoreUnavailable,
     MlpipexError,
 )
-from airflow_provider_mlpipex.domain.features import FeatureServiceRef, OnlineRow, OnlineState, plain
+from airflow_provider_mlpipex.domain.features.service import FeatureServiceRef, OnlineRow, OnlineState, plain
 from airflow_provider_mlpipex.domain.values import digest_of
 
 if TYPE_CHECKING:

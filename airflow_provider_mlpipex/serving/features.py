@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import orjson
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, FeatureMismatch, MlpipexError
-from airflow_provider_mlpipex.domain.features import FeatureServiceRef, OnlineRow
+from airflow_provider_mlpipex.domain.features.service import FeatureServiceRef, OnlineRow
 from airflow_provider_mlpipex.serving.feast_repository import FeastRepository
 from airflow_provider_mlpipex.serving.scoring import Scored, Scorer
 from airflow_provider_mlpipex.serving.server_spec import ModelServerSpec

@@ -12,8 +12,8 @@ import httpx
 
 from airflow_provider_mlpipex.domain.errors import MlpipexError, ReleaseNotReady
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.observation import ReleaseState, ReleaseStatus
-from airflow_provider_mlpipex.domain.release import Release
+from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.rollout.plane_observation import ReleaseState, ReleaseStatus
 from airflow_provider_mlpipex.serving.artifacts import ArtifactCache
 from airflow_provider_mlpipex.serving.envoy_config import cluster_name
 from airflow_provider_mlpipex.serving.places import Places

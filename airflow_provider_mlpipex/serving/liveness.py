@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.release import Release
+from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.serving.background import Background
 from airflow_provider_mlpipex.serving.envoy_config import cluster_name
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from airflow_provider_mlpipex.domain.errors import MlpipexError, ReleaseNotReady, SignatureMismatch
-from airflow_provider_mlpipex.domain.traffic import (
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import (
     BATCH_HEADER,
     FAULT_HEADER,
     MODEL_FAULT,

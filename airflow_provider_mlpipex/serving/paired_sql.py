@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from airflow_provider_mlpipex.domain.paired.comparison import QUANTILES, TOLERANCE
-from airflow_provider_mlpipex.domain.paired.slices import LEAST_PAIRS, LONGEST_VALUE, MOST_VALUES
+from airflow_provider_mlpipex.domain.shadow.comparison import QUANTILES, TOLERANCE
+from airflow_provider_mlpipex.domain.shadow.slices import LEAST_PAIRS, LONGEST_VALUE, MOST_VALUES
 from airflow_provider_mlpipex.serving.outputs import LABEL, LARGEST
 
 #: Fields of a record that are compared. ``row`` is missing in the first row of a request.

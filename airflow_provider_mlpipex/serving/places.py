@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.release import slug_of
+from airflow_provider_mlpipex.domain.release.release import slug_of
 from airflow_provider_mlpipex.serving import comparison, envoy_config
 
 #: A unix socket's path may not be longer than this.

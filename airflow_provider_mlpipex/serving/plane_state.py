@@ -12,8 +12,8 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, PlaneUnavailable
-from airflow_provider_mlpipex.domain.release import Release
-from airflow_provider_mlpipex.domain.traffic import TrafficPlan
+from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.serving.leases import Lease
 from airflow_provider_mlpipex.serving.processes import carried_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from airflow_provider_mlpipex.domain.traffic import TrafficPlan
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.serving import envoy_config
 from airflow_provider_mlpipex.serving.places import Places
 from airflow_provider_mlpipex.serving.plane_state import EndpointMemory, PlaneMemory, keep_plane_id, read_memory

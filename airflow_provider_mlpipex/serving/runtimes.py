@@ -13,7 +13,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 from airflow_provider_mlpipex.domain.errors import RuntimeMismatch
-from airflow_provider_mlpipex.domain.release import RuntimeEnvironment
+from airflow_provider_mlpipex.domain.release.release import RuntimeEnvironment
 from airflow_provider_mlpipex.serving.artifacts import exclusive
 
 BUILD_TIMEOUT_S = 900

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from airflow_provider_mlpipex.domain.errors import PlaneUnavailable
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.outcomes import ServedAnswer, ServedAnswers
+from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import ServedAnswer, ServedAnswers
 from airflow_provider_mlpipex.serving.envoy_config import REQUEST_TIMEOUT_S
 from airflow_provider_mlpipex.serving.outputs import LABEL
 from airflow_provider_mlpipex.serving.prediction_log import records, segments

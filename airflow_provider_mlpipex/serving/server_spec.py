@@ -7,7 +7,7 @@ from pathlib import Path
 
 from airflow_provider_mlpipex.domain.errors import MlpipexError, ReleaseNotReady, error_from_dict
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.release import Release
+from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.values import Value
 
 FAILURE_FILE = "failure.json"

@@ -17,14 +17,14 @@ from pathlib import Path
 
 from airflow_provider_mlpipex.domain.drift.served import BatchSketches, ServedSketches
 from airflow_provider_mlpipex.domain.errors import MlpipexError, PlaneUnavailable, PlanRefused
-from airflow_provider_mlpipex.domain.evidence import Telemetry
+from airflow_provider_mlpipex.domain.gates.evidence import Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.observation import AppliedPlan, PlaneObservation, ReleaseStatus
-from airflow_provider_mlpipex.domain.outcomes import ServedAnswers
-from airflow_provider_mlpipex.domain.paired.comparison import ShadowComparison
+from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import ServedAnswers
 from airflow_provider_mlpipex.domain.predictions import PredictionSample
-from airflow_provider_mlpipex.domain.release import Release
-from airflow_provider_mlpipex.domain.traffic import TrafficPlan
+from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.rollout.plane_observation import AppliedPlan, PlaneObservation, ReleaseStatus
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
+from airflow_provider_mlpipex.domain.shadow.comparison import ShadowComparison
 from airflow_provider_mlpipex.serving import comparison, envoy_config, served_outcomes, served_rows
 from airflow_provider_mlpipex.serving.envoy_process import NAME as ENVOY
 from airflow_provider_mlpipex.serving.envoy_process import RESTART_TIMEOUT_S, Envoy

@@ -20,10 +20,10 @@ from typing import BinaryIO
 
 import orjson
 
-from airflow_provider_mlpipex.domain.evidence import LatencyHistogram, ReleaseTelemetry, Telemetry
+from airflow_provider_mlpipex.domain.gates.evidence import LatencyHistogram, ReleaseTelemetry, Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.release import slug_of
-from airflow_provider_mlpipex.domain.traffic import MODEL_FAULT
+from airflow_provider_mlpipex.domain.release.release import slug_of
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import MODEL_FAULT
 from airflow_provider_mlpipex.serving.envoy_config import read_cluster_name
 
 #: Upper bounds in milliseconds, 5 % apart, from 0.1 ms to a minute.

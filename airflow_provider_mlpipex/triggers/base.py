@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_mlpipex.domain.events import Origin
+from airflow_provider_mlpipex.domain.rollout.events import Origin
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.observability import trace_id
 from airflow_provider_mlpipex.services.platform import Platform

@@ -25,9 +25,9 @@ from airflow_provider_mlpipex import (
     TrainModelOperator,
 )
 from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform
-from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
-from airflow_provider_mlpipex.domain.events import Entry, StageEnded
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout.events import Entry, StageEnded
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.review import decide_review, open_review
 

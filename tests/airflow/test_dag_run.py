@@ -24,7 +24,7 @@ from airflow_provider_mlpipex.adapters.memory.ledger import MemoryLedger
 from airflow_provider_mlpipex.adapters.memory.plane import MemoryPlane
 from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform, memory_platform
 from airflow_provider_mlpipex.domain.errors import PlaneUnavailable
-from airflow_provider_mlpipex.domain.events import Origin, ReviewDecided, RollbackDecided, StageEnded
+from airflow_provider_mlpipex.domain.rollout.events import Origin, ReviewDecided, RollbackDecided, StageEnded
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.triggers import base

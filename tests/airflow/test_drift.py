@@ -25,7 +25,7 @@ from airflow_provider_mlpipex import DriftCheckOperator, DriftSensor, DriftTrigg
 from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform
 from airflow_provider_mlpipex.domain.drift.references import SCORE, Reference
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, PlaneUnavailable
-from airflow_provider_mlpipex.domain.events import DriftJudged, StageEnded
+from airflow_provider_mlpipex.domain.rollout.events import DriftJudged, StageEnded
 from airflow_provider_mlpipex.operators.drift import DRIFT_ALIAS
 from airflow_provider_mlpipex.triggers import base
 from airflow_provider_mlpipex.triggers import drift as module

@@ -17,10 +17,10 @@ from sklearn.linear_model import LinearRegression
 from airflow_provider_mlpipex import DriftCheckOperator, ScoreBatchOperator
 from airflow_provider_mlpipex.adapters.mlflow_model import save_model
 from airflow_provider_mlpipex.domain.drift.references import SCORE
-from airflow_provider_mlpipex.domain.events import DriftJudged
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.release import Release
-from airflow_provider_mlpipex.domain.training import TrainedModel
+from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.release.training import TrainedModel
+from airflow_provider_mlpipex.domain.rollout.events import DriftJudged
 from airflow_provider_mlpipex.services import drift
 from airflow_provider_mlpipex.services.attribution import attribute
 from airflow_provider_mlpipex.services.platform import Platform

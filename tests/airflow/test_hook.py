@@ -14,7 +14,7 @@ from airflow_provider_mlpipex import MlpipexHook
 from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform
 from airflow_provider_mlpipex.composition import Settings
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
-from airflow_provider_mlpipex.domain.events import Origin
+from airflow_provider_mlpipex.domain.rollout.events import Origin
 from airflow_provider_mlpipex.hooks import mlpipex as module
 from tests.airflow.release_run import PRODUCTION, ReleaseRun
 

@@ -12,8 +12,8 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_mlpipex import IngestOutcomesOperator, MlpipexHook
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, PlaneUnavailable
-from airflow_provider_mlpipex.domain.events import StageEnded
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult
+from airflow_provider_mlpipex.domain.rollout.events import StageEnded
 from tests.airflow.release_run import TaskRun
 from tests.support.rollouts import ENDPOINT, World
 

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
 
 from airflow_provider_mlpipex import DeploymentReviewOperator
 from airflow_provider_mlpipex.domain.errors import LedgerUnavailable
-from airflow_provider_mlpipex.domain.events import ReviewDecided, ReviewOpened
+from airflow_provider_mlpipex.domain.rollout.events import ReviewDecided, ReviewOpened
 from tests.airflow.release_run import PRODUCTION, ReleaseRun, TaskRun
 from tests.support.acme import manifest_text
 

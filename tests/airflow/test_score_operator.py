@@ -18,7 +18,7 @@ from airflow_provider_mlpipex.domain.errors import (
     InvariantBroken,
     ReleaseNotReady,
 )
-from airflow_provider_mlpipex.domain.events import BatchServed, StageEnded
+from airflow_provider_mlpipex.domain.rollout.events import BatchServed, StageEnded
 from airflow_provider_mlpipex.services.batches import batches_of
 from tests.airflow.release_run import PRODUCTION, ReleaseRun, TaskRun
 

@@ -17,7 +17,7 @@ from airflow_provider_mlpipex import (
     ShadowSensor,
 )
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, LedgerUnavailable
-from airflow_provider_mlpipex.domain.events import GatesJudged
+from airflow_provider_mlpipex.domain.rollout.events import GatesJudged
 from airflow_provider_mlpipex.operators.base import ROLLOUT_ID
 from airflow_provider_mlpipex.sensors.rollout import RolloutSensor
 from tests.airflow.release_run import PRODUCTION, ReleaseRun, TaskRun

@@ -17,21 +17,15 @@ import sqlalchemy as sa
 from airflow_provider_mlpipex.adapters.memory.ledger import MemoryLedger
 from airflow_provider_mlpipex.adapters.sql_database import SqlDatabase, make_engine
 from airflow_provider_mlpipex.adapters.sql_ledger import SqlLedger
-from airflow_provider_mlpipex.domain import chain
 from airflow_provider_mlpipex.domain.errors import (
     ConfigurationInvalid,
     LedgerConflict,
     LedgerTampered,
     LedgerUnavailable,
 )
-from airflow_provider_mlpipex.domain.events import (
-    AlertRaised,
-    Event,
-    RolloutOpened,
-    StageEnded,
-    WatchPassed,
-)
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout import hash_chain
+from airflow_provider_mlpipex.domain.rollout.events import AlertRaised, Event, RolloutOpened, StageEnded, WatchPassed
 from airflow_provider_mlpipex.ports import Ledger
 from tests.support.factories import NOON, ORIGIN, make_policy, make_release
 from tests.support.postgres import PostgresServer, postgres_server
@@ -99,7 +93,7 @@ def test_entries_come_back_as_they_went_in(ledger: Ledger, endpoint: EndpointRef
     assert ledger.read(endpoint) == written
     assert [entry.event for entry in ledger.read(endpoint)] == events
     assert endpoint in ledger.endpoints()
-    chain.verify(ledger.read(endpoint))
+    hash_chain.verify(ledger.read(endpoint))
 
 
 def test_reading_from_and_until(ledger: Ledger, endpoint: EndpointRef, clock: SteppedClock) -> None:
@@ -124,7 +118,7 @@ def test_time_never_runs_backwards_in_a_chain(ledger: Ledger, endpoint: Endpoint
     clock.moment = NOON - timedelta(hours=1)
     ledger.append(endpoint, expected_seq=1, events=facts("b"), origin=ORIGIN)
     assert [e.recorded_at for e in ledger.read(endpoint)] == [NOON, NOON]
-    chain.verify(ledger.read(endpoint))
+    hash_chain.verify(ledger.read(endpoint))
 
 
 def test_of_eight_threads_exactly_one_wins(ledger: Ledger, endpoint: EndpointRef) -> None:
@@ -181,7 +175,7 @@ def test_tampering_behind_the_trigger_is_found(tmp_path: Path, endpoint: Endpoin
         database.execute("DROP TRIGGER mlpipex_ledger_no_update")
         database.execute("UPDATE mlpipex_ledger SET event = replace(event, '\"b\"', '\"x\"') WHERE seq = 2")
     with pytest.raises(LedgerTampered, match="entry 2"):
-        chain.verify(ledger.read(endpoint))
+        hash_chain.verify(ledger.read(endpoint))
 
 
 def test_a_locked_database_is_unavailable_and_then_goes_on(

@@ -34,8 +34,8 @@ from airflow_provider_mlpipex.domain.errors import (
     RegistryUnavailable,
     TrainingFailed,
 )
-from airflow_provider_mlpipex.domain.release import DatasetSnapshot
-from airflow_provider_mlpipex.domain.training import TrainedModel, TrainingRecord
+from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot
+from airflow_provider_mlpipex.domain.release.training import TrainedModel, TrainingRecord
 from airflow_provider_mlpipex.ports import ModelRegistry
 from airflow_provider_mlpipex.serving.artifacts import directory_digest
 from tests.support.factories import make_snapshot

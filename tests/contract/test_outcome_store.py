@@ -18,9 +18,9 @@ from airflow_provider_mlpipex.adapters.sql_database import make_engine
 from airflow_provider_mlpipex.adapters.sql_ledger import SqlLedger
 from airflow_provider_mlpipex.adapters.sql_outcomes import SqlOutcomes
 from airflow_provider_mlpipex.domain.errors import LedgerUnavailable, OutcomeConflict
-from airflow_provider_mlpipex.domain.events import AlertRaised
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.outcomes import Added, LabelledSpan, Outcome
+from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import Added, LabelledSpan, Outcome
+from airflow_provider_mlpipex.domain.rollout.events import AlertRaised
 from airflow_provider_mlpipex.ports import OutcomeStore
 from tests.support.factories import NOON, ORIGIN, make_release
 from tests.support.postgres import PostgresServer, postgres_server

@@ -15,7 +15,7 @@ from airflow_provider_mlpipex.domain.batches import PredictionAnswer, Prediction
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.predictions import Prediction
-from airflow_provider_mlpipex.domain.traffic import TrafficPlan
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.ports import Predictor
 from tests.support.factories import make_release
 from tests.support.mlflow_server import free_port

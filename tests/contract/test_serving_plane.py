@@ -32,12 +32,12 @@ from airflow_provider_mlpipex.domain.errors import (
     RuntimeMismatch,
     SignatureMismatch,
 )
-from airflow_provider_mlpipex.domain.evidence import Telemetry
+from airflow_provider_mlpipex.domain.gates.evidence import Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.outcomes import ServedAnswers
+from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import ServedAnswers
 from airflow_provider_mlpipex.domain.predictions import Prediction, PredictionSample
-from airflow_provider_mlpipex.domain.release import Release
-from airflow_provider_mlpipex.domain.traffic import BATCH_HEADER, Mirror, TrafficPlan
+from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import BATCH_HEADER, Mirror, TrafficPlan
 from airflow_provider_mlpipex.ports import ServingPlane
 from tests.support.factories import make_release
 from tests.support.mlflow_server import free_port

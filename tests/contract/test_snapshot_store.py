@@ -14,7 +14,7 @@ import pytest
 from airflow_provider_mlpipex.adapters.memory.snapshots import MemorySnapshots
 from airflow_provider_mlpipex.adapters.parquet_snapshots import ParquetSnapshots
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed, InvalidName, SnapshotCorrupt
-from airflow_provider_mlpipex.domain.release import DatasetSnapshot
+from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot
 from airflow_provider_mlpipex.ports import SnapshotStore
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

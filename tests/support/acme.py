@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.tree import DecisionTreeClassifier
 
-from airflow_provider_mlpipex.domain.training import TrainingContext
+from airflow_provider_mlpipex.domain.release.training import TrainingContext
 from tests.support.manifests import edited
 
 #: Edits that make the manifest one that can be released here.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from airflow_provider_mlpipex.domain.events import Origin, RolloutPolicy
-from airflow_provider_mlpipex.domain.release import DatasetSnapshot, ModelVersion, Release, RuntimeEnvironment
+from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, ModelVersion, Release, RuntimeEnvironment
+from airflow_provider_mlpipex.domain.rollout.events import Origin, RolloutPolicy
 from airflow_provider_mlpipex.domain.values import digest_of
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.validation.loading import load_manifest
 
 FILE = "fraud.yaml"

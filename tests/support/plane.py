@@ -26,7 +26,7 @@ import pytest
 
 from airflow_provider_mlpipex.adapters.embedded_plane import EmbeddedPlane
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.release import Release, RuntimeEnvironment
+from airflow_provider_mlpipex.domain.release.release import Release, RuntimeEnvironment
 from airflow_provider_mlpipex.domain.values import digest_of
 from airflow_provider_mlpipex.serving import daemon
 from airflow_provider_mlpipex.serving.artifacts import directory_digest
@@ -68,7 +68,7 @@ def save_numbered_model(number: int, folder: Path) -> Path:
     Its drift reference is of :func:`examples`; number :data:`WITHOUT_REFERENCE` has none.
     """
     from airflow_provider_mlpipex.adapters.mlflow_model import save_model
-    from airflow_provider_mlpipex.domain.training import TrainedModel
+    from airflow_provider_mlpipex.domain.release.training import TrainedModel
 
     rows = examples()
     save_model(

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform, memory_platform
-from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
-from airflow_provider_mlpipex.domain.events import Event
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.release import ModelVersion, Release
-from airflow_provider_mlpipex.domain.traffic import TOTAL_WEIGHT
+from airflow_provider_mlpipex.domain.release.release import ModelVersion, Release
+from airflow_provider_mlpipex.domain.rollout.events import Event
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT
 from airflow_provider_mlpipex.services import journal, opening, promotion, review, rollback, trial, watching
 from airflow_provider_mlpipex.services.opening import GateCheck
 from airflow_provider_mlpipex.services.platform import Platform

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_mlpipex.domain.events import Origin, Promoted, RolloutOpened, RolloutPolicy
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.release import Release
-from airflow_provider_mlpipex.domain.traffic import TrafficPlan
+from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.rollout.events import Origin, Promoted, RolloutOpened, RolloutPolicy
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform

@@ -13,10 +13,10 @@ from airflow_provider_mlpipex import composition
 from airflow_provider_mlpipex.adapters.memory.plane import MemoryPlane
 from airflow_provider_mlpipex.adapters.system_clock import SystemClock
 from airflow_provider_mlpipex.cli import main, terminal
-from airflow_provider_mlpipex.domain import rollout as machine
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.release import Release
+from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.rollout import decisions
 from airflow_provider_mlpipex.ports import ServingPlane
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
@@ -62,7 +62,7 @@ def release(platform: Platform, candidate: Release, manifest: Manifest | None = 
     journal.decide(
         platform,
         ENDPOINT,
-        lambda now: machine.open_rollout(
+        lambda now: decisions.open_rollout(
             now,
             rollout_id=candidate.id,
             release=candidate,

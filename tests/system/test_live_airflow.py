@@ -24,10 +24,10 @@ from airflow_provider_mlpipex.demo.play import MANIFEST, REPLAYED
 from airflow_provider_mlpipex.demo.stack import USER, Ports, Stack
 from airflow_provider_mlpipex.demo.traffic import LiveTraffic
 from airflow_provider_mlpipex.demo.webhook import AlertReceiver
-from airflow_provider_mlpipex.domain.endpoint_state import EndpointState
-from airflow_provider_mlpipex.domain.events import Origin, ReviewDecided, StageEnded, TrafficPlanned
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.traffic import BATCH_HEADER
+from airflow_provider_mlpipex.domain.rollout.events import Origin, ReviewDecided, StageEnded, TrafficPlanned
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import BATCH_HEADER
 from airflow_provider_mlpipex.services import history, journal
 from airflow_provider_mlpipex.services.platform import Platform
 from tests.support.polling import until

@@ -12,10 +12,10 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from airflow_provider_mlpipex.adapters.mlflow_model import save_model
-from airflow_provider_mlpipex.domain.evidence import ReleaseTelemetry
+from airflow_provider_mlpipex.domain.gates.evidence import ReleaseTelemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.traffic import TrafficPlan
-from airflow_provider_mlpipex.domain.training import TrainedModel
+from airflow_provider_mlpipex.domain.release.training import TrainedModel
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from tests.support.plane import (
     READY_TIMEOUT_S,
     RealPlane,

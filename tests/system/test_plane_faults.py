@@ -21,10 +21,10 @@ import psutil
 import pytest
 
 from airflow_provider_mlpipex.domain.errors import MlpipexError, PlaneUnavailable, ReleaseNotReady
-from airflow_provider_mlpipex.domain.evidence import ReleaseTelemetry
+from airflow_provider_mlpipex.domain.gates.evidence import ReleaseTelemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.release import Release
-from airflow_provider_mlpipex.domain.traffic import Mirror, TrafficPlan
+from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import Mirror, TrafficPlan
 from airflow_provider_mlpipex.serving.places import Places
 from tests.support.plane import (
     READY_TIMEOUT_S,

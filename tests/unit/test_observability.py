@@ -13,11 +13,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from airflow_provider_mlpipex import observability
 from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform, memory_platform
-from airflow_provider_mlpipex.domain import chain
 from airflow_provider_mlpipex.domain.errors import GateFailed, InvariantBroken, LedgerUnavailable, MlpipexError
-from airflow_provider_mlpipex.domain.events import Entry, Origin, StageEnded
-from airflow_provider_mlpipex.domain.evidence import Evidence
+from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult
+from airflow_provider_mlpipex.domain.rollout import hash_chain
+from airflow_provider_mlpipex.domain.rollout.events import Entry, Origin, StageEnded
 from airflow_provider_mlpipex.observability import NoMetrics, stage, trace_id
 from tests.support.factories import NOON
 from tests.support.faults import Faulty, Killed
@@ -88,7 +88,7 @@ def in_stage(platform: Any, told: Recorder, **options: Any) -> Any:
 
 def last_entry(platform: MemoryPlatform) -> Entry:
     entries = platform.ledger.read(ENDPOINT)
-    chain.verify(entries)
+    hash_chain.verify(entries)
     return entries[-1]
 
 

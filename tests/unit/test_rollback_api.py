@@ -8,7 +8,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from airflow_provider_mlpipex.domain.events import RollbackDecided
+from airflow_provider_mlpipex.domain.rollout.events import RollbackDecided
 from airflow_provider_mlpipex.rollback_api import routes
 from tests.support.rollouts import ENDPOINT, World
 

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.adapters.entity_rows import MOMENT, attach, numbered, questions
 from airflow_provider_mlpipex.domain.errors import FeatureMismatch
-from airflow_provider_mlpipex.domain.features import FeatureServiceRef, HistoricalFrame, OnlineRow, OnlineState, plain
+from airflow_provider_mlpipex.domain.features.service import (
+    FeatureServiceRef,
+    HistoricalFrame,
+    OnlineRow,
+    OnlineState,
+    plain,
+)
 from airflow_provider_mlpipex.domain.values import digest_of
 
 if TYPE_CHECKING:

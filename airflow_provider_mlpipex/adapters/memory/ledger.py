@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from airflow_provider_mlpipex.adapters.system_clock import SystemClock
-from airflow_provider_mlpipex.domain import chain
-from airflow_provider_mlpipex.domain.events import Entry, Event, Origin
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout import hash_chain
+from airflow_provider_mlpipex.domain.rollout.events import Entry, Event, Origin
 from airflow_provider_mlpipex.ports import Clock
 
 
@@ -28,9 +28,9 @@ class MemoryLedger:
         with self._lock:
             entries = self._chains[endpoint]
             if len(entries) != expected_seq:
-                raise chain.lost_race(endpoint, expected=expected_seq, actual=len(entries))
+                raise hash_chain.lost_race(endpoint, expected=expected_seq, actual=len(entries))
             head = entries[-1] if entries else None
-            linked = chain.extend(endpoint, head, events, now=self._clock.now(), origin=origin)
+            linked = hash_chain.extend(endpoint, head, events, now=self._clock.now(), origin=origin)
             entries.extend(linked)
             return linked
 

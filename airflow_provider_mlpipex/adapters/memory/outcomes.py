@@ -10,7 +10,13 @@ from datetime import datetime
 
 from airflow_provider_mlpipex.adapters.outcome_rules import conflicting
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.outcomes import Added, Label, LabelConflict, LabelledSpan, Outcome
+from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import (
+    Added,
+    Label,
+    LabelConflict,
+    LabelledSpan,
+    Outcome,
+)
 
 
 class MemoryOutcomes:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from airflow_provider_mlpipex.domain.paired.comparison import (
+from airflow_provider_mlpipex.domain.shadow.comparison import (
     ABSOLUTE_EDGES,
     LATENCY_EDGES,
     QUANTILES,
@@ -25,8 +25,8 @@ from airflow_provider_mlpipex.domain.paired.comparison import (
     ShadowComparison,
     histogram,
 )
-from airflow_provider_mlpipex.domain.paired.score_distributions import compare_scores
-from airflow_provider_mlpipex.domain.paired.slices import LEAST_PAIRS, LONGEST_VALUE, MOST_VALUES, Slice, SlicedColumn
+from airflow_provider_mlpipex.domain.shadow.score_distributions import compare_scores
+from airflow_provider_mlpipex.domain.shadow.slices import LEAST_PAIRS, LONGEST_VALUE, MOST_VALUES, Slice, SlicedColumn
 from airflow_provider_mlpipex.serving.comparison import SETTLE_S, SLACK_S
 from airflow_provider_mlpipex.serving.outputs import Described, describe
 

@@ -15,14 +15,14 @@ from airflow_provider_mlpipex.adapters.memory.paired_answers import Answer, comp
 from airflow_provider_mlpipex.domain.drift.references import Reference
 from airflow_provider_mlpipex.domain.drift.served import BatchSketches, ServedSketches
 from airflow_provider_mlpipex.domain.errors import MlpipexError, PlaneUnavailable, PlanRefused
-from airflow_provider_mlpipex.domain.evidence import LatencyHistogram, ReleaseTelemetry, Telemetry
+from airflow_provider_mlpipex.domain.gates.evidence import LatencyHistogram, ReleaseTelemetry, Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.observation import AppliedPlan, PlaneObservation, ReleaseStatus
-from airflow_provider_mlpipex.domain.outcomes import ServedAnswers
-from airflow_provider_mlpipex.domain.paired.comparison import ShadowComparison
+from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import ServedAnswers
 from airflow_provider_mlpipex.domain.predictions import PredictionSample
-from airflow_provider_mlpipex.domain.release import Release
-from airflow_provider_mlpipex.domain.traffic import TrafficPlan
+from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.rollout.plane_observation import AppliedPlan, PlaneObservation, ReleaseStatus
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
+from airflow_provider_mlpipex.domain.shadow.comparison import ShadowComparison
 from airflow_provider_mlpipex.ports import Clock
 from airflow_provider_mlpipex.serving.outputs import Described
 from airflow_provider_mlpipex.serving.telemetry import BOUNDS_MS

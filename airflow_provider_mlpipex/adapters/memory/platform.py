@@ -32,7 +32,7 @@ from airflow_provider_mlpipex.adapters.memory.registry import MemoryRegistry
 from airflow_provider_mlpipex.adapters.memory.runtimes import MemoryRuntimes
 from airflow_provider_mlpipex.adapters.memory.snapshots import MemorySnapshots
 from airflow_provider_mlpipex.adapters.memory.validator import MemoryValidator
-from airflow_provider_mlpipex.domain.events import Origin
+from airflow_provider_mlpipex.domain.rollout.events import Origin
 from airflow_provider_mlpipex.services.platform import Platform
 
 

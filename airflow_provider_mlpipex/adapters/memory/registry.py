@@ -10,9 +10,9 @@ from typing import Any
 from airflow_provider_mlpipex.adapters.registration_rules import model_version_of, taken
 from airflow_provider_mlpipex.domain.errors import ModelNotFound
 from airflow_provider_mlpipex.domain.names import check_name
-from airflow_provider_mlpipex.domain.release import ModelVersion
-from airflow_provider_mlpipex.domain.semver import Version
-from airflow_provider_mlpipex.domain.training import TrainedModel, TrainingRecord
+from airflow_provider_mlpipex.domain.release.release import ModelVersion
+from airflow_provider_mlpipex.domain.release.semver import Version
+from airflow_provider_mlpipex.domain.release.training import TrainedModel, TrainingRecord
 
 
 class MemoryRegistry:

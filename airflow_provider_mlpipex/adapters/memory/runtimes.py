@@ -7,8 +7,8 @@ from pathlib import Path
 
 from airflow_provider_mlpipex.adapters.runtime_rules import pin
 from airflow_provider_mlpipex.domain.errors import RuntimeMismatch
-from airflow_provider_mlpipex.domain.manifests.manifest import RuntimeSpec
-from airflow_provider_mlpipex.domain.release import RuntimeEnvironment
+from airflow_provider_mlpipex.domain.manifest.manifest import RuntimeSpec
+from airflow_provider_mlpipex.domain.release.release import RuntimeEnvironment
 from airflow_provider_mlpipex.domain.values import digest_of
 
 

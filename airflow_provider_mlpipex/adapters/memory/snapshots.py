@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_mlpipex.adapters.snapshot_table import describe, digest_of_rows, table_of
 from airflow_provider_mlpipex.domain.errors import SnapshotCorrupt
 from airflow_provider_mlpipex.domain.names import check_name
-from airflow_provider_mlpipex.domain.release import DatasetSnapshot
+from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot
 
 if TYPE_CHECKING:
     import pandas as pd

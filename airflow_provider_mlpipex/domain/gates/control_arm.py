@@ -12,8 +12,8 @@ import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from airflow_provider_mlpipex.domain.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates import watch_windows
+from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 from airflow_provider_mlpipex.domain.statistics import summaries

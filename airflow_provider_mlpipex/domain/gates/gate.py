@@ -9,10 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_serializer, field_validator, model_validator
 
 from airflow_provider_mlpipex.domain.errors import InvalidQuantity
-from airflow_provider_mlpipex.domain.evidence import Source
-from airflow_provider_mlpipex.domain.metrics import METRICS, Direction, Metric, Unit, find_metric
-from airflow_provider_mlpipex.domain.names import Name
-from airflow_provider_mlpipex.domain.quantities import (
+from airflow_provider_mlpipex.domain.fields.quantities import (
     Duration,
     Ratio,
     format_duration,
@@ -20,7 +17,10 @@ from airflow_provider_mlpipex.domain.quantities import (
     parse_duration,
     parse_ratio,
 )
-from airflow_provider_mlpipex.domain.refusal import Refusal
+from airflow_provider_mlpipex.domain.fields.refusal import Refusal
+from airflow_provider_mlpipex.domain.gates.evidence import Source
+from airflow_provider_mlpipex.domain.gates.metrics import METRICS, Direction, Metric, Unit, find_metric
+from airflow_provider_mlpipex.domain.names import Name
 from airflow_provider_mlpipex.domain.values import Value
 
 Criterion = Literal["max", "min", "within", "improves"]
@@ -32,7 +32,7 @@ LIVE_SOURCES: tuple[Source, ...] = ("shadow", "canary", "serving")
 class Gate(Value):
     """One criterion on one metric.
 
-    :param metric: ``source.metric``, one of :data:`~airflow_provider_mlpipex.domain.metrics.METRICS`.
+    :param metric: ``source.metric``, one of :data:`~airflow_provider_mlpipex.domain.gates.metrics.METRICS`.
     :param max: highest value that passes, in the metric's unit (latency in milliseconds); ``min`` the lowest.
     :param within: passes while not worse than the baseline by more than this fraction *of the baseline*.
     :param improves: passes if better than the baseline by at least this fraction of the baseline.

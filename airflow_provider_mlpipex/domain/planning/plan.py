@@ -8,15 +8,21 @@ from datetime import timedelta
 from typing import Literal
 
 from airflow_provider_mlpipex.domain.errors import ManifestInvalid
+from airflow_provider_mlpipex.domain.fields.quantities import (
+    Duration,
+    Ratio,
+    format_duration,
+    format_rate,
+    format_ratio,
+)
 from airflow_provider_mlpipex.domain.gates.gate import Gate
-from airflow_provider_mlpipex.domain.manifests.manifest import CanarySpec, EnvironmentSpec, Manifest, RollbackSpec
+from airflow_provider_mlpipex.domain.manifest.manifest import CanarySpec, EnvironmentSpec, Manifest, RollbackSpec
 from airflow_provider_mlpipex.domain.names import Name
 from airflow_provider_mlpipex.domain.planning.canary_schedule import Exposure, exposure, step_durations
 from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, sequences
 from airflow_provider_mlpipex.domain.planning.live_gates import LiveGate, average_share, live_gates
 from airflow_provider_mlpipex.domain.planning.power import power, soonest_failure
 from airflow_provider_mlpipex.domain.planning.sampling import REVERT, expected_samples, look_every
-from airflow_provider_mlpipex.domain.quantities import Duration, Ratio, format_duration, format_rate, format_ratio
 from airflow_provider_mlpipex.domain.values import Value
 
 

@@ -10,15 +10,21 @@ import math
 from collections.abc import Callable
 from datetime import timedelta
 
-from airflow_provider_mlpipex.domain.evidence import Evidence
-from airflow_provider_mlpipex.domain.gates import made_up
+from airflow_provider_mlpipex.domain.fields.quantities import (
+    Duration,
+    Ratio,
+    format_duration,
+    format_rate,
+    format_ratio,
+)
+from airflow_provider_mlpipex.domain.gates import synthetic_evidence
 from airflow_provider_mlpipex.domain.gates.control_arm import is_worse
+from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.gates.judging import judge
 from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
 from airflow_provider_mlpipex.domain.planning.live_gates import LiveGate
 from airflow_provider_mlpipex.domain.planning.sampling import needed_duration
-from airflow_provider_mlpipex.domain.quantities import Duration, Ratio, format_duration, format_rate, format_ratio
 from airflow_provider_mlpipex.domain.statistics.detection import smallest_excess, trials_to_detect
 from airflow_provider_mlpipex.domain.values import Value
 
@@ -56,11 +62,11 @@ def power(live: LiveGate, rate: float) -> Power:
     alone = soonest_failure(live, rate)
     soonest = told_apart_after(live, rate) if live.has_control else alone
     needed = time_to_decide(live, rate) if gate.detects is not None else None
-    allowed = made_up.allowed_share(gate)
+    allowed = synthetic_evidence.allowed_share(gate)
     excess = None
     if samples and not math.isnan(allowed):
         # The worst slice is judged by its own requests, at its own part of the alpha.
-        seen, part = (samples // _SLICE, made_up.SLICE_PART) if gate.of_slices else (samples, 1.0)
+        seen, part = (samples // _SLICE, synthetic_evidence.SLICE_PART) if gate.of_slices else (samples, 1.0)
         excess = smallest_excess(allowed, seen, alpha=live.alpha * part) if seen else None
     in_time = gate.counts or (alone is not None and alone <= live.duration)
     if live.has_control:
@@ -106,7 +112,7 @@ def time_to_decide(live: LiveGate, rate: float) -> timedelta | None:
     """
     gate = live.gate
     passes = _soonest(live, rate, lambda samples: _says(live, samples, bad=0) == "pass")
-    allowed = made_up.allowed_share(gate)
+    allowed = synthetic_evidence.allowed_share(gate)
     if passes is None or gate.detects is None or not gate.in_ratio or math.isnan(allowed):
         return passes
     if allowed + gate.detects >= 1.0:
@@ -133,12 +139,12 @@ def _soonest(live: LiveGate, rate: float, happens: Callable[[int], bool]) -> tim
 def _says(live: LiveGate, samples: int, *, bad: int) -> VerdictName:
     # Whatever the minimum of samples is: that is a rule of its own.
     gate = live.gate.model_copy(update={"min_samples": 1})
-    return judge(gate, _made_up(live, samples, bad=bad), now=made_up.MOMENT, alpha=live.alpha).verdict
+    return judge(gate, _made_up(live, samples, bad=bad), now=synthetic_evidence.MOMENT, alpha=live.alpha).verdict
 
 
 def _made_up(live: LiveGate, samples: int, *, bad: int) -> Evidence:
     beside = math.floor(samples * live.baseline_share / live.share)
-    return made_up.live_evidence(live.gate, bad=bad, samples=samples, baseline_samples=beside)
+    return synthetic_evidence.live_evidence(live.gate, bad=bad, samples=samples, baseline_samples=beside)
 
 
 def _beside(live: LiveGate, soonest: timedelta | None) -> str:
@@ -159,7 +165,7 @@ def _say(live: LiveGate, rate: float, *, needed: timedelta | None, excess: float
         seen = f"{_points(gate, gate.detects)} beyond its threshold"
         if needed is None:
             return f"this gate can never see {seen}"
-        least = "about" if not math.isnan(made_up.allowed_share(gate)) and gate.in_ratio else "at least"
+        least = "about" if not math.isnan(synthetic_evidence.allowed_share(gate)) and gate.in_ratio else "at least"
         can = "decides" if needed <= live.duration else "cannot decide"
         return f"{where}, this gate needs {least} {about(needed)} to see {seen}; {whole} {can}"
     if excess is None:
@@ -168,7 +174,7 @@ def _say(live: LiveGate, rate: float, *, needed: timedelta | None, excess: float
     if gate.quantile is None:
         slice_ = f" in a slice with 1 of {_SLICE} of the requests" if gate.of_slices else ""
         return f"{where}, {whole} show an excess of {100 * excess:.2g} points or more{slice_}"
-    allowed = made_up.allowed_share(gate)
+    allowed = synthetic_evidence.allowed_share(gate)
     shares = f"{100 * (allowed + excess):.2g}% of the requests {_beyond(gate)} {gate.in_unit(gate.bound)}"
     return f"{where}, {whole} show it when {shares} ({100 * allowed:.2g}% may be)"
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from airflow_provider_mlpipex.domain.gates import made_up
+from airflow_provider_mlpipex.domain.fields.quantities import Ratio
+from airflow_provider_mlpipex.domain.gates import synthetic_evidence
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.gates.judging import judge
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName
-from airflow_provider_mlpipex.domain.manifests.manifest import EnvironmentSpec, Manifest
+from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.names import Name
 from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage
 from airflow_provider_mlpipex.domain.planning.live_gates import LiveGate, live_gates
-from airflow_provider_mlpipex.domain.quantities import Ratio
 from airflow_provider_mlpipex.domain.values import Value
 
 #: Requests of a made-up candidate where no rate is declared.
@@ -105,7 +105,7 @@ def _proof(
     beyond: Shown | None,
     within: Shown | None,
 ) -> Proof:
-    unknown = _shown(judge(gate, None, now=made_up.MOMENT, alpha=alpha))
+    unknown = _shown(judge(gate, None, now=synthetic_evidence.MOMENT, alpha=alpha))
     defects = []
     if beyond is None:
         defects.append("nothing that it could measure stops a candidate")
@@ -142,8 +142,8 @@ def _live(gate: Gate, samples: int, baseline_samples: int, alpha: float) -> tupl
         most = samples = max(samples, gate.min_samples, int(gate.bound) + 1)
 
     def said(bad: int) -> Shown:
-        evidence = made_up.live_evidence(gate, bad=bad, samples=samples, baseline_samples=baseline_samples)
-        return _shown(judge(gate, evidence, now=made_up.MOMENT, alpha=alpha), bad=bad)
+        evidence = synthetic_evidence.live_evidence(gate, bad=bad, samples=samples, baseline_samples=baseline_samples)
+        return _shown(judge(gate, evidence, now=synthetic_evidence.MOMENT, alpha=alpha), bad=bad)
 
     stopped = _first(most, lambda bad: _stops(gate, said(bad).verdict))
     refused = _first(most, lambda bad: said(bad).verdict != "pass")
@@ -167,8 +167,8 @@ def _offline(gate: Gate) -> tuple[Shown | None, Shown | None]:
     step = (1.0 if gate.counts else _JUST * max(1.0, abs(threshold))) * (-1 if gate.better == "higher" else 1)
     tried: list[Shown | None] = []
     for wished, wanted in ((threshold + step, _stops), (threshold, lambda _, verdict: verdict == "pass")):
-        evidence = made_up.offline_evidence(gate, value=gate.nearest_measurable(wished), baseline=baseline)
-        seen = _shown(judge(gate, evidence, now=made_up.MOMENT))
+        evidence = synthetic_evidence.offline_evidence(gate, value=gate.nearest_measurable(wished), baseline=baseline)
+        seen = _shown(judge(gate, evidence, now=synthetic_evidence.MOMENT))
         tried.append(seen if wanted(gate, seen.verdict) else None)
     return tried[0], tried[1]
 

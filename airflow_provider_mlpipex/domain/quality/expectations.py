@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal, TypeGuard, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_serializer, model_validator
 
+from airflow_provider_mlpipex.domain.fields.refusal import Refusal, did_you_mean
+from airflow_provider_mlpipex.domain.fields.types import Column, ExpectationName, FolderName
 from airflow_provider_mlpipex.domain.quality.catalogue import CATALOGUE, ExpectationKind
-from airflow_provider_mlpipex.domain.refusal import Refusal, did_you_mean
 from airflow_provider_mlpipex.domain.values import Value
-from airflow_provider_mlpipex.domain.written import Column, ExpectationName, FolderName
 
 #: ``critical`` stops the stage; ``warning`` and ``info`` are told and counted, and stop nothing.
 Severity = Literal["critical", "warning", "info"]

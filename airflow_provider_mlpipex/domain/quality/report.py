@@ -7,11 +7,11 @@ from datetime import datetime
 
 from pydantic import SecretStr
 
-from airflow_provider_mlpipex.domain.evidence import Evidence
+from airflow_provider_mlpipex.domain.fields.types import FolderName, SchemaName, TableName
+from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.names import Name
 from airflow_provider_mlpipex.domain.quality.expectations import Severity
 from airflow_provider_mlpipex.domain.values import Value
-from airflow_provider_mlpipex.domain.written import FolderName, SchemaName, TableName
 
 
 class BrokenExpectation(Value):

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from itertools import pairwise
 
+from airflow_provider_mlpipex.domain.fields.quantities import format_duration, format_rate, format_ratio
+from airflow_provider_mlpipex.domain.fields.yaml_text import FieldPath, Problem
 from airflow_provider_mlpipex.domain.gates.gate import Gate
-from airflow_provider_mlpipex.domain.manifests.manifest import (
+from airflow_provider_mlpipex.domain.manifest.manifest import (
     CanarySpec,
     EnvironmentSpec,
     ExposureSpec,
@@ -32,9 +34,7 @@ from airflow_provider_mlpipex.domain.planning.sampling import (
     needed_duration,
     spans_canary,
 )
-from airflow_provider_mlpipex.domain.quantities import format_duration, format_rate, format_ratio
-from airflow_provider_mlpipex.domain.traffic import TOTAL_WEIGHT
-from airflow_provider_mlpipex.domain.yaml_text import FieldPath, Problem
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT
 
 _SMALLEST_SHARE = 1 / TOTAL_WEIGHT
 #: Beyond this a promotion would be another canary.

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from airflow_provider_mlpipex.domain.errors import ManifestInvalid
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
-from airflow_provider_mlpipex.domain.refusal import Refusal, did_you_mean
+from airflow_provider_mlpipex.domain.fields.refusal import Refusal, did_you_mean
+from airflow_provider_mlpipex.domain.fields.yaml_text import FieldPath, Problem, read_yaml
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.validation.rules import broken_rules
-from airflow_provider_mlpipex.domain.yaml_text import FieldPath, Problem, read_yaml
 
 _SHOWN = 100
 

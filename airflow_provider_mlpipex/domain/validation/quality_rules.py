@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
+from airflow_provider_mlpipex.domain.fields.refusal import did_you_mean
+from airflow_provider_mlpipex.domain.fields.yaml_text import FieldPath, Problem
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.predictions import OUTPUT_PREFIX, PREDICTION_COLUMNS
 from airflow_provider_mlpipex.domain.quality.expectations import Expectation
-from airflow_provider_mlpipex.domain.refusal import did_you_mean
-from airflow_provider_mlpipex.domain.yaml_text import FieldPath, Problem
 
 
 def broken_rules(manifest: Manifest) -> Iterator[Problem]:

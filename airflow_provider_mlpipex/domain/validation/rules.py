@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Literal
 
+from airflow_provider_mlpipex.domain.fields.quantities import format_duration
+from airflow_provider_mlpipex.domain.fields.yaml_text import FieldPath, Problem
 from airflow_provider_mlpipex.domain.gates.gate import Gate, known_metric
-from airflow_provider_mlpipex.domain.manifests import drift_block, features_block
-from airflow_provider_mlpipex.domain.manifests.manifest import EnvironmentSpec, Manifest, TrainingSpec
-from airflow_provider_mlpipex.domain.metrics import TASK_METRICS
+from airflow_provider_mlpipex.domain.gates.metrics import TASK_METRICS
+from airflow_provider_mlpipex.domain.manifest import drift_block, features_block
+from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, Manifest, TrainingSpec
 from airflow_provider_mlpipex.domain.planning.proof import prove_environment
-from airflow_provider_mlpipex.domain.quantities import format_duration
 from airflow_provider_mlpipex.domain.validation import live_rules, quality_rules, slice_rules
-from airflow_provider_mlpipex.domain.yaml_text import FieldPath, Problem
 
 Block = Literal["gates", "shadow", "canary", "rollback", "outcomes"]
 #: Where the gates of a block may take their evidence from.

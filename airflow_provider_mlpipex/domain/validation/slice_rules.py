@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest, ShadowSpec
-from airflow_provider_mlpipex.domain.paired.slices import MOST_COLUMNS
-from airflow_provider_mlpipex.domain.refusal import did_you_mean
-from airflow_provider_mlpipex.domain.yaml_text import FieldPath, Problem
+from airflow_provider_mlpipex.domain.fields.refusal import did_you_mean
+from airflow_provider_mlpipex.domain.fields.yaml_text import FieldPath, Problem
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest, ShadowSpec
+from airflow_provider_mlpipex.domain.shadow.slices import MOST_COLUMNS
 
 #: Judged over the slices, so there must be some.
 WORST_SLICE = "shadow.worst_slice_flip_rate"

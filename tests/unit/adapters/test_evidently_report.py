@@ -14,8 +14,8 @@ import pytest
 from airflow_provider_mlpipex.adapters.evidently_report import EvidentlyReporter
 from airflow_provider_mlpipex.composition import Settings, build_platform
 from airflow_provider_mlpipex.domain.drift.report import DriftPage
-from airflow_provider_mlpipex.domain.events import Origin
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout.events import Origin
 
 ENDPOINT = EndpointRef.parse("production/fraud-scorer")
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

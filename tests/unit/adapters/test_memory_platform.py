@@ -16,8 +16,8 @@ from airflow_provider_mlpipex.adapters.memory.ledger import MemoryLedger
 from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform, memory_platform
 from airflow_provider_mlpipex.adapters.runtime_lock import LockedRuntimes
 from airflow_provider_mlpipex.domain.errors import RuntimeMismatch
-from airflow_provider_mlpipex.domain.events import AlertRaised, Origin
-from airflow_provider_mlpipex.domain.manifests.manifest import RuntimeSpec
+from airflow_provider_mlpipex.domain.manifest.manifest import RuntimeSpec
+from airflow_provider_mlpipex.domain.rollout.events import AlertRaised, Origin
 from airflow_provider_mlpipex.ports import Alerter, Clock, RuntimeResolver
 from airflow_provider_mlpipex.services import journal, opening, promotion, review, trial, watching
 from tests.support.factories import NOON

@@ -13,7 +13,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from airflow_provider_mlpipex.adapters.mlflow_model import save_model
 from airflow_provider_mlpipex.domain.drift.references import REFERENCE_PATH, SCORE, Reference
-from airflow_provider_mlpipex.domain.training import TrainedModel
+from airflow_provider_mlpipex.domain.release.training import TrainedModel
 
 ROWS = pd.DataFrame({"distance": np.arange(200.0), "hour": np.arange(200) % 24})
 TARGET = (ROWS["distance"] > 120).astype(int)

@@ -18,7 +18,7 @@ from airflow_provider_mlpipex.adapters.memory.plane import MemoryPlane
 from airflow_provider_mlpipex.cli import main as cli
 from airflow_provider_mlpipex.cli import terminal
 from airflow_provider_mlpipex.domain.errors import NotAuthorised
-from airflow_provider_mlpipex.domain.traffic import TrafficPlan
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.services.platform import Platform
 from tests.support.factories import make_release
 from tests.support.manifests import edited, make_manifest

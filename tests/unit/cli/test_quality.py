@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from airflow_provider_mlpipex.adapters.parquet_snapshots import ParquetSnapshots
+from airflow_provider_mlpipex.domain.fields.yaml_text import read_yaml
 from airflow_provider_mlpipex.domain.quality.catalogue import CATALOGUE
-from airflow_provider_mlpipex.domain.yaml_text import read_yaml
 from tests.support.manifests import edited
 from tests.support.terminal import refusal, run
 

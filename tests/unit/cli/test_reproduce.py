@@ -10,9 +10,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from airflow_provider_mlpipex.adapters.memory.registry import MemoryRegistry
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
-from airflow_provider_mlpipex.domain.release import Release
-from airflow_provider_mlpipex.domain.training import TrainingContext
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
+from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.release.training import TrainingContext
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.registration import register_model
 from airflow_provider_mlpipex.services.training import train_model

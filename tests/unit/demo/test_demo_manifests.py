@@ -9,7 +9,7 @@ import pytest
 from airflow_provider_mlpipex.demo import flight_features, flights, keyed, story
 from airflow_provider_mlpipex.demo.report import Report
 from airflow_provider_mlpipex.demo.traffic import Answer, LiveTraffic
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from tests.support.terminal import run
 

@@ -14,10 +14,10 @@ from airflow_provider_mlpipex.adapters.feast import FeastFeatures
 from airflow_provider_mlpipex.adapters.memory.clock import ManualClock
 from airflow_provider_mlpipex.adapters.memory.platform import memory_platform
 from airflow_provider_mlpipex.demo import flight_features, flights
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
+from airflow_provider_mlpipex.domain.features.parity import ParityReport
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.parity import ParityReport
-from airflow_provider_mlpipex.domain.release import Release
+from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.services import parity, snapshots
 from tests.support.factories import make_model, make_release
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from airflow_provider_mlpipex.demo import flights
-from airflow_provider_mlpipex.domain.training import TrainingContext
+from airflow_provider_mlpipex.domain.release.training import TrainingContext
 from airflow_provider_mlpipex.services.evaluation import evaluate
 
 MARCH, APRIL = datetime(2013, 3, 1, tzinfo=UTC), datetime(2013, 4, 1, tzinfo=UTC)

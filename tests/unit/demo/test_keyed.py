@@ -13,9 +13,9 @@ from airflow_provider_mlpipex.demo import flight_features, keyed
 from airflow_provider_mlpipex.demo.keyed import ENDPOINT, KeyedStory
 from airflow_provider_mlpipex.demo.report import Step
 from airflow_provider_mlpipex.demo.scene import Run, Scene
-from airflow_provider_mlpipex.domain.events import GatesJudged
-from airflow_provider_mlpipex.domain.evidence import Evidence
+from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates.judging import judge
+from airflow_provider_mlpipex.domain.rollout.events import GatesJudged
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.services import journal
 

@@ -24,9 +24,9 @@ from airflow_provider_mlpipex.domain.errors import (
     NotAuthorised,
     SignatureMismatch,
 )
-from airflow_provider_mlpipex.domain.events import BatchServed, Origin, Promoted, RolloutOpened
-from airflow_provider_mlpipex.domain.release import ModelVersion
-from airflow_provider_mlpipex.domain.traffic import TrafficPlan
+from airflow_provider_mlpipex.domain.release.release import ModelVersion
+from airflow_provider_mlpipex.domain.rollout.events import BatchServed, Origin, Promoted, RolloutOpened
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.domain.values import digest_of
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.batch_scoring import PAUSES_S, ScoredBatch, score_batch

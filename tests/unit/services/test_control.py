@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from airflow_provider_mlpipex.domain.errors import PlaneUnavailable, ReleaseNotReady
-from airflow_provider_mlpipex.domain.events import (
+from airflow_provider_mlpipex.domain.rollout.events import (
     GatesJudged,
     RollbackDecided,
     TrafficConfirmed,

@@ -19,7 +19,7 @@ from airflow_provider_mlpipex.domain.errors import (
     PlaneUnavailable,
     SketchUnusable,
 )
-from airflow_provider_mlpipex.domain.events import AlertRaised, DriftJudged, Origin
+from airflow_provider_mlpipex.domain.rollout.events import AlertRaised, DriftJudged, Origin
 from airflow_provider_mlpipex.services import drift
 from airflow_provider_mlpipex.services.attribution import attribute
 from airflow_provider_mlpipex.services.drift import DriftLook

@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics
 
 from airflow_provider_mlpipex.domain.errors import TrainingFailed
-from airflow_provider_mlpipex.domain.metrics import TASK_METRICS
+from airflow_provider_mlpipex.domain.gates.metrics import TASK_METRICS
 from airflow_provider_mlpipex.services.evaluation import evaluate
 
 TRUTH = np.array([0, 0, 1, 1, 1, 0])

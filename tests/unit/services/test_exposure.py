@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow_provider_mlpipex.domain.events import GatesJudged
 from airflow_provider_mlpipex.domain.planning.canary_schedule import exposure, step_durations
+from airflow_provider_mlpipex.domain.rollout.events import GatesJudged
 from airflow_provider_mlpipex.domain.statistics.summaries import Counted
 from tests.support.rollouts import RATE, SHADOW_S, World
 

@@ -11,9 +11,9 @@ import pytest
 
 from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, DataQualityFailed, FeatureMismatch
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
-from airflow_provider_mlpipex.domain.release import DatasetSnapshot, ModelVersion
-from airflow_provider_mlpipex.domain.training import TrainingRecord
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
+from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, ModelVersion
+from airflow_provider_mlpipex.domain.release.training import TrainingRecord
 from airflow_provider_mlpipex.services.opening import make_release
 from airflow_provider_mlpipex.services.registration import register_model
 from airflow_provider_mlpipex.services.snapshots import snapshot_dataset

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_mlpipex.domain.errors import IllegalTransition
-from airflow_provider_mlpipex.domain.events import GatesJudged
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
+from airflow_provider_mlpipex.domain.rollout.events import GatesJudged
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.gate_replay import ReplayedRollout, replay
 from tests.support.manifests import make_manifest

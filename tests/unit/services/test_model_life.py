@@ -26,11 +26,11 @@ from airflow_provider_mlpipex.domain.errors import (
     SignatureMismatch,
     TrainingFailed,
 )
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.quality.expectations import Expectation
 from airflow_provider_mlpipex.domain.quality.report import BrokenExpectation, QualityReport, ResultPlace, SqlTable
-from airflow_provider_mlpipex.domain.release import DatasetSnapshot, Release, RuntimeEnvironment
-from airflow_provider_mlpipex.domain.training import TrainingContext, TrainingRecord
+from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, Release, RuntimeEnvironment
+from airflow_provider_mlpipex.domain.release.training import TrainingContext, TrainingRecord
 from airflow_provider_mlpipex.domain.values import digest_of
 from airflow_provider_mlpipex.services.evaluation import metrics_on
 from airflow_provider_mlpipex.services.registration import register_model

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.release import DatasetSnapshot, ModelVersion
+from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, ModelVersion
 from airflow_provider_mlpipex.services import evaluation, offline_evidence
 from tests.support.factories import make_model, make_snapshot
 from tests.support.rollouts import ENDPOINT, World

@@ -7,9 +7,9 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from airflow_provider_mlpipex.domain.endpoint_state import Doubt
 from airflow_provider_mlpipex.domain.errors import IllegalTransition, LedgerUnavailable, PromotionInDoubt
-from airflow_provider_mlpipex.domain.events import (
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout.events import (
     AlertRaised,
     OutcomesJudged,
     PromotionConfirmed,
@@ -17,7 +17,7 @@ from airflow_provider_mlpipex.domain.events import (
     RollbackDecided,
     RolloutOpened,
 )
-from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout.state import Doubt
 from airflow_provider_mlpipex.services import doubts, opening, outcome_gates, outcomes
 from airflow_provider_mlpipex.services.gate_replay import replay
 from airflow_provider_mlpipex.services.outcomes import Ingested

@@ -19,8 +19,8 @@ from airflow_provider_mlpipex.domain.errors import (
     PlaneUnavailable,
 )
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.outcomes import Label, Outcome
-from airflow_provider_mlpipex.domain.traffic import Mirror, TrafficPlan
+from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import Label, Outcome
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import Mirror, TrafficPlan
 from airflow_provider_mlpipex.services import outcome_metrics, outcomes
 from airflow_provider_mlpipex.services.outcomes import Ingested
 from tests.support.factories import make_release

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_mlpipex.domain.events import GatesJudged
-from airflow_provider_mlpipex.domain.evidence import Evidence
+from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.gates.judging import judge
-from airflow_provider_mlpipex.domain.gates.sentences import read_sentence
+from airflow_provider_mlpipex.domain.gates.metrics import METRICS, PAIRED
+from airflow_provider_mlpipex.domain.gates.sentence_grammar import read_sentence
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult
-from airflow_provider_mlpipex.domain.metrics import METRICS, PAIRED
-from airflow_provider_mlpipex.domain.paired.comparison import Differences, ShadowComparison
-from airflow_provider_mlpipex.domain.paired.shadow_report import report, tell_slice
+from airflow_provider_mlpipex.domain.rollout.events import GatesJudged
+from airflow_provider_mlpipex.domain.shadow.comparison import Differences, ShadowComparison
+from airflow_provider_mlpipex.domain.shadow.report import report, tell_slice
 from airflow_provider_mlpipex.domain.statistics.summaries import Counted, Summed
 from airflow_provider_mlpipex.services.live_evidence import measure
 from airflow_provider_mlpipex.services.paired_evidence import from_comparison

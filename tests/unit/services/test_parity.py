@@ -14,10 +14,10 @@ from airflow_provider_mlpipex.adapters.memory.features import EVENT, MemoryFeatu
 from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform
 from airflow_provider_mlpipex.domain.errors import FeatureStoreUnavailable, PlaneUnavailable
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.predictions import Prediction, PredictionSample
-from airflow_provider_mlpipex.domain.release import Release
+from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.services import journal, opening, parity, promotion, watching
 from airflow_provider_mlpipex.services.registration import register_model
 from airflow_provider_mlpipex.services.snapshots import snapshot_dataset

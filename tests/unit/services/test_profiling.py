@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from airflow_provider_mlpipex.adapters.gx_validator import GxValidator
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed
+from airflow_provider_mlpipex.domain.fields.yaml_text import read_yaml
 from airflow_provider_mlpipex.domain.quality.expectations import Expectation, QualitySpec
 from airflow_provider_mlpipex.domain.quality.report import explain
-from airflow_provider_mlpipex.domain.yaml_text import read_yaml
 from airflow_provider_mlpipex.services.profiling import propose
 from tests.support.manifests import make_manifest
 

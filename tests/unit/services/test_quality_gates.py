@@ -12,9 +12,9 @@ import pytest
 
 from airflow_provider_mlpipex.adapters.gx_validator import GxValidator
 from airflow_provider_mlpipex.adapters.memory.snapshots import MemorySnapshots
-from airflow_provider_mlpipex.domain.evidence import Evidence
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
-from airflow_provider_mlpipex.domain.release import DatasetSnapshot, ModelVersion
+from airflow_provider_mlpipex.domain.gates.evidence import Evidence
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
+from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, ModelVersion
 from airflow_provider_mlpipex.services import offline_evidence, opening
 from airflow_provider_mlpipex.services.opening import GateCheck
 from tests.support.factories import NOON, make_model

@@ -16,10 +16,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from airflow_provider_mlpipex.domain import chain
-from airflow_provider_mlpipex.domain.endpoint_state import EndpointState, Rollout, evolve
 from airflow_provider_mlpipex.domain.errors import LedgerConflict, LedgerUnavailable, MlpipexError, ReleaseNotReady
-from airflow_provider_mlpipex.domain.events import (
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
+from airflow_provider_mlpipex.domain.rollout import hash_chain
+from airflow_provider_mlpipex.domain.rollout.events import (
     Entry,
     GatesJudged,
     OutcomesJudged,
@@ -30,7 +30,7 @@ from airflow_provider_mlpipex.domain.events import (
     RolloutOpened,
     TrafficPlanned,
 )
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Rollout, evolve
 from airflow_provider_mlpipex.services import doubts, outcomes, traffic, watching
 from tests.support.faults import Killed
 from tests.support.manifests import MANIFEST, make_manifest
@@ -328,7 +328,7 @@ class ReleaseMachine(RuleBasedStateMachine):
     @invariant()
     def the_ledger_tells_a_story_that_keeps_the_promises(self) -> None:
         entries = self.world.ledger.port.read(ENDPOINT)
-        chain.verify(entries)
+        hash_chain.verify(entries)
         state = EndpointState(endpoint=ENDPOINT)
         due: dict[str, bool] = {}
         good: set[str] = set()

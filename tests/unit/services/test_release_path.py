@@ -17,7 +17,7 @@ from airflow_provider_mlpipex.domain.errors import (
     ReviewRejected,
     RolloutInProgress,
 )
-from airflow_provider_mlpipex.domain.events import (
+from airflow_provider_mlpipex.domain.rollout.events import (
     AlertRaised,
     CanaryStepped,
     GatesJudged,

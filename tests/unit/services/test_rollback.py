@@ -18,7 +18,13 @@ from airflow_provider_mlpipex.domain.errors import (
     RolloutInProgress,
     RolloutRolledBack,
 )
-from airflow_provider_mlpipex.domain.events import AlertRaised, Origin, RollbackDecided, RolledBack, RolloutRejected
+from airflow_provider_mlpipex.domain.rollout.events import (
+    AlertRaised,
+    Origin,
+    RollbackDecided,
+    RolledBack,
+    RolloutRejected,
+)
 from airflow_provider_mlpipex.services import journal, rollback
 from airflow_provider_mlpipex.services.traffic import converge
 from tests.support.manifests import MANIFEST

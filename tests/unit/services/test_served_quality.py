@@ -13,9 +13,9 @@ import pytest
 
 from airflow_provider_mlpipex.adapters.gx_validator import GxValidator
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed, PlaneUnavailable
-from airflow_provider_mlpipex.domain.events import GatesJudged, RollbackDecided, WatchPassed
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 from airflow_provider_mlpipex.domain.predictions import Prediction, PredictionSample
+from airflow_provider_mlpipex.domain.rollout.events import GatesJudged, RollbackDecided, WatchPassed
 from airflow_provider_mlpipex.services import watching
 from airflow_provider_mlpipex.services.served_quality import judge_predictions, table_of
 from airflow_provider_mlpipex.services.watching import Look

@@ -11,7 +11,6 @@ import pytest
 
 from airflow_provider_mlpipex.adapters.memory.platform import memory_platform
 from airflow_provider_mlpipex.adapters.sql_ledger import SqlLedger
-from airflow_provider_mlpipex.domain import chain
 from airflow_provider_mlpipex.domain.errors import (
     LedgerConflict,
     LedgerUnavailable,
@@ -20,7 +19,8 @@ from airflow_provider_mlpipex.domain.errors import (
     RolloutInProgress,
     RolloutRolledBack,
 )
-from airflow_provider_mlpipex.domain.events import (
+from airflow_provider_mlpipex.domain.rollout import hash_chain
+from airflow_provider_mlpipex.domain.rollout.events import (
     AlertRaised,
     Promoted,
     RollbackDecided,
@@ -28,7 +28,7 @@ from airflow_provider_mlpipex.domain.events import (
     TrafficConfirmed,
     TrafficPlanned,
 )
-from airflow_provider_mlpipex.domain.traffic import TrafficPlan
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.services import invariants, journal, traffic
 from tests.support.faults import Killed
 from tests.support.manifests import MANIFEST
@@ -363,7 +363,7 @@ def test_of_many_rollouts_at_once_one_wins_and_the_others_are_told_who(shared: W
     assert len(lost) == 5
     assert all(isinstance(error, RolloutInProgress) and f"{winner} holds it" in str(error) for error in lost)
     assert shared.state.rollout.id == winner
-    chain.verify(shared.ledger.port.read(ENDPOINT))
+    hash_chain.verify(shared.ledger.port.read(ENDPOINT))
 
 
 def test_two_promoters_of_one_rollout_promote_it_once(shared: World) -> None:
@@ -393,7 +393,7 @@ def test_promotion_against_rollback_has_one_winner_and_no_half(share: Callable[.
         assert shared.state.outcomes[run].ending in ("rejected", "rolled-back"), "a rollback is never lost"
         assert shared.weights == {first.id: 10_000}
         assert (shared.state.current, shared.state.rollout) == (first, None)
-    chain.verify(shared.ledger.port.read(ENDPOINT))
+    hash_chain.verify(shared.ledger.port.read(ENDPOINT))
 
 
 def test_two_watchers_and_a_stepper_at_once_agree(shared: World) -> None:

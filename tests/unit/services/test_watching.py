@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from airflow_provider_mlpipex.domain.errors import LedgerConflict, PlaneUnavailable, ReleaseNotReady
-from airflow_provider_mlpipex.domain.events import GatesJudged, RollbackDecided, WatchPassed
+from airflow_provider_mlpipex.domain.rollout.events import GatesJudged, RollbackDecided, WatchPassed
 from airflow_provider_mlpipex.services import journal, watching
 from airflow_provider_mlpipex.services.watching import PATIENCE, Look
 from tests.support.rollouts import ENDPOINT, LOOK_EVERY, SHADOW_S, STEP_S, WATCH_S, World

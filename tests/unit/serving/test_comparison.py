@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_mlpipex.domain.errors import PlaneUnavailable
-from airflow_provider_mlpipex.domain.paired.shadow_report import report
+from airflow_provider_mlpipex.domain.shadow.report import report
 from airflow_provider_mlpipex.serving import comparison
 from airflow_provider_mlpipex.serving.comparison import SETTLE_S, SLACK_S
 from airflow_provider_mlpipex.serving.prediction_log import SILENT_S

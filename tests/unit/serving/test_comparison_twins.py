@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_mlpipex.adapters.memory.paired_answers import Answer
-from airflow_provider_mlpipex.domain.paired import slices
-from airflow_provider_mlpipex.domain.paired.slices import SlicedColumn
+from airflow_provider_mlpipex.domain.shadow import slices
+from airflow_provider_mlpipex.domain.shadow.slices import SlicedColumn
 from tests.support.prediction_logs import NEW, OLD, Logs
 
 _NUMBERS = st.floats(-1e6, 1e6) | st.sampled_from([0.0, 0.5, 1.0, 1e99, -1e300, math.nan, math.inf, -math.inf])

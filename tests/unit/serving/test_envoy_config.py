@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.traffic import TOTAL_WEIGHT, Mirror, TrafficPlan
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT, Mirror, TrafficPlan
 from airflow_provider_mlpipex.serving import envoy_config
 from airflow_provider_mlpipex.serving.envoy_config import Paths, cluster_name, read_cluster_name
 from airflow_provider_mlpipex.serving.server_spec import KEEP_ALIVE_S

@@ -26,11 +26,11 @@ from sklearn.pipeline import Pipeline
 from airflow_provider_mlpipex.adapters.memory.features import MemoryFeatures
 from airflow_provider_mlpipex.adapters.mlflow_model import save_model
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, FeatureMismatch, FeatureStoreUnavailable
-from airflow_provider_mlpipex.domain.features import ServedRow
+from airflow_provider_mlpipex.domain.features.service import ServedRow
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.predictions import PredictionSample
-from airflow_provider_mlpipex.domain.release import Release
-from airflow_provider_mlpipex.domain.training import TrainedModel
+from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.release.training import TrainedModel
 from airflow_provider_mlpipex.domain.values import digest_of
 from airflow_provider_mlpipex.services.parity import recompute
 from airflow_provider_mlpipex.serving import served_rows

@@ -21,7 +21,7 @@ from airflow_provider_mlpipex.domain.errors import (
     SignatureMismatch,
 )
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.release import Release
+from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.serving.artifacts import directory_digest
 from airflow_provider_mlpipex.serving.fleet import Fleet
 from airflow_provider_mlpipex.serving.places import Places

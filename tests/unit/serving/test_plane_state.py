@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, PlaneUnavailable
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.traffic import TrafficPlan
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.serving import leases, plane_state
 from airflow_provider_mlpipex.serving.leases import lease_for
 from airflow_provider_mlpipex.serving.places import Places, read_or_make_token

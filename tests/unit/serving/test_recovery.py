@@ -9,8 +9,8 @@ import pytest
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.release import Release
-from airflow_provider_mlpipex.domain.traffic import Mirror, TrafficPlan
+from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import Mirror, TrafficPlan
 from airflow_provider_mlpipex.serving import envoy_config
 from airflow_provider_mlpipex.serving.envoy_config import cluster_name
 from airflow_provider_mlpipex.serving.places import Places

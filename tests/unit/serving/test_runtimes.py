@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_mlpipex.domain.errors import RuntimeMismatch
-from airflow_provider_mlpipex.domain.release import RuntimeEnvironment
+from airflow_provider_mlpipex.domain.release.release import RuntimeEnvironment
 from airflow_provider_mlpipex.serving import runtimes
 from airflow_provider_mlpipex.serving.runtimes import RuntimeCache, lock_digest, lock_lines, provider_digest
 

@@ -26,8 +26,8 @@ from sklearn.preprocessing import OneHotEncoder
 from airflow_provider_mlpipex.adapters.mlflow_model import save_model
 from airflow_provider_mlpipex.domain.errors import ArtifactMismatch, ReleaseNotReady, SignatureMismatch
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.traffic import BATCH_HEADER, FAULT_HEADER, RELEASE_HEADER
-from airflow_provider_mlpipex.domain.training import TrainedModel
+from airflow_provider_mlpipex.domain.release.training import TrainedModel
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import BATCH_HEADER, FAULT_HEADER, RELEASE_HEADER
 from airflow_provider_mlpipex.serving.artifacts import directory_digest
 from airflow_provider_mlpipex.serving.model_server import Drill, create_app, load
 from airflow_provider_mlpipex.serving.outputs import describe_all

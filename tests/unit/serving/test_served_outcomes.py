@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_mlpipex.adapters import embedded_plane
 from airflow_provider_mlpipex.domain.errors import PlaneUnavailable
-from airflow_provider_mlpipex.domain.outcomes import ServedAnswers
+from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import ServedAnswers
 from airflow_provider_mlpipex.serving.served_outcomes import find
 from tests.support.prediction_logs import FRAUD, NEW, OLD, Logs
 

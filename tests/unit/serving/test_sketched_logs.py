@@ -17,7 +17,7 @@ import numpy as np
 import orjson
 import pytest
 
-from airflow_provider_mlpipex.domain.drift.causes import attribute
+from airflow_provider_mlpipex.domain.drift.attribution import attribute
 from airflow_provider_mlpipex.domain.drift.references import REFERENCE_PATH, Reference, make_reference
 from airflow_provider_mlpipex.domain.drift.served import REST, BatchSketches, ServedSketches
 from airflow_provider_mlpipex.domain.drift.sketches import Sketch, merge

@@ -16,9 +16,9 @@ import pytest
 
 from airflow_provider_mlpipex.domain.errors import ArtifactMismatch, PlaneUnavailable, PlanRefused, ReleaseNotReady
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.observation import ReleaseStatus
-from airflow_provider_mlpipex.domain.release import Release
-from airflow_provider_mlpipex.domain.traffic import TrafficPlan
+from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.rollout.plane_observation import ReleaseStatus
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.serving import leases, liveness, supervisor
 from airflow_provider_mlpipex.serving.envoy_config import cluster_name
 from airflow_provider_mlpipex.serving.plane_state import read_memory

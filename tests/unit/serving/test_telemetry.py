@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_mlpipex.domain.errors import PlaneUnavailable
-from airflow_provider_mlpipex.domain.evidence import ReleaseTelemetry
+from airflow_provider_mlpipex.domain.gates.evidence import ReleaseTelemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.serving import telemetry
 from airflow_provider_mlpipex.serving.envoy_config import cluster_name

@@ -16,7 +16,7 @@ from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
 from airflow_provider_mlpipex.domain.drift import chi_square, divergence
-from airflow_provider_mlpipex.domain.drift.causes import alarm, attribute, rank
+from airflow_provider_mlpipex.domain.drift.attribution import alarm, attribute, rank
 from airflow_provider_mlpipex.domain.drift.column_bins import NumericBins
 from airflow_provider_mlpipex.domain.drift.judging import check, check_column, compare
 from airflow_provider_mlpipex.domain.drift.references import SCORE, ColumnReference, Reference, make_reference

@@ -415,7 +415,7 @@ def test_nothing_heavy_is_imported() -> None:
         "import sys\n"
         "import airflow_provider_mlpipex.domain.drift.report\n"
         "assert 'numpy' not in sys.modules\n"
-        "import airflow_provider_mlpipex.domain.drift.causes\n"
+        "import airflow_provider_mlpipex.domain.drift.attribution\n"
         "print([name for name in ('pandas', 'pyarrow', 'duckdb', 'scipy') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -8,12 +8,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from airflow_provider_mlpipex.domain.evidence import Evidence
+from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates.gate import LIVE_SOURCES, Gate
 from airflow_provider_mlpipex.domain.gates.judging import judge, overall
+from airflow_provider_mlpipex.domain.gates.metrics import METRICS, TASK_METRICS
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult
-from airflow_provider_mlpipex.domain.manifests.manifest import ShadowSpec
-from airflow_provider_mlpipex.domain.metrics import METRICS, TASK_METRICS
+from airflow_provider_mlpipex.domain.manifest.manifest import ShadowSpec
 from tests.support.factories import NOON
 
 

@@ -10,9 +10,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from airflow_provider_mlpipex.domain.gates import made_up
+from airflow_provider_mlpipex.domain.gates import synthetic_evidence
 from airflow_provider_mlpipex.domain.gates.judging import judge
-from airflow_provider_mlpipex.domain.manifests.manifest import EnvironmentSpec
+from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec
 from airflow_provider_mlpipex.domain.planning.canary_schedule import exposure, finders, smallest_effect, step_durations
 from airflow_provider_mlpipex.domain.planning.false_alarms import alpha_of
 from airflow_provider_mlpipex.domain.planning.sampling import REVERT, expected_samples, look_every
@@ -118,7 +118,8 @@ def test_a_bad_candidate_costs_no_more_than_planned(gate: dict[str, Any], effect
     planned = exposure(spec, rate)
     assert planned is not None and spec.canary is not None
     (judged,) = spec.canary.gates
-    alpha, bad_share = alpha_of(spec, "canary", judged), made_up.allowed_share(judged) + spec.canary.exposure.effect  # type: ignore[union-attr]
+    alpha = alpha_of(spec, "canary", judged)
+    bad_share = synthetic_evidence.allowed_share(judged) + spec.canary.exposure.effect  # type: ignore[union-attr]
     generator, costs, found_at_once = random.Random(20130112), [], 0
     for _ in range(300):
         cost = 0
@@ -128,8 +129,8 @@ def test_a_bad_candidate_costs_no_more_than_planned(gate: dict[str, Any], effect
             while requests < planned.requests:
                 new = sum(generator.random() < bad_share for _ in range(a_look))
                 bad, requests, cost = bad + new, requests + a_look, cost + new
-                seen = made_up.live_evidence(judged, bad=bad, samples=requests)
-                if judge(judged, seen, now=made_up.MOMENT, alpha=alpha).verdict == "fail":
+                seen = synthetic_evidence.live_evidence(judged, bad=bad, samples=requests)
+                if judge(judged, seen, now=synthetic_evidence.MOMENT, alpha=alpha).verdict == "fail":
                     break
             else:
                 continue

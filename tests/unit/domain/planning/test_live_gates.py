@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_mlpipex.domain.gates.watch_windows import beginnings
-from airflow_provider_mlpipex.domain.manifests.manifest import EnvironmentSpec
+from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec
 from airflow_provider_mlpipex.domain.planning.false_alarms import alpha_of, sequences, stage_gates
 from airflow_provider_mlpipex.domain.planning.live_gates import live_gates
 from tests.support.manifests import make_manifest

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_mlpipex.domain.gates import made_up
+from airflow_provider_mlpipex.domain.gates import synthetic_evidence
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.gates.judging import judge
-from airflow_provider_mlpipex.domain.manifests.manifest import EnvironmentSpec
-from airflow_provider_mlpipex.domain.metrics import PAIRED
+from airflow_provider_mlpipex.domain.gates.metrics import PAIRED
+from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec
 from airflow_provider_mlpipex.domain.planning.proof import MANY, Proof, prove, prove_environment
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from tests.support.manifests import make_manifest
@@ -221,6 +221,6 @@ def test_a_gate_without_defects_agrees_with_its_proof_everywhere(
     tried = {0, worst_passed, worst_passed + 1, best_stopped - 1, best_stopped, proof.samples}
     gate = Gate.model_validate(gates[0])
     for bad in tried:
-        seen = made_up.live_evidence(gate, bad=bad, samples=proof.samples)
-        said = judge(gate, seen, now=made_up.MOMENT, alpha=proof.alpha).verdict
+        seen = synthetic_evidence.live_evidence(gate, bad=bad, samples=proof.samples)
+        said = judge(gate, seen, now=synthetic_evidence.MOMENT, alpha=proof.alpha).verdict
         assert said == ("pass" if bad <= worst_passed else "fail" if bad >= best_stopped else "inconclusive")

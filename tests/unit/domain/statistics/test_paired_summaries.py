@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from airflow_provider_mlpipex.domain.drift.divergence import jensen_shannon, kolmogorov_smirnov, population_stability
-from airflow_provider_mlpipex.domain.evidence import Evidence
+from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.statistics import confidence as statistics
 from airflow_provider_mlpipex.domain.statistics import summaries
 from airflow_provider_mlpipex.domain.statistics.paired_summaries import Apart, DistanceName, Worst

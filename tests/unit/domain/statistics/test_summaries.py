@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from airflow_provider_mlpipex.domain.evidence import Evidence, LatencyHistogram
+from airflow_provider_mlpipex.domain.gates.evidence import Evidence, LatencyHistogram
 from airflow_provider_mlpipex.domain.statistics.confidence import Interval
 from airflow_provider_mlpipex.domain.statistics.summaries import Counted, Summary, Summed, Timed, excess, interval
 from tests.support.factories import NOON

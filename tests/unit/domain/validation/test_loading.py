@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_mlpipex.domain.errors import ManifestInvalid
-from airflow_provider_mlpipex.domain.manifests.manifest import Manifest
+from airflow_provider_mlpipex.domain.fields.yaml_text import MAX_BYTES
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.validation.loading import load_manifest
-from airflow_provider_mlpipex.domain.yaml_text import MAX_BYTES
 from tests.support.manifests import FILE, MANIFEST, edited, line_of, make_manifest
 
 REFERENCE = Path(__file__).parents[4] / "dags" / "manifests" / "flight-delay.yaml"

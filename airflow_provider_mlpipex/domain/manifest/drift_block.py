@@ -1,0 +1,113 @@
+"""The ``drift`` block of an environment: how far what is served may move from what its release was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import Field
+
+from airflow_provider_mlpipex.domain.changes import Change
+from airflow_provider_mlpipex.domain.drift.report import (
+    DEFAULT_ALPHA,
+    DEFAULT_LIMITS,
+    MEASURES,
+    WORTH_AN_ALARM,
+    Measure,
+)
+from airflow_provider_mlpipex.domain.fields.quantities import (
+    Duration,
+    Ratio,
+    format_duration,
+    format_ratio,
+    parse_duration,
+)
+from airflow_provider_mlpipex.domain.fields.yaml_text import FieldPath, Problem
+from airflow_provider_mlpipex.domain.manifest.gates_diff import NONE, Strictness, compare, loosened, tightened
+from airflow_provider_mlpipex.domain.values import Value
+
+#: Requests are counted by the minute.
+SHORTEST_WINDOW = timedelta(minutes=1)
+#: Measures that are distances from 0 to 1: nothing could be beyond a limit of 1.
+_DISTANCES: tuple[Measure, ...] = ("ks", "jensen_shannon")
+
+Limit = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class DriftSpec(Value):
+    """How one look at drift judges. Every field has a default, so ``drift: {}`` is a whole block.
+
+    :param window: how much of the past one look sees.
+    :param limits: measure -> drift that is allowed, in the measure's own unit; what is not named is measured and not
+        judged.
+    :param damage: a drifted feature raises no alarm while its drift moves the score by less than this many standard
+        deviations.
+    :param alpha: chance of a false alarm in one look, all columns together.
+    :param max_dropped: share of the rows that may be missing from the counts; above it a look is ``inconclusive``.
+    :param alert: whether on-call is told of a drift, and of a column that is broken.
+    """
+
+    window: Duration = parse_duration("1d")
+    limits: dict[Measure, Limit] = Field(default=dict(DEFAULT_LIMITS), min_length=1)
+    damage: float = Field(default=WORTH_AN_ALARM, ge=0, allow_inf_nan=False)
+    alpha: Ratio = Field(default=DEFAULT_ALPHA, gt=0, lt=1)
+    max_dropped: Ratio = Field(default=0.01, ge=0, lt=1)
+    alert: bool = True
+
+
+def broken_rules(drift: DriftSpec | None, path: FieldPath, *, serve: bool) -> Iterator[Problem]:
+    """Every rule that a block at ``path`` breaks.
+
+    :param serve: whether its environment runs releases at all.
+    """
+    if drift is None:
+        return
+    if not serve:
+        yield Problem(path, "given", "serve: false serves nobody", "remove it, or write serve: true")
+    if drift.window < SHORTEST_WINDOW:
+        yield Problem(
+            (*path, "window"),
+            format_duration(drift.window),
+            f"at least {format_duration(SHORTEST_WINDOW)}: requests are counted by the minute",
+            "write for example 1d",
+        )
+    for measure in _DISTANCES:
+        if drift.limits.get(measure, 0.0) >= 1:
+            yield Problem(
+                (*path, "limits", measure),
+                drift.limits[measure],
+                f"below 1: {measure} is a distance from 0 to 1, and nothing could be beyond this",
+                "write for example 0.1",
+            )
+
+
+def diff_drift(what: str, before: DriftSpec | None, after: DriftSpec | None) -> Iterator[Change]:
+    """Changes of what counts as drift, and of who is told."""
+    if before is None or after is None:
+        if before is not after:
+            change = tightened if before is None else loosened
+            yield change(what, NONE if before is None else "declared", NONE if after is None else "declared")
+        return
+    yield from compare(what, _strictness(before), _strictness(after))
+    if before.window != after.window:
+        # A longer one sees drift later, a shorter one has fewer rows to see it by: neither is only stricter.
+        yield loosened(f"{what} window", format_duration(before.window), format_duration(after.window))
+
+
+def _strictness(drift: DriftSpec) -> tuple[Strictness, ...]:
+    return (
+        *(_limit(measure, drift.limits) for measure in MEASURES),
+        Strictness("damage", -drift.damage, repr(drift.damage)),
+        # The fewer false alarms may be, the more it takes before there is one.
+        Strictness("alpha", drift.alpha, format_ratio(drift.alpha)),
+        Strictness("max_dropped", -drift.max_dropped, format_ratio(drift.max_dropped)),
+        Strictness("alert", float(drift.alert), str(drift.alert).lower()),
+    )
+
+
+def _limit(measure: Measure, limits: Mapping[Measure, float]) -> Strictness:
+    limit = limits.get(measure)
+    return Strictness(
+        f"limit of {measure}", float("-inf") if limit is None else -limit, NONE if limit is None else repr(limit)
+    )

@@ -1,0 +1,1 @@
+"""Labels that come late, beside the predictions they belong to."""

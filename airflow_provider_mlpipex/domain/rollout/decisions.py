@@ -1,0 +1,328 @@
+"""The rollout as a pure state machine.
+
+Each verb is ``decide``: it looks at the state and answers with the events that follow, or raises. An empty list means
+that the verb has been run before and there is nothing left to do, so every verb may be run twice. Nothing here does
+I/O or reads a clock; ``endpoint_state.evolve`` is the other half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from airflow_provider_mlpipex.domain.changes import Change
+from airflow_provider_mlpipex.domain.errors import IllegalTransition, ManifestChanged, RolloutInProgress
+from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
+from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.rollout.events import (
+    CanaryStepped,
+    Event,
+    GatesJudged,
+    Promoted,
+    ReviewDecided,
+    ReviewOpened,
+    RolloutOpened,
+    RolloutPolicy,
+    RolloutRejected,
+    ShadowStarted,
+    StageName,
+    TrafficPlanned,
+    WatchPassed,
+)
+from airflow_provider_mlpipex.domain.rollout.preconditions import (
+    ended,
+    is_promoted,
+    own,
+    require_no_traffic,
+    require_offline_gates,
+    require_review,
+    require_verdict,
+)
+from airflow_provider_mlpipex.domain.rollout.promotion_doubt import require_no_doubt
+from airflow_provider_mlpipex.domain.rollout.rollback import confirm_rollback, roll_back
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Phase, Rollout
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT, Mirror, TrafficPlan
+
+
+def open_rollout(
+    state: EndpointState, *, rollout_id: str, release: Release, policy: RolloutPolicy, manifest: dict[str, Any]
+) -> list[Event]:
+    """Take the endpoint for ``release``.
+
+    :raises RolloutInProgress: another rollout holds it, or a rollback is under way.
+    :raises RolloutRolledBack: this very rollout has ended already.
+    :raises ManifestChanged: it was opened under another manifest.
+    :raises PromotionInDoubt: late labels have reopened the promotion of this model here.
+    """
+    if rollout_id in state.outcomes:
+        raise ended(state, rollout_id)
+    if state.rollout and state.rollout.id == rollout_id:
+        if state.rollout.candidate.digest != release.digest:
+            raise IllegalTransition(
+                f"rollout {rollout_id} of {state.endpoint}",
+                value=release.id,
+                limit=f"it was opened for {state.rollout.candidate.id}",
+                remedy="start a new Dag run for another release",
+            )
+        if state.rollout.candidate.manifest_digest != release.manifest_digest:
+            raise ManifestChanged(
+                f"rollout {rollout_id} of {state.endpoint}",
+                value=release.manifest_digest[:12],
+                limit=f"it was opened under manifest {state.rollout.candidate.manifest_digest[:12]}",
+                remedy="start a new Dag run; it will follow the new manifest from its first stage",
+            )
+        return []
+    if state.rollout or state.rollback:
+        holder = state.rollout.id if state.rollout else state.rollback.rollout_id if state.rollback else ""
+        raise RolloutInProgress(
+            f"endpoint {state.endpoint}",
+            value=rollout_id,
+            limit=f"rollout {holder} holds it",
+            remedy=f"wait for it to end, or end it with: mlpipex rollback {state.endpoint} --rollout {holder}",
+        )
+    if is_current(state, release):
+        return []
+    require_no_doubt(state, release.model)
+    return [RolloutOpened(rollout_id=rollout_id, release=release, policy=policy, manifest=manifest)]
+
+
+def is_current(state: EndpointState, release: Release) -> bool:
+    """Whether ``release`` is current under the very same manifest, so that a rollout would change nothing."""
+    return (
+        state.current is not None
+        and state.current.digest == release.digest
+        and state.current.manifest_digest == release.manifest_digest
+    )
+
+
+def needs_live_trial(state: EndpointState) -> bool:
+    """Whether shadow and canary have something to compare: not for a first release nor for a change of policy."""
+    rollout = state.rollout
+    return bool(rollout and state.current and state.current.digest != rollout.candidate.digest)
+
+
+def record_verdict(state: EndpointState, *, judged: GatesJudged, step: int) -> list[Event]:
+    """Write down what the gates of a stage said.
+
+    Nothing, if the rollout has moved on meanwhile: a verdict must not count for what it did not judge.
+
+    :param step: the canary step that was judged, from 0; -1 before the canary.
+    """
+    rollout = state.rollout
+    if rollout is None or rollout.id != judged.rollout_id or state.rollback is not None:
+        return []
+    if judged.stage != "gate" and (rollout.phase, rollout.step) != (_PHASE[judged.stage], step):
+        return []
+    return [judged]
+
+
+#: The phase in which the gates of a live stage are judged.
+_PHASE: dict[StageName, Phase] = {"shadow": "shadow", "canary": "canary", "watch": "watching"}
+
+
+def open_review(state: EndpointState, *, rollout_id: str, changes: Sequence[Change]) -> list[Event]:
+    """Ask for approval of ``changes``, where anybody demands one.
+
+    Offline gates come first, so that nobody reviews what cannot pass.
+    """
+    rollout = own(state, rollout_id)
+    require_offline_gates(rollout)
+    if not rollout.policy.review or rollout.approved is not None or rollout.phase != "opened":
+        return []
+    return [ReviewOpened(rollout_id=rollout_id, changes=tuple(changes))]
+
+
+def decide_review(
+    state: EndpointState, *, rollout_id: str, approved: bool, reviewer: str, note: str = "", automatic: str = ""
+) -> list[Event]:
+    """Record the answer; a rejection ends the rollout.
+
+    :raises IllegalTransition: the review was answered otherwise before, or nobody may ask for it any more.
+    """
+    rollout = own(state, rollout_id)
+    if rollout.approved is not None:
+        if rollout.approved == approved:
+            return []
+        raise IllegalTransition(
+            f"review of rollout {rollout_id}",
+            value="approved" if approved else "rejected",
+            limit="it has been answered otherwise",
+            remedy="start a new rollout to decide anew",
+        )
+    require_no_traffic(state, "review")
+    decided = ReviewDecided(rollout_id=rollout_id, approved=approved, reviewer=reviewer, note=note, automatic=automatic)
+    if approved:
+        return [decided]
+    cause = f"review rejected by {reviewer}" + (f": {note}" if note else "")
+    return [decided, RolloutRejected(rollout_id=rollout_id, cause=cause)]
+
+
+def start_shadow(state: EndpointState, *, rollout_id: str) -> list[Event]:
+    """Mirror live requests to the candidate."""
+    rollout = own(state, rollout_id)
+    require_offline_gates(rollout)
+    require_review(rollout)
+    fraction = rollout.policy.shadow_fraction
+    if fraction is None or not needs_live_trial(state) or rollout.phase in ("shadow", "canary", "watching"):
+        return []
+    plan = _plan(state, mirror=Mirror(release=rollout.candidate.id, fraction=fraction))
+    return [ShadowStarted(rollout_id=rollout_id, fraction=fraction), TrafficPlanned(plan=plan, reason="shadow")]
+
+
+def step_canary(state: EndpointState, *, rollout_id: str, step: int) -> list[Event]:
+    """Move the candidate to the weight of ``step`` (from 0). Every step before it must have passed its gates."""
+    rollout = own(state, rollout_id)
+    require_offline_gates(rollout)
+    require_review(rollout)
+    weights = rollout.policy.canary_weights
+    if not 0 <= step < len(weights):
+        raise IllegalTransition(
+            f"canary of {state.endpoint}",
+            value=f"step {step}",
+            limit=f"the manifest it was opened under has {len(weights)} steps",
+            remedy="parse the Dag again from the manifest",
+        )
+    if not needs_live_trial(state) or rollout.step >= step:
+        return []
+    if step == 0:
+        if rollout.policy.shadow_fraction is not None:
+            require_verdict(rollout, "shadow", step=-1)
+    else:
+        require_verdict(rollout, "canary", step=step - 1)
+    plan = _plan(state, candidate=rollout.candidate.id, weight=weights[step])
+    return [
+        CanaryStepped(rollout_id=rollout_id, step=step, weight=weights[step]),
+        TrafficPlanned(plan=plan, reason=f"canary step {step + 1} of {len(weights)}"),
+    ]
+
+
+def plan_promotion(state: EndpointState, *, rollout_id: str) -> list[Event]:
+    """Intent to give the candidate all traffic, once everything the policy demands has passed.
+
+    Where the policy asks for a control arm, the release that was current keeps its share while the promotion is
+    watched. The plan has a lease then: a control arm is of no use to anybody but a watcher.
+
+    :raises GateUndecided: a demanded stage has no passing verdict. No evidence, no promotion.
+    """
+    if is_promoted(state, rollout_id):
+        return []
+    rollout = own(state, rollout_id)
+    require_offline_gates(rollout)
+    require_review(rollout)
+    if rollout.phase == "watching":
+        return []
+    if needs_live_trial(state):
+        if rollout.policy.shadow_fraction is not None:
+            require_verdict(rollout, "shadow", step=-1)
+        if rollout.policy.canary_weights:
+            require_verdict(rollout, "canary", step=len(rollout.policy.canary_weights) - 1)
+    if not rollout.policy.serve:
+        return []
+    policy = rollout.policy
+    beside = state.current if _is_watched_after(state, rollout) else None
+    weight = policy.control_weight if beside else None
+    plan = TrafficPlan(
+        endpoint=state.endpoint,
+        current=rollout.candidate.id,
+        control=beside.id if beside and weight else None,
+        control_weight=weight or 0,
+        sticky_header=policy.sticky_header,
+        lease_s=policy.lease_s if weight else None,
+    )
+    if state.confirmed and state.planned and state.planned.id == plan.id:
+        return []
+    return [TrafficPlanned(plan=plan, reason="promotion")]
+
+
+def confirm_promotion(state: EndpointState, *, rollout_id: str, now: datetime) -> list[Event]:
+    """The candidate has all traffic, confirmed: make it current and start its rollback window."""
+    if is_promoted(state, rollout_id):
+        return []
+    rollout = own(state, rollout_id)
+    if rollout.phase == "watching":
+        return []
+    watch_until = now + timedelta(seconds=rollout.policy.rollback_window_s)
+    promoted = Promoted(rollout_id=rollout_id, watch_until=watch_until)
+    if _is_watched_after(state, rollout):
+        return [promoted]
+    # Nothing to watch for: no release to return to, none that serves, or the same release under a new policy.
+    return [promoted, WatchPassed(rollout_id=rollout_id, verdict="inconclusive")]
+
+
+def _is_watched_after(state: EndpointState, rollout: Rollout) -> bool:
+    """Whether a promotion has something to watch for: a release to return to that another one has replaced."""
+    return rollout.policy.serve and rollout.policy.rollback_window_s > 0 and needs_live_trial(state)
+
+
+def end_control(state: EndpointState, *, reason: str) -> list[Event]:
+    """Intent to give the share of the control arm to the promoted release as well; nothing where there is no arm."""
+    if state.rollback is not None or state.planned is None or state.planned.control is None:
+        return []
+    return [TrafficPlanned(plan=state.planned.only_current(), reason=reason)]
+
+
+def pass_watch(state: EndpointState, *, rollout_id: str, verdict: VerdictName) -> list[Event]:
+    """End the rollback window.
+
+    :raises IllegalTransition: a control arm still answers requests, or nobody knows whether it does.
+    """
+    if is_promoted(state, rollout_id):
+        return []
+    own(state, rollout_id)
+    if not state.confirmed or (state.planned is not None and state.planned.control is not None):
+        raise IllegalTransition(
+            f"watch of rollout {rollout_id}",
+            value="its end",
+            limit="all traffic is on the current release, and that is confirmed",
+            remedy="look again: the next look moves the traffic first",
+        )
+    return [WatchPassed(rollout_id=rollout_id, verdict=verdict)]
+
+
+def reject(state: EndpointState, *, rollout_id: str, cause: str) -> list[Event]:
+    """End a rollout whose candidate has not received traffic."""
+    if rollout_id in state.outcomes:
+        return []
+    own(state, rollout_id)
+    require_no_traffic(state, "reject")
+    return [RolloutRejected(rollout_id=rollout_id, cause=cause)]
+
+
+def give_up(state: EndpointState, *, cause: str, detected_at: datetime) -> list[Event]:
+    """The plane has refused the plan that was written last: end the rollout that wanted it.
+
+    Where a current release is, that is a rollback. Where none is, the first release is rejected and nothing is planned.
+    """
+    if state.confirmed or state.rollback is not None or not state.on_trial or state.rollout is None:
+        return []
+    if state.current is None:
+        return [RolloutRejected(rollout_id=state.rollout.id, cause=cause)]
+    return roll_back(state, cause=cause, detected_at=detected_at)
+
+
+def conclude(state: EndpointState, *, now: datetime) -> list[Event]:
+    """What follows once the plan that was written last is in force, whoever put it there: a decided rollback is done,
+    and a candidate that was given all traffic is current."""
+    if state.rollback is not None:
+        return confirm_rollback(state)
+    rollout, planned = state.rollout, state.planned
+    if rollout is None or planned is None or not state.on_trial or planned.current != rollout.candidate.id:
+        return []
+    return confirm_promotion(state, rollout_id=rollout.id, now=now)
+
+
+def _plan(
+    state: EndpointState, *, candidate: str | None = None, weight: int = 0, mirror: Mirror | None = None
+) -> TrafficPlan:
+    assert state.rollout is not None and state.current is not None  # callers have checked
+    policy = state.rollout.policy
+    return TrafficPlan(
+        endpoint=state.endpoint,
+        current=state.current.id,
+        candidate=candidate,
+        candidate_weight=min(weight, TOTAL_WEIGHT),
+        mirror=mirror,
+        sticky_header=policy.sticky_header,
+        lease_s=policy.lease_s,
+    )

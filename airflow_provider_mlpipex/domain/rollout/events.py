@@ -1,0 +1,315 @@
+"""Everything that can be written into a ledger. An event states a fact; its time and origin stand on the entry."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from airflow_provider_mlpipex.domain.changes import Change
+from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.release.release import Digest, Release
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import STICKY_HEADER, TrafficPlan
+from airflow_provider_mlpipex.domain.values import Recorded, Value
+
+StageName = Literal[
+    "snapshot",
+    "quality",
+    "train",
+    "register",
+    "gate",
+    "review",
+    "shadow",
+    "canary",
+    "promote",
+    "watch",
+    "rollback",
+    "drift",
+    "score",
+    "outcomes",
+]
+
+
+class Origin(Value):
+    """Who wrote an entry: a task, a trigger, a person at a terminal, an HTTP caller."""
+
+    kind: Literal["task", "trigger", "cli", "http", "plane", "test"]
+    user: str = ""
+    dag_id: str = ""
+    run_id: str = ""
+    task_id: str = ""
+    try_number: int = 0
+    trace_id: str = ""
+
+
+class RolloutPolicy(Recorded):
+    """What the manifest demands of one rollout, resolved once when it opens.
+
+    :param serve: whether this environment runs releases at all (development may only judge them).
+    :param offline_gates: gates on evaluation evidence must pass first.
+    :param review: somebody, or a named policy, must approve.
+    :param shadow_fraction: share of live requests mirrored, or ``None`` for no shadow.
+    :param canary_weights: rising shares of ``TOTAL_WEIGHT``; empty for no canary.
+    :param rollback_window_s: seconds after promotion in which the watch may revert by itself.
+    :param control_weight: of ``TOTAL_WEIGHT``, what the previous release keeps in that time; ``None`` for nothing.
+    :param lease_s: seconds a shadow or canary plan lives without its watcher.
+    """
+
+    added_later = frozenset({"control_weight"})
+
+    serve: bool = True
+    offline_gates: bool = True
+    review: bool = False
+    shadow_fraction: float | None = None
+    canary_weights: tuple[int, ...] = ()
+    rollback_window_s: float = 0.0
+    control_weight: int | None = None
+    lease_s: float | None = None
+    sticky_header: str = STICKY_HEADER
+
+
+class RolloutOpened(Value):
+    """A rollout takes the endpoint. ``manifest`` is the whole manifest it runs under, whatever the file says later."""
+
+    type: Literal["rollout-opened"] = "rollout-opened"
+    rollout_id: str
+    release: Release
+    policy: RolloutPolicy
+    manifest: dict[str, Any]
+
+
+class GatesJudged(Recorded):
+    """Gates of one stage judged together; ``verdict`` is what they say as one, advisory gates left out.
+
+    :param facts: what a reviewer wants to see beside the verdict, a few kilobytes: of a shadow the paired comparison
+        with its worst slices (``shadow_report``).
+    """
+
+    added_later = frozenset({"facts"})
+
+    type: Literal["gates-judged"] = "gates-judged"
+    rollout_id: str
+    stage: StageName
+    verdict: VerdictName
+    results: tuple[GateResult, ...]
+    facts: dict[str, Any] | None = None
+
+
+class ReviewOpened(Value):
+    type: Literal["review-opened"] = "review-opened"
+    rollout_id: str
+    changes: tuple[Change, ...]
+
+
+class ReviewDecided(Value):
+    """``automatic`` names the policy that approved without a person; empty where a person decided."""
+
+    type: Literal["review-decided"] = "review-decided"
+    rollout_id: str
+    approved: bool
+    reviewer: str
+    note: str = ""
+    automatic: str = ""
+
+
+class ShadowStarted(Value):
+    type: Literal["shadow-started"] = "shadow-started"
+    rollout_id: str
+    fraction: float
+
+
+class CanaryStepped(Value):
+    """Step ``step`` (from 0) of the canary, at ``weight`` of ``TOTAL_WEIGHT``."""
+
+    type: Literal["canary-stepped"] = "canary-stepped"
+    rollout_id: str
+    step: int
+    weight: int
+
+
+class TrafficPlanned(Value):
+    """Intent: written before the plane is touched."""
+
+    type: Literal["traffic-planned"] = "traffic-planned"
+    plan: TrafficPlan
+    reason: str
+
+
+class TrafficConfirmed(Value):
+    """Effect: written after the plane has been read back."""
+
+    type: Literal["traffic-confirmed"] = "traffic-confirmed"
+    plan_id: str
+    acknowledged_ms: float
+
+
+class Promoted(Value):
+    """The candidate became *current*; what was current became *previous* and stays warm."""
+
+    type: Literal["promoted"] = "promoted"
+    rollout_id: str
+    watch_until: datetime
+
+
+class WatchPassed(Value):
+    """The rollback window ended without cause; the rollout is over.
+
+    ``verdict`` says on what ground: ``inconclusive`` where too little traffic came to judge, which is no reason to
+    take a promoted release away, but is not a pass either.
+    """
+
+    type: Literal["watch-passed"] = "watch-passed"
+    rollout_id: str
+    verdict: VerdictName
+
+
+class RollbackDecided(Value):
+    """Traffic is to return to ``to_release``. ``detected_at``: when the evidence behind ``cause`` was complete."""
+
+    type: Literal["rollback-decided"] = "rollback-decided"
+    rollout_id: str
+    cause: str
+    from_release: str
+    to_release: str
+    detected_at: datetime
+
+
+class RolledBack(Value):
+    """Traffic has returned; ends the rollout. The bad release does not become *previous*."""
+
+    type: Literal["rolled-back"] = "rolled-back"
+    rollout_id: str
+    from_release: str
+    to_release: str
+
+
+class RolloutRejected(Value):
+    """The rollout ended before the candidate received a single live request that could reach a client."""
+
+    type: Literal["rollout-rejected"] = "rollout-rejected"
+    rollout_id: str
+    cause: str
+
+
+class AlertRaised(Value):
+    type: Literal["alert-raised"] = "alert-raised"
+    title: str
+    failures: tuple[str, ...] = ()
+
+
+class BatchServed(Value):
+    """A task sent a batch of rows to the endpoint; the entry's origin is the Dag run behind it.
+
+    :param batch: what its requests carried as batch id.
+    :param digest: of the rows' content, as of a dataset snapshot.
+    :param answered: release id -> rows that it answered.
+    """
+
+    type: Literal["batch-served"] = "batch-served"
+    batch: str = Field(min_length=1, max_length=200)
+    rows: int = Field(ge=0)
+    digest: Digest
+    answered: dict[str, int] = {}
+
+
+class DriftJudged(Value):
+    """A window of what a release was asked and answered, beside what it was trained on.
+
+    :param facts: features ranked by damage, batches that carry the drift, links; JSON.
+    """
+
+    type: Literal["drift-judged"] = "drift-judged"
+    release: str
+    since: datetime
+    until: datetime
+    verdict: VerdictName
+    reason: str
+    facts: dict[str, Any] = {}
+
+
+class OutcomesJudged(Value):
+    """What late labels say of a release, by the ``outcomes`` gates of its manifest.
+
+    :param since: with ``until`` when the labelled rows were served.
+    :param rows: labelled rows of that time.
+    """
+
+    type: Literal["outcomes-judged"] = "outcomes-judged"
+    release: str
+    since: datetime
+    until: datetime
+    rows: int = Field(ge=0)
+    verdict: VerdictName
+    results: tuple[GateResult, ...]
+
+
+class PromotionReopened(Value):
+    """Late labels put the promotion of the current release in doubt: a person has to decide. Traffic stays as it is.
+
+    :param gates: that failed.
+    """
+
+    type: Literal["promotion-reopened"] = "promotion-reopened"
+    release: str
+    cause: str
+    gates: tuple[str, ...]
+
+
+class PromotionConfirmed(Value):
+    """A person keeps the release; the gates that were in doubt do not reopen its promotion again."""
+
+    type: Literal["promotion-confirmed"] = "promotion-confirmed"
+    release: str
+    reviewer: str
+    note: str = ""
+
+
+class StageEnded(Value):
+    """Written by the stage envelope for every run of every stage."""
+
+    type: Literal["stage-ended"] = "stage-ended"
+    stage: StageName
+    outcome: Literal["succeeded", "failed", "deferred", "skipped"]
+    seconds: float
+    facts: dict[str, Any] = {}
+    error: dict[str, Any] | None = None
+
+
+Event = Annotated[
+    RolloutOpened
+    | GatesJudged
+    | ReviewOpened
+    | ReviewDecided
+    | ShadowStarted
+    | CanaryStepped
+    | TrafficPlanned
+    | TrafficConfirmed
+    | Promoted
+    | WatchPassed
+    | RollbackDecided
+    | RolledBack
+    | RolloutRejected
+    | AlertRaised
+    | BatchServed
+    | DriftJudged
+    | OutcomesJudged
+    | PromotionReopened
+    | PromotionConfirmed
+    | StageEnded,
+    Field(discriminator="type"),
+]
+EVENT = TypeAdapter[Event](Event)
+
+
+class Entry(Value):
+    """One event in its place in the chain. ``hash`` covers every other field, ``previous_hash`` the entry before."""
+
+    endpoint: EndpointRef
+    seq: int = Field(ge=1)
+    recorded_at: datetime
+    origin: Origin
+    event: Event
+    previous_hash: str
+    hash: str

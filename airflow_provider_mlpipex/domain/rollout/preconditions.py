@@ -1,0 +1,97 @@
+"""What the verbs of a rollout require of the state before they decide anything."""
+
+from __future__ import annotations
+
+from airflow_provider_mlpipex.domain.errors import GateUndecided, IllegalTransition, ReviewRejected, RolloutRolledBack
+from airflow_provider_mlpipex.domain.rollout.events import StageName
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Rollout, verdict_key
+
+
+def own(state: EndpointState, rollout_id: str) -> Rollout:
+    """The rollout in progress, if it is ``rollout_id`` and no rollback is undoing it.
+
+    :raises RolloutRolledBack: it was, or is being, rolled back.
+    :raises ReviewRejected: it was rejected.
+    :raises IllegalTransition: it was promoted, or another one or none is in progress.
+    """
+    if rollout_id in state.outcomes or (state.rollback and state.rollback.rollout_id == rollout_id):
+        raise ended(state, rollout_id)
+    if state.rollout is None or state.rollout.id != rollout_id:
+        holder = state.rollout.id if state.rollout else "no rollout"
+        raise IllegalTransition(
+            f"endpoint {state.endpoint}",
+            value=rollout_id,
+            limit=f"{holder} is in progress",
+            remedy="run the gate check of this environment first: it opens the rollout",
+        )
+    return state.rollout
+
+
+def ended(state: EndpointState, rollout_id: str) -> RolloutRolledBack | ReviewRejected | IllegalTransition:
+    """What a verb of a rollout is told that is over."""
+    outcome = state.outcomes.get(rollout_id)
+    cause = outcome.cause if outcome else state.rollback.cause if state.rollback else ""
+    ending = outcome.ending if outcome else "rolled-back"
+    errors: dict[str, type[RolloutRolledBack | ReviewRejected]] = {
+        "rolled-back": RolloutRolledBack,
+        "rejected": ReviewRejected,
+    }
+    return errors.get(ending, IllegalTransition)(
+        f"rollout {rollout_id} of {state.endpoint}",
+        value=ending,
+        limit=cause or "it has ended",
+        remedy="start a new rollout when the cause is mended",
+    )
+
+
+def is_promoted(state: EndpointState, rollout_id: str) -> bool:
+    """Whether the rollout has ended, and well."""
+    return rollout_id in state.outcomes and state.outcomes[rollout_id].ending == "promoted"
+
+
+def last_promoted(state: EndpointState) -> str:
+    """The rollout that was promoted last and has not been undone; empty where there is none."""
+    latest_first = reversed(state.outcomes.values())
+    return next((outcome.rollout_id for outcome in latest_first if outcome.ending == "promoted"), "")
+
+
+def require_no_traffic(state: EndpointState, verb: str) -> None:
+    """:raises IllegalTransition: the candidate has requests, or a plan that gives it some has been written."""
+    rollout = state.rollout
+    if rollout is not None and (rollout.phase == "watching" or state.on_trial):
+        raise IllegalTransition(
+            f"rollout {rollout.id} of {state.endpoint}",
+            value=f"{verb} in {rollout.phase}",
+            limit="traffic has been planned for the candidate",
+            remedy="roll it back",
+        )
+
+
+def require_offline_gates(rollout: Rollout) -> None:
+    """:raises GateUndecided: the policy has offline gates, and they have not passed."""
+    if rollout.policy.offline_gates:
+        require_verdict(rollout, "gate", step=-1)
+
+
+def require_review(rollout: Rollout) -> None:
+    """:raises IllegalTransition: the policy demands a review, and nobody has approved."""
+    if rollout.policy.review and not rollout.approved:
+        raise IllegalTransition(
+            f"rollout {rollout.id}",
+            value="not approved",
+            limit="its manifest, or that of the current release, demands a review",
+            remedy="answer the review task in the Airflow UI",
+        )
+
+
+def require_verdict(rollout: Rollout, stage: StageName, *, step: int) -> None:
+    """:raises GateUndecided: the last verdict of this stage, or of this canary step, is not *pass*."""
+    key = verdict_key(stage, step)
+    verdict = rollout.verdicts.get(key)
+    if verdict != "pass":
+        raise GateUndecided(
+            f"rollout {rollout.id}, {key}",
+            value=verdict or "never judged",
+            limit="verdict pass",
+            remedy="run the stage that judges it",
+        )

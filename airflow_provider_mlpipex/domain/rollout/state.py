@@ -1,0 +1,265 @@
+"""The state of one endpoint: a fold over its ledger, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from functools import reduce
+from typing import Any, Literal
+
+from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.rollout.events import (
+    AlertRaised,
+    CanaryStepped,
+    Entry,
+    GatesJudged,
+    OutcomesJudged,
+    Promoted,
+    PromotionConfirmed,
+    PromotionReopened,
+    ReviewDecided,
+    ReviewOpened,
+    RollbackDecided,
+    RolledBack,
+    RolloutOpened,
+    RolloutPolicy,
+    RolloutRejected,
+    ShadowStarted,
+    TrafficConfirmed,
+    TrafficPlanned,
+    WatchPassed,
+)
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
+from airflow_provider_mlpipex.domain.values import Value
+
+Phase = Literal["opened", "review", "shadow", "canary", "watching"]
+Ending = Literal["promoted", "rolled-back", "rejected"]
+
+
+class Rollout(Value):
+    """A candidate on its way. ``verdicts`` holds the last verdict of each judged step (see :func:`verdict_key`),
+    ``alerts`` the titles of what on-call has been told since it opened."""
+
+    id: str
+    candidate: Release
+    policy: RolloutPolicy
+    manifest: dict[str, Any]
+    phase: Phase = "opened"
+    opened_at: datetime
+    since: datetime
+    canary_since: datetime | None = None
+    step: int = -1
+    approved: bool | None = None
+    verdicts: dict[str, VerdictName] = {}
+    watch_until: datetime | None = None
+    alerts: tuple[str, ...] = ()
+
+
+class RollbackIntent(Value):
+    """A rollback that was decided and is not yet confirmed. Whoever finds it carries it out."""
+
+    rollout_id: str
+    from_release: str
+    to_release: str
+    cause: str
+
+
+class Outcome(Value):
+    """How a rollout ended."""
+
+    rollout_id: str
+    ending: Ending
+    cause: str = ""
+    at: datetime
+
+
+class Doubt(Value):
+    """A promotion that late labels have reopened, until a person or a newer promotion ends it.
+
+    :param gates: that failed. :param told: whether on-call was.
+    """
+
+    release: str
+    cause: str
+    gates: tuple[str, ...]
+    since: datetime
+    told: bool = False
+
+    @staticmethod
+    def title(endpoint: EndpointRef) -> str:
+        """Of the alert that tells it."""
+        return f"{endpoint} promotion reopened by late labels"
+
+
+class EndpointState(Value):
+    """``previous`` stays warm and is what a rollback returns to; it is ``None`` after one.
+
+    ``outcomes_judged``, ``doubt`` and ``accepted`` (gates that a person has seen fail) are of ``current``.
+    """
+
+    endpoint: EndpointRef
+    seq: int = 0
+    current: Release | None = None
+    current_manifest: dict[str, Any] | None = None
+    current_since: datetime | None = None
+    previous: Release | None = None
+    previous_manifest: dict[str, Any] | None = None
+    rollout: Rollout | None = None
+    rollback: RollbackIntent | None = None
+    planned: TrafficPlan | None = None
+    confirmed: bool = True
+    outcomes: dict[str, Outcome] = {}
+    outcomes_judged: OutcomesJudged | None = None
+    doubt: Doubt | None = None
+    accepted: tuple[str, ...] = ()
+
+    @property
+    def is_first(self) -> bool:
+        """No release has ever been promoted here: there is nothing to compare with or to return to."""
+        return self.current is None
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether the candidate answers or mirrors requests, or may: a plan for it has been written."""
+        rollout, planned = self.rollout, self.planned
+        if rollout is None or planned is None or rollout.phase == "watching":
+            return False
+        candidate = rollout.candidate.id
+        return candidate in planned.releases and (self.current is None or self.current.id != candidate)
+
+    @property
+    def last_outcome(self) -> Outcome | None:
+        """How the rollout ended that ended last; by order, because times are equal while a clock catches up."""
+        return next(reversed(self.outcomes.values()), None)
+
+    def release(self, release_id: str) -> Release | None:
+        """The release with this id among current, previous and candidate."""
+        candidate = self.rollout.candidate if self.rollout else None
+        return next((r for r in (self.current, self.previous, candidate) if r and r.id == release_id), None)
+
+
+def verdict_key(stage: str, step: int) -> str:
+    """Where a verdict is kept: every canary step is judged for itself."""
+    return f"canary-{step}" if stage == "canary" else stage
+
+
+def fold(endpoint: EndpointRef, entries: Iterable[Entry], start: EndpointState | None = None) -> EndpointState:
+    """State after ``entries``."""
+    return reduce(evolve, entries, start or EndpointState(endpoint=endpoint))
+
+
+def evolve(state: EndpointState, entry: Entry) -> EndpointState:
+    """State after one more entry. Total: every event leads somewhere, facts that change nothing only move ``seq``."""
+    changes = _changes(state, entry)
+    return state.model_copy(update={**changes, "seq": entry.seq})
+
+
+def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
+    event, at, rollout = entry.event, entry.recorded_at, state.rollout
+    match event:
+        case RolloutOpened():
+            opened = Rollout(
+                id=event.rollout_id,
+                candidate=event.release,
+                policy=event.policy,
+                manifest=event.manifest,
+                opened_at=at,
+                since=at,
+            )
+            return {"rollout": opened}
+        case GatesJudged() if rollout and rollout.id == event.rollout_id:
+            key = verdict_key(event.stage, rollout.step)
+            return _rollout(rollout, verdicts={**rollout.verdicts, key: event.verdict})
+        case ReviewOpened() if rollout:
+            return _rollout(rollout, phase="review", since=at)
+        case ReviewDecided() if rollout:
+            return _rollout(rollout, approved=event.approved)
+        case ShadowStarted() if rollout:
+            return _rollout(rollout, phase="shadow", since=at)
+        case CanaryStepped() if rollout:
+            return _rollout(rollout, phase="canary", step=event.step, since=at, canary_since=rollout.canary_since or at)
+        case TrafficPlanned():
+            return {"planned": event.plan, "confirmed": False}
+        case TrafficConfirmed() if state.planned and state.planned.id == event.plan_id:
+            # A stage's clock starts when its traffic flows, not when it was planned.
+            if rollout and rollout.phase in ("shadow", "canary"):
+                canary_since = at if rollout.step == 0 else rollout.canary_since
+                return {"confirmed": True, **_rollout(rollout, since=at, canary_since=canary_since)}
+            return {"confirmed": True}
+        case Promoted() if rollout:
+            watching = _rollout(rollout, phase="watching", since=at, watch_until=event.watch_until)
+            promoted = {
+                "current": rollout.candidate,
+                "current_manifest": rollout.manifest,
+                "current_since": at,
+                **watching,
+            }
+            if state.current and state.current.digest == rollout.candidate.digest:
+                return promoted  # a change of policy alone: what could be rolled back to before still can
+            return {
+                **promoted,
+                **_NOTHING_KNOWN,
+                "previous": state.current,
+                "previous_manifest": state.current_manifest,
+            }
+        case WatchPassed():
+            return _ended(state, event.rollout_id, "promoted", f"watch ended {event.verdict}", at)
+        case RollbackDecided():
+            intent = RollbackIntent.model_validate(event.model_dump(exclude={"type", "detected_at"}))
+            return {"rollback": intent}
+        case RolledBack():
+            cause = state.rollback.cause if state.rollback else ""
+            ended = _ended(state, event.rollout_id, "rolled-back", cause, at)
+            if state.current and state.current.id == event.from_release:
+                restored = {
+                    "current": state.previous,
+                    "current_manifest": state.previous_manifest,
+                    "current_since": at,
+                    "previous": None,
+                    "previous_manifest": None,
+                    **_NOTHING_KNOWN,
+                }
+                return {**ended, **restored}
+            return ended
+        case RolloutRejected():
+            rejected = _ended(state, event.rollout_id, "rejected", event.cause, at)
+            # A first release that the plane refused: nothing serves, and nothing is meant to.
+            return rejected if state.confirmed else {**rejected, "planned": None, "confirmed": True}
+        case AlertRaised():
+            return _told(state, event.title)
+        case OutcomesJudged() if state.current and state.current.id == event.release:
+            return {"outcomes_judged": event}
+        case PromotionReopened() if state.current and state.current.id == event.release:
+            # What has failed and was not accepted is in doubt still, whatever the labels that came since say.
+            gates = tuple(dict.fromkeys([*(state.doubt.gates if state.doubt else ()), *event.gates]))
+            return {"doubt": Doubt(release=event.release, cause=event.cause, gates=gates, since=at)}
+        case PromotionConfirmed() if state.doubt and state.doubt.release == event.release:
+            return {"doubt": None, "accepted": tuple(dict.fromkeys([*state.accepted, *state.doubt.gates]))}
+        case _:
+            return {}
+
+
+#: What labels have said, and what a person has said to it, is of one release as *current*.
+_NOTHING_KNOWN: dict[str, Any] = {"outcomes_judged": None, "doubt": None, "accepted": ()}
+
+
+def _told(state: EndpointState, title: str) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    if state.doubt and title == Doubt.title(state.endpoint):
+        changes["doubt"] = state.doubt.model_copy(update={"told": True})
+    if state.rollout:
+        changes |= _rollout(state.rollout, alerts=tuple(dict.fromkeys([*state.rollout.alerts, title])))
+    return changes
+
+
+def _rollout(rollout: Rollout, **changes: Any) -> dict[str, Any]:
+    return {"rollout": rollout.model_copy(update=changes)}
+
+
+def _ended(state: EndpointState, rollout_id: str, ending: Ending, cause: str, at: datetime) -> dict[str, Any]:
+    outcome = Outcome(rollout_id=rollout_id, ending=ending, cause=cause, at=at)
+    # A promoted rollout that is rolled back later ends once more, and last.
+    earlier = {known: ended for known, ended in state.outcomes.items() if known != rollout_id}
+    return {"rollout": None, "rollback": None, "outcomes": {**earlier, rollout_id: outcome}}

@@ -1,0 +1,92 @@
+"""The traffic plan: who answers, who only listens, and what happens when nobody is watching."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from pydantic import Field, model_validator
+
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.release.release import ReleaseId
+from airflow_provider_mlpipex.domain.values import Value, digest_of
+
+#: Weights always add up to this. A fixed total keeps hash-sticky users on the candidate while its share only grows.
+TOTAL_WEIGHT = 10_000
+STICKY_HEADER = "x-user-id"
+VARIANT_HEADER = "x-mlpipex-variant"
+RELEASE_HEADER = "x-mlpipex-release"
+REQUEST_ID_HEADER = "x-request-id"
+#: Says which batch a request belongs to; prediction log and sketches keep it.
+BATCH_HEADER = "x-mlpipex-batch"
+#: On an answer: ``model`` where the model itself raised. MLflow's contract calls that 400; telemetry calls it an error.
+FAULT_HEADER = "x-mlpipex-fault"
+MODEL_FAULT = "model"
+
+
+class Mirror(Value):
+    """A copy of live requests whose answers never reach a client."""
+
+    release: ReleaseId
+    fraction: float = Field(gt=0, le=1)
+
+
+class TrafficPlan(Value):
+    """Desired routing of one endpoint.
+
+    :param current: the release that every request can fall back to.
+    :param candidate: the release on trial, or ``None``; requests it fails are answered by ``current``.
+    :param candidate_weight: its share of ``TOTAL_WEIGHT``; ``current`` has the rest.
+    :param mirror: shadow traffic, or ``None``.
+    :param control: after promotion, the previous release that keeps a small share for comparison, or ``None``.
+    :param control_weight: its share of ``TOTAL_WEIGHT``.
+    :param lease_s: seconds after which the plane itself returns all traffic to ``current`` unless the plan's watcher
+        renews it (promise 5: kill any process at any point). ``None`` for plans that need no watcher.
+    """
+
+    endpoint: EndpointRef
+    current: ReleaseId
+    candidate: ReleaseId | None = None
+    candidate_weight: int = Field(default=0, ge=0, le=TOTAL_WEIGHT)
+    control: ReleaseId | None = None
+    control_weight: int = Field(default=0, ge=0, le=TOTAL_WEIGHT)
+    mirror: Mirror | None = None
+    sticky_header: str = STICKY_HEADER
+    lease_s: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _coherent(self) -> TrafficPlan:
+        if self.candidate is None and self.candidate_weight:
+            raise ValueError("candidate_weight without a candidate")
+        if self.control is None and self.control_weight:
+            raise ValueError("control_weight without a control release")
+        if self.candidate_weight + self.control_weight > TOTAL_WEIGHT:
+            raise ValueError(f"candidate_weight + control_weight exceed {TOTAL_WEIGHT}")
+        trial = [r for r in (self.candidate, self.control, self.mirror and self.mirror.release) if r]
+        if self.current in trial:
+            raise ValueError(f"release {self.current} cannot be current and on trial at once")
+        return self
+
+    @cached_property
+    def id(self) -> str:
+        """Digest of the routing; the lease is not part of it, so a renewed plan is the same plan."""
+        return digest_of(self.model_dump(mode="json", exclude={"lease_s"}))[:16]
+
+    @property
+    def weights(self) -> dict[str, int]:
+        """Release id -> share of ``TOTAL_WEIGHT``; zero shares left out."""
+        shares = {self.current: TOTAL_WEIGHT - self.candidate_weight - self.control_weight}
+        if self.candidate is not None:
+            shares[self.candidate] = self.candidate_weight
+        if self.control is not None:
+            shares[self.control] = self.control_weight
+        return {release: weight for release, weight in shares.items() if weight}
+
+    @property
+    def releases(self) -> tuple[str, ...]:
+        """Every release that must be running for this plan, current first."""
+        mirrored = self.mirror.release if self.mirror else None
+        return tuple(dict.fromkeys(r for r in (self.current, self.candidate, self.control, mirrored) if r is not None))
+
+    def only_current(self) -> TrafficPlan:
+        """The plan everything falls back to: all traffic on ``current``, no mirror, no lease."""
+        return TrafficPlan(endpoint=self.endpoint, current=self.current, sticky_header=self.sticky_header)
