@@ -131,17 +131,17 @@ def build_platform(settings: Settings, origin: Origin, *, plane: ServingPlane | 
 
     :param plane: the serving plane, where it is in this very process; else the one at ``settings.plane_url``.
     """
-    from airflow_provider_mlpipex.adapters.apprise_alerts import AppriseAlerter
-    from airflow_provider_mlpipex.adapters.embedded_plane import EmbeddedPlane
-    from airflow_provider_mlpipex.adapters.evidently_report import EvidentlyReporter
-    from airflow_provider_mlpipex.adapters.feast import FeastFeatures
-    from airflow_provider_mlpipex.adapters.gx_validator import GxValidator
-    from airflow_provider_mlpipex.adapters.http_predictor import HttpPredictor
-    from airflow_provider_mlpipex.adapters.mlflow_registry import MlflowRegistry
-    from airflow_provider_mlpipex.adapters.parquet_snapshots import ParquetSnapshots
-    from airflow_provider_mlpipex.adapters.runtime_lock import LockedRuntimes
-    from airflow_provider_mlpipex.adapters.sql_ledger import SqlLedger
-    from airflow_provider_mlpipex.adapters.sql_outcomes import SqlOutcomes
+    from airflow_provider_mlpipex.adapters.apprise.alerts import AppriseAlerter
+    from airflow_provider_mlpipex.adapters.embedded.plane import EmbeddedPlane
+    from airflow_provider_mlpipex.adapters.embedded.predictor import HttpPredictor
+    from airflow_provider_mlpipex.adapters.embedded.runtimes import LockedRuntimes
+    from airflow_provider_mlpipex.adapters.evidently.report import EvidentlyReporter
+    from airflow_provider_mlpipex.adapters.feast.features import FeastFeatures
+    from airflow_provider_mlpipex.adapters.files.parquet_snapshots import ParquetSnapshots
+    from airflow_provider_mlpipex.adapters.great_expectations.validator import GxValidator
+    from airflow_provider_mlpipex.adapters.mlflow.registry import MlflowRegistry
+    from airflow_provider_mlpipex.adapters.sql.ledger import SqlLedger
+    from airflow_provider_mlpipex.adapters.sql.outcomes import SqlOutcomes
     from airflow_provider_mlpipex.adapters.system_clock import SystemClock
 
     return Platform(

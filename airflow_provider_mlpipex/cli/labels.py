@@ -30,7 +30,7 @@ def ingest(
     as_json: AsJson = False,
 ) -> None:
     """Join labels to the release that served each request; the same file again changes nothing."""
-    from airflow_provider_mlpipex.adapters.table_files import read_table
+    from airflow_provider_mlpipex.adapters.files.tables import read_table
 
     ref = EndpointRef.parse(endpoint)
     found = ingest_labels(configured_platform(), ref, read_table(file), subject=str(file), correct=correct)

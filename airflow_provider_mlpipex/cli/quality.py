@@ -59,7 +59,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Judge a table by a manifest; exit code 1 if something critical does not hold."""
-    from airflow_provider_mlpipex.adapters.gx_validator import GxValidator
+    from airflow_provider_mlpipex.adapters.great_expectations.validator import GxValidator
 
     spec, judged = load_manifest_file(manifest), _block(block)
     expectations = spec.quality.of(judged)
@@ -110,8 +110,8 @@ def _block(text: str) -> Judged:
 
 def _read(table: str) -> tuple[str, pd.DataFrame]:
     """The table and what to call it. A name with a dot or a slash is a file, anything else a digest."""
-    from airflow_provider_mlpipex.adapters.parquet_snapshots import ParquetSnapshots
-    from airflow_provider_mlpipex.adapters.table_files import read_table
+    from airflow_provider_mlpipex.adapters.files.parquet_snapshots import ParquetSnapshots
+    from airflow_provider_mlpipex.adapters.files.tables import read_table
 
     if "." in table or "/" in table:
         return table, read_table(table)

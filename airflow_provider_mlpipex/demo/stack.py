@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import psutil
 
-from airflow_provider_mlpipex.adapters.git_code import CODE_VERSION_VARIABLE, code_version
+from airflow_provider_mlpipex.adapters.git.code_version import CODE_VERSION_VARIABLE, code_version
 from airflow_provider_mlpipex.demo.children import Children
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
 from airflow_provider_mlpipex.serving import daemon

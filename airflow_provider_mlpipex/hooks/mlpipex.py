@@ -83,7 +83,7 @@ class MlpipexHook(BaseHook):
 
     def code_version(self, folder: Path) -> str:
         """The git commit of ``folder``, or what ``MLPIPEX_CODE_VERSION`` says; empty where neither is known."""
-        from airflow_provider_mlpipex.adapters.git_code import code_version
+        from airflow_provider_mlpipex.adapters.git.code_version import code_version
 
         return code_version(folder)
 
@@ -92,7 +92,7 @@ class MlpipexHook(BaseHook):
 
         :raises TableUnavailable: no such file. :raises DataQualityFailed: it is torn.
         """
-        from airflow_provider_mlpipex.adapters.table_files import read_table
+        from airflow_provider_mlpipex.adapters.files.tables import read_table
 
         return read_table(path)
 
@@ -101,7 +101,7 @@ class MlpipexHook(BaseHook):
 
         :raises ConfigurationInvalid: its path cannot be one.
         """
-        from airflow_provider_mlpipex.adapters.answer_files import AnswerFile
+        from airflow_provider_mlpipex.adapters.files.answers import AnswerFile
 
         return AnswerFile(path)
 

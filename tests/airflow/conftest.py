@@ -9,9 +9,9 @@ from typing import Any  # noqa: E402
 
 import pytest  # noqa: E402
 
-from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform, memory_platform  # noqa: E402
 from airflow_provider_mlpipex.domain.rollout.events import Origin  # noqa: E402
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook  # noqa: E402
+from airflow_provider_mlpipex.testing.platform import MemoryPlatform, memory_platform  # noqa: E402
 from tests.airflow.release_run import ReleaseRun  # noqa: E402
 from tests.support.acme import manifest_text  # noqa: E402
 

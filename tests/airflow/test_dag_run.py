@@ -20,13 +20,13 @@ from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 from airflow.sdk import DAG
 
 from airflow_provider_mlpipex import release_tasks, training_tasks
-from airflow_provider_mlpipex.adapters.memory.ledger import MemoryLedger
-from airflow_provider_mlpipex.adapters.memory.plane import MemoryPlane
-from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform, memory_platform
 from airflow_provider_mlpipex.domain.errors import PlaneUnavailable
 from airflow_provider_mlpipex.domain.rollout.events import Origin, ReviewDecided, RollbackDecided, StageEnded
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.services import journal
+from airflow_provider_mlpipex.testing.ledger import MemoryLedger
+from airflow_provider_mlpipex.testing.plane import MemoryPlane
+from airflow_provider_mlpipex.testing.platform import MemoryPlatform, memory_platform
 from airflow_provider_mlpipex.triggers import base
 from tests.airflow.release_run import PRODUCTION
 from tests.support.acme import manifest_text

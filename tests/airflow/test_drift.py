@@ -22,11 +22,11 @@ from airflow.serialization.encoders import encode_trigger
 from airflow.utils.session import create_session
 
 from airflow_provider_mlpipex import DriftCheckOperator, DriftSensor, DriftTrigger, drift_asset
-from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform
 from airflow_provider_mlpipex.domain.drift.references import SCORE, Reference
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, PlaneUnavailable
 from airflow_provider_mlpipex.domain.rollout.events import DriftJudged, StageEnded
 from airflow_provider_mlpipex.operators.drift import DRIFT_ALIAS
+from airflow_provider_mlpipex.testing.platform import MemoryPlatform
 from airflow_provider_mlpipex.triggers import base
 from airflow_provider_mlpipex.triggers import drift as module
 from tests.airflow.release_run import TaskRun

@@ -15,7 +15,7 @@ from airflow.sdk import DAG
 from sklearn.linear_model import LinearRegression
 
 from airflow_provider_mlpipex import DriftCheckOperator, ScoreBatchOperator
-from airflow_provider_mlpipex.adapters.mlflow_model import save_model
+from airflow_provider_mlpipex.adapters.mlflow.model import save_model
 from airflow_provider_mlpipex.domain.drift.references import SCORE
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release

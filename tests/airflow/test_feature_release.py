@@ -8,11 +8,11 @@ import pytest
 import yaml
 
 from airflow_provider_mlpipex import SnapshotDatasetOperator
-from airflow_provider_mlpipex.adapters.memory.features import EVENT
-from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.events import StageEnded
 from airflow_provider_mlpipex.services import journal
+from airflow_provider_mlpipex.testing.features import EVENT
+from airflow_provider_mlpipex.testing.platform import MemoryPlatform
 from tests.airflow.release_run import ReleaseRun, failure
 from tests.support.flights_store import FLIGHTS, START, STEP, manifest, weather
 

@@ -10,9 +10,9 @@ from airflow.sdk import DAG, task
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.serialization.serialized_objects import DagSerialization
 
-from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform
 from airflow_provider_mlpipex.decorators.gate import GateDecoratedOperator
 from airflow_provider_mlpipex.domain.rollout.events import StageEnded
+from airflow_provider_mlpipex.testing.platform import MemoryPlatform
 from tests.airflow.release_run import PRODUCTION, TaskRun
 
 GATES = ["auc at least 70% from at least 1000 rows"]

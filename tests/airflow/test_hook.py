@@ -11,11 +11,11 @@ from airflow.sdk import BaseHook
 from airflow.sdk.definitions.connection import Connection
 
 from airflow_provider_mlpipex import MlpipexHook
-from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform
 from airflow_provider_mlpipex.composition import Settings
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
 from airflow_provider_mlpipex.domain.rollout.events import Origin
 from airflow_provider_mlpipex.hooks import mlpipex as module
+from airflow_provider_mlpipex.testing.platform import MemoryPlatform
 from tests.airflow.release_run import PRODUCTION, ReleaseRun
 
 ORIGIN = Origin(kind="task", task_id="test")

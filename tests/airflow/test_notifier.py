@@ -9,7 +9,7 @@ import pytest
 from airflow.sdk import BaseNotifier
 
 from airflow_provider_mlpipex import RolloutNotifier
-from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform
+from airflow_provider_mlpipex.testing.platform import MemoryPlatform
 from tests.airflow.release_run import PRODUCTION, ReleaseRun
 
 

@@ -16,11 +16,11 @@ from airflow_provider_mlpipex import (
     RegisterModelOperator,
     RollbackOperator,
 )
-from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform
 from airflow_provider_mlpipex.domain.errors import InvariantBroken, PlaneUnavailable, ReleaseNotReady
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.events import StageEnded, StageName
 from airflow_provider_mlpipex.operators.base import ManifestOperator
+from airflow_provider_mlpipex.testing.platform import MemoryPlatform
 from tests.airflow.release_run import PRODUCTION, ReleaseRun, TaskRun, failure
 from tests.support.acme import manifest_text
 

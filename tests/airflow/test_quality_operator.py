@@ -14,13 +14,13 @@ from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_mlpipex import MlpipexHook, QualityCheckOperator
-from airflow_provider_mlpipex.adapters.gx_validator import GxValidator
-from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform
+from airflow_provider_mlpipex.adapters.great_expectations.validator import GxValidator
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, ManifestInvalid, TableUnavailable
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.events import StageEnded
 from airflow_provider_mlpipex.hooks import mlpipex as hooks
 from airflow_provider_mlpipex.operators import quality as module
+from airflow_provider_mlpipex.testing.platform import MemoryPlatform
 from tests.airflow.release_run import TaskRun
 from tests.support.acme import manifest_text
 

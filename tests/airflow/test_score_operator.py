@@ -11,7 +11,6 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_mlpipex import ScoreBatchOperator
-from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform
 from airflow_provider_mlpipex.domain.errors import (
     BatchUnanswered,
     ConfigurationInvalid,
@@ -20,6 +19,7 @@ from airflow_provider_mlpipex.domain.errors import (
 )
 from airflow_provider_mlpipex.domain.rollout.events import BatchServed, StageEnded
 from airflow_provider_mlpipex.services.batches import batches_of
+from airflow_provider_mlpipex.testing.platform import MemoryPlatform
 from tests.airflow.release_run import PRODUCTION, ReleaseRun, TaskRun
 
 PAYMENTS = pd.DataFrame({"id": ["p0", "p1", "p2"], "amount": [1.5, 20.5, 300.5], "country": [0.0, 1.0, 2.0]})

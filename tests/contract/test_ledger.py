@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from airflow_provider_mlpipex.adapters.memory.ledger import MemoryLedger
-from airflow_provider_mlpipex.adapters.sql_database import SqlDatabase, make_engine
-from airflow_provider_mlpipex.adapters.sql_ledger import SqlLedger
+from airflow_provider_mlpipex.adapters.sql.database import SqlDatabase, make_engine
+from airflow_provider_mlpipex.adapters.sql.ledger import SqlLedger
 from airflow_provider_mlpipex.domain.errors import (
     ConfigurationInvalid,
     LedgerConflict,
@@ -27,6 +26,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout import hash_chain
 from airflow_provider_mlpipex.domain.rollout.events import AlertRaised, Event, RolloutOpened, StageEnded, WatchPassed
 from airflow_provider_mlpipex.ports import Ledger
+from airflow_provider_mlpipex.testing.ledger import MemoryLedger
 from tests.support.factories import NOON, ORIGIN, make_policy, make_release
 from tests.support.postgres import PostgresServer, postgres_server
 
@@ -181,7 +181,7 @@ def test_tampering_behind_the_trigger_is_found(tmp_path: Path, endpoint: Endpoin
 def test_a_locked_database_is_unavailable_and_then_goes_on(
     tmp_path: Path, endpoint: EndpointRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_mlpipex.adapters.sql_database.LOCK_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("airflow_provider_mlpipex.adapters.sql.database.LOCK_TIMEOUT_S", 0.2)
     ledger = SqlLedger(f"sqlite:///{tmp_path}/ledger.db")
     ledger.append(endpoint, expected_seq=0, events=facts("a"), origin=ORIGIN)
     holder = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
@@ -206,7 +206,7 @@ def test_a_ledger_that_another_process_is_creating_is_waited_for(tmp_path: Path,
 def test_whoever_only_reads_waits_for_no_writer_and_keeps_none_waiting(
     tmp_path: Path, endpoint: EndpointRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_mlpipex.adapters.sql_database.LOCK_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("airflow_provider_mlpipex.adapters.sql.database.LOCK_TIMEOUT_S", 0.2)
     url = f"sqlite:///{tmp_path}/ledger.db"
     SqlLedger(url).append(endpoint, expected_seq=0, events=facts("a"), origin=ORIGIN)
     writer = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None, timeout=0)
@@ -262,7 +262,7 @@ def test_a_url_without_a_driver_takes_the_one_that_the_extra_installs() -> None:
 def test_a_driver_that_is_not_installed_is_named_with_the_extra_that_has_one(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_mlpipex.adapters.sql_database.find_spec", lambda name: None)
+    monkeypatch.setattr("airflow_provider_mlpipex.adapters.sql.database.find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(ConfigurationInvalid, match=r"airflow-provider-mlpipex\[postgres\]") as refused:
         SqlLedger(url)

@@ -23,8 +23,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder
 
-from airflow_provider_mlpipex.adapters.memory.registry import MemoryRegistry
-from airflow_provider_mlpipex.adapters.mlflow_registry import MlflowRegistry
+from airflow_provider_mlpipex.adapters.mlflow.registry import MlflowRegistry
 from airflow_provider_mlpipex.domain.errors import (
     ArtifactMismatch,
     ConfigurationInvalid,
@@ -38,6 +37,7 @@ from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot
 from airflow_provider_mlpipex.domain.release.training import TrainedModel, TrainingRecord
 from airflow_provider_mlpipex.ports import ModelRegistry
 from airflow_provider_mlpipex.serving.artifacts import directory_digest
+from airflow_provider_mlpipex.testing.registry import MemoryRegistry
 from tests.support.factories import make_snapshot
 from tests.support.mlflow_server import free_port
 

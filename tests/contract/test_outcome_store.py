@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_mlpipex.adapters.memory.outcomes import MemoryOutcomes
-from airflow_provider_mlpipex.adapters.sql_database import make_engine
-from airflow_provider_mlpipex.adapters.sql_ledger import SqlLedger
-from airflow_provider_mlpipex.adapters.sql_outcomes import SqlOutcomes
+from airflow_provider_mlpipex.adapters.sql.database import make_engine
+from airflow_provider_mlpipex.adapters.sql.ledger import SqlLedger
+from airflow_provider_mlpipex.adapters.sql.outcomes import SqlOutcomes
 from airflow_provider_mlpipex.domain.errors import LedgerUnavailable, OutcomeConflict
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import Added, LabelledSpan, Outcome
 from airflow_provider_mlpipex.domain.rollout.events import AlertRaised
 from airflow_provider_mlpipex.ports import OutcomeStore
+from airflow_provider_mlpipex.testing.outcomes import MemoryOutcomes
 from tests.support.factories import NOON, ORIGIN, make_release
 from tests.support.postgres import PostgresServer, postgres_server
 
@@ -173,7 +173,7 @@ def test_a_ledger_from_before_outcomes_is_brought_up_to_date(tmp_path: Path, end
 def test_a_locked_database_is_unavailable_and_then_goes_on(
     tmp_path: Path, endpoint: EndpointRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_mlpipex.adapters.sql_database.LOCK_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("airflow_provider_mlpipex.adapters.sql.database.LOCK_TIMEOUT_S", 0.2)
     store = SqlOutcomes(f"sqlite:///{tmp_path}/ledger.db")
     store.add(endpoint, [outcome("a")])
     holder = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)

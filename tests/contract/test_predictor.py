@@ -8,8 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from airflow_provider_mlpipex.adapters.http_predictor import HttpPredictor
-from airflow_provider_mlpipex.adapters.memory.platform import memory_platform
+from airflow_provider_mlpipex.adapters.embedded.predictor import HttpPredictor
 from airflow_provider_mlpipex.composition import Settings
 from airflow_provider_mlpipex.domain.batches import PredictionAnswer, PredictionRequest
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
@@ -17,6 +16,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.predictions import Prediction
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.ports import Predictor
+from airflow_provider_mlpipex.testing.platform import memory_platform
 from tests.support.factories import make_release
 from tests.support.mlflow_server import free_port
 from tests.support.plane import RealPlane, now, real_plane

@@ -15,8 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from airflow_provider_mlpipex.adapters.embedded_plane import EmbeddedPlane
-from airflow_provider_mlpipex.adapters.memory.plane import MemoryPlane
+from airflow_provider_mlpipex.adapters.embedded.plane import EmbeddedPlane
 from airflow_provider_mlpipex.domain.drift.references import make_reference
 from airflow_provider_mlpipex.domain.drift.served import BatchSketches
 from airflow_provider_mlpipex.domain.drift.sketches import Sketch, merge
@@ -39,6 +38,7 @@ from airflow_provider_mlpipex.domain.predictions import Prediction, PredictionSa
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import BATCH_HEADER, Mirror, TrafficPlan
 from airflow_provider_mlpipex.ports import ServingPlane
+from airflow_provider_mlpipex.testing.plane import MemoryPlane
 from tests.support.factories import make_release
 from tests.support.mlflow_server import free_port
 from tests.support.plane import (

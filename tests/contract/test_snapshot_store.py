@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from airflow_provider_mlpipex.adapters.memory.snapshots import MemorySnapshots
-from airflow_provider_mlpipex.adapters.parquet_snapshots import ParquetSnapshots
+from airflow_provider_mlpipex.adapters.files.parquet_snapshots import ParquetSnapshots
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed, InvalidName, SnapshotCorrupt
 from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot
 from airflow_provider_mlpipex.ports import SnapshotStore
+from airflow_provider_mlpipex.testing.snapshots import MemorySnapshots
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SPLIT, END = START + timedelta(days=8), START + timedelta(days=10)

@@ -8,13 +8,13 @@ from zlib import crc32
 
 import numpy as np
 
-from airflow_provider_mlpipex.adapters.memory.plane import MemoryPlane
 from airflow_provider_mlpipex.domain.drift.references import Reference, make_reference
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.events import BatchServed, Origin
 from airflow_provider_mlpipex.domain.values import digest_of
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
+from airflow_provider_mlpipex.testing.plane import MemoryPlane
 
 COUNTRIES = ("NL", "BE", "DE", "FR")
 TRAINING_ROWS = 20_000

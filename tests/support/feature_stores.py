@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from airflow_provider_mlpipex.adapters.feast import FeastFeatures
-from airflow_provider_mlpipex.adapters.memory.features import EVENT, MemoryFeatures, MemoryView
+from airflow_provider_mlpipex.adapters.feast.features import FeastFeatures
 from airflow_provider_mlpipex.ports import FeatureStore
+from airflow_provider_mlpipex.testing.features import EVENT, MemoryFeatures, MemoryView
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 CONFIG = """\

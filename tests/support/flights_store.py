@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
-from airflow_provider_mlpipex.adapters.memory.clock import ManualClock
-from airflow_provider_mlpipex.adapters.memory.features import EVENT, MemoryView
-from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform, memory_platform
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.release.training import TrainingContext
+from airflow_provider_mlpipex.testing.clock import ManualClock
+from airflow_provider_mlpipex.testing.features import EVENT, MemoryView
+from airflow_provider_mlpipex.testing.platform import MemoryPlatform, memory_platform
 
 HERE = __name__
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)

@@ -24,7 +24,7 @@ import httpx
 import psutil
 import pytest
 
-from airflow_provider_mlpipex.adapters.embedded_plane import EmbeddedPlane
+from airflow_provider_mlpipex.adapters.embedded.plane import EmbeddedPlane
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release, RuntimeEnvironment
 from airflow_provider_mlpipex.domain.values import digest_of
@@ -67,7 +67,7 @@ def save_numbered_model(number: int, folder: Path) -> Path:
 
     Its drift reference is of :func:`examples`; number :data:`WITHOUT_REFERENCE` has none.
     """
-    from airflow_provider_mlpipex.adapters.mlflow_model import save_model
+    from airflow_provider_mlpipex.adapters.mlflow.model import save_model
     from airflow_provider_mlpipex.domain.release.training import TrainedModel
 
     rows = examples()

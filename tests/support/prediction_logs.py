@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_mlpipex.adapters.memory.paired_answers import Answer, compare_answers
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.shadow.comparison import ShadowComparison
 from airflow_provider_mlpipex.serving.comparison import compare, log_folder
 from airflow_provider_mlpipex.serving.outputs import describe_all
 from airflow_provider_mlpipex.serving.prediction_log import STATS_FILE
+from airflow_provider_mlpipex.testing.paired_answers import Answer, compare_answers
 from tests.support.factories import make_release
 
 FRAUD = EndpointRef.parse("production/fraud-scorer")

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform, memory_platform
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import ModelVersion, Release
@@ -18,6 +17,7 @@ from airflow_provider_mlpipex.services.opening import GateCheck
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.review import ReviewRequest
 from airflow_provider_mlpipex.services.watching import Look, WatchedStage
+from airflow_provider_mlpipex.testing.platform import MemoryPlatform, memory_platform
 from tests.support.factories import make_model, make_snapshot
 from tests.support.faults import Faulty
 from tests.support.manifests import make_manifest

@@ -10,7 +10,6 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from airflow_provider_mlpipex import composition
-from airflow_provider_mlpipex.adapters.memory.plane import MemoryPlane
 from airflow_provider_mlpipex.adapters.system_clock import SystemClock
 from airflow_provider_mlpipex.cli import main, terminal
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
@@ -21,6 +20,7 @@ from airflow_provider_mlpipex.ports import ServingPlane
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.promotion import promote
+from airflow_provider_mlpipex.testing.plane import MemoryPlane
 from tests.support.factories import ORIGIN, make_policy
 from tests.support.manifests import make_manifest
 

@@ -11,7 +11,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from airflow_provider_mlpipex.adapters.mlflow_model import save_model
+from airflow_provider_mlpipex.adapters.mlflow.model import save_model
 from airflow_provider_mlpipex.domain.gates.evidence import ReleaseTelemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.training import TrainedModel

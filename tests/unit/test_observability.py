@@ -12,13 +12,13 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from airflow_provider_mlpipex import observability
-from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform, memory_platform
 from airflow_provider_mlpipex.domain.errors import GateFailed, InvariantBroken, LedgerUnavailable, MlpipexError
 from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 from airflow_provider_mlpipex.domain.rollout import hash_chain
 from airflow_provider_mlpipex.domain.rollout.events import Entry, Origin, StageEnded
 from airflow_provider_mlpipex.observability import NoMetrics, stage, trace_id
+from airflow_provider_mlpipex.testing.platform import MemoryPlatform, memory_platform
 from tests.support.factories import NOON
 from tests.support.faults import Faulty, Killed
 from tests.support.rollouts import ENDPOINT

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_mlpipex.adapters.memory.plane import MemoryPlane
 from airflow_provider_mlpipex.domain.drift.references import SCORE, Reference
 from airflow_provider_mlpipex.domain.rollout.events import DriftJudged
 from airflow_provider_mlpipex.services.platform import Platform
+from airflow_provider_mlpipex.testing.plane import MemoryPlane
 from tests.support.drifting import reference, send_batch
 from tests.support.factories import make_release
 from tests.support.manifests import edited, make_manifest

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from airflow_provider_mlpipex.adapters.memory.plane import MemoryPlane
 from airflow_provider_mlpipex.services.platform import Platform
+from airflow_provider_mlpipex.testing.plane import MemoryPlane
 from tests.support.factories import make_release
 from tests.support.manifests import make_manifest
 from tests.support.terminal import ENDPOINT, answer, refusal, release, run, terminal_platform

@@ -14,12 +14,12 @@ import jsonschema
 import pytest
 
 from airflow_provider_mlpipex import __version__, composition
-from airflow_provider_mlpipex.adapters.memory.plane import MemoryPlane
 from airflow_provider_mlpipex.cli import main as cli
 from airflow_provider_mlpipex.cli import terminal
 from airflow_provider_mlpipex.domain.errors import NotAuthorised
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.services.platform import Platform
+from airflow_provider_mlpipex.testing.plane import MemoryPlane
 from tests.support.factories import make_release
 from tests.support.manifests import edited, make_manifest
 from tests.support.terminal import ENDPOINT, answer, refusal, release, run, terminal_platform

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from airflow_provider_mlpipex.adapters.parquet_snapshots import ParquetSnapshots
+from airflow_provider_mlpipex.adapters.files.parquet_snapshots import ParquetSnapshots
 from airflow_provider_mlpipex.domain.fields.yaml_text import read_yaml
 from airflow_provider_mlpipex.domain.quality.catalogue import CATALOGUE
 from tests.support.manifests import edited

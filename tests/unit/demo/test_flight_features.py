@@ -10,15 +10,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from airflow_provider_mlpipex.adapters.feast import FeastFeatures
-from airflow_provider_mlpipex.adapters.memory.clock import ManualClock
-from airflow_provider_mlpipex.adapters.memory.platform import memory_platform
+from airflow_provider_mlpipex.adapters.feast.features import FeastFeatures
 from airflow_provider_mlpipex.demo import flight_features, flights
 from airflow_provider_mlpipex.domain.features.parity import ParityReport
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.services import parity, snapshots
+from airflow_provider_mlpipex.testing.clock import ManualClock
+from airflow_provider_mlpipex.testing.platform import memory_platform
 from tests.support.factories import make_model, make_release
 
 KNOWN = (datetime(2013, 3, 1, tzinfo=UTC), datetime(2013, 3, 22, tzinfo=UTC))

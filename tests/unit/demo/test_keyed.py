@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 import pytest
 
-from airflow_provider_mlpipex.adapters.memory.platform import memory_platform
 from airflow_provider_mlpipex.demo import flight_features, keyed
 from airflow_provider_mlpipex.demo.keyed import ENDPOINT, KeyedStory
 from airflow_provider_mlpipex.demo.report import Step
@@ -18,6 +17,7 @@ from airflow_provider_mlpipex.domain.gates.judging import judge
 from airflow_provider_mlpipex.domain.rollout.events import GatesJudged
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.services import journal
+from airflow_provider_mlpipex.testing.platform import memory_platform
 
 
 class Staged(Scene):

@@ -9,12 +9,12 @@ from typing import Any
 import httpx
 import pytest
 
-from airflow_provider_mlpipex.adapters.memory.clock import ManualClock
-from airflow_provider_mlpipex.adapters.memory.platform import memory_platform
 from airflow_provider_mlpipex.demo.outage import LONGEST_S, Outage
 from airflow_provider_mlpipex.demo.report import Step
 from airflow_provider_mlpipex.demo.scene import Cause, Run, Scene
 from airflow_provider_mlpipex.demo.traffic import Answer, LiveTraffic
+from airflow_provider_mlpipex.testing.clock import ManualClock
+from airflow_provider_mlpipex.testing.platform import memory_platform
 from tests.support.rollouts import ENDPOINT, LOOK_EVERY, WATCH_S, World
 
 CONTROL = ("rollback:\n      window: 30m", "rollback:\n      window: 30m\n      control: 10%")

@@ -13,8 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from airflow_provider_mlpipex.adapters.answer_files import AnswerFile
-from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform
+from airflow_provider_mlpipex.adapters.files.answers import AnswerFile
 from airflow_provider_mlpipex.domain.errors import (
     BatchRefused,
     BatchUnanswered,
@@ -31,6 +30,7 @@ from airflow_provider_mlpipex.domain.values import digest_of
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.batch_scoring import PAUSES_S, ScoredBatch, score_batch
 from airflow_provider_mlpipex.services.batches import batches_of
+from airflow_provider_mlpipex.testing.platform import MemoryPlatform
 from tests.support.factories import make_policy, make_release
 from tests.support.manifests import MANIFEST, make_manifest
 from tests.support.rollouts import ENDPOINT, World, make_candidate

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform, memory_platform
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.events import AlertRaised, BatchServed, Origin
 from airflow_provider_mlpipex.domain.values import digest_of
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.batches import BatchFacts, batches_of
+from airflow_provider_mlpipex.testing.platform import MemoryPlatform, memory_platform
 
 ENDPOINT = EndpointRef.parse("production/flight-delay")
 OTHER = EndpointRef.parse("production/fraud-scorer")

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, DataQualityFailed, FeatureMismatch
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, ModelVersion
@@ -18,6 +17,7 @@ from airflow_provider_mlpipex.services.opening import make_release
 from airflow_provider_mlpipex.services.registration import register_model
 from airflow_provider_mlpipex.services.snapshots import snapshot_dataset
 from airflow_provider_mlpipex.services.training import train_model
+from airflow_provider_mlpipex.testing.platform import MemoryPlatform
 from tests.support.flights_store import AS_OF, FLIGHTS, manifest, platform, weather
 
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_mlpipex.adapters.memory.platform import memory_platform
-from airflow_provider_mlpipex.adapters.sql_ledger import SqlLedger
+from airflow_provider_mlpipex.adapters.sql.ledger import SqlLedger
 from airflow_provider_mlpipex.domain.errors import LedgerTampered
 from airflow_provider_mlpipex.domain.rollout.events import Entry, Origin, ReviewDecided
 from airflow_provider_mlpipex.services.history import as_of, audit, tenures
 from airflow_provider_mlpipex.services.review import decide_review
+from airflow_provider_mlpipex.testing.platform import memory_platform
 from tests.support.manifests import MANIFEST, make_manifest
 from tests.support.rollouts import ENDPOINT, PAGER, World
 

@@ -17,8 +17,6 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from airflow_provider_mlpipex.adapters.memory.registry import MemoryRegistry
-from airflow_provider_mlpipex.adapters.memory.snapshots import MemorySnapshots
 from airflow_provider_mlpipex.domain.errors import (
     DataQualityFailed,
     ManifestInvalid,
@@ -36,6 +34,8 @@ from airflow_provider_mlpipex.services.evaluation import metrics_on
 from airflow_provider_mlpipex.services.registration import register_model
 from airflow_provider_mlpipex.services.snapshots import snapshot_dataset
 from airflow_provider_mlpipex.services.training import architecture_of, configuration_digest, reproduce, train_model
+from airflow_provider_mlpipex.testing.registry import MemoryRegistry
+from airflow_provider_mlpipex.testing.snapshots import MemorySnapshots
 
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
 HERE = __name__

@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_mlpipex.adapters.memory.features import EVENT, MemoryFeatures
-from airflow_provider_mlpipex.adapters.memory.platform import MemoryPlatform
 from airflow_provider_mlpipex.domain.errors import FeatureStoreUnavailable, PlaneUnavailable
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
@@ -23,6 +21,8 @@ from airflow_provider_mlpipex.services.registration import register_model
 from airflow_provider_mlpipex.services.snapshots import snapshot_dataset
 from airflow_provider_mlpipex.services.training import train_model
 from airflow_provider_mlpipex.services.trial import start_shadow
+from airflow_provider_mlpipex.testing.features import EVENT, MemoryFeatures
+from airflow_provider_mlpipex.testing.platform import MemoryPlatform
 from tests.support.flights_store import AS_OF, FLIGHTS, START, STEP, manifest, platform, weather
 
 ENDPOINT = EndpointRef.parse("production/wind-delay")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_mlpipex.adapters.gx_validator import GxValidator
+from airflow_provider_mlpipex.adapters.great_expectations.validator import GxValidator
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed
 from airflow_provider_mlpipex.domain.fields.yaml_text import read_yaml
 from airflow_provider_mlpipex.domain.quality.expectations import Expectation, QualitySpec

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from airflow_provider_mlpipex.adapters.gx_validator import GxValidator
-from airflow_provider_mlpipex.adapters.memory.snapshots import MemorySnapshots
+from airflow_provider_mlpipex.adapters.great_expectations.validator import GxValidator
 from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, ModelVersion
 from airflow_provider_mlpipex.services import offline_evidence, opening
 from airflow_provider_mlpipex.services.opening import GateCheck
+from airflow_provider_mlpipex.testing.snapshots import MemorySnapshots
 from tests.support.factories import NOON, make_model
 from tests.support.manifests import make_manifest
 from tests.support.rollouts import ENDPOINT, World

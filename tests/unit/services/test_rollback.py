@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_mlpipex.adapters.memory.platform import memory_platform
-from airflow_provider_mlpipex.adapters.sql_ledger import SqlLedger
+from airflow_provider_mlpipex.adapters.sql.ledger import SqlLedger
 from airflow_provider_mlpipex.domain.errors import (
     IllegalTransition,
     LedgerUnavailable,
@@ -27,6 +26,7 @@ from airflow_provider_mlpipex.domain.rollout.events import (
 )
 from airflow_provider_mlpipex.services import journal, rollback
 from airflow_provider_mlpipex.services.traffic import converge
+from airflow_provider_mlpipex.testing.platform import memory_platform
 from tests.support.manifests import MANIFEST
 from tests.support.rollouts import ENDPOINT, Phase, World
 
@@ -354,7 +354,7 @@ def test_a_ledger_that_goes_away_after_the_decision_is_caught_up_with(world: Wor
 def test_a_locked_database_is_named_and_nothing_is_half_applied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_mlpipex.adapters.sql_database.LOCK_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("airflow_provider_mlpipex.adapters.sql.database.LOCK_TIMEOUT_S", 0.2)
     memory = memory_platform()
     world = World(memory=memory, ledger=SqlLedger(f"sqlite:///{tmp_path}/ledger.db", clock=memory.clock))
     first = world.first_release()

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from airflow_provider_mlpipex.adapters.gx_validator import GxValidator
+from airflow_provider_mlpipex.adapters.great_expectations.validator import GxValidator
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed, PlaneUnavailable
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 from airflow_provider_mlpipex.domain.predictions import Prediction, PredictionSample

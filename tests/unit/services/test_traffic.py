@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_mlpipex.adapters.memory.platform import memory_platform
-from airflow_provider_mlpipex.adapters.sql_ledger import SqlLedger
+from airflow_provider_mlpipex.adapters.sql.ledger import SqlLedger
 from airflow_provider_mlpipex.domain.errors import (
     LedgerConflict,
     LedgerUnavailable,
@@ -30,6 +29,7 @@ from airflow_provider_mlpipex.domain.rollout.events import (
 )
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.services import invariants, journal, traffic
+from airflow_provider_mlpipex.testing.platform import memory_platform
 from tests.support.faults import Killed
 from tests.support.manifests import MANIFEST
 from tests.support.rollouts import ENDPOINT, LOOK_EVERY, SHADOW_S, STEP_S, Phase, World
@@ -325,7 +325,7 @@ def share(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     if request.param == "memory":
         return partial(World, memory=memory)
     # Nobody may be told that the database is locked because the machine that runs the tests is busy.
-    monkeypatch.setattr("airflow_provider_mlpipex.adapters.sql_database.LOCK_TIMEOUT_S", 60)
+    monkeypatch.setattr("airflow_provider_mlpipex.adapters.sql.database.LOCK_TIMEOUT_S", 60)
     return partial(World, memory=memory, ledger=SqlLedger(f"sqlite:///{tmp_path}/ledger.db", clock=memory.clock))
 
 

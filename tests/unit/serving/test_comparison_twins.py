@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_mlpipex.adapters.memory.paired_answers import Answer
 from airflow_provider_mlpipex.domain.shadow import slices
 from airflow_provider_mlpipex.domain.shadow.slices import SlicedColumn
+from airflow_provider_mlpipex.testing.paired_answers import Answer
 from tests.support.prediction_logs import NEW, OLD, Logs
 
 _NUMBERS = st.floats(-1e6, 1e6) | st.sampled_from([0.0, 0.5, 1.0, 1e99, -1e300, math.nan, math.inf, -math.inf])
@@ -55,7 +55,7 @@ def records(draw: st.DrawFn) -> dict[str, list[dict[str, Any]]]:
 def test_both_say_the_same(written: dict[str, list[dict[str, Any]]]) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         # So that a handful of pairs makes slices.
-        patch.setattr("airflow_provider_mlpipex.adapters.memory.paired_answers.LEAST_PAIRS", 1)
+        patch.setattr("airflow_provider_mlpipex.testing.paired_answers.LEAST_PAIRS", 1)
         patch.setattr(
             "airflow_provider_mlpipex.serving.paired_sql.LARGEST_SLICES",
             _with_any_slice(

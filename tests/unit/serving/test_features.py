@@ -23,8 +23,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import Pipeline
 
-from airflow_provider_mlpipex.adapters.memory.features import MemoryFeatures
-from airflow_provider_mlpipex.adapters.mlflow_model import save_model
+from airflow_provider_mlpipex.adapters.mlflow.model import save_model
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, FeatureMismatch, FeatureStoreUnavailable
 from airflow_provider_mlpipex.domain.features.service import ServedRow
 from airflow_provider_mlpipex.domain.names import EndpointRef
@@ -39,6 +38,7 @@ from airflow_provider_mlpipex.serving.model_server import Drill, create_app
 from airflow_provider_mlpipex.serving.prediction_log import records
 from airflow_provider_mlpipex.serving.scoring import Scored, Scorer
 from airflow_provider_mlpipex.serving.server_spec import ModelServerSpec, read_failure
+from airflow_provider_mlpipex.testing.features import MemoryFeatures
 from tests.support.feature_stores import FeastHarness, view
 from tests.support.flights_store import manifest
 from tests.support.plane import release_of

@@ -16,7 +16,7 @@ import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.multioutput import MultiOutputClassifier
 
-from airflow_provider_mlpipex.adapters.mlflow_model import save_model
+from airflow_provider_mlpipex.adapters.mlflow.model import save_model
 from airflow_provider_mlpipex.domain.release.training import TrainedModel
 from airflow_provider_mlpipex.domain.shadow.comparison import ShadowComparison
 from airflow_provider_mlpipex.serving.comparison import compare, log_folder

@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from airflow_provider_mlpipex.adapters.mlflow_model import save_model
+from airflow_provider_mlpipex.adapters.mlflow.model import save_model
 from airflow_provider_mlpipex.domain.errors import ArtifactMismatch, ReleaseNotReady, SignatureMismatch
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.training import TrainedModel

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_mlpipex.adapters import embedded_plane
+from airflow_provider_mlpipex.adapters.embedded import plane as embedded_plane
 from airflow_provider_mlpipex.domain.errors import PlaneUnavailable
 from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import ServedAnswers
 from airflow_provider_mlpipex.serving.served_outcomes import find

@@ -1,0 +1,1 @@
+"""Apprise: alerts to on-call."""

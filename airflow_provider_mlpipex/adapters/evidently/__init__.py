@@ -1,0 +1,1 @@
+"""Evidently: an optional report of a drift for people."""

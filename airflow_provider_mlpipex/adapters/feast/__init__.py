@@ -1,0 +1,1 @@
+"""Feast: features for training, and entity rows."""

@@ -1,0 +1,1 @@
+"""Plain files: snapshots and tables in Parquet and CSV, answers of batches."""

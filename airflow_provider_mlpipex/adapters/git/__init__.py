@@ -1,0 +1,1 @@
+"""Git: the version of the team's code."""

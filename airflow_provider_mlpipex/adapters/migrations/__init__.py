@@ -1,1 +1,0 @@
-"""Alembic migrations of the ledger; run by ``sql_database.upgrade``, never by hand."""

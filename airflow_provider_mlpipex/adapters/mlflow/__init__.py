@@ -1,0 +1,1 @@
+"""MLflow: models, their registry, what may be registered."""

@@ -1,0 +1,373 @@
+"""Training runs and model versions in MLflow.
+
+An MLflow version is a counting integer and its aliases can be moved by anybody at any time, so both are only a
+shell: the version people use is the semver tag, and the whole :class:`ModelVersion` travels in the version's tags, set
+by the same call that creates it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow_provider_mlpipex.adapters.mlflow.model import save_model, settle_environment
+from airflow_provider_mlpipex.adapters.mlflow.registration_rules import model_version_of, taken
+from airflow_provider_mlpipex.domain.errors import (
+    ArtifactMismatch,
+    ConfigurationInvalid,
+    ModelNotFound,
+    NotAuthorised,
+    RegistryUnavailable,
+)
+from airflow_provider_mlpipex.domain.names import check_name
+from airflow_provider_mlpipex.domain.release.release import ModelVersion
+from airflow_provider_mlpipex.domain.release.semver import Version
+from airflow_provider_mlpipex.domain.release.training import TrainedModel, TrainingRecord
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput, Run
+    from mlflow.entities.model_registry import ModelVersion as MlflowVersion
+    from mlflow.exceptions import MlflowException
+
+_TRANSIENT = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"}
+_FORBIDDEN = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
+_PROBE_TIMEOUT_S = 3.0
+#: Run and version tags hold 5,000 characters in older MLflow servers, so longer texts are spread over several tags.
+_TAG_LENGTH = 4_500
+_KEY, _VERSION, _RECORD, _MODEL = "mlpipex.key", "mlpipex.version", "mlpipex.record", "mlpipex.model_version"
+_MODEL_PATH = "model"
+_MLFLOW_BATCH = 100
+#: MLflow's limit for a dataset digest; the whole one is in the input's tags and profile.
+_MLFLOW_DIGEST_LENGTH = 36
+
+
+class MlflowRegistry:
+    """:class:`~airflow_provider_mlpipex.ports.ModelRegistry` on an MLflow tracking server.
+
+    Thread-safe: only an ``MlflowClient`` is used, never MLflow's process-wide active run or tracking URI.
+
+    :param tracking_uri: ``http://127.0.0.1:5000``, or anything else that ``MlflowClient`` takes.
+    """
+
+    def __init__(self, tracking_uri: str) -> None:
+        self.tracking_uri = tracking_uri.rstrip("/")
+
+    def log_training(self, trained: TrainedModel, record: TrainingRecord) -> TrainingRecord:
+        """Log the run of ``record.key``, or find it: a retry returns what the first try completed.
+
+        The run is finished last, so a run that a killed try left behind is known by not being finished; it is marked
+        killed and its work is done again.
+
+        :raises TrainingFailed: the model cannot be saved or does not answer its example rows.
+        """
+        check_name(record.model_name, what="model name")
+        with (
+            self._answering(f"log a training run of {record.model_name}"),
+            tempfile.TemporaryDirectory(prefix="mlpipex-") as scratch,
+        ):
+            experiment = self._experiment(record.model_name)
+            for run in self._runs(experiment, record.key):
+                if run.info.status == "FINISHED":
+                    return TrainingRecord.model_validate_json(_joined(_RECORD, run.data.tags))
+                if run.info.status == "RUNNING":
+                    self._client.set_terminated(run.info.run_id, "KILLED")
+            folder = Path(scratch) / _MODEL_PATH
+            signature = save_model(trained, folder)
+            return self._log_run(experiment, trained, record, folder=folder, signature=signature)
+
+    def register(self, record: TrainingRecord, *, version: str) -> ModelVersion:
+        """Create the model version, or find the one that ``record`` already has.
+
+        MLflow cannot create a version only if its semver is free. So the version is created and all of them are read
+        back: of two with the same semver the lower MLflow number was first and stays, the other is taken away again.
+
+        :raises RegistrationRefused: something is missing in ``record``, or another record holds ``version``.
+        """
+        model = model_version_of(record, version)
+        with self._answering(f"register {model.name} {version}"):
+            registered = self._held(model.name)
+            for held in registered:
+                if held.tags[_KEY] == record.key:
+                    return _model_of(held)
+            for held in registered:
+                if held.tags[_VERSION] == version:
+                    raise taken(model, by=_model_of(held))
+            self._ensure_registered_model(model.name)
+            mine = self._client.create_model_version(
+                name=model.name,
+                source=f"{self._client.get_run(record.run_id).info.artifact_uri}/{_MODEL_PATH}",
+                run_id=record.run_id,
+                tags={_KEY: record.key, _VERSION: version, **_split(_MODEL, model.model_dump_json())},
+                description=f"{model.name} {version}: {model.architecture}",
+                await_creation_for=0,
+            )
+            first = next(held for held in self._held(model.name) if held.tags[_VERSION] == version)
+            if first.version != mine.version:
+                self._client.delete_model_version(model.name, str(mine.version))
+                if first.tags[_KEY] != record.key:
+                    raise taken(model, by=_model_of(first))
+            return _model_of(first)
+
+    def get(self, name: str, version: str) -> ModelVersion:
+        """:raises ModelNotFound: no such version."""
+        return _model_of(self._find(name, version))
+
+    def versions(self, name: str) -> list[ModelVersion]:
+        """All versions in semver order."""
+        check_name(name, what="model name")
+        with self._answering(f"list the versions of {name}"):
+            return sorted(
+                (_model_of(held) for held in self._held(name)), key=lambda model: Version.parse(model.version)
+            )
+
+    def load(self, model: ModelVersion) -> Any:
+        """The model as an MLflow pyfunc; its files live as long as it does.
+
+        :raises ArtifactMismatch: the bytes are not the registered ones. Nothing of them was unpickled.
+        """
+        from airflow_provider_mlpipex.serving.artifacts import directory_digest
+
+        scratch = tempfile.mkdtemp(prefix="mlpipex-model-")
+        try:
+            with self._answering(f"download {model.name} {model.version}"):
+                import mlflow.pyfunc
+
+                folder = self._client.download_artifacts(model.run_id, _MODEL_PATH, scratch)
+            if (found := directory_digest(Path(folder))) != model.artifact_digest:
+                raise ArtifactMismatch(
+                    f"model {model.name} {model.version} at {model.artifact_uri}",
+                    value=found,
+                    limit=f"artifact digest {model.artifact_digest}",
+                    remedy="do not use this model; find out who changed the artifact store, and train again",
+                )
+            loaded = mlflow.pyfunc.load_model(folder)
+        except BaseException:
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
+        weakref.finalize(loaded, shutil.rmtree, scratch, ignore_errors=True)
+        return loaded
+
+    def page(self, run_id: str) -> str:
+        """The run in MLflow's UI; empty where the tracking URI is no web server."""
+        if not self.tracking_uri.startswith("http"):
+            return ""
+        with self._answering(f"find run {run_id}"):
+            experiment = self._client.get_run(run_id).info.experiment_id
+        return f"{self.tracking_uri}/#/experiments/{experiment}/runs/{run_id}"
+
+    def mirror_alias(self, model: ModelVersion, alias: str) -> None:
+        """Point ``alias`` at ``model``; a mirror of the ledger, for people who browse MLflow."""
+        check_name(alias, what="alias")
+        held = self._find(model.name, model.version)
+        with self._answering(f"set the alias {alias} of {model.name}"):
+            self._client.set_registered_model_alias(model.name, alias, str(held.version))
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        settle_environment()
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
+
+    @contextmanager
+    def _answering(self, doing: str) -> Iterator[None]:
+        """Probe the server, then turn what goes wrong in the block into an error that says what to do."""
+        self._probe(doing)
+        settle_environment()
+        import requests
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield
+        except MlflowException as error:
+            raise self._translated(doing, error) from error
+        except requests.RequestException as error:
+            raise self._away(doing, error) from error
+
+    def _probe(self, doing: str) -> None:
+        if urlsplit(self.tracking_uri).scheme not in ("http", "https"):
+            return
+        import httpx
+
+        try:
+            status = httpx.get(f"{self.tracking_uri}/health", timeout=_PROBE_TIMEOUT_S).status_code
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise self._away(doing, error) from error
+        if status >= 500:
+            raise self._away(doing, f"HTTP {status}")
+
+    def _translated(self, doing: str, error: MlflowException) -> Exception:
+        if error.error_code in _FORBIDDEN:
+            return NotAuthorised(
+                f"MLflow at {self._address}: {doing}",
+                value=error.error_code,
+                remedy="put a user that may write into the connection",
+            )
+        if error.error_code in _TRANSIENT:
+            return self._away(doing, error)
+        return ConfigurationInvalid(
+            f"MLflow at {self._address}: {doing}",
+            value=error.message,
+            limit=error.error_code,
+            remedy="see the MLflow server's log; was the experiment or model deleted or changed by hand?",
+        )
+
+    def _away(self, doing: str, cause: object) -> RegistryUnavailable:
+        return RegistryUnavailable(
+            f"MLflow at {self._address}: {doing}",
+            value=str(cause)[:300].replace(self.tracking_uri, self._address),
+            limit=f"an answer to /health within {_PROBE_TIMEOUT_S:g} s",
+            remedy="start the server or correct the address, then run the task again",
+        )
+
+    @property
+    def _address(self) -> str:
+        """The tracking URI without a password."""
+        parts = urlsplit(self.tracking_uri)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+    def _experiment(self, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        # Asked to create first: of two tasks that both saw no experiment, one would fail.
+        try:
+            return self._client.create_experiment(name)
+        except MlflowException:
+            found = self._client.get_experiment_by_name(name)
+            if found is None:
+                raise
+            return str(found.experiment_id)
+
+    def _runs(self, experiment: str, key: str) -> list[Run]:
+        query = f"tags.`{_KEY}` = '{key}'"
+        return list(self._client.search_runs([experiment], query, order_by=["attributes.start_time ASC"]))
+
+    def _log_run(
+        self,
+        experiment: str,
+        trained: TrainedModel,
+        record: TrainingRecord,
+        *,
+        folder: Path,
+        signature: dict[str, object],
+    ) -> TrainingRecord:
+        from mlflow.entities import Metric, Param, RunTag
+
+        from airflow_provider_mlpipex.serving.artifacts import directory_digest
+
+        client = self._client
+        tags = {
+            _KEY: record.key,
+            "mlpipex.endpoint": record.endpoint_name,
+            "mlflow.source.git.commit": record.code_version,
+        }
+        run_id = client.create_run(experiment, run_name=f"{record.model_name}-{record.key}", tags=tags).info.run_id
+        now = time.time_ns() // 1_000_000
+        metrics = {**trained.metrics, "evaluation_rows": float(trained.evaluation_rows)}
+        client.log_batch(run_id, metrics=[Metric(name, value, now, 0) for name, value in metrics.items()])
+        params = [Param(name, str(value)) for name, value in trained.parameters.items()]
+        for start in range(0, len(params), _MLFLOW_BATCH):
+            client.log_batch(run_id, params=params[start : start + _MLFLOW_BATCH])
+        client.log_inputs(run_id, [_dataset_input(record)])
+        client.log_artifacts(run_id, str(folder), _MODEL_PATH)
+        completed = record.model_copy(
+            update={
+                "run_id": run_id,
+                "artifact_uri": f"runs:/{run_id}/{_MODEL_PATH}",
+                "artifact_digest": directory_digest(folder),
+                "signature": signature,
+                "metrics": dict(trained.metrics),
+                "evaluation_rows": trained.evaluation_rows,
+            }
+        )
+        parts = _split(_RECORD, completed.model_dump_json())
+        client.log_batch(run_id, tags=[RunTag(name, value) for name, value in parts.items()])
+        client.set_terminated(run_id, "FINISHED")
+        return completed
+
+    def _ensure_registered_model(self, name: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _held(self, name: str) -> list[MlflowVersion]:
+        """Versions that were registered here, lowest MLflow number first, one for each semver."""
+        found: list[MlflowVersion] = []
+        token = None
+        while True:
+            page = self._client.search_model_versions(f"name='{name}'", page_token=token)
+            found += [held for held in page if _VERSION in held.tags]
+            token = page.token
+            if not token:
+                break
+        first: dict[str, MlflowVersion] = {}
+        for held in sorted(found, key=lambda each: int(each.version)):
+            first.setdefault(held.tags[_VERSION], held)
+        return list(first.values())
+
+    def _find(self, name: str, version: str) -> MlflowVersion:
+        check_name(name, what="model name")
+        with self._answering(f"find {name} {version}"):
+            held = {each.tags[_VERSION]: each for each in self._held(name)}
+        if version not in held:
+            raise ModelNotFound(
+                f"model {name} in MLflow at {self._address}",
+                value=version,
+                limit=f"one of {', '.join(held) or 'no version at all'}",
+                remedy="pin a version that is registered, or register this one",
+            )
+        return held[version]
+
+
+def _dataset_input(record: TrainingRecord) -> DatasetInput:
+    import json
+
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    snapshot = record.dataset
+    facts = {
+        "mlflow.data.context": "training",
+        "mlpipex.digest": snapshot.digest,
+        "mlpipex.window_start": snapshot.window_start.isoformat(),
+        "mlpipex.split_at": snapshot.split_at.isoformat(),
+        "mlpipex.window_end": snapshot.window_end.isoformat(),
+    }
+    columns = [{"name": name, "type": kind, "required": True} for name, kind in snapshot.columns.items()]
+    return DatasetInput(
+        dataset=Dataset(
+            name=snapshot.name,
+            digest=snapshot.digest[:_MLFLOW_DIGEST_LENGTH],
+            source_type="local",
+            source=json.dumps({"uri": snapshot.uri}),
+            schema=json.dumps({"mlflow_colspec": columns}),
+            profile=json.dumps({"num_rows": snapshot.rows, "digest": snapshot.digest}),
+        ),
+        tags=[InputTag(name, value) for name, value in facts.items()],
+    )
+
+
+def _split(name: str, text: str) -> dict[str, str]:
+    pieces = range(0, len(text), _TAG_LENGTH)
+    return {f"{name}.{number}": text[start : start + _TAG_LENGTH] for number, start in enumerate(pieces)}
+
+
+def _joined(name: str, tags: dict[str, str]) -> str:
+    numbers = sorted(int(tag.removeprefix(f"{name}.")) for tag in tags if tag.startswith(f"{name}."))
+    return "".join(tags[f"{name}.{number}"] for number in numbers)
+
+
+def _model_of(held: MlflowVersion) -> ModelVersion:
+    return ModelVersion.model_validate_json(_joined(_MODEL, held.tags))

@@ -1,0 +1,1 @@
+"""SQL: the ledger and the late labels, in SQLite or PostgreSQL, with their schema's migrations."""

@@ -1,0 +1,78 @@
+"""Outcomes in memory: the fake that passes the contract suite of the real store."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from airflow_provider_mlpipex.adapters.sql.outcome_rules import conflicting
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import (
+    Added,
+    Label,
+    LabelConflict,
+    LabelledSpan,
+    Outcome,
+)
+
+
+class MemoryOutcomes:
+    """One process only. Safe among threads."""
+
+    def __init__(self) -> None:
+        self._kept: dict[EndpointRef, dict[str, Outcome]] = defaultdict(dict)
+        self._lock = threading.Lock()
+
+    def add(self, endpoint: EndpointRef, outcomes: Sequence[Outcome], *, correct: bool = False) -> Added:
+        with self._lock:
+            kept = self._kept[endpoint]
+            new = {one.request_id: one for one in outcomes if one.request_id not in kept}
+            changed = [one for one in outcomes if one.request_id in kept and kept[one.request_id].label != one.label]
+            if changed and not correct:
+                raise conflicting(
+                    endpoint,
+                    [
+                        LabelConflict(request_id=one.request_id, kept=kept[one.request_id].label, given=one.label)
+                        for one in changed
+                    ],
+                )
+            kept |= new
+            for one in changed:
+                kept[one.request_id] = replace(kept[one.request_id], label=one.label, observed_at=one.observed_at)
+            unchanged = len(outcomes) - len(new) - len(changed)
+            return Added(added=len(new), unchanged=unchanged, corrected=len(changed))
+
+    def read(
+        self, endpoint: EndpointRef, release: str, *, since: datetime | None = None, until: datetime | None = None
+    ) -> list[Outcome]:
+        with self._lock:
+            found = [
+                one
+                for one in self._kept[endpoint].values()
+                if one.release == release
+                and (since is None or since <= one.served_at)
+                and (until is None or one.served_at <= until)
+            ]
+        return sorted(found, key=lambda one: (one.served_at, one.request_id))
+
+    def known(self, endpoint: EndpointRef, request_ids: Sequence[str]) -> dict[str, Outcome]:
+        with self._lock:
+            kept = self._kept[endpoint]
+            return {rid: kept[rid] for rid in request_ids if rid in kept}
+
+    def spans(self, endpoint: EndpointRef) -> dict[str, LabelledSpan]:
+        moments: dict[str, list[datetime]] = defaultdict(list)
+        with self._lock:
+            for one in self._kept[endpoint].values():
+                moments[one.release].append(one.served_at)
+        return {
+            release: LabelledSpan(rows=len(served), first=min(served), last=max(served))
+            for release, served in sorted(moments.items())
+        }
+
+    def labels(self, endpoint: EndpointRef, *, limit: int) -> list[Label]:
+        with self._lock:
+            return sorted({one.label for one in self._kept[endpoint].values()}, key=str)[:limit]

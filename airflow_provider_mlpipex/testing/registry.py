@@ -1,0 +1,100 @@
+"""Model registry in memory: the port's fake, with the same refusals and the same idempotence."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_mlpipex.adapters.mlflow.registration_rules import model_version_of, taken
+from airflow_provider_mlpipex.domain.errors import ModelNotFound
+from airflow_provider_mlpipex.domain.names import check_name
+from airflow_provider_mlpipex.domain.release.release import ModelVersion
+from airflow_provider_mlpipex.domain.release.semver import Version
+from airflow_provider_mlpipex.domain.release.training import TrainedModel, TrainingRecord
+
+
+class MemoryRegistry:
+    """Runs, versions and aliases in dicts; models as MLflow directories under a temporary folder.
+
+    ``aliases`` (``{model: {alias: version}}``) and ``folders`` (``{run id: path}``) are public for tests to look at.
+    """
+
+    def __init__(self) -> None:
+        self._scratch = tempfile.TemporaryDirectory(prefix="mlpipex-registry-")
+        self._lock = threading.Lock()
+        self._records: dict[str, TrainingRecord] = {}
+        self._versions: dict[str, dict[str, tuple[str, ModelVersion]]] = {}
+        self.aliases: dict[str, dict[str, str]] = {}
+        self.folders: dict[str, Path] = {}
+
+    def log_training(self, trained: TrainedModel, record: TrainingRecord) -> TrainingRecord:
+        from airflow_provider_mlpipex.adapters.mlflow.model import save_model
+        from airflow_provider_mlpipex.serving.artifacts import directory_digest
+
+        with self._lock:
+            if record.key not in self._records:
+                run_id = f"run-{record.key}"
+                folder = Path(self._scratch.name) / run_id
+                signature = save_model(trained, folder)
+                self.folders[run_id] = folder
+                self._records[record.key] = record.model_copy(
+                    update={
+                        "run_id": run_id,
+                        "artifact_uri": folder.as_uri(),
+                        "artifact_digest": directory_digest(folder),
+                        "signature": signature,
+                        "metrics": dict(trained.metrics),
+                        "evaluation_rows": trained.evaluation_rows,
+                    }
+                )
+            return self._records[record.key]
+
+    def register(self, record: TrainingRecord, *, version: str) -> ModelVersion:
+        model = model_version_of(record, version)
+        with self._lock:
+            versions = self._versions.setdefault(model.name, {})
+            for key, held in versions.values():
+                if key == record.key:
+                    return held
+            if version in versions:
+                raise taken(model, by=versions[version][1])
+            versions[version] = (record.key, model)
+            return model
+
+    def get(self, name: str, version: str) -> ModelVersion:
+        known = {model.version: model for model in self.versions(name)}
+        if version not in known:
+            raise ModelNotFound(
+                f"model {name}",
+                value=version,
+                limit=f"one of {', '.join(known) or 'no version at all'}",
+                remedy="pin a version that is registered, or register this one",
+            )
+        return known[version]
+
+    def versions(self, name: str) -> list[ModelVersion]:
+        check_name(name, what="model name")
+        with self._lock:
+            return sorted(
+                (model for _, model in self._versions.get(name, {}).values()),
+                key=lambda model: Version.parse(model.version),
+            )
+
+    def load(self, model: ModelVersion) -> Any:
+        import mlflow.pyfunc
+
+        from airflow_provider_mlpipex.serving.artifacts import verify_directory
+
+        folder = self.folders[model.run_id]
+        verify_directory(folder, model.artifact_digest)
+        return mlflow.pyfunc.load_model(str(folder))
+
+    def page(self, run_id: str) -> str:
+        return ""
+
+    def mirror_alias(self, model: ModelVersion, alias: str) -> None:
+        check_name(alias, what="alias")
+        self.get(model.name, model.version)
+        self.aliases.setdefault(model.name, {})[alias] = model.version
