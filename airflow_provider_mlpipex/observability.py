@@ -30,7 +30,7 @@ from airflow_provider_mlpipex.domain.quality.report import QualityReport
 from airflow_provider_mlpipex.domain.rollout.events import StageEnded, StageName
 from airflow_provider_mlpipex.domain.shadow.report import tell_slice
 from airflow_provider_mlpipex.services import journal
-from airflow_provider_mlpipex.services.drift import DriftLook
+from airflow_provider_mlpipex.services.drift.check import DriftLook
 from airflow_provider_mlpipex.services.platform import Platform
 
 STAGE_STARTED = "stage started"

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.events import Origin
-from airflow_provider_mlpipex.services.history import tenures
 from airflow_provider_mlpipex.services.platform import Platform
-from airflow_provider_mlpipex.services.rollback import answer_request
-from airflow_provider_mlpipex.services.status import endpoint_status
+from airflow_provider_mlpipex.services.rollout.history import tenures
+from airflow_provider_mlpipex.services.rollout.rollback import answer_request
+from airflow_provider_mlpipex.services.rollout.status import endpoint_status
 
 if TYPE_CHECKING:
     from starlette.requests import Request

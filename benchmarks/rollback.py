@@ -20,9 +20,10 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout import decisions
 from airflow_provider_mlpipex.domain.rollout.events import Origin, RollbackDecided, RolloutPolicy
-from airflow_provider_mlpipex.services import journal, promotion
+from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
-from airflow_provider_mlpipex.services.rollback import roll_back
+from airflow_provider_mlpipex.services.rollout import promote
+from airflow_provider_mlpipex.services.rollout.rollback import roll_back
 from benchmarks.table import Table, quantile
 from tests.support.plane import RealPlane, invocation, number_of, path_of
 
@@ -118,7 +119,7 @@ def _promote(platform: Platform, release: Release, rollout_id: str) -> None:
         ENDPOINT,
         lambda state: decisions.open_rollout(state, rollout_id=rollout_id, release=release, policy=POLICY, manifest={}),
     )
-    state = promotion.promote(platform, endpoint=ENDPOINT, rollout_id=rollout_id, timeout_s=READY_S)
+    state = promote.promote(platform, endpoint=ENDPOINT, rollout_id=rollout_id, timeout_s=READY_S)
     assert state.current is not None and state.current.id == release.id
 
 

@@ -13,9 +13,9 @@ from airflow_provider_mlpipex.cli.terminal import AsJson, Endpoint, configured_p
 from airflow_provider_mlpipex.domain.fields.quantities import format_ratio, parse_moment
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
-from airflow_provider_mlpipex.services.attribution import BatchSource, Traced
-from airflow_provider_mlpipex.services.attribution import attribute as attribute_drift
-from airflow_provider_mlpipex.services.drift import DriftLook, look, require
+from airflow_provider_mlpipex.services.drift.attribution import BatchSource, Traced
+from airflow_provider_mlpipex.services.drift.attribution import attribute as attribute_drift
+from airflow_provider_mlpipex.services.drift.check import DriftLook, look, require
 
 app = typer.Typer(no_args_is_help=True, help="What is served, beside what was trained on.")
 

@@ -12,7 +12,7 @@ from airflow_provider_mlpipex.cli.terminal import AsJson, ManifestFile, configur
 from airflow_provider_mlpipex.domain.fields.quantities import format_ratio
 from airflow_provider_mlpipex.domain.planning.proof import Proof, Shown, prove
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
-from airflow_provider_mlpipex.services.gate_replay import ReplayedRollout, replay
+from airflow_provider_mlpipex.services.evidence.replay import ReplayedRollout, replay
 
 app = typer.Typer(no_args_is_help=True, help="What gates can stop, and what they would have stopped.")
 

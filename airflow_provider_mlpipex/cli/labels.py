@@ -13,11 +13,11 @@ from airflow_provider_mlpipex.cli.terminal import AsJson, Endpoint, configured_p
 from airflow_provider_mlpipex.domain.fields.quantities import parse_moment
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import Period
-from airflow_provider_mlpipex.services import doubts
-from airflow_provider_mlpipex.services.outcome_metrics import Performance
-from airflow_provider_mlpipex.services.outcomes import Ingested
-from airflow_provider_mlpipex.services.outcomes import ingest as ingest_labels
-from airflow_provider_mlpipex.services.outcomes import performance as measure_performance
+from airflow_provider_mlpipex.services.outcomes import promotion_doubt
+from airflow_provider_mlpipex.services.outcomes.ingest import Ingested
+from airflow_provider_mlpipex.services.outcomes.ingest import ingest as ingest_labels
+from airflow_provider_mlpipex.services.outcomes.ingest import performance as measure_performance
+from airflow_provider_mlpipex.services.outcomes.metrics import Performance
 
 app = typer.Typer(no_args_is_help=True, help="Late labels, and how good each release was.")
 
@@ -70,7 +70,7 @@ def accept(
 ) -> None:
     """Keep a release although late labels have reopened its promotion. The other way out is mlpipex rollback."""
     platform, ref = configured_platform(), EndpointRef.parse(endpoint)
-    accepted = doubts.accept(platform, ref, reviewer=platform.origin.user, note=note, release=release or None)
+    accepted = promotion_doubt.accept(platform, ref, reviewer=platform.origin.user, note=note, release=release or None)
     told = "its promotion stands" if accepted else "no promotion is in doubt"
     typer.echo(json.dumps({"endpoint": endpoint, "accepted": accepted}, indent=2) if as_json else f"{endpoint}: {told}")
 

@@ -117,7 +117,7 @@ def plan(
 @app.command()
 def status(endpoint: Annotated[str, typer.Argument()] = "", as_json: AsJson = False) -> None:
     """What an endpoint serves now (all endpoints without an argument)."""
-    from airflow_provider_mlpipex.services.status import endpoint_status
+    from airflow_provider_mlpipex.services.rollout.status import endpoint_status
 
     platform = configured_platform()
     endpoints = [EndpointRef.parse(endpoint)] if endpoint else platform.ledger.endpoints()
@@ -151,7 +151,7 @@ def history(
     as_json: AsJson = False,
 ) -> None:
     """Which release was current when; with --at, the whole state at that moment."""
-    from airflow_provider_mlpipex.services.history import as_of, tenures
+    from airflow_provider_mlpipex.services.rollout.history import as_of, tenures
 
     platform, ref = configured_platform(), EndpointRef.parse(endpoint)
     if at:
@@ -197,7 +197,7 @@ def rollback(
 
     A rollout that merely waits, without traffic, is rejected with it.
     """
-    from airflow_provider_mlpipex.services.rollback import answer_request
+    from airflow_provider_mlpipex.services.rollout.rollback import answer_request
 
     report = answer_request(
         configured_platform(), EndpointRef.parse(endpoint), cause=cause, rollout_id=rollout, release_id=release
@@ -211,8 +211,8 @@ def reproduce(
     as_json: AsJson = False,
 ) -> None:
     """Retrain a release from its recorded snapshot and compare metrics."""
-    from airflow_provider_mlpipex.services.history import released
-    from airflow_provider_mlpipex.services.training import reproduce as retrain
+    from airflow_provider_mlpipex.services.rollout.history import released
+    from airflow_provider_mlpipex.services.training.train import reproduce as retrain
 
     platform = configured_platform()
     found, manifest = released(platform, release)
@@ -227,7 +227,7 @@ def reproduce(
 @audit_app.command("verify")
 def audit_verify(as_json: AsJson = False) -> None:
     """Verify the hash chain of every endpoint."""
-    from airflow_provider_mlpipex.services.history import audit
+    from airflow_provider_mlpipex.services.rollout.history import audit
 
     counts = audit(configured_platform())
     emit(

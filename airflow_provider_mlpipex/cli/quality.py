@@ -15,7 +15,7 @@ from airflow_provider_mlpipex.domain.quality.catalogue import CATALOGUE, COMMON
 from airflow_provider_mlpipex.domain.quality.expectations import Judged
 from airflow_provider_mlpipex.domain.quality.report import QualityReport, explain
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
-from airflow_provider_mlpipex.services.quality import place_of, require_columns
+from airflow_provider_mlpipex.services.quality.check import place_of, require_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +34,7 @@ def propose(
     as_json: AsJson = False,
 ) -> None:
     """Profile a table that is as it should be, and write a quality block to start from."""
-    from airflow_provider_mlpipex.services import profiling
+    from airflow_provider_mlpipex.services.quality import profiling
 
     subject, frame = _read(table)
     of = load_manifest_file(manifest) if manifest else None

@@ -90,7 +90,7 @@ class RolloutNotifier(BaseNotifier):
 
     def _tell_channel(self, platform: Platform) -> tuple[dict[str, str], list[Exception]]:
         """The rollout in words, and what went wrong in telling the channel about it."""
-        from airflow_provider_mlpipex.services.status import endpoint_status
+        from airflow_provider_mlpipex.services.rollout.status import endpoint_status
 
         rollout = summary(endpoint_status(platform, EndpointRef.parse(self.endpoint)))
         if not self.channel:

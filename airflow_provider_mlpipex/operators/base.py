@@ -20,7 +20,7 @@ from airflow_provider_mlpipex.domain.rollout.events import Origin, StageName
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.observability import Envelope, Invariant, stage, trace_id
-from airflow_provider_mlpipex.services import invariants
+from airflow_provider_mlpipex.services.rollout import invariants
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,7 +162,7 @@ class TableOperator(MlpipexOperator):
         :raises DataQualityFailed: it raised, or gave something else; or the file is torn.
         :raises TableUnavailable: no such file.
         """
-        from airflow_provider_mlpipex.services.callables import import_callable, load_table
+        from airflow_provider_mlpipex.services.training.user_code import import_callable, load_table
 
         if self.path is not None:
             return f"table {self.path}", self.hook.read_table(self.path)

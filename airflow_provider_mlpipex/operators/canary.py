@@ -27,7 +27,7 @@ class CanaryDeployOperator(TrafficOperator):
         self.step = step
 
     def verb(self, run: StageRun) -> dict[str, Any]:
-        from airflow_provider_mlpipex.services.trial import step_canary
+        from airflow_provider_mlpipex.services.rollout.trial import step_canary
 
         state = step_canary(
             run.platform,

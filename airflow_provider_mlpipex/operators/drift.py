@@ -15,8 +15,9 @@ from airflow_provider_mlpipex.domain.names import EndpointRef, check_name
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.observability import Invariant
 from airflow_provider_mlpipex.operators.base import MlpipexOperator, StageRun, StageTask
-from airflow_provider_mlpipex.services import drift, invariants
-from airflow_provider_mlpipex.services.drift import DriftLook
+from airflow_provider_mlpipex.services.drift import check as drift_check
+from airflow_provider_mlpipex.services.drift.check import DriftLook
+from airflow_provider_mlpipex.services.rollout import invariants
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -68,7 +69,7 @@ class DriftTask(StageTask):
     def look_once(self, run: StageRun, **window: Any) -> DriftLook:
         """One look; log, metrics, ledger and XCom ``drift`` know of it, whatever it found."""
         manifest = load_manifest_file(self.manifest) if self.manifest else None
-        seen = drift.look(run.platform, run.endpoint, manifest=manifest, release=self.release, **window)
+        seen = drift_check.look(run.platform, run.endpoint, manifest=manifest, release=self.release, **window)
         self.looked_at = seen.release
         run.envelope.drift(seen)
         run.push("drift", summary_of(seen))
@@ -167,7 +168,7 @@ class DriftCheckOperator(DriftTask, MlpipexOperator):
         if seen.verdict == "fail" and self.on_drift == "announce":
             self.announce(run, seen)
         else:
-            drift.require(seen)
+            drift_check.require(seen)
         return ""
 
 

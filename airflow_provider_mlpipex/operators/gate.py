@@ -46,7 +46,7 @@ class GateCheckOperator(ManifestOperator):
         return EndpointRef(environment=self.environment, name=manifest.name)
 
     def verb(self, run: StageRun) -> dict[str, Any]:
-        from airflow_provider_mlpipex.services import opening
+        from airflow_provider_mlpipex.services.rollout import opening
 
         registered = handed_over(self.registered, parameter="registered", by="RegisterModelOperator")
         manifest = self.read_manifest(registered)

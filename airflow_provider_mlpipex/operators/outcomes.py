@@ -51,7 +51,7 @@ class IngestOutcomesOperator(TableOperator):
         return EndpointRef.parse(self.endpoint)
 
     def verb(self, run: StageRun) -> dict[str, Any]:
-        from airflow_provider_mlpipex.services.outcomes import ingest
+        from airflow_provider_mlpipex.services.outcomes.ingest import ingest
 
         subject, table = self.read_table()
         found = ingest(run.platform, run.endpoint, table, subject=subject, correct=self.correct)

@@ -22,13 +22,13 @@ class PromoteModelOperator(TrafficOperator):
     operator_extra_links = (EndpointLink(),)
 
     def verb(self, run: StageRun) -> dict[str, Any]:
-        from airflow_provider_mlpipex.services import promotion
+        from airflow_provider_mlpipex.services.rollout import promote
 
-        state = promotion.promote(
+        state = promote.promote(
             run.platform, endpoint=run.endpoint, rollout_id=self.rollout_id, timeout_s=self.ready_timeout
         )
-        retired = promotion.retire_superseded(run.platform, run.endpoint)
-        run.envelope.add(retired=retired, alias_mirrored=promotion.mirror_alias(run.platform, run.endpoint))
+        retired = promote.retire_superseded(run.platform, run.endpoint)
+        run.envelope.add(retired=retired, alias_mirrored=promote.mirror_alias(run.platform, run.endpoint))
         EndpointLink.push(run)
         return {
             "current": state.current.id if state.current else None,

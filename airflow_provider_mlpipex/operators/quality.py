@@ -92,7 +92,7 @@ class QualityCheckOperator(TableOperator):
         return EndpointRef(environment=next(iter(manifest.environments)), name=manifest.name)
 
     def verb(self, run: StageRun) -> dict[str, Any]:
-        from airflow_provider_mlpipex.services.quality import require
+        from airflow_provider_mlpipex.services.quality.check import require
 
         expectations, key, folder = self._asked(run.endpoint)
         place = ResultPlace(folder=folder, table=_file_name(self.task_id))
@@ -130,7 +130,7 @@ class QualityCheckOperator(TableOperator):
     def _judge(
         self, run: StageRun, expectations: Sequence[Expectation], *, key: Sequence[str], place: ResultPlace
     ) -> QualityReport:
-        from airflow_provider_mlpipex.services.quality import require_columns
+        from airflow_provider_mlpipex.services.quality.check import require_columns
 
         validator = run.platform.validator
         if self.table is not None:
@@ -149,7 +149,7 @@ class QualityCheckOperator(TableOperator):
             raise self.invalid("table or schema", _defects(error), "a name without quotes") from None
 
     def _frame(self, run: StageRun) -> tuple[str, pd.DataFrame]:
-        from airflow_provider_mlpipex.services.snapshots import load_window
+        from airflow_provider_mlpipex.services.training.snapshots import load_window
 
         if self.path is None and self.load is None:
             manifest, as_of = load_manifest_file(str(self.manifest)), parse_moment(self.as_of, what="as_of")

@@ -29,7 +29,7 @@ class RegisterModelOperator(ManifestOperator):
         self.trained = trained
 
     def verb(self, run: StageRun) -> dict[str, Any]:
-        from airflow_provider_mlpipex.services.registration import register_model
+        from airflow_provider_mlpipex.services.training.register import register_model
 
         manifest = self.read_manifest(self.trained if isinstance(self.trained, Mapping) else None)
         registry = run.platform.registry

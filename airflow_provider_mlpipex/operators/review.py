@@ -56,7 +56,7 @@ class DeploymentReviewOperator(StageTask, ApprovalOperator):
         return EndpointRef.parse(self.endpoint)
 
     def execute(self, context: Context) -> dict[str, Any] | None:
-        from airflow_provider_mlpipex.services.review import open_review
+        from airflow_provider_mlpipex.services.rollout.review import open_review
 
         with self.in_stage(context) as run:
             request = open_review(run.platform, endpoint=run.endpoint, rollout_id=self.rollout_id)
@@ -71,7 +71,7 @@ class DeploymentReviewOperator(StageTask, ApprovalOperator):
         return answered
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        from airflow_provider_mlpipex.services.review import decide_review
+        from airflow_provider_mlpipex.services.rollout.review import decide_review
 
         with self.in_stage(context) as run:
             approved, reviewer, note = read_answer(event, self.APPROVE, self.response_timeout)

@@ -32,7 +32,7 @@ class RollbackOperator(TrafficOperator):
         self.only_open = only_open
 
     def verb(self, run: StageRun) -> dict[str, Any]:
-        from airflow_provider_mlpipex.services import rollback
+        from airflow_provider_mlpipex.services.rollout import rollback
 
         if self.only_open:
             state = rollback.end_trial(run.platform, run.endpoint, cause=self.cause, rollout_id=self.rollout_id)

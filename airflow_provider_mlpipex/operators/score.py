@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.observability import Invariant
 from airflow_provider_mlpipex.operators.base import StageRun, TableOperator
-from airflow_provider_mlpipex.services import invariants
+from airflow_provider_mlpipex.services.rollout import invariants
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +72,7 @@ class ScoreBatchOperator(TableOperator):
         }
 
     def verb(self, run: StageRun) -> dict[str, Any]:
-        from airflow_provider_mlpipex.services.batch_scoring import score_batch
+        from airflow_provider_mlpipex.services.batches.scoring import score_batch
 
         answers = self.hook.answer_file(self.output_path)
         subject, rows = self.read_table()

@@ -22,7 +22,7 @@ class ShadowDeployOperator(TrafficOperator):
     operator_extra_links = (EndpointLink(),)
 
     def verb(self, run: StageRun) -> dict[str, Any]:
-        from airflow_provider_mlpipex.services.trial import start_shadow
+        from airflow_provider_mlpipex.services.rollout.trial import start_shadow
 
         state = start_shadow(
             run.platform, endpoint=run.endpoint, rollout_id=self.rollout_id, timeout_s=self.ready_timeout

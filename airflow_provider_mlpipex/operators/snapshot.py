@@ -31,7 +31,7 @@ class SnapshotDatasetOperator(ManifestOperator):
         self.as_of = as_of
 
     def verb(self, run: StageRun) -> dict[str, Any]:
-        from airflow_provider_mlpipex.services.snapshots import snapshot_dataset
+        from airflow_provider_mlpipex.services.training.snapshots import snapshot_dataset
 
         manifest = self.read_manifest()
         try:

@@ -32,7 +32,7 @@ class TrainModelOperator(ManifestOperator):
         self.code_version = code_version
 
     def verb(self, run: StageRun) -> dict[str, Any]:
-        from airflow_provider_mlpipex.services.training import train_model
+        from airflow_provider_mlpipex.services.training.train import train_model
 
         taken = handed_over(self.snapshot, parameter="snapshot", by="SnapshotDatasetOperator")
         manifest = self.read_manifest(taken)

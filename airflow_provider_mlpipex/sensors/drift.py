@@ -15,8 +15,8 @@ from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.operators.base import StageRun, task_origin
 from airflow_provider_mlpipex.operators.drift import DRIFT_ALIAS, DriftTask, Undecided, summary_of
 from airflow_provider_mlpipex.sensors.base import refuse_soft_fail
-from airflow_provider_mlpipex.services import drift
-from airflow_provider_mlpipex.services.drift import DriftLook
+from airflow_provider_mlpipex.services.drift import check as drift_check
+from airflow_provider_mlpipex.services.drift.check import DriftLook
 from airflow_provider_mlpipex.triggers.drift import DriftTrigger
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class DriftSensor(DriftTask, BaseSensorOperator):
         if self.may_skip(run, seen.verdict if seen else "inconclusive"):
             return seen.reason if seen else f"nothing is current on {run.endpoint}"
         if seen is not None:
-            drift.require(seen)
+            drift_check.require(seen)
         run.envelope.outcome = "skipped"
         return f"no drift of {run.endpoint} within {format_duration(timedelta(seconds=self.timeout))}"
 

@@ -17,9 +17,10 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.operators.base import ROLLOUT_ID, StageRun, StageTask, task_origin
 from airflow_provider_mlpipex.sensors.base import refuse_soft_fail
-from airflow_provider_mlpipex.services import journal, watching
-from airflow_provider_mlpipex.services.judged import last_judged
-from airflow_provider_mlpipex.services.watching import Look, WatchedStage
+from airflow_provider_mlpipex.services import journal
+from airflow_provider_mlpipex.services.rollout import watch
+from airflow_provider_mlpipex.services.rollout.judged import last_judged
+from airflow_provider_mlpipex.services.rollout.watch import Look, WatchedStage
 from airflow_provider_mlpipex.triggers.rollout import RolloutTrigger
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class RolloutSensor(StageTask, BaseSensorOperator):
         self._wait(context)
 
     def _look(self, run: StageRun) -> Look:
-        return watching.look(
+        return watch.look(
             run.platform, endpoint=run.endpoint, rollout_id=self.rollout_id, stage=self.watched, step=self.step
         )
 
@@ -174,7 +175,7 @@ class EndpointHealthSensor(RolloutSensor):
         return super()._look(run)
 
     def _look_outside_window(self, run: StageRun) -> Look:
-        seen = watching.check_health(run.platform, run.endpoint)
+        seen = watch.check_health(run.platform, run.endpoint)
         if seen.verdict in ("fail", "error"):
             run.envelope.gates(seen.results)
             raise (GateFailed if seen.verdict == "fail" else GateUndecided)(

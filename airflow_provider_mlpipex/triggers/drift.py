@@ -13,7 +13,7 @@ from airflow_provider_mlpipex.domain.errors import DriftUndecided, MlpipexError
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.observability import DRIFT_LOOKED, LOOK_FAILED
-from airflow_provider_mlpipex.services.drift import DriftLook, measure
+from airflow_provider_mlpipex.services.drift.check import DriftLook, measure
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.triggers.base import LookingTrigger
 

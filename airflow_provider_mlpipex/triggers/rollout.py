@@ -12,7 +12,7 @@ from airflow_provider_mlpipex.domain.errors import MlpipexError
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.observability import LOOK_FAILED
 from airflow_provider_mlpipex.services.platform import Platform
-from airflow_provider_mlpipex.services.watching import Look, WatchedStage, look
+from airflow_provider_mlpipex.services.rollout.watch import Look, WatchedStage, look
 from airflow_provider_mlpipex.triggers.base import LookingTrigger
 
 #: Looks that are made at once. Asyncio's own pool has six threads on two cores: a few planes that hang would hold them

@@ -28,7 +28,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.events import Entry, StageEnded
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.services import journal
-from airflow_provider_mlpipex.services.review import decide_review, open_review
+from airflow_provider_mlpipex.services.rollout.review import decide_review, open_review
 from airflow_provider_mlpipex.testing.platform import MemoryPlatform
 
 PRODUCTION = EndpointRef.parse("production/fraud-scorer")

@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_provider_mlpipex.demo import scored
-from airflow_provider_mlpipex.services.callables import import_callable
+from airflow_provider_mlpipex.services.training.user_code import import_callable
 
 FOLDER = Path(scored.__file__).parent / "dags"
 

@@ -21,8 +21,8 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.release.training import TrainedModel
 from airflow_provider_mlpipex.domain.rollout.events import DriftJudged
-from airflow_provider_mlpipex.services import drift
-from airflow_provider_mlpipex.services.attribution import attribute
+from airflow_provider_mlpipex.services.drift import check as drift_check
+from airflow_provider_mlpipex.services.drift.attribution import attribute
 from airflow_provider_mlpipex.services.platform import Platform
 from tests.support.manifests import make_manifest
 from tests.support.plane import READY_TIMEOUT_S, RealPlane, real_plane, release_of
@@ -97,11 +97,13 @@ def score(dag_id: str, folder: Path, **rows: Any) -> str:
 @pytest.mark.usefixtures("airflow_db")
 def test_the_alarm_names_the_dag_run_whose_rows_drifted(platform: Platform, tmp_path: Path) -> None:
     def counted(rows: int) -> None:
-        until(lambda: drift.measure(platform, ENDPOINT).rows >= rows, within_s=60, what=f"{rows} rows are counted")
+        until(
+            lambda: drift_check.measure(platform, ENDPOINT).rows >= rows, within_s=60, what=f"{rows} rows are counted"
+        )
 
     score("morning", tmp_path, seed=1)
     counted(ROWS)
-    assert drift.measure(platform, ENDPOINT).verdict == "pass"
+    assert drift_check.measure(platform, ENDPOINT).verdict == "pass"
 
     batch = score("evening", tmp_path, seed=2, shifted=40.0)
     counted(2 * ROWS)

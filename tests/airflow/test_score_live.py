@@ -15,7 +15,7 @@ from airflow.sdk import DAG
 from airflow_provider_mlpipex import ScoreBatchOperator
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
-from airflow_provider_mlpipex.services.batches import batches_of
+from airflow_provider_mlpipex.services.batches.origin import batches_of
 from airflow_provider_mlpipex.services.platform import Platform
 from tests.support.plane import RealPlane, now, real_plane
 from tests.support.polling import until

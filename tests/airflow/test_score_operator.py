@@ -18,7 +18,7 @@ from airflow_provider_mlpipex.domain.errors import (
     ReleaseNotReady,
 )
 from airflow_provider_mlpipex.domain.rollout.events import BatchServed, StageEnded
-from airflow_provider_mlpipex.services.batches import batches_of
+from airflow_provider_mlpipex.services.batches.origin import batches_of
 from airflow_provider_mlpipex.testing.platform import MemoryPlatform
 from tests.airflow.release_run import PRODUCTION, ReleaseRun, TaskRun
 

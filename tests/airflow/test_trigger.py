@@ -16,7 +16,7 @@ from airflow.serialization.encoders import encode_trigger
 from airflow_provider_mlpipex import RolloutTrigger
 from airflow_provider_mlpipex.domain.errors import LedgerUnavailable, PlaneUnavailable
 from airflow_provider_mlpipex.domain.rollout.events import RollbackDecided
-from airflow_provider_mlpipex.services.watching import Look
+from airflow_provider_mlpipex.services.rollout.watch import Look
 from airflow_provider_mlpipex.triggers import base
 from airflow_provider_mlpipex.triggers import rollout as module
 from tests.airflow.release_run import PRODUCTION, ReleaseRun

@@ -12,11 +12,23 @@ from airflow_provider_mlpipex.domain.release.release import ModelVersion, Releas
 from airflow_provider_mlpipex.domain.rollout.events import Event
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT
-from airflow_provider_mlpipex.services import journal, opening, promotion, review, rollback, trial, watching
-from airflow_provider_mlpipex.services.opening import GateCheck
+from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
-from airflow_provider_mlpipex.services.review import ReviewRequest
-from airflow_provider_mlpipex.services.watching import Look, WatchedStage
+from airflow_provider_mlpipex.services.rollout import (
+    opening,
+    review,
+    rollback,
+    trial,
+)
+from airflow_provider_mlpipex.services.rollout import (
+    promote as promotion,
+)
+from airflow_provider_mlpipex.services.rollout import (
+    watch as watching,
+)
+from airflow_provider_mlpipex.services.rollout.opening import GateCheck
+from airflow_provider_mlpipex.services.rollout.review import ReviewRequest
+from airflow_provider_mlpipex.services.rollout.watch import Look, WatchedStage
 from airflow_provider_mlpipex.testing.platform import MemoryPlatform, memory_platform
 from tests.support.factories import make_model, make_snapshot
 from tests.support.faults import Faulty

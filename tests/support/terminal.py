@@ -19,7 +19,7 @@ from airflow_provider_mlpipex.domain.rollout import decisions
 from airflow_provider_mlpipex.ports import ServingPlane
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
-from airflow_provider_mlpipex.services.promotion import promote
+from airflow_provider_mlpipex.services.rollout.promote import promote
 from airflow_provider_mlpipex.testing.plane import MemoryPlane
 from tests.support.factories import ORIGIN, make_policy
 from tests.support.manifests import make_manifest

@@ -28,8 +28,9 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.events import Origin, ReviewDecided, StageEnded, TrafficPlanned
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import BATCH_HEADER
-from airflow_provider_mlpipex.services import history, journal
+from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
+from airflow_provider_mlpipex.services.rollout import history
 from tests.support.polling import until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_mlpipex.domain.planning.proof import Proof
-from airflow_provider_mlpipex.services.gate_replay import ReplayedRollout
+from airflow_provider_mlpipex.services.evidence.replay import ReplayedRollout
 from airflow_provider_mlpipex.services.platform import Platform
 from tests.support.factories import make_release
 from tests.support.manifests import edited

@@ -13,8 +13,8 @@ from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.release.training import TrainingContext
 from airflow_provider_mlpipex.services.platform import Platform
-from airflow_provider_mlpipex.services.registration import register_model
-from airflow_provider_mlpipex.services.training import train_model
+from airflow_provider_mlpipex.services.training.register import register_model
+from airflow_provider_mlpipex.services.training.train import train_model
 from airflow_provider_mlpipex.testing.registry import MemoryRegistry
 from tests.support.factories import NOON, make_release
 from tests.support.manifests import make_manifest

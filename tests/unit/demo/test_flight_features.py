@@ -16,7 +16,8 @@ from airflow_provider_mlpipex.domain.features.parity import ParityReport
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
-from airflow_provider_mlpipex.services import parity, snapshots
+from airflow_provider_mlpipex.services.evidence import feature_parity
+from airflow_provider_mlpipex.services.training import snapshots
 from airflow_provider_mlpipex.testing.clock import ManualClock
 from airflow_provider_mlpipex.testing.platform import memory_platform
 from tests.support.factories import make_model, make_release
@@ -135,8 +136,8 @@ def check(store: FeastFeatures) -> tuple[str, str, ParityReport]:
     )
     platform = replace(world, features=store)
     assert of.features.parity is not None
-    found = parity.measure(platform, of, of.features.parity, endpoint=ENDPOINT, release=release)
-    judged = parity.judge(platform, of, endpoint=ENDPOINT, release=release)[0]
+    found = feature_parity.measure(platform, of, of.features.parity, endpoint=ENDPOINT, release=release)
+    judged = feature_parity.judge(platform, of, endpoint=ENDPOINT, release=release)[0]
     assert found.report is not None
     return judged.verdict, judged.reason, found.report
 

@@ -7,7 +7,7 @@ import pytest
 
 from airflow_provider_mlpipex.demo import flights
 from airflow_provider_mlpipex.domain.release.training import TrainingContext
-from airflow_provider_mlpipex.services.evaluation import evaluate
+from airflow_provider_mlpipex.services.training.evaluation import evaluate
 
 MARCH, APRIL = datetime(2013, 3, 1, tzinfo=UTC), datetime(2013, 4, 1, tzinfo=UTC)
 #: As the demo's manifest sets them; see ``flights.train``.

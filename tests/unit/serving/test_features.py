@@ -31,7 +31,7 @@ from airflow_provider_mlpipex.domain.predictions import PredictionSample
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.release.training import TrainedModel
 from airflow_provider_mlpipex.domain.values import digest_of
-from airflow_provider_mlpipex.services.parity import recompute
+from airflow_provider_mlpipex.services.evidence.feature_parity import recompute
 from airflow_provider_mlpipex.serving import served_rows
 from airflow_provider_mlpipex.serving.features import FeatureScorer, UnfitKeys, read_keys, with_features
 from airflow_provider_mlpipex.serving.model_server import Drill, create_app

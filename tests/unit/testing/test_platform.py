@@ -15,7 +15,8 @@ from airflow_provider_mlpipex.domain.errors import RuntimeMismatch
 from airflow_provider_mlpipex.domain.manifest.manifest import RuntimeSpec
 from airflow_provider_mlpipex.domain.rollout.events import AlertRaised, Origin
 from airflow_provider_mlpipex.ports import Alerter, Clock, RuntimeResolver
-from airflow_provider_mlpipex.services import journal, opening, promotion, review, trial, watching
+from airflow_provider_mlpipex.services import journal
+from airflow_provider_mlpipex.services.rollout import opening, promote, review, trial, watch
 from airflow_provider_mlpipex.testing.alerts import SentAlert
 from airflow_provider_mlpipex.testing.clock import ManualClock
 from airflow_provider_mlpipex.testing.ledger import MemoryLedger
@@ -43,12 +44,12 @@ def test_the_documented_example_plays() -> None:
         review.open_review(platform, endpoint=ENDPOINT, rollout_id=run)
         review.decide_review(platform, endpoint=ENDPOINT, rollout_id=run, approved=True, reviewer="ada")
         if run == "run-1":
-            promotion.promote(platform, endpoint=ENDPOINT, rollout_id=run, timeout_s=1)
+            promote.promote(platform, endpoint=ENDPOINT, rollout_id=run, timeout_s=1)
     release = release_of("1.1.0")
     trial.start_shadow(platform, endpoint=ENDPOINT, rollout_id="run-2", timeout_s=1)
     platform.plane.serve(ENDPOINT, release.id, requests=500, errors=100)
     platform.clock.advance(30)
-    seen = watching.look(platform, endpoint=ENDPOINT, rollout_id="run-2", stage="shadow")
+    seen = watch.look(platform, endpoint=ENDPOINT, rollout_id="run-2", stage="shadow")
     assert seen.status == "ended"
     assert platform.alerter.sent[-1].title.endswith("rolled back")
 

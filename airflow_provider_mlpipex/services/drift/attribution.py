@@ -1,0 +1,208 @@
+"""Whose rows a drift comes from: how much of it each batch carries, which Dag run sent that, and a few of its rows.
+
+Shares come from counts that are kept for months; sample rows from the prediction log, which keeps them for days.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from airflow_provider_mlpipex.domain.drift.report import Attribution, Measure
+from airflow_provider_mlpipex.domain.drift.served import REST
+from airflow_provider_mlpipex.domain.errors import DriftUndecided, IllegalTransition, MlpipexError
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.predictions import Prediction
+from airflow_provider_mlpipex.domain.rollout.events import DriftJudged, Entry
+from airflow_provider_mlpipex.domain.values import Value
+from airflow_provider_mlpipex.services.batches.origin import BatchFacts, batches_of
+from airflow_provider_mlpipex.services.platform import Platform
+
+#: Batches that are named for each column, and the part of its drift that one must carry to be named.
+MOST_BATCHES, WORTH_NAMING = 3, 0.1
+#: Rows of each of them that are shown.
+SAMPLE_ROWS = 5
+
+
+class BatchSource(Value):
+    """A batch that carries a part of a drift, and who sent it.
+
+    :param batch: what its requests carried; empty for all requests that named none.
+    :param rows: that were answered in the window.
+    :param shares: column -> part of its drift that goes away with this batch, 0 to 1.
+    :param sent: by which Dag run, and the digest of its rows; ``None`` where the ledger knows of no such batch.
+    :param sample: a few of its rows. :param trouble: why there are none.
+    """
+
+    batch: str
+    rows: int
+    shares: dict[str, float]
+    sent: BatchFacts | None = None
+    sample: tuple[Prediction, ...] = ()
+    trouble: str = ""
+
+    @property
+    def told(self) -> str:
+        """Who sent it, as a sentence."""
+        if self.batch == REST:
+            return f"{REST}: {self.rows} rows of batches that the plane does not tell apart"
+        name = f"batch {self.batch}" if self.batch else "requests without a batch"
+        if self.sent is None:
+            return f"{name}: no task says that it sent them"
+        task = f"task {self.sent.task_id} of Dag run {self.sent.run_id} of {self.sent.dag_id}"
+        return f"{name}: sent by {task}, rows {self.sent.digest[:12]}"
+
+
+class Traced(Value):
+    """Where the drift of some columns came from: in the order of the columns, and of the shares."""
+
+    attributions: tuple[Attribution, ...] = ()
+    batches: tuple[BatchSource, ...] = ()
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """One sentence a column, then one a batch."""
+        return (*(one.reason for one in self.attributions), *(batch.told for batch in self.batches))
+
+
+def trace(
+    platform: Platform,
+    endpoint: EndpointRef,
+    release: str,
+    columns: Mapping[str, Measure],
+    *,
+    since: datetime,
+    until: datetime,
+    strict: bool = False,
+) -> Traced:
+    """Attribute the drift of ``columns`` to batches, and say who sent those that carry it.
+
+    :param columns: column -> measure of its drift.
+    :param strict: whether a column that cannot be attributed is raised. Otherwise it is said to be so, as are rows that
+        are no longer there: what was found of the others must not be lost for it.
+    :raises MlpipexError: only if ``strict``.
+    """
+    attributions = []
+    for column, measure in columns.items():
+        try:
+            found = _attribution(platform, endpoint, release, column, measure, since=since, until=until)
+        except MlpipexError as error:
+            if strict:
+                raise
+            found = Attribution(column=column, measure=measure, conclusive=False, reason=f"{column}: {error}")
+        attributions.append(found)
+    named: dict[str, dict[str, float]] = {}
+    rows: dict[str, int] = {}
+    for attribution in attributions:
+        for share in attribution.batches[:MOST_BATCHES]:
+            if share.share >= WORTH_NAMING:
+                named.setdefault(share.batch, {})[attribution.column] = share.share
+                rows[share.batch] = share.rows
+    sent = batches_of(platform, endpoint, named)
+    sources = [
+        _source(
+            platform,
+            endpoint,
+            release,
+            batch,
+            rows=rows[batch],
+            shares=shares,
+            sent=sent.get(batch),
+            since=since,
+            until=until,
+        )
+        for batch, shares in named.items()
+    ]
+    sources.sort(key=lambda one: (-max(one.shares.values()), one.batch))
+    return Traced(attributions=tuple(attributions), batches=tuple(sources))
+
+
+def attribute(
+    platform: Platform, endpoint: EndpointRef, *, seq: int | None = None, column: str | None = None
+) -> tuple[Entry, Traced]:
+    """Attribute a drift that was judged before: the ledger entry, and where its drift came from.
+
+    :param seq: of a ``drift-judged`` entry; the last one that found drift if not given, and with ``column`` the last.
+    :param column: the column to attribute; those that the entry calls drifted if not given.
+    :raises IllegalTransition: there is no such entry, or it found nothing to attribute.
+    :raises DriftUndecided: the release has no reference of the column.
+    :raises PlaneUnavailable: the plane does not answer.
+    """
+    entry = _judged(platform, endpoint, seq=seq, failed=column is None)
+    judged = entry.event
+    assert isinstance(judged, DriftJudged)
+    columns: dict[str, Measure] = dict(judged.facts.get("drifted", {}))
+    if column is not None:
+        columns = {column: columns.get(column, "psi")}
+    if not columns:
+        raise IllegalTransition(
+            f"drift of {endpoint}, ledger entry {entry.seq}",
+            value=judged.verdict,
+            limit="a look that found a drifted column",
+            remedy="name a column to attribute all the same",
+        )
+    traced = trace(platform, endpoint, judged.release, columns, since=judged.since, until=judged.until, strict=True)
+    return entry, traced
+
+
+def _attribution(
+    platform: Platform,
+    endpoint: EndpointRef,
+    release: str,
+    column: str,
+    measure: Measure,
+    *,
+    since: datetime,
+    until: datetime,
+) -> Attribution:
+    from airflow_provider_mlpipex.domain.drift import attribution as causes
+
+    served = platform.plane.sketches_by_batch(endpoint, release, column=column, since=since, until=until)
+    if served.reference is None:
+        raise DriftUndecided(
+            f"column {column} of release {release}",
+            value="no reference",
+            limit="a column that the release was trained on",
+            remedy="name one of its model inputs, or @score",
+        )
+    return causes.attribute(served.reference, served.batches, measure=measure)
+
+
+def _source(
+    platform: Platform,
+    endpoint: EndpointRef,
+    release: str,
+    batch: str,
+    *,
+    rows: int,
+    shares: dict[str, float],
+    sent: BatchFacts | None,
+    since: datetime,
+    until: datetime,
+) -> BatchSource:
+    source = BatchSource(batch=batch, rows=rows, shares=shares, sent=sent)
+    if batch == REST:
+        return source.model_copy(update={"trouble": "they are of many batches"})
+    try:
+        sample = platform.plane.predictions(
+            endpoint, release, since=since, until=until, limit=SAMPLE_ROWS, batch=batch
+        ).rows
+    except MlpipexError as error:
+        return source.model_copy(update={"trouble": str(error)})
+    trouble = "" if sample else "its rows are no longer in the prediction log"
+    return source.model_copy(update={"sample": sample, "trouble": trouble})
+
+
+def _judged(platform: Platform, endpoint: EndpointRef, *, seq: int | None, failed: bool) -> Entry:
+    for entry in reversed(platform.ledger.read(endpoint)):
+        event = entry.event
+        if isinstance(event, DriftJudged) and (
+            entry.seq == seq if seq is not None else event.verdict == "fail" or not failed
+        ):
+            return entry
+    raise IllegalTransition(
+        f"ledger of {endpoint}",
+        value="no such entry" if seq is None else f"entry {seq}",
+        limit="a look at drift" if seq is not None or not failed else "a look that found drift",
+        remedy=f"list its entries with: mlpipex history {endpoint}; or look now: mlpipex drift check {endpoint}",
+    )

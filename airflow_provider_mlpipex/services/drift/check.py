@@ -1,0 +1,376 @@
+"""Looking at drift: what a release was asked and answered in a window, beside what it was trained on.
+
+One look is one call. It judges from counts, attributes what has drifted to batches, writes down what it found, and
+tells on-call once of the same drift. Fails closed: whatever cannot be measured is ``inconclusive`` or ``error``.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from airflow_provider_mlpipex.domain.drift.report import DriftPage, DriftReport, Measure, RankedDrift
+from airflow_provider_mlpipex.domain.errors import (
+    DriftFound,
+    DriftUndecided,
+    InvalidQuantity,
+    ManifestInvalid,
+    SketchUnusable,
+)
+from airflow_provider_mlpipex.domain.fields.quantities import format_ratio
+from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
+from airflow_provider_mlpipex.domain.manifest.drift_block import DriftSpec
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout.events import AlertRaised, DriftJudged, Entry, Origin
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState
+from airflow_provider_mlpipex.domain.values import Value
+from airflow_provider_mlpipex.services import alerts, journal
+from airflow_provider_mlpipex.services.drift.attribution import Traced, trace
+from airflow_provider_mlpipex.services.drift.page import draw
+from airflow_provider_mlpipex.services.platform import Platform
+
+#: Features that are attributed to batches in one look, the most damaging first, beside the score.
+MOST_TRACED = 3
+#: Columns and batches of each that the ledger keeps.
+MOST_KEPT = 20
+#: Columns that the title of an alert names.
+_NAMED = 5
+
+
+class DriftLook(Value):
+    """What one look found.
+
+    :param release: identifier. :param since: first minute, ``until`` is past the last.
+    :param rows: that were answered. :param dropped_share: part of all rows that is missing from the counts.
+    :param report: every column; ``None`` where nothing could be measured.
+    :param ranking: features by the damage that their drift does, largest first.
+    :param raising: columns that raise the alarm.
+    :param traced: where the drift came from; ``None`` where nothing drifted.
+    :param page: for people; of drift that raises the alarm, where there is a folder for such pages.
+    :param news: a drift that the same task has not found before, in an earlier Dag run, since there was none.
+    :param seq: of the ledger entry; 0 where nothing was written.
+    """
+
+    endpoint: EndpointRef
+    release: str
+    since: datetime
+    until: datetime
+    verdict: VerdictName
+    reason: str
+    demand: DriftSpec
+    rows: int = 0
+    dropped_share: float = 0.0
+    report: DriftReport | None = None
+    ranking: tuple[RankedDrift, ...] = ()
+    raising: tuple[str, ...] = ()
+    traced: Traced | None = None
+    page: DriftPage = DriftPage()
+    news: bool = False
+    seq: int = 0
+
+    @property
+    def told(self) -> str:
+        """The whole finding in words: what drifts, which batch carries it, and who sent that."""
+        return "; ".join((self.reason, *(self.traced.told if self.traced else ())))
+
+    @property
+    def drifted(self) -> dict[str, Measure]:
+        """Columns worth attributing -> the measure of their drift: the score, then features by their damage.
+
+        A broken column is among them: whose rows broke it is the first thing to know.
+        """
+        from airflow_provider_mlpipex.domain.drift.references import SCORE
+
+        if self.report is None:
+            return {}
+        verdicts = {column.column: column.verdict for column in self.report.columns}
+        ranked = [one.column for one in self.ranking if one.verdict in ("fail", "error")]
+        # Whatever raises the alarm comes before what drifts without harm.
+        features = sorted(ranked, key=lambda column: column not in self.raising and verdicts[column] == "fail")
+        score = [SCORE] if verdicts.get(SCORE) in ("fail", "error") else []
+        return {column: _measure_of(self.report, column) for column in (*score, *features[:MOST_TRACED])}
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """Columns that cannot be compared with what the release was trained on."""
+        return tuple(one.column for one in (self.report.columns if self.report else ()) if one.verdict == "error")
+
+    def facts(self) -> dict[str, Any]:
+        """What the ledger keeps; values of rows are not among it, for a ledger forgets nothing."""
+        traced = self.traced or Traced()
+        columns = [one for one in (self.report.columns if self.report else ()) if one.verdict != "pass"]
+        return {
+            "demand": self.demand.to_json(),
+            "rows": self.rows,
+            "dropped_share": self.dropped_share,
+            "raising": list(self.raising),
+            "drifted": self.drifted,
+            "links": {"report": self.page.address} if self.page.address else {},
+            "columns": [column.to_json() for column in columns[:MOST_KEPT]],
+            "ranking": [one.to_json() for one in self.ranking[:MOST_KEPT]],
+            "attribution": [
+                one.model_copy(update={"batches": one.batches[:MOST_KEPT]}).to_json() for one in traced.attributions
+            ],
+            "batches": [
+                {
+                    **batch.model_copy(update={"sample": ()}).to_json(),
+                    "requests": [row.request_id for row in batch.sample],
+                }
+                for batch in traced.batches
+            ],
+        }
+
+
+def look(
+    platform: Platform,
+    endpoint: EndpointRef,
+    *,
+    manifest: Manifest | None = None,
+    release: str = "",
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> DriftLook:
+    """:func:`measure`, attribute, write down, and tell on-call.
+
+    On-call hears of drift, and of what is broken so that nobody can tell; not of too few rows. What on-call has been
+    told of, and what has not been away since, is not told again; nor is anything of a window that ended longer ago than
+    it is long: that is history, which somebody wants to read.
+
+    What :func:`measure` raises, this raises too; nothing was looked at then, and nothing is written.
+    """
+    seen = measure(platform, endpoint, manifest=manifest, release=release, since=since, until=until)
+    if seen.drifted:
+        traced = trace(platform, endpoint, seen.release, seen.drifted, since=seen.since, until=seen.until)
+        seen = seen.model_copy(update={"traced": traced})
+    if seen.verdict == "fail":
+        columns = [column.column for column in seen.report.columns] if seen.report else []
+        page = draw(platform, endpoint, seen.release, columns=columns, since=seen.since, until=seen.until)
+        seen = seen.model_copy(update={"page": page})
+    before = platform.ledger.read(endpoint)
+    found = DriftJudged(
+        release=seen.release,
+        since=seen.since,
+        until=seen.until,
+        verdict=seen.verdict,
+        reason=seen.reason,
+        facts=seen.facts(),
+    )
+    state = journal.decide(platform, endpoint, lambda _: [found])
+    seen = seen.model_copy(update={"seq": state.seq, "news": _is_news(seen, before, platform.origin)})
+    history = _is_history(seen.since, seen.until, at=platform.clock.now())
+    if seen.verdict in ("fail", "error") and seen.demand.alert and not history:
+        _tell(platform, seen, before, channel=alerts.channel_of(state.current_manifest, endpoint))
+    return seen
+
+
+def require(seen: DriftLook) -> None:
+    """:raises DriftFound: there is drift that moves the score. :raises DriftUndecided: nobody knows."""
+    if seen.verdict == "fail":
+        raise DriftFound(
+            f"drift of {seen.endpoint}, release {seen.release}",
+            value=seen.told,
+            limit="what is served looks like what the release was trained on, wherever that moves its score",
+            remedy=f"repair the batch at its source, or retrain; mlpipex drift attribute {seen.endpoint}",
+        )
+    if seen.verdict != "pass":
+        raise DriftUndecided(
+            f"drift of {seen.endpoint}, release {seen.release}",
+            value=seen.told,
+            limit="enough rows, counted in whole, of columns that can be compared with the training rows",
+            remedy=f"see what was found: mlpipex drift check {seen.endpoint}",
+        )
+
+
+def measure(
+    platform: Platform,
+    endpoint: EndpointRef,
+    *,
+    manifest: Manifest | None = None,
+    release: str = "",
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> DriftLook:
+    """Judge a window of what a release was asked and answered; nothing is written and nobody told.
+
+    No reference, no or too few rows, and too many that were not counted are ``inconclusive``; a broken column and
+    counts that cannot be compared are ``error``.
+
+    :param manifest: by whose numbers; those that the current release was promoted under if not given, and defaults
+        where these have no ``drift`` block.
+    :param release: identifier; the current release if not given.
+    :param since: beginning of the window; as long before ``until`` as the manifest says if not given.
+    :param until: its end; now if not given.
+    :raises DriftUndecided: no release is current. :raises InvalidQuantity: a window of no time.
+    :raises ManifestInvalid: ``manifest`` does not say by what numbers to judge.
+    :raises PlaneUnavailable: the plane does not answer.
+    """
+    state = journal.load(platform, endpoint)
+    demand = _demanded(state, manifest)
+    until = until or platform.clock.now()
+    since = since or until - demand.window
+    if since >= until:
+        raise InvalidQuantity(
+            "window of a look at drift",
+            value=f"{since:%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M}",
+            limit="an end after its beginning",
+            remedy="correct since or until",
+        )
+    release = release or _current(state)
+    blank = DriftLook(
+        endpoint=endpoint,
+        release=release,
+        since=since,
+        until=until,
+        verdict="inconclusive",
+        reason="",
+        demand=demand,
+    )
+    try:
+        return _judged(platform, blank)
+    except SketchUnusable as error:
+        return blank.model_copy(update={"verdict": "error", "reason": str(error)})
+
+
+def _judged(platform: Platform, blank: DriftLook) -> DriftLook:
+    from airflow_provider_mlpipex.domain.drift import attribution, judging
+    from airflow_provider_mlpipex.domain.drift.references import SCORE
+
+    demand = blank.demand
+    served = platform.plane.sketches(blank.endpoint, blank.release, since=blank.since, until=blank.until)
+    seen = blank.model_copy(
+        update={
+            "since": served.since,
+            "until": served.until,
+            "rows": max((sketch.rows for sketch in served.columns.values()), default=0),
+            "dropped_share": served.dropped_share,
+        }
+    )
+    if served.reference is None:
+        return _undecided(seen, f"release {seen.release} was registered without a reference")
+    if served.dropped_share > demand.max_dropped:
+        shares = [format_ratio(float(f"{share:.3g}")) for share in (served.dropped_share, demand.max_dropped)]
+        return _undecided(seen, f"{shares[0]} of the rows were not counted, at most {shares[1]}")
+    if not seen.rows:
+        window = f"from {seen.since:%Y-%m-%d %H:%M} to {seen.until:%Y-%m-%d %H:%M}"
+        return _undecided(seen, f"release {seen.release} answered no rows {window}")
+    report = judging.check(served.reference, served.columns, limits=demand.limits, alpha=demand.alpha)
+    ranking = attribution.rank(served.reference, served.columns, report)
+    verdict, reason = attribution.alarm(report, ranking, damage=demand.damage)
+    score = report.of(SCORE)
+    raising = [SCORE] if score and score.verdict == "fail" else []
+    raising += [one.column for one in attribution.harmful(ranking, damage=demand.damage)]
+    return seen.model_copy(
+        update={
+            "verdict": verdict,
+            "reason": reason,
+            "report": report,
+            "ranking": ranking,
+            "raising": tuple(raising),
+        }
+    )
+
+
+def _undecided(seen: DriftLook, reason: str) -> DriftLook:
+    return seen.model_copy(update={"verdict": "inconclusive", "reason": reason})
+
+
+def _measure_of(report: DriftReport, column: str) -> Measure:
+    drift = report.of(column)
+    failed = [one.measure for one in drift.measures if one.verdict == "fail"] if drift else []
+    return failed[0] if failed else "psi"
+
+
+def _demanded(state: EndpointState, manifest: Manifest | None) -> DriftSpec:
+    environment = state.endpoint.environment
+    if manifest is None:
+        if state.current_manifest is None:
+            return DriftSpec()
+        manifest = Manifest.model_validate(state.current_manifest)
+        return manifest.environments[environment].drift or DriftSpec()
+    declared = manifest.environments.get(environment)
+    if declared is None or declared.drift is None:
+        raise ManifestInvalid(
+            f"manifest {manifest.name}, field environments.{environment}.drift",
+            value="missing",
+            limit="the numbers by which drift is judged",
+            remedy="add a drift block, or judge by the manifest that the release was promoted under",
+        )
+    return declared.drift
+
+
+def _current(state: EndpointState) -> str:
+    if state.current is None:
+        raise DriftUndecided(
+            f"drift of {state.endpoint}",
+            value="nothing is current",
+            limit="a current release",
+            remedy="release something first, or name a release",
+        )
+    return state.current.id
+
+
+def _is_history(since: datetime, until: datetime, *, at: datetime) -> bool:
+    return at - until > until - since
+
+
+def _since_it_was_away(seen: DriftLook, entries: list[Entry]) -> list[Entry]:
+    """Entries after the last look that found no drift of this release; a look at history finds nothing of today."""
+    for place in range(len(entries), 0, -1):
+        event, at = entries[place - 1].event, entries[place - 1].recorded_at
+        if not isinstance(event, DriftJudged) or (event.release, event.verdict) != (seen.release, "pass"):
+            continue
+        if not _is_history(event.since, event.until, at=at):
+            return entries[place:]
+    return entries
+
+
+def _is_news(seen: DriftLook, before: list[Entry], origin: Origin) -> bool:
+    """Each task is asked for itself, because each has followers of its own; another try of the same run finds anew."""
+    if seen.verdict != "fail":
+        return False
+    return not any(
+        isinstance(entry.event, DriftJudged)
+        and (entry.event.release, entry.event.verdict) == (seen.release, "fail")
+        and (entry.origin.dag_id, entry.origin.task_id) == (origin.dag_id, origin.task_id)
+        and entry.origin.run_id != origin.run_id
+        and set(seen.raising) <= set(entry.event.facts.get("raising", ()))
+        for entry in _since_it_was_away(seen, before)
+    )
+
+
+def _title(seen: DriftLook) -> str:
+    """The same for the same trouble, by which it is known again."""
+    # In an order of its own: that of the damage may change from look to look.
+    named = sorted(seen.raising if seen.verdict == "fail" else seen.broken)
+    if not named:
+        return f"{seen.endpoint}: drift of {seen.release} cannot be measured"
+    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    what = "drift of" if seen.verdict == "fail" else "broken:"
+    return f"{seen.endpoint}: {what} {', '.join(named[:_NAMED])}{more} on {seen.release}"
+
+
+def _tell(platform: Platform, seen: DriftLook, before: list[Entry], *, channel: str) -> None:
+    title = _title(seen)
+    if any(
+        isinstance(entry.event, AlertRaised) and entry.event.title == title and not entry.event.failures
+        for entry in _since_it_was_away(seen, before)
+    ):
+        return
+    batches = seen.traced.batches if seen.traced else ()
+    facts = {
+        "endpoint": str(seen.endpoint),
+        "release": seen.release,
+        "window": f"{seen.since:%Y-%m-%d %H:%M} to {seen.until:%Y-%m-%d %H:%M}",
+        "rows": str(seen.rows),
+        "ledger entry": str(seen.seq),
+    }
+    if seen.page.address:
+        facts["report"] = seen.page.address
+    if batches and batches[0].batch:
+        facts["batch"] = batches[0].batch
+    if batches and batches[0].sent:
+        facts["sent by"] = batches[0].told
+    alerts.raise_alert(
+        platform, seen.endpoint, channel=channel, title=title, body=seen.told, severity="warning", facts=facts
+    )

@@ -1,0 +1,118 @@
+"""Evidence from live traffic: what the data plane counted and what the prediction log holds, as gates read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from airflow_provider_mlpipex.domain.errors import MlpipexError
+from airflow_provider_mlpipex.domain.gates.evidence import Evidence, ReleaseTelemetry, Source, Telemetry
+from airflow_provider_mlpipex.domain.gates.metrics import METRICS, PAIRED
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.shadow.comparison import ShadowComparison
+from airflow_provider_mlpipex.domain.statistics.summaries import Counted, Summary
+from airflow_provider_mlpipex.services.evidence.paired import from_comparison
+from airflow_provider_mlpipex.services.platform import Platform
+
+#: Metrics of latency and the quantile that each is.
+_QUANTILES = {name: metric.quantile for name, metric in METRICS["canary"].items() if metric.quantile is not None}
+_COUNTED = ("requests", "error_rate", "critical_errors", *_QUANTILES)
+#: Above this share of predictions lost to full queues, the prediction log says nothing about the rest.
+MAX_DROPPED_SHARE = 0.01
+
+
+class Measurement(NamedTuple):
+    """``source.metric`` -> evidence, and the paired comparison that some of it comes from."""
+
+    evidence: dict[str, Evidence]
+    comparison: ShadowComparison | None = None
+
+
+def measure(
+    platform: Platform,
+    endpoint: EndpointRef,
+    *,
+    source: Source,
+    judged: str,
+    beside: str | None,
+    since: datetime,
+    until: datetime,
+    slices: Sequence[str] = (),
+) -> Measurement:
+    """Everything ``source`` can say about release ``judged`` in the window, beside release ``beside``.
+
+    :param source: ``canary`` or ``serving`` for answered requests, ``shadow`` for mirrored ones and paired answers.
+    :param slices: model inputs by whose values a shadow's pairs are grouped.
+    :return: a plane that does not answer makes every metric *broken*, which a gate judges ``error``, never ``pass``.
+    """
+    try:
+        telemetry = platform.plane.telemetry(endpoint, since=since, until=until)
+        comparison = (
+            platform.plane.compare(endpoint, primary=beside, shadow=judged, since=since, until=until, slices=slices)
+            if source == "shadow" and beside
+            else None
+        )
+    except MlpipexError as error:
+        return Measurement(_broken(source, since, until, str(error)))
+    if not telemetry.complete:
+        return Measurement(_broken(source, since, until, f"telemetry is incomplete: {telemetry.detail}"))
+    evidence = list(_from_telemetry(source, telemetry, judged, beside))
+    if comparison is not None:
+        seen, lossy = telemetry.of(judged), comparison.dropped_share > MAX_DROPPED_SHARE
+        evidence.extend(from_comparison(comparison, mirrored=seen.requests if seen else 0, lossy=lossy))
+    return Measurement({item.key: item for item in evidence}, comparison)
+
+
+def _from_telemetry(source: Source, telemetry: Telemetry, judged: str, beside: str | None) -> Iterable[Evidence]:
+    own = _counts(telemetry.of(judged))
+    other = _counts(telemetry.of(beside)) if beside else {}
+    for metric, measured in own.items():
+        baseline = other.get(metric, _NOTHING)
+        yield Evidence(
+            source=source,
+            metric=metric,
+            value=measured.value,
+            samples=measured.samples,
+            summary=measured.summary,
+            baseline=baseline.value,
+            baseline_samples=baseline.samples,
+            baseline_summary=baseline.summary,
+            since=telemetry.since,
+            until=telemetry.until,
+        )
+
+
+class _Measured(NamedTuple):
+    """One metric of one release, latency in milliseconds."""
+
+    value: float | None
+    samples: int
+    summary: Summary | None = None
+
+
+_NOTHING = _Measured(None, 0)
+
+
+def _counts(seen: ReleaseTelemetry | None) -> dict[str, _Measured]:
+    if seen is None:
+        return dict.fromkeys(_COUNTED, _NOTHING)
+    errors = Counted(events=seen.errors, trials=seen.requests)
+    latency = seen.latency.filled
+    measured = {
+        "requests": _Measured(float(seen.requests), seen.requests),
+        "error_rate": _Measured(seen.error_rate, seen.requests, errors),
+        # Kept beside the count as well, for the comparison with a control arm.
+        "critical_errors": _Measured(float(seen.errors), seen.requests, errors),
+    }
+    for metric, q in _QUANTILES.items():
+        measured[metric] = _Measured(seen.latency.quantile(q), latency.total, latency)
+    return measured
+
+
+def _broken(source: Source, since: datetime, until: datetime, why: str) -> dict[str, Evidence]:
+    metrics = (*_COUNTED, *PAIRED) if source == "shadow" else _COUNTED
+    return {
+        f"{source}.{metric}": Evidence(source=source, metric=metric, since=since, until=until, broken=why)
+        for metric in metrics
+    }

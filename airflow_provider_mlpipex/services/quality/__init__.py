@@ -1,0 +1,1 @@
+"""Quality of tables: the manifest's expectations checked, and proposed from data."""

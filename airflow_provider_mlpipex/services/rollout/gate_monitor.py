@@ -1,0 +1,87 @@
+"""One look at the gates of a live stage: what is measured, since when, at which alpha, and beside whom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from airflow_provider_mlpipex.domain.gates import watch_windows
+from airflow_provider_mlpipex.domain.gates.control_arm import beside_control
+from airflow_provider_mlpipex.domain.gates.evidence import Evidence, Source
+from airflow_provider_mlpipex.domain.gates.gate import Gate
+from airflow_provider_mlpipex.domain.gates.judging import judge
+from airflow_provider_mlpipex.domain.gates.verdict import GateResult
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.shadow.comparison import ShadowComparison
+from airflow_provider_mlpipex.services.evidence.live import Measurement, measure
+from airflow_provider_mlpipex.services.platform import Platform
+
+
+@dataclass(frozen=True)
+class Looking:
+    """How one gate is looked at.
+
+    :param begins: when its open windows began, the oldest first; each is judged at ``alpha``.
+    :param compared: since when the candidate is compared with a control arm, should the gate fail; empty without one.
+    """
+
+    begins: tuple[datetime, ...]
+    alpha: float
+    compared: tuple[datetime, ...] = ()
+
+
+@dataclass(frozen=True)
+class Looker:
+    """Measures and judges at one moment. One measurement serves all windows that began together.
+
+    :param judged: release id.
+    :param beside: release id that it is compared with over the same minutes.
+    :param control_share: of the requests, that ``beside`` is meant to get as a control arm; 0 if it is none.
+    :param slices: model inputs by whose values a shadow's pairs are grouped.
+    """
+
+    platform: Platform
+    endpoint: EndpointRef
+    source: Source
+    judged: str
+    beside: str | None
+    now: datetime
+    control_share: float = 0.0
+    slices: tuple[str, ...] = ()
+    _measured: dict[datetime, Measurement] = field(default_factory=dict)
+
+    def look(self, gates: Mapping[Gate, Looking]) -> tuple[GateResult, ...]:
+        """What each gate says, in their order."""
+        return tuple(self._result(gate, looking) for gate, looking in gates.items())
+
+    @property
+    def comparison(self) -> ShadowComparison | None:
+        """The paired comparison of the longest window that was looked at; ``None`` where none could be made."""
+        made = [measured.comparison for _, measured in sorted(self._measured.items(), key=lambda each: each[0])]
+        return next((comparison for comparison in made if comparison is not None), None)
+
+    def _result(self, gate: Gate, looking: Looking) -> GateResult:
+        of_each = [
+            judge(gate, self._evidence(gate, since), now=self.now, alpha=looking.alpha) for since in looking.begins
+        ]
+        decisive = watch_windows.decisive(of_each)
+        if decisive.verdict != "fail" or not looking.compared:
+            return decisive
+        seen = [self._evidence(gate, since) for since in looking.compared]
+        compared = [evidence for evidence in seen if evidence is not None]
+        return beside_control(gate, decisive, compared, alpha=looking.alpha, share=self.control_share)
+
+    def _evidence(self, gate: Gate, since: datetime) -> Evidence | None:
+        if since not in self._measured:
+            self._measured[since] = measure(
+                self.platform,
+                self.endpoint,
+                source=self.source,
+                judged=self.judged,
+                beside=self.beside,
+                since=since,
+                until=self.now,
+                slices=self.slices,
+            )
+        return self._measured[since].evidence.get(gate.metric)

@@ -1,0 +1,129 @@
+"""Opening a rollout: what the manifest demands of it, and the offline gates that it must pass first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from airflow_provider_mlpipex.domain.gates import judging
+from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName
+from airflow_provider_mlpipex.domain.manifest.diff import stricter_review
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest, ReviewSpec
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.release.release import ModelVersion, Release
+from airflow_provider_mlpipex.domain.rollout import decisions
+from airflow_provider_mlpipex.domain.rollout.events import Event, GatesJudged, RolloutPolicy
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT
+from airflow_provider_mlpipex.domain.values import Value
+from airflow_provider_mlpipex.services import alerts, journal
+from airflow_provider_mlpipex.services.evidence import feature_parity
+from airflow_provider_mlpipex.services.evidence import offline as offline_evidence
+from airflow_provider_mlpipex.services.outcomes import promotion_doubt
+from airflow_provider_mlpipex.services.platform import Platform
+from airflow_provider_mlpipex.services.rollout import traffic
+from airflow_provider_mlpipex.services.training import feature_rows
+
+
+class GateCheck(Value):
+    """Outcome of the offline gates. ``already_current``: this very release under this manifest is current."""
+
+    verdict: VerdictName
+    results: tuple[GateResult, ...] = ()
+    already_current: bool = False
+
+
+def make_release(platform: Platform, manifest: Manifest, model: ModelVersion, *, manifest_dir: Path) -> Release:
+    """Bind a registered model to the runtime that the manifest pins.
+
+    :raises RuntimeMismatch: the runtime's lock is not the one whose digest the manifest states.
+    :raises FeatureMismatch: the model was not trained on the feature service as it is now.
+    """
+    service = feature_rows.service_for(manifest, model, platform.features)
+    return Release(
+        model=model,
+        runtime=platform.runtimes.resolve(manifest.runtime, manifest_dir=manifest_dir),
+        feature_service=manifest.features.service,
+        feature_digest=service.digest if service else None,
+        manifest_digest=manifest.digest,
+    )
+
+
+def policy_of(state: EndpointState, manifest: Manifest) -> RolloutPolicy:
+    """The rollout policy that ``manifest`` demands for the endpoint of ``state``.
+
+    Whether a review is due, the current release's manifest has a say in: none can excuse itself from it.
+    """
+    environment = manifest.environments[state.endpoint.environment]
+    control = environment.rollback.control if environment.rollback else None
+    return RolloutPolicy(
+        serve=environment.serve,
+        offline_gates=bool(environment.gates) or manifest.features.parity is not None,
+        review=review_of(state, manifest) is not None,
+        shadow_fraction=environment.shadow.fraction if environment.shadow else None,
+        canary_weights=tuple(round(s * TOTAL_WEIGHT) for s in environment.canary.steps) if environment.canary else (),
+        rollback_window_s=environment.rollback.window.total_seconds() if environment.rollback else 0.0,
+        control_weight=round(control * TOTAL_WEIGHT) if control else None,
+        lease_s=manifest.traffic.lease.total_seconds(),
+        sticky_header=manifest.traffic.sticky_header,
+    )
+
+
+def review_of(state: EndpointState, manifest: Manifest) -> ReviewSpec | None:
+    """The review that a rollout under ``manifest`` goes through: the stricter of its own and of the one in force."""
+    demanded = manifest.environments[state.endpoint.environment].review
+    if state.current_manifest is None:
+        return demanded
+    in_force = Manifest.model_validate(state.current_manifest).environments.get(state.endpoint.environment)
+    return stricter_review(in_force.review if in_force else None, demanded)
+
+
+def check_offline_gates(
+    platform: Platform, *, endpoint: EndpointRef, rollout_id: str, release: Release, manifest: Manifest
+) -> GateCheck:
+    """Take the endpoint for ``release`` and judge its offline gates; a failed or undecided gate ends the rollout.
+
+    :raises RolloutInProgress: another rollout holds the endpoint.
+    :raises ManifestChanged: the rollout was opened under another manifest.
+    :raises PromotionInDoubt: late labels have reopened a promotion of this model, and nobody has decided.
+    """
+    environment = manifest.environments[endpoint.environment]
+    before = traffic.converge(platform, endpoint)
+    opened = before.rollout is not None and before.rollout.id == rollout_id
+    if not opened and not decisions.is_current(before, release):
+        promotion_doubt.require_no_doubt(platform, endpoint, release.model)
+    state = journal.decide(
+        platform,
+        endpoint,
+        lambda now: decisions.open_rollout(
+            now,
+            rollout_id=rollout_id,
+            release=release,
+            policy=policy_of(now, manifest),
+            manifest=manifest.to_json(),
+        ),
+    )
+    if state.rollout is None:
+        return GateCheck(verdict="pass", already_current=True)
+    baseline = offline_evidence.find_baseline(platform, manifest, endpoint)
+    evidence = offline_evidence.measure(platform, manifest, state.rollout.candidate.model, baseline)
+    results = tuple(
+        judging.judge(gate, evidence.get(gate.metric), now=platform.clock.now(), first_release=baseline is None)
+        for gate in environment.gates
+    )
+    results += feature_parity.judge(platform, manifest, endpoint=endpoint, release=state.rollout.candidate)
+    verdict = judging.overall(results) if results else "pass"
+    judged = GatesJudged(rollout_id=rollout_id, stage="gate", verdict=verdict, results=results)
+
+    def record(now: EndpointState) -> list[Event]:
+        rejected = [] if verdict == "pass" else decisions.reject(now, rollout_id=rollout_id, cause=explain(results))
+        return [*decisions.record_verdict(now, judged=judged, step=-1), *rejected]
+
+    after = journal.decide(platform, endpoint, record)
+    alerts.tell_endings(platform, state, after)
+    return GateCheck(verdict=verdict, results=results)
+
+
+def explain(results: tuple[GateResult, ...]) -> str:
+    """The gates that did not pass, in words: observed value, threshold, margin."""
+    stopped = [result for result in results if result.verdict != "pass" and not result.advisory]
+    return "; ".join(f"{result.gate} {result.verdict}: {result.reason}" for result in stopped) or "no gate was judged"

@@ -1,0 +1,93 @@
+"""The deployment review: what changed, who must look at it, and the answer."""
+
+from __future__ import annotations
+
+from airflow_provider_mlpipex.domain.changes import Change
+from airflow_provider_mlpipex.domain.gates.verdict import GateResult
+from airflow_provider_mlpipex.domain.manifest.diff import diff, release_changes, review_needed
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout import decisions
+from airflow_provider_mlpipex.domain.values import Value
+from airflow_provider_mlpipex.services import alerts, journal
+from airflow_provider_mlpipex.services.platform import Platform
+from airflow_provider_mlpipex.services.rollout.judged import last_judged
+from airflow_provider_mlpipex.services.rollout.opening import review_of
+
+
+class ReviewRequest(Value):
+    """``needs_person`` is false where the manifest's policy approved by itself, or nothing is left to review."""
+
+    needs_person: bool
+    changes: tuple[Change, ...] = ()
+    results: tuple[GateResult, ...] = ()
+    why: str = ""
+
+
+def open_review(platform: Platform, *, endpoint: EndpointRef, rollout_id: str) -> ReviewRequest:
+    """Write the typed changes into the ledger and say whether a person must answer.
+
+    Where policy approves by itself, the approval is recorded at once with the policy's name.
+    """
+    state = journal.load(platform, endpoint)
+    if state.rollout is None and rollout_id not in state.outcomes:
+        return ReviewRequest(needs_person=False, why="the release is already current here")
+    if state.rollout and state.rollout.id == rollout_id and state.rollout.approved:
+        return ReviewRequest(needs_person=False, why="answered before")
+    rollout = state.rollout
+    candidate = rollout.candidate if rollout else None
+    changes: tuple[Change, ...] = ()
+    if rollout is not None and candidate is not None:
+        changes = release_changes(state.current, candidate)
+        if state.current_manifest is not None:
+            before = Manifest.model_validate(state.current_manifest)
+            policy = diff(before, Manifest.model_validate(rollout.manifest))
+            changes += tuple(c for c in policy if c.kind in ("gate-tightened", "gate-loosened", "policy"))
+    state = journal.decide(
+        platform, endpoint, lambda now: decisions.open_review(now, rollout_id=rollout_id, changes=changes)
+    )
+    assert state.rollout is not None  # open_review raises otherwise
+    spec = review_of(state, Manifest.model_validate(state.rollout.manifest))
+    if spec is None:
+        return ReviewRequest(needs_person=False, changes=changes, why="no manifest asks for a review here")
+    needs_person, why, policy_name = review_needed(changes, spec)
+    if not needs_person:
+        decide_review(
+            platform,
+            endpoint=endpoint,
+            rollout_id=rollout_id,
+            approved=True,
+            reviewer="policy",
+            automatic=policy_name or why,
+        )
+    return ReviewRequest(
+        needs_person=needs_person, changes=changes, results=_offline_results(platform, endpoint, rollout_id), why=why
+    )
+
+
+def _offline_results(platform: Platform, endpoint: EndpointRef, rollout_id: str) -> tuple[GateResult, ...]:
+    """What the offline gates of a rollout said last."""
+    judged = last_judged(platform, endpoint, rollout_id=rollout_id, stage="gate")
+    return judged.results if judged else ()
+
+
+def decide_review(
+    platform: Platform,
+    *,
+    endpoint: EndpointRef,
+    rollout_id: str,
+    approved: bool,
+    reviewer: str,
+    note: str = "",
+    automatic: str = "",
+) -> None:
+    """Record who decided what; a rejection ends the rollout and changes nothing that serves."""
+    before = journal.load(platform, endpoint)
+    after = journal.decide(
+        platform,
+        endpoint,
+        lambda now: decisions.decide_review(
+            now, rollout_id=rollout_id, approved=approved, reviewer=reviewer, note=note, automatic=automatic
+        ),
+    )
+    alerts.tell_endings(platform, before, after)

@@ -1,0 +1,149 @@
+"""Rollback: one call, whoever makes it. Needs the ledger and the plane; no registry, scheduler, worker or build."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from airflow_provider_mlpipex.domain.errors import LedgerUnavailable, MlpipexError
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout import rollback as rollback_decisions
+from airflow_provider_mlpipex.domain.rollout.events import RollbackDecided, RolloutRejected
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState
+from airflow_provider_mlpipex.domain.values import Value
+from airflow_provider_mlpipex.services import alerts, journal
+from airflow_provider_mlpipex.services.platform import Platform
+from airflow_provider_mlpipex.services.rollout import traffic
+from airflow_provider_mlpipex.services.rollout.promote import retire_superseded
+
+
+def roll_back(
+    platform: Platform,
+    endpoint: EndpointRef,
+    *,
+    cause: str,
+    detected_at: datetime | None = None,
+    rollout_id: str | None = None,
+    release_id: str | None = None,
+) -> EndpointState:
+    """Return all traffic of ``endpoint`` to its last good release and tell on-call.
+
+    During a trial that is the current release, after promotion the previous one. A rollout that merely waits, without
+    traffic, is rejected with it. Run twice, the second call finds nothing to do.
+
+    :param cause: why, in words; goes into ledger and alert.
+    :param detected_at: when the evidence was complete (UTC); now, if a person decides.
+    :param rollout_id: undo only this rollout.
+    :param release_id: take only this release away. With it a call may be made again however long after.
+    :raises IllegalTransition: there is no release to return to.
+    :raises PlaneUnavailable: and what else ``ServingPlane.apply`` raises; the decision stands in the ledger, the error
+        and on-call say that it is not carried out yet, and whoever comes next carries it out.
+    """
+    detected = detected_at or platform.clock.now()
+    try:
+        return traffic.shift(
+            platform,
+            endpoint,
+            intend=lambda now: rollback_decisions.roll_back(
+                now, cause=cause, detected_at=detected, rollout_id=rollout_id, release_id=release_id
+            ),
+        )
+    except MlpipexError as error:
+        _tell_undone(platform, endpoint, error)
+        raise
+
+
+class RollbackReport(Value):
+    """What a rollback that somebody asked for has done.
+
+    :param ended: rollouts that ended by it, and how: ``rolled-back`` or ``rejected``.
+    :param returned_from: the release that was current until now; ``None`` where the same one still is.
+    """
+
+    endpoint: EndpointRef
+    current: str | None
+    previous: str | None
+    ended: dict[str, str]
+    returned_from: str | None
+    seq: int
+
+    @property
+    def sentence(self) -> str:
+        """The same, for people."""
+        did = [f"rollout {rollout_id} {ending.replace('-', ' ')}" for rollout_id, ending in self.ended.items()]
+        instead = f" instead of {self.returned_from}" if self.returned_from else " as before"
+        if not self.returned_from and "rejected" in self.ended.values() and self.previous is None:
+            instead += ": there is no previous release to return to"
+        return "; ".join([*(did or ["nothing was left to undo"]), f"{self.endpoint} serves {self.current}{instead}"])
+
+
+def answer_request(
+    platform: Platform,
+    endpoint: EndpointRef,
+    *,
+    cause: str,
+    rollout_id: str | None = None,
+    release_id: str | None = None,
+) -> RollbackReport:
+    """:func:`roll_back` for a person or a task that asks for it, and what it did.
+
+    A task that is run again finds its own decision in the ledger and does not undo a second time.
+    """
+    before = journal.load(platform, endpoint)
+    if _decided_before(platform, endpoint):
+        after = traffic.converge(platform, endpoint)
+    else:
+        after = roll_back(platform, endpoint, cause=cause, rollout_id=rollout_id, release_id=release_id)
+    current, was = (state.current.id if state.current else None for state in (after, before))
+    return RollbackReport(
+        endpoint=endpoint,
+        current=current,
+        previous=after.previous.id if after.previous else None,
+        ended={
+            known: outcome.ending for known, outcome in after.outcomes.items() if before.outcomes.get(known) != outcome
+        },
+        returned_from=was if was != current else None,
+        seq=after.seq,
+    )
+
+
+def _decided_before(platform: Platform, endpoint: EndpointRef) -> bool:
+    """Whether an earlier try of this very task has decided a rollback here."""
+    mine = platform.origin
+    return mine.kind == "task" and any(
+        isinstance(entry.event, (RollbackDecided, RolloutRejected))
+        and (entry.origin.kind, entry.origin.dag_id, entry.origin.run_id, entry.origin.task_id)
+        == ("task", mine.dag_id, mine.run_id, mine.task_id)
+        for entry in platform.ledger.read(endpoint)
+    )
+
+
+def _tell_undone(platform: Platform, endpoint: EndpointRef, error: MlpipexError) -> None:
+    if isinstance(error, LedgerUnavailable):
+        return  # nothing can be read or recorded; the caller hears of it
+    state = journal.load(platform, endpoint)
+    if state.rollback is None:
+        return
+    error.also("the rollback is decided and not carried out: mend this, then call it again")
+    manifest = state.rollout.manifest if state.rollout else state.current_manifest
+    alerts.raise_alert(
+        platform,
+        endpoint,
+        channel=alerts.channel_of(manifest, endpoint),
+        title=f"{endpoint} rollback not carried out",
+        body=str(error),
+        severity="critical",
+        facts={"endpoint": str(endpoint), "rollout": state.rollback.rollout_id, "return to": state.rollback.to_release},
+    )
+
+
+def end_trial(platform: Platform, endpoint: EndpointRef, *, cause: str, rollout_id: str) -> EndpointState | None:
+    """End ``rollout_id`` if it is still before its promotion; ``None`` where there was nothing to end.
+
+    For whoever cleans up after a failed or killed Dag run: a promotion and an ordinary end are left alone, a trial
+    must not go on without anybody waiting for it. Releases that nothing refers to any more are stopped.
+    """
+    state = traffic.converge(platform, endpoint)
+    open_here = state.rollout is not None and state.rollout.id == rollout_id and state.rollout.phase != "watching"
+    ended = roll_back(platform, endpoint, cause=cause, rollout_id=rollout_id) if open_here else None
+    retire_superseded(platform, endpoint)
+    return ended

@@ -1,0 +1,393 @@
+"""Looking at a live trial or at a fresh promotion, and acting on what is seen.
+
+One look is one call: it renews the lease of the plan, judges the gates, and rolls back by itself on a failed gate.
+Sensors look once before they defer, triggers look in a loop on the triggerer, a terminal may look too: the revert
+needs no worker and no scheduler.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from typing import Literal
+
+from airflow_provider_mlpipex.domain.errors import IllegalTransition, PlanRefused
+from airflow_provider_mlpipex.domain.fields.quantities import format_duration
+from airflow_provider_mlpipex.domain.gates import judging
+from airflow_provider_mlpipex.domain.gates.control_arm import compared_since
+from airflow_provider_mlpipex.domain.gates.evidence import Source
+from airflow_provider_mlpipex.domain.gates.gate import Gate, known_metric
+from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName
+from airflow_provider_mlpipex.domain.gates.watch_windows import open_since
+from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, Manifest
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.planning.canary_schedule import step_durations
+from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, alpha_of, stage_gates
+from airflow_provider_mlpipex.domain.planning.sampling import spans_canary
+from airflow_provider_mlpipex.domain.rollout import decisions
+from airflow_provider_mlpipex.domain.rollout.events import Event, GatesJudged
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Rollout, verdict_key
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT
+from airflow_provider_mlpipex.domain.shadow.report import report
+from airflow_provider_mlpipex.domain.values import Value
+from airflow_provider_mlpipex.services import alerts, journal
+from airflow_provider_mlpipex.services.evidence import feature_parity
+from airflow_provider_mlpipex.services.evidence.served_quality import judge_predictions
+from airflow_provider_mlpipex.services.platform import Platform
+from airflow_provider_mlpipex.services.rollout import traffic
+from airflow_provider_mlpipex.services.rollout.gate_monitor import Looker, Looking
+from airflow_provider_mlpipex.services.rollout.opening import explain
+from airflow_provider_mlpipex.services.rollout.rollback import roll_back
+from airflow_provider_mlpipex.services.rollout.trial import already_there
+
+WatchedStage = LiveStage
+_SOURCE: dict[WatchedStage, Source] = {"shadow": "shadow", "canary": "canary", "watch": "serving"}
+#: A trial that is still undecided after this many times its planned duration has failed to make its case.
+PATIENCE = 3.0
+
+
+class Look(Value):
+    """What one look found.
+
+    ``watching``: look again. ``passed``: the stage is over, go on. ``ended``: the rollout is over and was not
+    promoted (``cause`` says why).
+    """
+
+    status: Literal["watching", "passed", "ended"]
+    verdict: VerdictName = "inconclusive"
+    results: tuple[GateResult, ...] = ()
+    cause: str = ""
+
+
+def look(platform: Platform, *, endpoint: EndpointRef, rollout_id: str, stage: WatchedStage, step: int = -1) -> Look:
+    """Judge ``stage`` of a rollout by what was measured up to now.
+
+    :param step: the canary step (from 0) that the caller believes is in force; ignored for other stages.
+    :raises IllegalTransition: the stage has not begun.
+    :raises PlaneUnavailable: a trial is on, and the plane does not answer. Nobody renews its lease then.
+    """
+    state = traffic.converge(platform, endpoint)
+    outcome = state.outcomes.get(rollout_id)
+    if outcome and outcome.ending != "promoted":
+        return Look(status="ended", verdict="fail", cause=outcome.cause)
+    if outcome or already_there(state, rollout_id):
+        return Look(status="passed", verdict="pass")
+    rollout = _rollout_in(state, rollout_id)
+    if not _demanded(state, rollout, stage):
+        return Look(status="passed", verdict="pass")
+    passed_before = stage != "watch" and rollout.verdicts.get(verdict_key(stage, step)) == "pass"
+    if not passed_before:
+        _require_begun(state, rollout, stage, step)
+    behind = rollout.since - platform.clock.now()
+    if behind > timedelta(0):
+        # Nothing can be judged by such a clock, so the lease is not renewed either.
+        why = f"the clock is {format_duration(behind)} behind the ledger"
+        return Look(status="watching", verdict="error", cause=why)
+    if not _renewed(platform, state):
+        return Look(status="watching", cause="the lease ran out just now: the next look says what came of it")
+    if passed_before:
+        return Look(status="passed", verdict="pass")
+    watched = _Watched(platform, state, rollout, stage)
+    return watched.act(watched.judge())
+
+
+def _rollout_in(state: EndpointState, rollout_id: str) -> Rollout:
+    if state.rollout is None or state.rollout.id != rollout_id:
+        raise IllegalTransition(
+            f"endpoint {state.endpoint}",
+            value=rollout_id,
+            limit=f"rollout in progress: {state.rollout.id if state.rollout else 'none'}",
+            remedy="run the stages before this one first",
+        )
+    return state.rollout
+
+
+def _demanded(state: EndpointState, rollout: Rollout, stage: WatchedStage) -> bool:
+    """Whether there is anything to watch: a first release has no shadow, a watched promotion is past its canary."""
+    if stage == "watch":
+        return True
+    demanded = rollout.policy.shadow_fraction is not None if stage == "shadow" else bool(rollout.policy.canary_weights)
+    return demanded and rollout.phase != "watching" and decisions.needs_live_trial(state)
+
+
+def _renewed(platform: Platform, state: EndpointState) -> bool:
+    """Prolong the lease, where the plan has one; false if the plane has taken the plan back already."""
+    if state.planned is None or state.planned.lease_s is None:
+        return True
+    try:
+        platform.plane.renew(state.endpoint, state.planned.id)
+    except PlanRefused:
+        return False
+    return True
+
+
+def _require_begun(state: EndpointState, rollout: Rollout, stage: WatchedStage, step: int) -> None:
+    phase = "watching" if stage == "watch" else stage
+    if rollout.phase == phase and (stage != "canary" or rollout.step == step):
+        return
+    raise IllegalTransition(
+        f"{stage} of rollout {rollout.id} on {state.endpoint}",
+        value=f"step {step + 1}" if stage == "canary" else None,
+        limit=f"the rollout is in {rollout.phase}"
+        + (f", step {rollout.step + 1}" if rollout.phase == "canary" else ""),
+        remedy="run the task that begins this stage first",
+    )
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """A stage of a rollout at one moment, as :func:`look` found it."""
+
+    platform: Platform
+    state: EndpointState
+    rollout: Rollout
+    stage: WatchedStage
+
+    def judge(self) -> tuple[GateResult, ...]:
+        """The gates of the stage on live evidence, each over its own windows and at its own alpha."""
+        return self._looker.look({gate: self._looking(gate) for gate in stage_gates(self.environment, self.stage)})
+
+    def act(self, results: tuple[GateResult, ...]) -> Look:
+        """Revert, wait, or let the rollout go on."""
+        now = self.platform.clock.now()
+        began, ends = self.rollout.since, self.rollout.since + self.duration
+        patient_until = began + PATIENCE * self.duration
+        verdict = self._verdict(results)
+        if now >= ends and (verdict == "pass" or (self.stage == "watch" and verdict != "fail")):
+            # Judging a table takes a while, so it is done once, before more users get what the release answers.
+            results = (*results, *self._predictions(), *self._feature_parity())
+            verdict = self._verdict(results)
+        if verdict == "fail":
+            return self._revert(results, explain(results))
+        if self.stage == "watch":
+            self._tell_excused([result for result in results if result.excused and not result.advisory], results)
+            # No evidence is no reason to take a promoted release away; evidence that cannot be read is worth a wait.
+            over = now >= (patient_until if verdict == "error" else ends)
+            return self._end_watch(verdict, results) if over else self._wait(verdict, results)
+        if now >= ends and verdict == "pass":
+            return self._pass(results)
+        if now >= patient_until:
+            cause = f"{self.stage} still {verdict} after {PATIENCE:g} times its duration: {explain(results)}"
+            return self._revert(results, cause)
+        return self._wait(verdict, results)
+
+    @cached_property
+    def _looker(self) -> Looker:
+        shadow = self.environment.shadow if self.stage == "shadow" else None
+        return Looker(
+            self.platform,
+            self.state.endpoint,
+            _SOURCE[self.stage],
+            judged=self.rollout.candidate.id,
+            beside=self._beside,
+            now=self.platform.clock.now(),
+            control_share=self._control_share,
+            slices=shadow.slices if shadow else (),
+        )
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        return Manifest.model_validate(self.rollout.manifest)
+
+    @cached_property
+    def environment(self) -> EnvironmentSpec:
+        return self.manifest.environments[self.state.endpoint.environment]
+
+    @property
+    def duration(self) -> timedelta:
+        """How long the manifest wants this stage to be watched before it may pass."""
+        if self.stage == "watch":
+            return (self.rollout.watch_until or self.rollout.since) - self.rollout.since
+        if self.stage == "shadow":
+            return self.environment.shadow.duration if self.environment.shadow else timedelta(0)
+        steps = step_durations(self.environment, self.manifest.traffic.expected_rate)
+        return steps[self.rollout.step] if self.rollout.step < len(steps) else timedelta(0)
+
+    @property
+    def _beside(self) -> str | None:
+        """The release that answers other requests of the same minutes."""
+        if self.stage == "watch":
+            return self.state.planned.control if self.state.planned else None
+        return self.state.current.id if self.state.current else None
+
+    @property
+    def _control_share(self) -> float:
+        planned = self.state.planned if self.stage == "watch" else None
+        return planned.control_weight / TOTAL_WEIGHT if planned else 0.0
+
+    def _looking(self, gate: Gate) -> Looking:
+        """A trial is judged from its start; a watch in windows, so that a good past does not dilute a late failure."""
+        began, alpha = self.rollout.since, alpha_of(self.environment, self.stage, gate)
+        if self.stage == "watch":
+            now, window, watch = self.platform.clock.now(), gate.window, self.duration
+            compared = compared_since(began, now, window=window, watch=watch) if self._control_share else ()
+            return Looking(open_since(began, now, window=window, watch=watch), alpha, compared)
+        return Looking((self.rollout.canary_since or began if gate.name in self._spanning else began,), alpha)
+
+    @cached_property
+    def _spanning(self) -> dict[str, Gate]:
+        """The gates that are judged over the whole canary, by name."""
+        canary = self.environment.canary if self.stage == "canary" else None
+        return {gate.name: gate for gate in canary.gates if spans_canary(gate, canary)} if canary else {}
+
+    def _verdict(self, results: tuple[GateResult, ...]) -> VerdictName:
+        """What the gates say as one, at this step.
+
+        A gate over the whole canary can fail at any step but need only pass at the last: until then it cannot have
+        seen enough, and does not hold up a step while what it has seen is good.
+        """
+        binding = [result for result in results if not result.advisory]
+        if self.rollout.step + 1 < len(self.rollout.policy.canary_weights):
+            due = [result for result in binding if not self._on_course(result)]
+            return judging.overall(due) if due or not binding else "pass"
+        return judging.overall(binding)
+
+    def _on_course(self, result: GateResult) -> bool:
+        gate = self._spanning.get(result.gate)
+        if gate is None or result.verdict != "inconclusive" or not result.evidence.samples:
+            return False
+        grows_into_it = gate.min is not None and known_metric(gate.metric).only_grows
+        return grows_into_it or (result.margin is not None and result.margin >= 0)
+
+    def _predictions(self) -> tuple[GateResult, ...]:
+        """What the candidate has answered since this stage began, judged by the manifest's expectations."""
+        return judge_predictions(
+            self.platform,
+            self.state.endpoint,
+            self.manifest,
+            release_id=self.rollout.candidate.id,
+            since=self.rollout.since,
+            until=self.platform.clock.now(),
+        )
+
+    def _feature_parity(self) -> tuple[GateResult, ...]:
+        """Features that the candidate has looked up since this stage began, beside the offline path. After promotion
+        that comes too late: the gate has spoken before."""
+        if self.stage == "watch":
+            return ()
+        return feature_parity.judge_trial(
+            self.platform,
+            self.manifest,
+            endpoint=self.state.endpoint,
+            release=self.rollout.candidate,
+            since=self.rollout.since,
+            until=self.platform.clock.now(),
+        )
+
+    def _wait(self, verdict: VerdictName, results: tuple[GateResult, ...]) -> Look:
+        return Look(status="watching", verdict=verdict, results=results)
+
+    def _pass(self, results: tuple[GateResult, ...]) -> Look:
+        judged, step = self._judged("pass", results), self.rollout.step
+        after = journal.decide(
+            self.platform,
+            self.state.endpoint,
+            lambda now: decisions.record_verdict(now, judged=judged, step=step),
+        )
+        passed = after.rollout and after.rollout.verdicts.get(verdict_key(self.stage, step)) == "pass"
+        return Look(status="passed" if passed else "watching", verdict="pass", results=results)
+
+    def _end_watch(self, verdict: VerdictName, results: tuple[GateResult, ...]) -> Look:
+        judged, rollout_id = self._judged(verdict, results), self.rollout.id
+        if self._control_share:
+            traffic.shift(self.platform, self.state.endpoint, intend=self._end_control)
+        after = journal.decide(
+            self.platform,
+            self.state.endpoint,
+            lambda now: [
+                *decisions.record_verdict(now, judged=judged, step=self.rollout.step),
+                *decisions.pass_watch(now, rollout_id=rollout_id, verdict=verdict),
+            ],
+        )
+        alerts.tell_endings(self.platform, self.state, after)
+        if verdict == "error":
+            self._tell_unmeasured(results)
+        return Look(status="passed", verdict=verdict, results=results)
+
+    def _end_control(self, now: EndpointState) -> list[Event]:
+        watched = now.rollout is not None and now.rollout.id == self.rollout.id
+        return decisions.end_control(now, reason="the watch is over: no control arm any more") if watched else []
+
+    def _tell_excused(self, excused: list[GateResult], results: tuple[GateResult, ...]) -> None:
+        """Tell on-call, once for the same gates, of a limit that both releases break: no rollback would mend it."""
+        endpoint, names = self.state.endpoint, ", ".join(result.gate for result in excused)
+        title = f"{endpoint}: {names} broken, and the previous release is no better"
+        if not excused or title in self.rollout.alerts:
+            return
+        alerts.raise_alert(
+            self.platform,
+            endpoint,
+            channel=alerts.channel_of(self.rollout.manifest, endpoint),
+            title=title,
+            body="; ".join(f"{result.gate}: {result.reason}" for result in excused),
+            severity="critical",
+            facts={"endpoint": str(endpoint), "rollout": self.rollout.id, "serving now": self.rollout.candidate.id},
+        )
+        judged, step = self._judged("inconclusive", results), self.rollout.step
+        journal.decide(self.platform, endpoint, lambda now: decisions.record_verdict(now, judged=judged, step=step))
+
+    def _tell_unmeasured(self, results: tuple[GateResult, ...]) -> None:
+        endpoint, release = self.state.endpoint, self.rollout.candidate.id
+        alerts.raise_alert(
+            self.platform,
+            endpoint,
+            channel=alerts.channel_of(self.rollout.manifest, endpoint),
+            title=f"{endpoint} was promoted and could not be watched",
+            body=explain(results),
+            severity="warning",
+            facts={"endpoint": str(endpoint), "rollout": self.rollout.id, "serving now": release},
+        )
+
+    def _revert(self, results: tuple[GateResult, ...], cause: str) -> Look:
+        # Traffic first: the evidence is written down when users are safe again.
+        detected = self.platform.clock.now()
+        roll_back(self.platform, self.state.endpoint, cause=cause, detected_at=detected, rollout_id=self.rollout.id)
+        verdict = self._verdict(results)
+        journal.note(self.platform, self.state.endpoint, self._judged(verdict, results))
+        return Look(status="ended", verdict=verdict, results=results, cause=cause)
+
+    def _judged(self, verdict: VerdictName, results: tuple[GateResult, ...]) -> GatesJudged:
+        compared = self._looker.comparison
+        facts = report(compared) if compared else None
+        return GatesJudged(rollout_id=self.rollout.id, stage=self.stage, verdict=verdict, results=results, facts=facts)
+
+
+def check_health(platform: Platform, endpoint: EndpointRef) -> Look:
+    """One look at whatever is current, with no rollout in mind: the scheduled watch.
+
+    Inside a rollback window this is :func:`look`, revert included. Outside it a failed gate is reported and alerted,
+    but the release stays: nobody promised that *previous* is the better answer to a world that has changed.
+    """
+    state = traffic.converge(platform, endpoint)
+    if state.rollout and state.rollout.phase == "watching":
+        return look(platform, endpoint=endpoint, rollout_id=state.rollout.id, stage="watch")
+    if state.current is None or state.current_manifest is None or state.current_since is None:
+        return Look(status="watching", cause="nothing has been released here")
+    now, current_since = platform.clock.now(), state.current_since
+    manifest = Manifest.model_validate(state.current_manifest)
+    environment = manifest.environments[endpoint.environment]
+    whole = environment.rollback.window if environment.rollback else timedelta(0)
+    looker = Looker(platform, endpoint, "serving", judged=state.current.id, beside=None, now=now)
+    # Nobody acts on this by himself, and nobody says when it ends: here the alpha is that of one look.
+    judged = looker.look(
+        {
+            gate: Looking((max(current_since, now - (gate.window or whole)),), alpha_of(environment, "watch", gate))
+            for gate in stage_gates(environment, "watch")
+        }
+    )
+    since = max(current_since, now - whole)
+    judged += judge_predictions(platform, endpoint, manifest, release_id=state.current.id, since=since, until=now)
+    verdict = judging.overall(judged)
+    cause = explain(judged) if verdict in ("fail", "error") else ""
+    if verdict == "fail":
+        alerts.raise_alert(
+            platform,
+            endpoint,
+            channel=alerts.channel_of(state.current_manifest, endpoint),
+            title=f"{endpoint} unhealthy",
+            body=cause,
+            severity="critical",
+            facts={"endpoint": str(endpoint), "serving now": state.current.id},
+        )
+    return Look(status="watching", verdict=verdict, results=judged, cause=cause)

@@ -1,0 +1,1 @@
+"""Training: snapshot, train, evaluate, register."""

@@ -1,0 +1,104 @@
+"""Taking a dataset snapshot: load the windows, judge the rows, and only then keep them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from airflow_provider_mlpipex.domain.errors import DataQualityFailed
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
+from airflow_provider_mlpipex.domain.quality.report import QualityReport
+from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, FeatureJoin
+from airflow_provider_mlpipex.services.quality.check import Tell, place_of, require, require_columns, unheard
+from airflow_provider_mlpipex.services.training import feature_rows
+from airflow_provider_mlpipex.services.training.user_code import import_callable, load_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from airflow_provider_mlpipex.ports import DataValidator, FeatureStore, SnapshotStore
+
+
+def snapshot_dataset(
+    manifest: Manifest,
+    as_of: datetime,
+    *,
+    store: SnapshotStore,
+    validator: DataValidator,
+    features: FeatureStore | None = None,
+    load: Callable[..., pd.DataFrame] | None = None,
+    tell: Tell = unheard,
+) -> tuple[DatasetSnapshot, QualityReport]:
+    """Keep the rows that are known at ``as_of``: the training window, and after it the evaluation window.
+
+    :param as_of: end of the evaluation window, with its time zone; the same moment gives the same snapshot.
+    :param features: where the manifest names a feature service, it gives the feature columns, each row's as of its own
+        time; how many rows that lost, the snapshot remembers.
+    :param load: the data source, called as ``load(start, end, **parameters)``; that of the manifest if not given.
+    :param tell: gets the report of the rows' quality, also where it stops the snapshot.
+    :raises DataQualityFailed: the source failed, lacks a column, or broke an expectation, or the feature store could
+        not answer for too many rows. Nothing was kept.
+    :raises FeatureMismatch: the feature service is not what the manifest asks for.
+    :raises ManifestInvalid: the source cannot be imported, or an expectation does not exist.
+    """
+    quality, subject = manifest.quality, f"dataset {manifest.name}"
+    window = load_window(manifest, as_of, features=features, load=load)
+    report = validator.validate(
+        window.rows, quality.snapshot, subject=subject, key=quality.key, place=place_of(manifest, "snapshot")
+    )
+    require(
+        report,
+        tell=tell,
+        thing=f"{subject}, {report.rows} rows from {window.start:%Y-%m-%d} to {as_of:%Y-%m-%d}",
+        remedy="repair the data at its source and run the task again; the current release keeps serving",
+    )
+    snapshot = store.write(
+        window.rows,
+        name=manifest.name,
+        time_column=manifest.data.time_column,
+        window_start=window.start,
+        split_at=window.split_at,
+        window_end=as_of,
+    )
+    return snapshot.model_copy(update={"features": window.joined}), report
+
+
+class Window(NamedTuple):
+    """Rows of the training window, from ``start``, and of the evaluation window, from ``split_at``.
+
+    ``joined``: what became of the rows in the feature store; ``None`` where the manifest names no feature service.
+    """
+
+    rows: pd.DataFrame
+    joined: FeatureJoin | None
+    start: datetime
+    split_at: datetime
+
+
+def load_window(
+    manifest: Manifest,
+    as_of: datetime,
+    *,
+    features: FeatureStore | None = None,
+    load: Callable[..., pd.DataFrame] | None = None,
+) -> Window:
+    """The rows of ``manifest`` that are known at ``as_of``; parameters and errors as of :func:`snapshot_dataset`."""
+    data, subject = manifest.data, f"dataset {manifest.name}"
+    if as_of.tzinfo is None:
+        raise DataQualityFailed(
+            f"{subject}, as_of", value=as_of, limit="a moment with a time zone", remedy="give it in UTC"
+        )
+    split_at = as_of - data.window.evaluate
+    start = split_at - data.window.train
+    load = load or import_callable(data.source, field="data.source")
+    remedy = "see the chained error; does the source take the manifest's data.parameters?"
+    frame = load_table(
+        partial(load, start, as_of, **data.parameters), source=f"data source {data.source}", remedy=remedy
+    )
+    target = (manifest.training.target,) if manifest.training else ()
+    needed = (data.time_column, *target, *feature_rows.needed_columns(manifest), *manifest.quality.key)
+    require_columns(frame, needed, subject=subject)
+    rows, joined = feature_rows.join(manifest, frame, features, subject=subject)
+    return Window(rows, joined, start, split_at)

@@ -1,0 +1,202 @@
+"""Training a model on a recorded snapshot, and doing it again to see whether the record can be trusted."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mlpipex.domain.errors import DataQualityFailed, ManifestInvalid, TrainingFailed
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest, TrainingSpec
+from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, Release
+from airflow_provider_mlpipex.domain.release.training import TrainedModel, TrainingContext, TrainingRecord
+from airflow_provider_mlpipex.domain.values import digest_of
+from airflow_provider_mlpipex.services.quality.check import Tell, judge_features, unheard
+from airflow_provider_mlpipex.services.training.evaluation import evaluate
+from airflow_provider_mlpipex.services.training.rows import SplitRows, split_rows
+from airflow_provider_mlpipex.services.training.user_code import import_callable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from airflow_provider_mlpipex.ports import DataValidator, ModelRegistry, SnapshotStore
+
+#: Rows that the model answers before registration and every model server answers before it takes traffic.
+GOLDEN_ROWS = 20
+
+
+def train_model(
+    manifest: Manifest,
+    snapshot: DatasetSnapshot,
+    *,
+    store: SnapshotStore,
+    registry: ModelRegistry,
+    validator: DataValidator,
+    code_version: str,
+    now: datetime | None = None,
+    tell: Tell = unheard,
+) -> TrainingRecord:
+    """Train on ``snapshot``, evaluate on the rows after its split, and log both; running it twice logs one run.
+
+    :param code_version: git commit of the training code; empty where it is not known (registration refuses that).
+    :param now: judges the manifest's ``data.max_age``; needed only where that is set.
+    :param tell: gets the report of the features' quality, also where it stops the training.
+    :raises TrainingFailed: the training callable is missing, raised, or returned something that cannot be served.
+    :raises DataQualityFailed: the snapshot is older than the manifest allows, or its features break an expectation.
+    :raises SnapshotCorrupt: the rows are not the recorded ones.
+    """
+    training = _training_of(manifest)
+    _require_fresh(manifest, snapshot, now)
+    rows = split_rows(snapshot, store)
+    subject = f"features of snapshot {snapshot.name} {snapshot.digest[:12]}"
+    judge_features(manifest, rows.training, validator=validator, tell=tell, subject=subject)
+    trained = _fit(manifest, training, rows)
+    record = TrainingRecord(
+        model_name=manifest.model.name,
+        endpoint_name=manifest.name,
+        dataset=snapshot,
+        architecture=architecture_of(trained.model),
+        configuration_digest=configuration_digest(manifest),
+        code_version=code_version,
+        task=training.task,
+        metrics=dict(trained.metrics),
+        evaluation_rows=trained.evaluation_rows,
+    )
+    return registry.log_training(trained, record)
+
+
+def reproduce(release: Release, manifest: Manifest, *, store: SnapshotStore) -> dict[str, dict[str, float]]:
+    """Train ``release`` again from its recorded snapshot; nothing is logged.
+
+    :return: metric -> ``recorded``, ``retrained`` and their ``difference``, for the metrics that both have.
+    :raises TrainingFailed: the configuration or the architecture is no longer the recorded one, or training failed.
+    """
+    model = release.model
+    now = configuration_digest(manifest)
+    trained = _fit(manifest, _training_of(manifest), split_rows(model.dataset, store))
+    changed = {
+        "configuration": (model.configuration_digest, now),
+        "architecture": (model.architecture, architecture_of(trained.model)),
+    }
+    for what, (recorded, retrained) in changed.items():
+        if recorded != retrained:
+            raise TrainingFailed(
+                f"release {release.id}, {what}",
+                value=retrained,
+                limit=f"as recorded: {recorded}",
+                remedy=f"check out commit {model.code_version} and its manifest, then reproduce again",
+            )
+    return {
+        metric: {
+            "recorded": value,
+            "retrained": trained.metrics[metric],
+            "difference": trained.metrics[metric] - value,
+        }
+        for metric, value in model.metrics.items()
+        if metric in trained.metrics
+    }
+
+
+def configuration_digest(manifest: Manifest) -> str:
+    """Digest of what a person sets: hyper-parameters, feature columns in order, and seed."""
+    training = _training_of(manifest)
+    return digest_of([dict(training.parameters), list(manifest.features.columns), training.seed])
+
+
+def architecture_of(model: Any) -> str:
+    """The types that a fitted estimator is made of: ``Pipeline[ColumnTransformer[OrdinalEncoder], Ridge]``.
+
+    A model may say it itself in an attribute ``architecture_``. Hyper-parameters are left out: changing one of them is
+    a patch, changing a type is a major version.
+    """
+    if stated := getattr(model, "architecture_", None):
+        return str(stated)
+    if isinstance(model, str):
+        return model
+    composed = [part[1] for parts in _COMPOSED for part in getattr(model, parts, None) or ()]
+    wrapped = [part for single in _WRAPPED if (part := getattr(model, single, None)) is not None]
+    parts = composed or wrapped[:1]
+    inside = f"[{', '.join(architecture_of(part) for part in parts)}]" if parts else ""
+    return f"{type(model).__name__}{inside}"
+
+
+#: Attributes in which scikit-learn keeps ``(name, part, …)`` tuples, and those that hold one wrapped estimator.
+_COMPOSED = ("steps", "transformers", "transformer_list", "estimators")
+_WRAPPED = ("best_estimator_", "estimator")
+
+
+def _training_of(manifest: Manifest) -> TrainingSpec:
+    if manifest.training is None:
+        raise TrainingFailed(
+            f"manifest {manifest.name}",
+            value=f"model.version: {manifest.model.version}",
+            limit="a training block",
+            remedy="deploy the pinned version without the training stage, or say how a model is trained",
+        )
+    return manifest.training
+
+
+def _require_fresh(manifest: Manifest, snapshot: DatasetSnapshot, now: datetime | None) -> None:
+    limit = manifest.data.max_age
+    if limit is None or (now is not None and now - snapshot.window_end <= limit):
+        return
+    raise DataQualityFailed(
+        f"snapshot {snapshot.name} {snapshot.digest[:12]}, age",
+        value="not known" if now is None else str(now - snapshot.window_end),
+        limit=f"data.max_age {limit}",
+        remedy="take a new snapshot and train on that",
+    )
+
+
+def _fit(manifest: Manifest, training: TrainingSpec, rows: SplitRows) -> TrainedModel:
+    columns = list(manifest.features.columns)
+    context = TrainingContext(
+        features=rows.training[columns],
+        target=rows.training[training.target],
+        parameters=dict(training.parameters),
+        seed=training.seed,
+    )
+    features = rows.evaluation[columns]
+    model, predictions = _call(training, context, features)
+    return TrainedModel(
+        model=model,
+        predict_method=training.predict_method,
+        examples=_golden_rows(features),
+        metrics=evaluate(
+            training.task, rows.evaluation[training.target], predictions, classes=getattr(model, "classes_", None)
+        ),
+        evaluation_rows=len(features),
+        parameters=dict(training.parameters),
+        evaluated=features,
+    )
+
+
+def _call(training: TrainingSpec, context: TrainingContext, features: pd.DataFrame) -> tuple[Any, Any]:
+    """The fitted model and its predictions for ``features``; whatever the team's code raises is told by its name."""
+    failed = partial(TrainingFailed, f"training callable {training.callable}", remedy="see the chained error")
+    try:
+        train = import_callable(training.callable, field="training.callable")
+    except ManifestInvalid as error:
+        raise failed(value=error.value, limit=error.limit, remedy=error.remedy) from error
+    try:
+        model = train(context)
+    except Exception as error:
+        raise failed(value=f"{type(error).__name__}: {error}", limit="a fitted model") from error
+    predict = getattr(model, training.predict_method, None)
+    if not callable(predict):
+        raise failed(
+            value=type(model).__name__,
+            limit=f"a fitted model with the method {training.predict_method}",
+            remedy="return the fitted estimator, or name another training.predict_method",
+        )
+    try:
+        return model, predict(features)
+    except Exception as error:
+        limit = f"predictions for {len(features)} evaluation rows"
+        raise failed(value=f"{type(error).__name__}: {error}", limit=limit) from error
+
+
+def _golden_rows(features: pd.DataFrame) -> pd.DataFrame:
+    """Rows spread evenly over the evaluation window, so that a quiet first hour does not stand for all of it."""
+    step = max(1, len(features) // GOLDEN_ROWS)
+    return features.iloc[::step].head(GOLDEN_ROWS).reset_index(drop=True)

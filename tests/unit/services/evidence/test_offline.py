@@ -1,0 +1,95 @@
+"""What a candidate is held against: the model that users have, on rows that neither has learned from."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, ModelVersion
+from airflow_provider_mlpipex.services.evidence import offline as offline_evidence
+from airflow_provider_mlpipex.services.training import evaluation
+from tests.support.factories import make_model, make_snapshot
+from tests.support.rollouts import ENDPOINT, World
+
+STAGING = EndpointRef(environment="staging", name=ENDPOINT.name)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """(model version, digest of the rows) of every evaluation that was made anew."""
+    found: list[tuple[str, str]] = []
+
+    def metrics_on(
+        model: ModelVersion, manifest: Any, rows: DatasetSnapshot, **ports: Any
+    ) -> tuple[dict[str, float], int]:
+        found.append((model.version, rows.digest))
+        return {"accuracy": 0.7}, 500
+
+    monkeypatch.setattr(evaluation, "metrics_on", metrics_on)
+    return found
+
+
+def model(version: str, *, months_later: int = 0, accuracy: float = 0.8) -> ModelVersion:
+    later = timedelta(days=30 * months_later)
+    snapshot = make_snapshot(f"after {months_later} months")
+    moved = {field: getattr(snapshot, field) + later for field in ("window_start", "split_at", "window_end")}
+    made = make_model(version, accuracy=accuracy)
+    return made.model_copy(update={"dataset": snapshot.model_copy(update=moved)})
+
+
+def test_before_any_release_there_is_no_baseline() -> None:
+    world = World()
+    assert offline_evidence.find_baseline(world.platform, world.manifest, STAGING) is None
+
+
+def test_staging_is_held_against_what_production_serves() -> None:
+    world = World()
+    current = world.first_release()
+    found = offline_evidence.find_baseline(world.platform, world.manifest, STAGING)
+    assert found == current.model
+
+
+def test_production_is_not_held_against_staging() -> None:
+    """Staging may hold a release that production has never had, or has rolled back."""
+    world = World()
+    current = world.first_release()
+    world.bring("run-2", "1.1.0", to="canary-0")
+    world.roll_back()
+    assert offline_evidence.find_baseline(world.platform, world.manifest, ENDPOINT) == current.model
+
+
+def test_the_baseline_is_asked_again_on_the_candidates_rows(asked: list[tuple[str, str]]) -> None:
+    world, candidate, baseline = World(), model("1.1.0", months_later=1), model("1.0.0")
+    found = offline_evidence.measure(world.platform, world.manifest, candidate, baseline)
+    assert asked == [("1.0.0", candidate.dataset.digest)]
+    evidence = found["evaluation.accuracy"]
+    assert (evidence.value, evidence.baseline) == (0.8, 0.7)
+    assert (evidence.samples, evidence.baseline_samples) == (candidate.evaluation_rows, 500)
+    assert (evidence.since, evidence.until) == (candidate.dataset.split_at, candidate.dataset.window_end)
+    assert found["baseline.accuracy"].value == 0.7
+
+
+def test_a_newer_baseline_judges_on_its_own_rows(asked: list[tuple[str, str]]) -> None:
+    """It has learned from the candidate's evaluation rows and would look better on them than it is."""
+    world, candidate, baseline = World(), model("1.0.0"), model("1.1.0", months_later=1, accuracy=0.9)
+    evidence = offline_evidence.measure(world.platform, world.manifest, candidate, baseline)["evaluation.accuracy"]
+    assert asked == [("1.0.0", baseline.dataset.digest)]
+    assert (evidence.value, evidence.baseline) == (0.7, 0.9)
+
+
+def test_the_same_model_on_another_runtime_is_not_asked_at_all(asked: list[tuple[str, str]]) -> None:
+    world, candidate = World(), model("1.0.0")
+    evidence = offline_evidence.measure(world.platform, world.manifest, candidate, candidate)["evaluation.accuracy"]
+    assert asked == []
+    assert evidence.value == evidence.baseline == 0.8
+
+
+def test_a_first_release_has_no_baseline_metrics(asked: list[tuple[str, str]]) -> None:
+    world = World()
+    found = offline_evidence.measure(world.platform, world.manifest, model("1.0.0"), None)
+    assert asked == []
+    assert found["evaluation.accuracy"].baseline is None
+    assert not any(key.startswith("baseline.") for key in found)

@@ -1,0 +1,468 @@
+"""Snapshot, train, evaluate, register and reproduce on small tables, over the ports' fakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import VotingClassifier
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from airflow_provider_mlpipex.domain.errors import (
+    DataQualityFailed,
+    ManifestInvalid,
+    RegistrationRefused,
+    SignatureMismatch,
+    TrainingFailed,
+)
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
+from airflow_provider_mlpipex.domain.quality.expectations import Expectation
+from airflow_provider_mlpipex.domain.quality.report import BrokenExpectation, QualityReport, ResultPlace, SqlTable
+from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, Release, RuntimeEnvironment
+from airflow_provider_mlpipex.domain.release.training import TrainingContext, TrainingRecord
+from airflow_provider_mlpipex.domain.values import digest_of
+from airflow_provider_mlpipex.services.training.evaluation import metrics_on
+from airflow_provider_mlpipex.services.training.register import register_model
+from airflow_provider_mlpipex.services.training.snapshots import snapshot_dataset
+from airflow_provider_mlpipex.services.training.train import (
+    architecture_of,
+    configuration_digest,
+    reproduce,
+    train_model,
+)
+from airflow_provider_mlpipex.testing.registry import MemoryRegistry
+from airflow_provider_mlpipex.testing.snapshots import MemorySnapshots
+
+AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
+HERE = __name__
+
+
+def source(start: datetime, end: datetime, *, noise: float = 0.5, drop: Sequence[str] = ()) -> pd.DataFrame:
+    hours = pd.date_range(start, end, freq="h", inclusive="left")
+    random = np.random.default_rng(int(start.timestamp()))
+    wind = random.normal(size=len(hours))
+    late = (wind + noise * random.normal(size=len(hours)) > 0).astype(int)
+    table = pd.DataFrame({"at": hours, "wind": wind, "gust": wind**2, "late": late})
+    return table.drop(columns=list(drop))
+
+
+def train(context: TrainingContext) -> LogisticRegression:
+    return LogisticRegression(**context.parameters, random_state=context.seed).fit(context.features, context.target)
+
+
+def train_another(context: TrainingContext) -> Pipeline:
+    return Pipeline([("scale", StandardScaler()), ("fit", LogisticRegression())]).fit(context.features, context.target)
+
+
+def train_and_raise(context: TrainingContext) -> None:
+    raise ZeroDivisionError("no rows left")
+
+
+def train_nothing(context: TrainingContext) -> None:
+    return None
+
+
+def train_for_other_columns(context: TrainingContext) -> Any:
+    return LogisticRegression().fit(context.features.assign(more=1), context.target)
+
+
+def return_a_list(start: datetime, end: datetime) -> list[int]:
+    return [1]
+
+
+class Judge:
+    """A validator that finds what it is told to find, and remembers what it was asked."""
+
+    def __init__(self, *broken: BrokenExpectation) -> None:
+        self.broken = broken
+        self.asked: list[tuple[list[str], int, Sequence[Expectation], str, Sequence[str], ResultPlace | None]] = []
+
+    def validate(
+        self,
+        frame: pd.DataFrame,
+        expectations: Sequence[Expectation],
+        *,
+        subject: str,
+        key: Sequence[str] = (),
+        place: ResultPlace | None = None,
+    ) -> QualityReport:
+        self.asked.append((list(frame.columns), len(frame), expectations, subject, key, place))
+        return QualityReport(subject=subject, rows=len(frame), judged=len(expectations), broken=self.broken)
+
+    def validate_table(self, table: SqlTable, *_: object, **__: object) -> QualityReport:
+        raise AssertionError(f"nothing of a model's life is in {table}")
+
+
+def manifest(**changes: dict[str, Any] | None) -> Manifest:
+    raw: dict[str, Any] = {
+        "apiVersion": "mlpipex/v1",
+        "kind": "Deployment",
+        "name": "wind-delay",
+        "owner": {"team": "weather", "contact": "weather@localhost"},
+        "model": {"name": "wind-model"},
+        "training": {
+            "callable": f"{HERE}:train",
+            "task": "binary",
+            "target": "late",
+            "predict_method": "predict_proba",
+            "seed": 7,
+            "parameters": {"C": 1.0},
+        },
+        "runtime": {"version": "1.0.0", "environment": "provider"},
+        "data": {
+            "source": f"{HERE}:source",
+            "time_column": "at",
+            "window": {"train": "20d", "evaluate": "10d"},
+        },
+        "quality": {"key": "at", "snapshot": [{"expect": "column_values_to_not_be_null", "column": "wind"}]},
+        "features": {"columns": ["wind", "gust"]},
+        "environments": {"production": {}},
+    }
+    for block, change in changes.items():
+        raw[block] = None if change is None else {**raw[block], **change}
+    return Manifest.model_validate(raw)
+
+
+@pytest.fixture
+def store() -> MemorySnapshots:
+    return MemorySnapshots()
+
+
+@pytest.fixture
+def registry() -> MemoryRegistry:
+    return MemoryRegistry()
+
+
+def take(store: MemorySnapshots, of: Manifest | None = None, as_of: datetime = AS_OF) -> DatasetSnapshot:
+    return snapshot_dataset(of or manifest(), as_of, store=store, validator=Judge())[0]
+
+
+@pytest.fixture
+def learn(store: MemorySnapshots, registry: MemoryRegistry) -> Callable[..., TrainingRecord]:
+    def learn(of: Manifest | None = None, as_of: datetime = AS_OF, code_version: str = "0123abcd") -> TrainingRecord:
+        of = of or manifest()
+        snapshot = take(store, of, as_of)
+        return train_model(of, snapshot, store=store, registry=registry, validator=Judge(), code_version=code_version)
+
+    return learn
+
+
+# Snapshot.
+
+
+def test_a_snapshot_ends_at_its_moment_and_remembers_the_split(store: MemorySnapshots) -> None:
+    judge = Judge()
+    snapshot, report = snapshot_dataset(manifest(), AS_OF, store=store, validator=judge)
+    assert (snapshot.window_start, snapshot.split_at, snapshot.window_end) == (
+        AS_OF - timedelta(days=30),
+        AS_OF - timedelta(days=10),
+        AS_OF,
+    )
+    assert (snapshot.name, snapshot.rows, report.passed) == ("wind-delay", 30 * 24, True)
+    place = ResultPlace(folder="wind-delay", table="snapshot")
+    asked = (["at", "wind", "gust", "late"], 30 * 24, manifest().quality.snapshot, "dataset wind-delay", ("at",), place)
+    assert judge.asked == [asked]
+    assert take(store) == snapshot
+
+
+def test_broken_quality_keeps_nothing_and_says_what_broke(store: MemorySnapshots) -> None:
+    judge = Judge(
+        BrokenExpectation(
+            expectation="column_values_to_be_between",
+            column="wind",
+            expected="min_value=0",
+            observed="3 of 720 values break it",
+            sample=("-1.5", "-2"),
+            keys=("at=12", "at=17"),
+        )
+    )
+    with pytest.raises(DataQualityFailed) as refused:
+        snapshot_dataset(manifest(), AS_OF, store=store, validator=judge)
+    message = "wind: column_values_to_be_between (min_value=0), observed 3 of 720 values break it, for example -1.5, -2"
+    assert refused.value.value == f"{message} in at=12, at=17"
+    assert store.tables == {}
+
+
+def test_a_warning_is_told_and_stops_nothing(store: MemorySnapshots) -> None:
+    warning = BrokenExpectation(
+        expectation="column_values_to_not_be_null", column="wind", expected="to hold", observed="1", severity="warning"
+    )
+    told: list[QualityReport] = []
+    snapshot, report = snapshot_dataset(manifest(), AS_OF, store=store, validator=Judge(warning), tell=told.append)
+    assert (snapshot.rows, report.warnings, told) == (30 * 24, (warning,), [report])
+
+
+@pytest.mark.parametrize("column", ["at", "late", "gust", "name"])
+def test_missing_columns_are_named(store: MemorySnapshots, column: str) -> None:
+    named = manifest(
+        data={"parameters": {"drop": [column] if column != "name" else []}}, quality={"key": ["at", "name"]}
+    )
+    with pytest.raises(DataQualityFailed, match=f"columns {column}"):
+        take(store, named)
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        ({"parameters": {"noises": 1}}, "TypeError"),
+        ({"source": f"{HERE}:return_a_list"}, "list"),
+    ],
+)
+def test_a_source_that_fails_is_named(store: MemorySnapshots, data: dict[str, Any], found: str) -> None:
+    with pytest.raises(DataQualityFailed, match=f"data source {HERE}") as refused:
+        take(store, manifest(data=data))
+    assert found in str(refused.value.value)
+
+
+@pytest.mark.parametrize("path", ["no_such_module:load", f"{HERE}:no_such_function", f"{HERE}:HERE"])
+def test_a_source_that_cannot_be_imported_is_the_manifests_fault(store: MemorySnapshots, path: str) -> None:
+    with pytest.raises(ManifestInvalid, match=r"data\.source"):
+        take(store, manifest(data={"source": path}))
+
+
+def test_a_moment_without_time_zone_is_refused(store: MemorySnapshots) -> None:
+    with pytest.raises(DataQualityFailed, match="time zone"):
+        take(store, as_of=AS_OF.replace(tzinfo=None))
+
+
+# Train.
+
+
+def test_training_learns_the_older_rows_and_is_judged_on_the_newer(
+    learn: Callable[..., TrainingRecord], store: MemorySnapshots
+) -> None:
+    done = learn()
+    rows = store.read(done.dataset)
+    older, newer = rows[rows["at"] < done.dataset.split_at], rows[rows["at"] >= done.dataset.split_at]
+    expected = LogisticRegression(random_state=7).fit(older[["wind", "gust"]], older["late"])
+    assert done.metrics["accuracy"] == expected.score(newer[["wind", "gust"]], newer["late"])
+    assert done.evaluation_rows == len(newer) == 240
+    assert (done.model_name, done.endpoint_name, done.task) == ("wind-model", "wind-delay", "binary")
+    assert done.architecture == "LogisticRegression"
+
+
+FEATURES = {"features": [{"expect": "column_values_to_be_between", "column": "gust", "min_value": 0}]}
+
+
+def test_features_are_judged_before_the_model_learns_from_them(
+    store: MemorySnapshots, registry: MemoryRegistry
+) -> None:
+    of, judge = manifest(quality=FEATURES), Judge()
+    snapshot = take(store, of)
+    train_model(of, snapshot, store=store, registry=registry, validator=judge, code_version="x")
+    (columns, rows, expectations, subject, key, place), *more = judge.asked
+    assert (columns, rows, expectations, key) == (["wind", "gust", "at"], 20 * 24, of.quality.features, ("at",))
+    assert subject == f"features of snapshot wind-delay {snapshot.digest[:12]}"
+    assert (place, more) == (ResultPlace(folder="wind-delay", table="features"), [])
+
+
+def test_broken_features_are_not_learned_from(store: MemorySnapshots, registry: MemoryRegistry) -> None:
+    broken = BrokenExpectation(expectation="column_values_to_be_between", column="gust", expected="x", observed="y")
+    of = manifest(quality=FEATURES, training={"callable": f"{HERE}:train_and_raise"})
+    told: list[QualityReport] = []
+    with pytest.raises(DataQualityFailed, match="gust: column_values_to_be_between"):
+        train_model(
+            of,
+            take(store, of),
+            store=store,
+            registry=registry,
+            validator=Judge(broken),
+            code_version="x",
+            tell=told.append,
+        )
+    assert [report.broken for report in told] == [(broken,)]
+
+
+def test_training_twice_is_one_run(learn: Callable[..., TrainingRecord]) -> None:
+    assert learn() == learn()
+
+
+@pytest.mark.parametrize(
+    ("changes", "counts"),
+    [
+        ({"training": {"parameters": {"C": 2.0}}}, True),
+        ({"training": {"seed": 8}}, True),
+        ({"features": {"columns": ["gust", "wind"]}}, True),
+        ({"owner": {"team": "climate"}}, False),
+        ({"runtime": {"version": "1.1.0"}}, False),
+    ],
+    ids=["parameters", "seed", "feature-order", "owner", "runtime"],
+)
+def test_what_counts_as_configuration(changes: dict[str, Any], counts: bool) -> None:
+    assert (configuration_digest(manifest(**changes)) != configuration_digest(manifest())) == counts
+
+
+@pytest.mark.parametrize(
+    ("training", "found"),
+    [
+        ({"callable": "no_such_module:train"}, "no_such_module"),
+        ({"callable": f"{HERE}:no_such_function"}, "no_such_function"),
+        ({"callable": f"{HERE}:train_and_raise"}, "ZeroDivisionError: no rows left"),
+        ({"callable": f"{HERE}:train_nothing"}, "NoneType"),
+        ({"callable": f"{HERE}:train_for_other_columns"}, "ValueError"),
+        ({"predict_method": "transform"}, "transform"),
+        ({"parameters": {"C": -1}}, "InvalidParameterError"),
+        ({"parameters": {"depth": 3}}, "TypeError"),
+    ],
+)
+def test_training_failures_name_the_callable(
+    learn: Callable[..., TrainingRecord], training: dict[str, Any], found: str
+) -> None:
+    with pytest.raises(TrainingFailed, match=training.get("callable", f"{HERE}:train")) as failed:
+        learn(manifest(training=training))
+    assert found in str(failed.value)
+    assert "predict_method" in training or "nothing" in training.get("callable", "") or failed.value.__cause__
+
+
+def test_a_pinned_model_is_not_trained(learn: Callable[..., TrainingRecord]) -> None:
+    with pytest.raises(TrainingFailed, match=r"model\.version: 1\.2\.0"):
+        learn(manifest(training=None, model={"version": "1.2.0"}))
+
+
+@pytest.mark.parametrize(
+    ("now", "fits"), [(AS_OF + timedelta(days=1), True), (AS_OF + timedelta(days=3), False), (None, False)]
+)
+def test_an_old_snapshot_is_not_trained_on(
+    store: MemorySnapshots, registry: MemoryRegistry, now: datetime | None, fits: bool
+) -> None:
+    of = manifest(data={"max_age": "2d"})
+    snapshot = take(store, of)
+    if fits:
+        assert train_model(
+            of, snapshot, store=store, registry=registry, validator=Judge(), code_version="x", now=now
+        ).run_id
+    else:
+        with pytest.raises(DataQualityFailed, match="max_age"):
+            train_model(of, snapshot, store=store, registry=registry, validator=Judge(), code_version="x", now=now)
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (Ridge(), "Ridge"),
+        (
+            Pipeline(
+                [
+                    ("columns", ColumnTransformer([("one", OneHotEncoder(), ["a"]), ("rest", "passthrough", ["b"])])),
+                    ("fit", Ridge()),
+                ]
+            ),
+            "Pipeline[ColumnTransformer[OneHotEncoder, passthrough], Ridge]",
+        ),
+        (FeatureUnion([("a", StandardScaler()), ("b", "drop")]), "FeatureUnion[StandardScaler, drop]"),
+        (CalibratedClassifierCV(LogisticRegression()), "CalibratedClassifierCV[LogisticRegression]"),
+        (GridSearchCV(Ridge(), {"alpha": [1]}), "GridSearchCV[Ridge]"),
+        (VotingClassifier([("a", LogisticRegression())]), "VotingClassifier[LogisticRegression]"),
+        (type("Net", (), {"architecture_": "Net[64, 64]"})(), "Net[64, 64]"),
+    ],
+    ids=lambda value: value.split("[")[0] if isinstance(value, str) else "",
+)
+def test_architecture_is_the_tree_of_types(model: Any, expected: str) -> None:
+    assert architecture_of(model) == expected
+
+
+# Register.
+
+
+def test_versions_follow_from_what_changed(learn: Callable[..., TrainingRecord], registry: MemoryRegistry) -> None:
+    first = register_model(manifest(), learn(), registry=registry)
+    assert first.model.version == "1.0.0"
+    newer = learn(as_of=AS_OF + timedelta(days=30))
+    second = register_model(manifest(), newer, registry=registry)
+    assert (second.model.version, second.bump) == ("1.1.0", "minor")
+    tuned = manifest(training={"parameters": {"C": 2.0}})
+    third = register_model(tuned, learn(tuned, as_of=AS_OF + timedelta(days=30)), registry=registry)
+    assert (third.model.version, third.bump) == ("1.1.1", "patch")
+    other = manifest(training={"callable": f"{HERE}:train_another", "parameters": {}})
+    fourth = register_model(other, learn(other), registry=registry)
+    assert (fourth.model.version, fourth.bump) == ("2.0.0", "major")
+    assert any("StandardScaler" in reason for reason in fourth.reasons)
+    # A retry of an older registration tells the same story as the first try, not a new version.
+    assert register_model(manifest(), newer, registry=registry) == second
+    assert [model.version for model in registry.versions("wind-model")] == ["1.0.0", "1.1.0", "1.1.1", "2.0.0"]
+
+
+def test_an_unknown_code_version_is_refused(learn: Callable[..., TrainingRecord], registry: MemoryRegistry) -> None:
+    with pytest.raises(RegistrationRefused, match=r"code version.*MLPIPEX_CODE_VERSION"):
+        register_model(manifest(), learn(code_version=""), registry=registry)
+
+
+def test_a_record_of_another_model_is_refused(learn: Callable[..., TrainingRecord], registry: MemoryRegistry) -> None:
+    with pytest.raises(RegistrationRefused, match="other-model"):
+        register_model(manifest(model={"name": "other-model"}), learn(), registry=registry)
+
+
+# Compare and reproduce.
+
+
+def test_the_current_model_is_measured_on_the_candidates_rows(
+    learn: Callable[..., TrainingRecord], store: MemorySnapshots, registry: MemoryRegistry
+) -> None:
+    current = register_model(manifest(), learn(), registry=registry).model
+    metrics, rows = metrics_on(current, manifest(), current.dataset, store=store, registry=registry)
+    assert (metrics, rows) == (current.metrics, current.evaluation_rows)
+    newer = take(store, as_of=AS_OF + timedelta(days=30))
+    elsewhere, _ = metrics_on(current, manifest(), newer, store=store, registry=registry)
+    assert elsewhere != metrics
+    # The candidate may have dropped a feature that the current model still needs.
+    narrower = manifest(features={"columns": ["wind"]})
+    assert metrics_on(current, narrower, newer, store=store, registry=registry)[0] == elsewhere
+
+
+def test_a_column_that_the_current_model_needs_is_named(
+    learn: Callable[..., TrainingRecord], store: MemorySnapshots, registry: MemoryRegistry
+) -> None:
+    current = register_model(manifest(), learn(), registry=registry).model
+    without = manifest(features={"columns": ["wind"]}, data={"parameters": {"drop": ["gust"]}})
+    with pytest.raises(SignatureMismatch, match="missing columns: gust"):
+        metrics_on(current, without, take(store, without), store=store, registry=registry)
+
+
+def test_without_training_there_is_no_baseline(
+    learn: Callable[..., TrainingRecord], store: MemorySnapshots, registry: MemoryRegistry
+) -> None:
+    current = register_model(manifest(), learn(), registry=registry).model
+    pinned = manifest(training=None, model={"version": "1.0.0"})
+    assert metrics_on(current, pinned, current.dataset, store=store, registry=registry) == ({}, 0)
+
+
+def release_of(record: TrainingRecord, registry: MemoryRegistry) -> Release:
+    return Release(
+        model=register_model(manifest(), record, registry=registry).model,
+        runtime=RuntimeEnvironment(version="1.0.0", kind="provider", digest=digest_of("runtime")),
+        manifest_digest=manifest().digest,
+    )
+
+
+def test_a_release_is_reproduced_from_its_record(
+    learn: Callable[..., TrainingRecord], store: MemorySnapshots, registry: MemoryRegistry
+) -> None:
+    release = release_of(learn(), registry)
+    differences = reproduce(release, manifest(), store=store)
+    assert set(differences) == set(release.model.metrics)
+    assert all(row["difference"] == 0 and row["recorded"] == row["retrained"] for row in differences.values())
+
+
+@pytest.mark.parametrize(
+    ("training", "what"),
+    [({"parameters": {"C": 3.0}}, "configuration"), ({"callable": f"{HERE}:train_another"}, "architecture")],
+)
+def test_another_model_is_not_a_reproduction(
+    learn: Callable[..., TrainingRecord],
+    store: MemorySnapshots,
+    registry: MemoryRegistry,
+    training: dict[str, Any],
+    what: str,
+) -> None:
+    release = release_of(learn(), registry)
+    with pytest.raises(TrainingFailed, match=f"{what}.*0123abcd"):
+        reproduce(release, manifest(training=training), store=store)
