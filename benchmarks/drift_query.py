@@ -25,9 +25,9 @@ from airflow_provider_mlpipex.domain.drift.references import Reference, make_ref
 from airflow_provider_mlpipex.domain.drift.report import Attribution, DriftReport
 from airflow_provider_mlpipex.domain.drift.served import BatchSketches, ServedSketches
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.serving.places import Places
-from airflow_provider_mlpipex.serving.sketch_store import DAY, MINUTE, Counted, Position, opened
-from airflow_provider_mlpipex.serving.sketched_logs import SketchedLogs
+from airflow_provider_mlpipex.serving.sketches.service import SketchedLogs
+from airflow_provider_mlpipex.serving.sketches.store import DAY, MINUTE, Counted, Position, opened
+from airflow_provider_mlpipex.serving.state_dir import Places
 from benchmarks.table import Table
 from tests.support.factories import make_release
 

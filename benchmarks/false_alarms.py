@@ -19,10 +19,10 @@ import numpy as np
 from airflow_provider_mlpipex.domain.gates import watch_windows
 from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates.judging import judge
-from airflow_provider_mlpipex.domain.gates.synthetic_evidence import MOMENT, allowed_share
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec
 from airflow_provider_mlpipex.domain.planning.false_alarms import alpha_of
 from airflow_provider_mlpipex.domain.planning.live_gates import LiveGate, live_gates
+from airflow_provider_mlpipex.domain.planning.synthetic_evidence import MOMENT, allowed_share
 from airflow_provider_mlpipex.domain.statistics.summaries import Counted, Summary, Timed
 from benchmarks.table import Table
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
-from airflow_provider_mlpipex.serving.places import Places
+from airflow_provider_mlpipex.serving.state_dir import Places
 from benchmarks.table import Table, quantile
 from tests.support.plane import RealPlane, invocation, path_of
 

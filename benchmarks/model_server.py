@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.serving.server_spec import ModelServerSpec
+from airflow_provider_mlpipex.serving.model_server.spec import ModelServerSpec
 from benchmarks.gateway import CLIENTS, JSON, Connect, UnixConnection, ask, rate_of
 from benchmarks.table import Table, quantile
 from tests.support.mlflow_server import free_port

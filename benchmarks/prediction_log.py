@@ -17,9 +17,9 @@ from typing import Any
 
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import REQUEST_ID_HEADER
-from airflow_provider_mlpipex.serving import model_server
-from airflow_provider_mlpipex.serving.prediction_log import records
-from airflow_provider_mlpipex.serving.server_spec import ModelServerSpec
+from airflow_provider_mlpipex.serving.model_server import app as model_server
+from airflow_provider_mlpipex.serving.model_server.spec import ModelServerSpec
+from airflow_provider_mlpipex.serving.prediction_log.writer import records
 from benchmarks.gateway import CLIENTS, JSON, Connect, UnixConnection, ask, rate_of
 from benchmarks.model_server import running
 from benchmarks.table import Table, quantile

@@ -246,7 +246,7 @@ def serve_run(
     as_json: AsJson = False,
 ) -> None:
     """Run the plane in the foreground: Envoy, model servers, control API with rollback. Says first where it will be."""
-    from airflow_provider_mlpipex.plane import run
+    from airflow_provider_mlpipex.entrypoints.plane_daemon import run
 
     addresses = {
         "ingress_url": f"http://127.0.0.1:{ingress_port}",
@@ -261,7 +261,7 @@ def serve_run(
 @serve_app.command("stop")
 def serve_stop(state_dir: StateDir = Path(".mlpipex/plane"), as_json: AsJson = False) -> None:
     """Stop the plane with everything it runs; nothing to stop is fine."""
-    from airflow_provider_mlpipex.serving import daemon
+    from airflow_provider_mlpipex.serving.plane import daemon
 
     ran = bool(daemon.status(state_dir)["running"])
     daemon.stop(state_dir)
@@ -271,7 +271,7 @@ def serve_stop(state_dir: StateDir = Path(".mlpipex/plane"), as_json: AsJson = F
 @serve_app.command("status")
 def serve_status(state_dir: StateDir = Path(".mlpipex/plane"), as_json: AsJson = False) -> None:
     """Whether the plane runs, and where; exit code 1 if it does not."""
-    from airflow_provider_mlpipex.serving import daemon
+    from airflow_provider_mlpipex.serving.plane import daemon
 
     found = daemon.status(state_dir)
     emit(found, as_json, lambda: "\n".join(f"{key}: {value}" for key, value in found.items()))

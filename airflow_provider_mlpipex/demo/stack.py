@@ -22,7 +22,7 @@ import psutil
 from airflow_provider_mlpipex.adapters.git.code_version import CODE_VERSION_VARIABLE, code_version
 from airflow_provider_mlpipex.demo.children import Children
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
-from airflow_provider_mlpipex.serving import daemon
+from airflow_provider_mlpipex.serving.plane import daemon
 from airflow_provider_mlpipex.serving.processes import carriers
 
 HOST = "127.0.0.1"

@@ -27,8 +27,8 @@ from airflow_provider_mlpipex.domain.shadow.comparison import (
 )
 from airflow_provider_mlpipex.domain.shadow.score_distributions import compare_scores
 from airflow_provider_mlpipex.domain.shadow.slices import LEAST_PAIRS, LONGEST_VALUE, MOST_VALUES, Slice, SlicedColumn
-from airflow_provider_mlpipex.serving.comparison import SETTLE_S, SLACK_S
-from airflow_provider_mlpipex.serving.outputs import Described, describe
+from airflow_provider_mlpipex.serving.prediction_log.comparison import SETTLE_S, SLACK_S
+from airflow_provider_mlpipex.serving.prediction_log.outputs import Described, describe
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from airflow_provider_mlpipex.domain.rollout.plane_observation import AppliedPla
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.domain.shadow.comparison import ShadowComparison
 from airflow_provider_mlpipex.ports import Clock
-from airflow_provider_mlpipex.serving.outputs import Described
-from airflow_provider_mlpipex.serving.telemetry import BOUNDS_MS
+from airflow_provider_mlpipex.serving.envoy.attempts import BOUNDS_MS
+from airflow_provider_mlpipex.serving.prediction_log.outputs import Described
 from airflow_provider_mlpipex.testing import served_outcomes, served_rows
 from airflow_provider_mlpipex.testing.paired_answers import Answer, compare_answers
 

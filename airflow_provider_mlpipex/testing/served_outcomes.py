@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import ServedAnswers
-from airflow_provider_mlpipex.serving.served_outcomes import LoggedAnswer, served_answers
+from airflow_provider_mlpipex.serving.prediction_log.lookup import LoggedAnswer, served_answers
 from airflow_provider_mlpipex.testing.paired_answers import Answer
 
 

@@ -28,11 +28,11 @@ from airflow_provider_mlpipex.adapters.embedded.plane import EmbeddedPlane
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release, RuntimeEnvironment
 from airflow_provider_mlpipex.domain.values import digest_of
-from airflow_provider_mlpipex.serving import daemon
 from airflow_provider_mlpipex.serving.artifacts import directory_digest
-from airflow_provider_mlpipex.serving.plane_state import find_plane_id
+from airflow_provider_mlpipex.serving.plane import daemon
+from airflow_provider_mlpipex.serving.plane.runtimes import provider_digest
+from airflow_provider_mlpipex.serving.plane.state import find_plane_id
 from airflow_provider_mlpipex.serving.processes import PLANE_ID, carriers
-from airflow_provider_mlpipex.serving.runtimes import provider_digest
 from tests.support.factories import make_model
 from tests.support.mlflow_server import free_port
 from tests.support.polling import until

@@ -10,9 +10,9 @@ from typing import Any
 
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.shadow.comparison import ShadowComparison
-from airflow_provider_mlpipex.serving.comparison import compare, log_folder
-from airflow_provider_mlpipex.serving.outputs import describe_all
-from airflow_provider_mlpipex.serving.prediction_log import STATS_FILE
+from airflow_provider_mlpipex.serving.prediction_log.comparison import compare, log_folder
+from airflow_provider_mlpipex.serving.prediction_log.outputs import describe_all
+from airflow_provider_mlpipex.serving.prediction_log.writer import STATS_FILE
 from airflow_provider_mlpipex.testing.paired_answers import Answer, compare_answers
 from tests.support.factories import make_release
 

@@ -25,7 +25,7 @@ from airflow_provider_mlpipex.domain.gates.evidence import ReleaseTelemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import Mirror, TrafficPlan
-from airflow_provider_mlpipex.serving.places import Places
+from airflow_provider_mlpipex.serving.state_dir import Places
 from tests.support.plane import (
     READY_TIMEOUT_S,
     RealPlane,

@@ -7,7 +7,7 @@ from pathlib import Path
 from airflow_provider_mlpipex.adapters.embedded.runtime_rules import pin
 from airflow_provider_mlpipex.domain.manifest.manifest import RuntimeSpec
 from airflow_provider_mlpipex.domain.release.release import RuntimeEnvironment
-from airflow_provider_mlpipex.serving.runtimes import lock_digest, provider_digest
+from airflow_provider_mlpipex.serving.plane.runtimes import lock_digest, provider_digest
 
 
 class LockedRuntimes:

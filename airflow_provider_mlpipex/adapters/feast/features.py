@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.adapters.feast.entity_rows import MOMENT, attach, numbered, questions, rounds
 from airflow_provider_mlpipex.domain.features.service import FeatureServiceRef, HistoricalFrame, OnlineRow
-from airflow_provider_mlpipex.serving.feast_repository import FeastRepository
+from airflow_provider_mlpipex.serving.model_server.feast_repository import FeastRepository
 
 if TYPE_CHECKING:
     import pandas as pd

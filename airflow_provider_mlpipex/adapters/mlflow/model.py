@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.domain.drift.references import REFERENCE_PATH
 from airflow_provider_mlpipex.domain.errors import TrainingFailed
-from airflow_provider_mlpipex.serving.outputs import describe_all
+from airflow_provider_mlpipex.serving.prediction_log.outputs import describe_all
 
 if TYPE_CHECKING:
     import pandas as pd

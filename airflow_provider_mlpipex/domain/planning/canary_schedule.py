@@ -14,10 +14,10 @@ import math
 from datetime import timedelta
 
 from airflow_provider_mlpipex.domain.gates.gate import Gate
-from airflow_provider_mlpipex.domain.gates.synthetic_evidence import allowed_share
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, ExposureSpec
 from airflow_provider_mlpipex.domain.planning.false_alarms import alpha_of
 from airflow_provider_mlpipex.domain.planning.sampling import REVERT, look_every, needed_duration
+from airflow_provider_mlpipex.domain.planning.synthetic_evidence import allowed_share
 from airflow_provider_mlpipex.domain.statistics.detection import deviation_of_detection, trials_to_detect
 from airflow_provider_mlpipex.domain.values import Value
 

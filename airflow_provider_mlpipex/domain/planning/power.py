@@ -17,12 +17,12 @@ from airflow_provider_mlpipex.domain.fields.quantities import (
     format_rate,
     format_ratio,
 )
-from airflow_provider_mlpipex.domain.gates import synthetic_evidence
 from airflow_provider_mlpipex.domain.gates.control_arm import is_worse
 from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.gates.judging import judge
 from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
+from airflow_provider_mlpipex.domain.planning import synthetic_evidence
 from airflow_provider_mlpipex.domain.planning.live_gates import LiveGate
 from airflow_provider_mlpipex.domain.planning.sampling import needed_duration
 from airflow_provider_mlpipex.domain.statistics.detection import smallest_excess, trials_to_detect

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from airflow_provider_mlpipex.domain.fields.quantities import Ratio
-from airflow_provider_mlpipex.domain.gates import synthetic_evidence
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.gates.judging import judge
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.names import Name
+from airflow_provider_mlpipex.domain.planning import synthetic_evidence
 from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage
 from airflow_provider_mlpipex.domain.planning.live_gates import LiveGate, live_gates
 from airflow_provider_mlpipex.domain.values import Value

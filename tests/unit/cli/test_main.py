@@ -373,7 +373,9 @@ def test_serve_run_says_where_it_will_be_and_hands_over_what_it_was_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served: list[dict[str, Any]] = []
-    monkeypatch.setattr("airflow_provider_mlpipex.plane.run", lambda **settings: served.append(settings))
+    monkeypatch.setattr(
+        "airflow_provider_mlpipex.entrypoints.plane_daemon.run", lambda **settings: served.append(settings)
+    )
     told = answer(
         "serve", "run", "--state-dir", tmp_path, "--ingress-port", "7001", "--control-port", "7002",
         "--tracking-uri", "http://127.0.0.1:7003",

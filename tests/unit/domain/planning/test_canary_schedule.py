@@ -10,9 +10,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from airflow_provider_mlpipex.domain.gates import synthetic_evidence
 from airflow_provider_mlpipex.domain.gates.judging import judge
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec
+from airflow_provider_mlpipex.domain.planning import synthetic_evidence
 from airflow_provider_mlpipex.domain.planning.canary_schedule import exposure, finders, smallest_effect, step_durations
 from airflow_provider_mlpipex.domain.planning.false_alarms import alpha_of
 from airflow_provider_mlpipex.domain.planning.sampling import REVERT, expected_samples, look_every

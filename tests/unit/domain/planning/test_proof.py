@@ -7,11 +7,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_mlpipex.domain.gates import synthetic_evidence
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.gates.judging import judge
 from airflow_provider_mlpipex.domain.gates.metrics import PAIRED
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec
+from airflow_provider_mlpipex.domain.planning import synthetic_evidence
 from airflow_provider_mlpipex.domain.planning.proof import MANY, Proof, prove, prove_environment
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from tests.support.manifests import make_manifest

@@ -1,0 +1,33 @@
+"""Composition root of the plane daemon: the supervisor with the release verbs mounted beside its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_mlpipex.composition import Settings, build_platform
+from airflow_provider_mlpipex.domain.rollout.events import Origin
+from airflow_provider_mlpipex.entrypoints import http_api
+from airflow_provider_mlpipex.serving.plane import daemon
+
+if TYPE_CHECKING:
+    from airflow_provider_mlpipex.serving.plane.supervisor import Supervisor
+
+
+def run(*, state_dir: Path, ingress_port: int, control_port: int, tracking_uri: str) -> None:
+    """Serve in the foreground; everything else comes from the environment (``MLPIPEX_*``)."""
+    settings = Settings.from_environment()
+
+    def release_routes(supervisor: Supervisor) -> Sequence[Any]:
+        # The plane in this very process: a rollback over HTTP takes no detour over HTTP.
+        return http_api.routes(build_platform(settings, Origin(kind="http"), plane=supervisor))
+
+    daemon.run(
+        state_dir,
+        ingress_port=ingress_port,
+        control_port=control_port,
+        tracking_uri=tracking_uri,
+        feature_repository=settings.feature_repository,
+        extra_routes=release_routes,
+    )

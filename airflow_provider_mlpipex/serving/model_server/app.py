@@ -1,0 +1,257 @@
+"""One release behind a unix socket: ``python -m airflow_provider_mlpipex.serving.model_server SPEC.json``.
+
+It verifies the artifact's digest before it opens a pickle, answers its golden rows before it says that it is ready,
+and drains on SIGTERM. It needs MLflow and a web server, and nothing of Airflow: it runs in the release's own runtime.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import random
+import sys
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from airflow_provider_mlpipex.domain.errors import MlpipexError, ReleaseNotReady, SignatureMismatch
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import (
+    BATCH_HEADER,
+    FAULT_HEADER,
+    MODEL_FAULT,
+    RELEASE_HEADER,
+    REQUEST_ID_HEADER,
+)
+from airflow_provider_mlpipex.serving.artifacts import verify_directory
+from airflow_provider_mlpipex.serving.model_server.feature_lookup import FeatureScorer, with_features
+from airflow_provider_mlpipex.serving.model_server.scoring import Scored, Scorer
+from airflow_provider_mlpipex.serving.model_server.spec import FAULT_FILE, ModelServerSpec, write_failure
+from airflow_provider_mlpipex.serving.prediction_log.outputs import describe_all
+from airflow_provider_mlpipex.serving.prediction_log.writer import PredictionLog
+from airflow_provider_mlpipex.serving.timeouts import KEEP_ALIVE_S
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.datastructures import Headers
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+GOLDEN_PATH = Path("mlpipex/golden.json")
+#: Threads that predict. More would only wait for the interpreter; /ping is answered beside them.
+PREDICTION_THREADS = 2
+DRAIN_S = 10
+_TOLERANCE = 1e-9
+#: What Envoy ends the host of a mirrored request with, whatever the client called it.
+_MIRRORED = "-shadow"
+_JSON = "application/json"
+
+
+class Drill:
+    """Reads the drill port at most five times a second. Only the plane's own user can write that file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read_at = 0.0
+        self._fault: dict[str, float] = {}
+
+    def fault(self) -> dict[str, float]:
+        now = time.monotonic()
+        if now - self._read_at >= 0.2:
+            self._read_at = now
+            try:
+                self._fault = json.loads(self._path.read_text(encoding="utf-8"))
+            except (FileNotFoundError, json.JSONDecodeError):
+                self._fault = {}
+        return self._fault
+
+
+def load(spec: ModelServerSpec) -> Scorer | FeatureScorer:
+    """The model of ``spec``, verified and proven on its golden rows; with its features, where it has a service.
+
+    :raises ArtifactMismatch: the bytes are not the registered ones; nothing was unpickled.
+    :raises ReleaseNotReady: MLflow cannot load it here.
+    :raises SignatureMismatch: it answers its golden rows differently from the day it was registered.
+    :raises MlpipexError: what :func:`with_features` raises.
+    """
+    folder = Path(spec.model_dir)
+    verify_directory(folder, spec.release.model.artifact_digest)
+    import mlflow.pyfunc
+
+    try:
+        model = mlflow.pyfunc.load_model(str(folder), suppress_warnings=True)
+    except Exception as error:
+        raise ReleaseNotReady(
+            f"release {spec.release.id}",
+            value=f"{type(error).__name__}: {error}"[:500],
+            limit="a model that loads in its pinned runtime",
+            remedy="pin the packages it was trained with in the runtime's lock file",
+        ) from error
+    scorer = Scorer(model)
+    _prove(scorer, folder, spec)
+    return with_features(scorer, spec)
+
+
+def _prove(scorer: Scorer, folder: Path, spec: ModelServerSpec) -> None:
+    golden = folder / GOLDEN_PATH
+    if not golden.is_file():
+        return
+    recorded = json.loads(golden.read_text(encoding="utf-8"))
+    request = orjson.dumps(recorded["request"])
+    # Both paths must give the recorded answers: the slow one is MLflow's word, the fast one must equal it.
+    for answer in (scorer.score_as_mlflow(request, _JSON), scorer.score(request, _JSON)):
+        answered = json.loads(answer.body).get("predictions") if answer.status == 200 else None
+        if answered is None or not _same(answered, recorded["predictions"]):
+            raise SignatureMismatch(
+                f"release {spec.release.id}, golden rows",
+                value=answer.body[:200].decode(errors="replace"),
+                limit="the answers recorded when the model was registered",
+                remedy="the runtime changes what the model says: train in it, or pin the packages of the training",
+            )
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, (int, float)) and isinstance(other, (int, float)):
+        return abs(one - other) <= _TOLERANCE * max(1.0, abs(one), abs(other))
+    return bool(one == other)
+
+
+def create_app(spec: ModelServerSpec, scorer: Scorer | FeatureScorer, drill: Drill) -> Starlette:
+    """MLflow's routes over ``scorer``, with a prediction log beside them."""
+    from starlette.applications import Starlette
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    log = PredictionLog(
+        Path(spec.log_dir),
+        queue_size=spec.queue_size,
+        segment_bytes=spec.segment_bytes,
+        segments_kept=spec.segments_kept,
+    )
+    pool = ThreadPoolExecutor(PREDICTION_THREADS, thread_name_prefix="predict")
+    release = spec.release.id
+
+    async def invocations(request: Request) -> Response:
+        started = time.perf_counter()
+        body = await request.body()
+        fault = drill.fault()
+        if fault.get("latency_ms"):
+            await asyncio.sleep(fault["latency_ms"] / 1000.0)
+        if fault and random.random() < fault.get("error_rate", 0.0):
+            answer = Scored(500, b'{"error_code": "DRILL", "message": "fault injected"}', _JSON)
+        else:
+            loop = asyncio.get_running_loop()
+            answer = await loop.run_in_executor(pool, scorer.score, body, request.headers.get("content-type"))
+        rid = request.headers.get(REQUEST_ID_HEADER, "")
+        _log(log, answer, rid, request.headers, release, time.perf_counter() - started)
+        return Response(
+            answer.body,
+            status_code=answer.status,
+            media_type=answer.media_type,
+            headers={
+                RELEASE_HEADER: release,
+                **({REQUEST_ID_HEADER: rid} if rid else {}),
+                **({FAULT_HEADER: MODEL_FAULT} if answer.model_failed else {}),
+            },
+        )
+
+    async def ping(_: Request) -> Response:
+        return Response("\n", media_type=_JSON, headers={RELEASE_HEADER: release})
+
+    async def version(_: Request) -> Response:
+        import mlflow
+
+        return Response(mlflow.__version__, media_type=_JSON)
+
+    async def log_stats(_: Request) -> Response:
+        return Response(orjson.dumps(log.stats()), media_type=_JSON)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        pool.shutdown(wait=True)
+        await asyncio.to_thread(log.close)
+
+    return Starlette(
+        routes=[
+            Route("/invocations", invocations, methods=["POST"]),
+            Route("/ping", ping),
+            Route("/health", ping),
+            Route("/version", version),
+            Route("/log-stats", log_stats),
+        ],
+        lifespan=lifespan,
+    )
+
+
+def _log(log: PredictionLog, answer: Scored, rid: str, headers: Headers, release: str, seconds: float) -> None:
+    """One record a row; further rows of a request say which ``row`` they are, and have ids ``rid#1``, ``rid#2`` …
+
+    The answer to a mirrored copy is a ``shadow``: no client has ever seen it.
+    """
+    common: dict[str, Any] = {
+        "t": time.time(),
+        "release": release,
+        "status": answer.status,
+        "ms": round(seconds * 1000, 3),
+        "batch": headers.get(BATCH_HEADER, ""),
+    }
+    if headers.get("host", "").partition(":")[0].endswith(_MIRRORED):
+        common["shadow"] = True
+    if answer.outputs:
+        log.put({**common, "columns": answer.columns}, _rows(answer, rid))
+    else:
+        log.put({"rid": rid, **common})
+
+
+def _rows(answer: Scored, rid: str) -> list[dict[str, Any]]:
+    """What the record of each row has for itself."""
+    rows = describe_all(answer.outputs)
+    for at, (row, inputs) in enumerate(zip_longest(rows, answer.rows[: len(rows)])):
+        row["rid"] = f"{rid}#{at}" if at else rid
+        row["inputs"] = inputs
+        if at:
+            row["row"] = at
+    for row, lookup in zip(rows, answer.lookups, strict=False):
+        row |= lookup
+    return rows
+
+
+def main(argv: list[str]) -> int:
+    """Serve until SIGTERM; exit code 1 and ``failure.json`` where it could not start."""
+    import uvicorn
+
+    from airflow_provider_mlpipex.serving.model_server.single_write_protocol import WholeAnswers
+
+    spec_path = Path(argv[0])
+    spec = ModelServerSpec.model_validate_json(spec_path.read_text(encoding="utf-8"))
+    try:
+        scorer = load(spec)
+    except MlpipexError as error:
+        write_failure(spec_path, error)
+        print(error, file=sys.stderr)
+        return 1
+    # Model and libraries stay for good: the collector need not look at a million objects of theirs again and again.
+    gc.collect()
+    gc.freeze()
+    Path(spec.socket).unlink(missing_ok=True)
+    app = create_app(spec, scorer, Drill(spec_path.parent / FAULT_FILE))
+    uvicorn.run(
+        app,
+        uds=spec.socket,
+        http=WholeAnswers,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=DRAIN_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        lifespan="on",
+    )
+    return 0

@@ -1,0 +1,1 @@
+"""The plane's daemon: the supervisor with its state, its processes, leases and control API."""

@@ -1,0 +1,311 @@
+"""The control API of the embedded plane, on loopback: every route wants the bearer token.
+
+Errors come back as ``MlpipexError.as_dict()`` with a status that says whose fault it is; the client raises them again
+as the same class. The composition root mounts further routes (rollback, status) through ``extra_routes``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from airflow_provider_mlpipex.domain import errors
+from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, InvalidName, MlpipexError
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.release.release import Release, ReleaseId
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
+from airflow_provider_mlpipex.domain.shadow.slices import MOST_COLUMNS
+from airflow_provider_mlpipex.serving.plane.supervisor import Supervisor
+
+MAX_BODY_BYTES = 1_000_000
+MAX_TIMEOUT_S = 3600.0
+#: Predictions that one answer may hold.
+MOST_ROWS = 50_000
+_RELEASE_ID: TypeAdapter[str] = TypeAdapter(ReleaseId)
+_STATUS: dict[type[MlpipexError], int] = {
+    errors.NotAuthorised: 401,
+    errors.InvalidName: 422,
+    errors.ConfigurationInvalid: 422,
+    errors.PlanRefused: 409,
+    errors.IllegalTransition: 409,
+    errors.LedgerConflict: 409,
+    errors.RolloutInProgress: 409,
+    errors.PlaneUnavailable: 503,
+    errors.LedgerUnavailable: 503,
+    errors.RegistryUnavailable: 503,
+}
+
+
+class BearerToken:
+    """ASGI middleware: no token, no route, no difference between what exists and what does not."""
+
+    def __init__(self, app: ASGIApp, *, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        if not hmac.compare_digest(headers.get(b"authorization", b""), self._expected):
+            refused = errors.NotAuthorised(
+                "control API", limit="authorization: Bearer <token>", remedy="read the token file of the plane"
+            )
+            await JSONResponse(refused.as_dict(), status_code=401)(scope, receive, send)
+            return
+        if int(headers.get(b"content-length", b"0") or 0) > MAX_BODY_BYTES:
+            await JSONResponse({"error": "body too large"}, status_code=413)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def create_app(supervisor: Supervisor, *, token: str, extra_routes: Sequence[Route] = ()) -> Starlette:
+    """The API over ``supervisor``. Its verbs block, so each runs in a thread."""
+
+    async def put_release(request: Request) -> Response:
+        asked = _release_id(request)
+        body = await _body(request)
+        release = _read(Release, body.get("release"), "release")
+        if release.id != asked:
+            raise _invalid("release.id", release.id, f"the release in the path: {asked}")
+        timeout_s = _seconds(body.get("timeout_s", 120.0))
+        status = await asyncio.to_thread(supervisor.ensure, _endpoint(request), release, timeout_s=timeout_s)
+        return JSONResponse(status.to_json())
+
+    async def delete_release(request: Request) -> Response:
+        await asyncio.to_thread(supervisor.retire, _endpoint(request), _release_id(request))
+        return Response(status_code=204)
+
+    async def put_plan(request: Request) -> Response:
+        plan = _read(TrafficPlan, await _body(request), "plan")
+        if plan.endpoint != _endpoint(request):
+            raise _invalid("plan.endpoint", str(plan.endpoint), f"the endpoint in the path: {_endpoint(request)}")
+        return JSONResponse((await asyncio.to_thread(supervisor.apply, plan)).to_json())
+
+    async def post_lease(request: Request) -> Response:
+        body = await _body(request)
+        await asyncio.to_thread(supervisor.renew, _endpoint(request), str(body.get("plan_id")))
+        return Response(status_code=204)
+
+    async def get_endpoint(request: Request) -> Response:
+        return JSONResponse((await asyncio.to_thread(supervisor.observe, _endpoint(request))).to_json())
+
+    async def get_telemetry(request: Request) -> Response:
+        since, until = _moment(request, "since"), _moment(request, "until")
+        found = await asyncio.to_thread(supervisor.telemetry, _endpoint(request), since=since, until=until)
+        return JSONResponse(found.to_json())
+
+    async def get_comparison(request: Request) -> Response:
+        found = await asyncio.to_thread(
+            supervisor.compare,
+            _endpoint(request),
+            primary=_checked_release_id(request.query_params.get("primary", "")),
+            shadow=_checked_release_id(request.query_params.get("shadow", "")),
+            since=_moment(request, "since"),
+            until=_moment(request, "until"),
+            slices=_slices(request),
+        )
+        return JSONResponse(found.to_json())
+
+    async def get_predictions(request: Request) -> Response:
+        found = await asyncio.to_thread(
+            supervisor.predictions,
+            _endpoint(request),
+            _release_id(request),
+            since=_moment(request, "since"),
+            until=_moment(request, "until"),
+            limit=_count(request, "limit"),
+            batch=request.query_params.get("batch"),
+        )
+        return JSONResponse(found.to_json())
+
+    async def get_sketches(request: Request) -> Response:
+        window = {"since": _moment(request, "since"), "until": _moment(request, "until")}
+        found = await asyncio.to_thread(supervisor.sketches, _endpoint(request), _release_id(request), **window)
+        return await _large_json(found.to_json)
+
+    async def get_batch_sketches(request: Request) -> Response:
+        found = await asyncio.to_thread(
+            supervisor.sketches_by_batch,
+            _endpoint(request),
+            _release_id(request),
+            column=_column(request),
+            since=_moment(request, "since"),
+            until=_moment(request, "until"),
+        )
+        return await _large_json(found.to_json)
+
+    async def post_served(request: Request) -> Response:
+        asked = (await _body(request)).get("request_ids")
+        if not isinstance(asked, list) or not all(isinstance(rid, str) for rid in asked):
+            raise _invalid("request_ids", str(asked)[:80], "a list of texts")
+        found = await asyncio.to_thread(supervisor.served, _endpoint(request), asked)
+        return JSONResponse(found.to_json())
+
+    async def put_fault(request: Request) -> Response:
+        asked = _release_id(request)
+        body = await _body(request)
+        unknown = body.keys() - {"error_rate", "latency_ms"}
+        if unknown or any(isinstance(v, bool) or not isinstance(v, (int, float)) or v < 0 for v in body.values()):
+            raise _invalid("fault", json.dumps(body)[:200], "error_rate and latency_ms, numbers from 0 up")
+        await asyncio.to_thread(supervisor.inject_fault, _endpoint(request), asked, body)
+        return Response(status_code=204)
+
+    async def delete_fault(request: Request) -> Response:
+        await asyncio.to_thread(supervisor.inject_fault, _endpoint(request), _release_id(request), None)
+        return Response(status_code=204)
+
+    async def health(_: Request) -> Response:
+        return JSONResponse({"status": "serving"})
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        supervisor.interrupt()
+
+    base = "/v1/endpoints/{environment}/{name}"
+    app = Starlette(
+        routes=[
+            Route("/v1/health", health),
+            Route(base, get_endpoint),
+            Route(f"{base}/plan", put_plan, methods=["PUT"]),
+            Route(f"{base}/lease", post_lease, methods=["POST"]),
+            Route(f"{base}/telemetry", get_telemetry),
+            Route(f"{base}/comparison", get_comparison),
+            Route(f"{base}/served", post_served, methods=["POST"]),
+            Route(f"{base}/releases/{{release}}", put_release, methods=["PUT"]),
+            Route(f"{base}/releases/{{release}}", delete_release, methods=["DELETE"]),
+            Route(f"{base}/releases/{{release}}/predictions", get_predictions),
+            Route(f"{base}/releases/{{release}}/sketches", get_sketches),
+            Route(f"{base}/releases/{{release}}/sketches/batches", get_batch_sketches),
+            Route(f"{base}/releases/{{release}}/fault", put_fault, methods=["PUT"]),
+            Route(f"{base}/releases/{{release}}/fault", delete_fault, methods=["DELETE"]),
+            *extra_routes,
+        ],
+        exception_handlers={MlpipexError: _explain, Exception: _explain_unexpected},
+        lifespan=lifespan,
+    )
+    app.add_middleware(BearerToken, token=token)
+    return app
+
+
+async def _explain(_: Request, error: Exception) -> Response:
+    assert isinstance(error, MlpipexError)
+    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 422)
+    return JSONResponse(error.as_dict(), status_code=status)
+
+
+async def _explain_unexpected(_: Request, error: Exception) -> Response:
+    """A full disk, or a mistake of ours: the plane's own log has the traceback."""
+    unexpected = errors.PlaneUnavailable(
+        "control API",
+        value=f"{type(error).__name__}: {error}"[:300],
+        limit="no such error",
+        remedy="read the plane's log; traffic goes on as last confirmed",
+    )
+    return JSONResponse(unexpected.as_dict(), status_code=500)
+
+
+def _endpoint(request: Request) -> EndpointRef:
+    return EndpointRef.parse(f"{request.path_params['environment']}/{request.path_params['name']}")
+
+
+async def _large_json(made: Callable[[], dict[str, Any]]) -> Response:
+    """Megabytes take a while to write: in a thread, so that a rollback need not wait for them."""
+
+    def written() -> bytes:
+        content = made()
+        try:
+            return orjson.dumps(content)
+        except TypeError:  # sums of squares beyond 64 bits
+            return json.dumps(content, allow_nan=False).encode()
+
+    return Response(await asyncio.to_thread(written), media_type="application/json")
+
+
+def _column(request: Request) -> str:
+    column = request.query_params.get("column")
+    if not column:
+        raise _invalid("column", "", "the name of a column")
+    return column
+
+
+def _slices(request: Request) -> list[str]:
+    named = request.query_params.getlist("slice")
+    if len(named) > MOST_COLUMNS:
+        raise _invalid("slice", f"{len(named)} columns", f"at most {MOST_COLUMNS}")
+    return named
+
+
+def _release_id(request: Request) -> str:
+    return _checked_release_id(request.path_params["release"])
+
+
+def _checked_release_id(text: str) -> str:
+    try:
+        return _RELEASE_ID.validate_python(text)
+    except ValidationError:
+        raise InvalidName(
+            "release", value=text[:120], limit="1.1.0-rt1.0.0-3fa9c2d1", remedy="copy it from the endpoint's status"
+        ) from None
+
+
+def _seconds(raw: object) -> float:
+    if isinstance(raw, bool) or not isinstance(raw, (int, float)) or not 0 < raw <= MAX_TIMEOUT_S:
+        raise _invalid("timeout_s", str(raw)[:80], f"seconds, above 0 and up to {MAX_TIMEOUT_S:g}")
+    return float(raw)
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    raw = await request.body()
+    try:
+        body = json.loads(raw) if len(raw) <= MAX_BODY_BYTES else None
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict):
+        raise _invalid("request body", raw[:80].decode(errors="replace"), f"a JSON object ≤ {MAX_BODY_BYTES} bytes")
+    return body
+
+
+def _read(kind: Any, raw: object, field: str) -> Any:
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        raise _invalid(field, found[:500], kind.__name__) from None
+
+
+def _count(request: Request, field: str) -> int:
+    text = request.query_params.get(field, "")
+    if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= MOST_ROWS:
+        raise _invalid(field, text[:80], f"a whole number from 1 to {MOST_ROWS}")
+    return int(text)
+
+
+def _moment(request: Request, field: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(request.query_params[field])
+        if moment.tzinfo is None:
+            raise ValueError
+    except (KeyError, ValueError):
+        raise _invalid(field, request.query_params.get(field, ""), "ISO 8601 with a time zone") from None
+    return moment
+
+
+def _invalid(field: str, value: str, limit: str) -> ConfigurationInvalid:
+    return ConfigurationInvalid(f"control API, {field}", value=value, limit=limit, remedy="correct the request")

@@ -1,0 +1,399 @@
+"""The supervisor of the embedded plane: runs releases, routes requests, and takes traffic back when nobody watches.
+
+It implements the ``ServingPlane`` port on this machine. What should run and which plan is in force stand in its state
+file before it acts, so it converges from there whenever it starts; Envoy and the model servers are detached and go on
+while it is away.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from airflow_provider_mlpipex.domain.drift.served import BatchSketches, ServedSketches
+from airflow_provider_mlpipex.domain.errors import MlpipexError, PlaneUnavailable, PlanRefused
+from airflow_provider_mlpipex.domain.gates.evidence import Telemetry
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import ServedAnswers
+from airflow_provider_mlpipex.domain.predictions import PredictionSample
+from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.rollout.plane_observation import AppliedPlan, PlaneObservation, ReleaseStatus
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
+from airflow_provider_mlpipex.domain.shadow.comparison import ShadowComparison
+from airflow_provider_mlpipex.serving.envoy import config as envoy_config
+from airflow_provider_mlpipex.serving.envoy.attempts import AttemptTail
+from airflow_provider_mlpipex.serving.envoy.process import NAME as ENVOY
+from airflow_provider_mlpipex.serving.envoy.process import RESTART_TIMEOUT_S, Envoy
+from airflow_provider_mlpipex.serving.plane.fleet import Fleet
+from airflow_provider_mlpipex.serving.plane.leases import lease_for
+from airflow_provider_mlpipex.serving.plane.liveness import Liveness
+from airflow_provider_mlpipex.serving.plane.recovery import take_up
+from airflow_provider_mlpipex.serving.plane.state import EndpointMemory, PlaneMemory, write_memory
+from airflow_provider_mlpipex.serving.prediction_log import comparison, lookup, sample
+from airflow_provider_mlpipex.serving.prediction_log.writer import read_stats
+from airflow_provider_mlpipex.serving.processes import ProcessKeeper
+from airflow_provider_mlpipex.serving.sketches.service import SketchedLogs
+from airflow_provider_mlpipex.serving.state_dir import Places, read_or_make_token
+
+_WATCH_S = 0.1
+#: The same trouble is said again only after this long.
+_REPEAT_S = 10.0
+
+
+class Supervisor:
+    """:param state_dir: everything it writes. :param tracking_uri: where artifacts are fetched from, once.
+    :param feature_repository: Feast repository of releases with a feature service.
+    """
+
+    def __init__(
+        self, state_dir: Path, *, ingress_port: int, tracking_uri: str, feature_repository: Path | None = None
+    ) -> None:
+        self._places = Places(state_dir)
+        self._port = ingress_port
+        self._memory = take_up(self._places)
+        # Guards memory and what is pushed from it. Nobody fetches, builds, pings or drains while holding it: one
+        # endpoint's trouble must not hold up another's rollback.
+        self._lock = threading.RLock()
+        self._release_locks: dict[tuple[EndpointRef, str], threading.Lock] = {}
+        self._keeper = ProcessKeeper(self._places.children, plane_id=self._memory.plane_id)
+        self._fleet = Fleet(
+            self._places, self._keeper, tracking_uri=tracking_uri, feature_repository=feature_repository
+        )
+        self._envoy = Envoy(self._places.envoy, self._keeper)
+        self._tail = AttemptTail(self._places.envoy.attempts_log, reopen=self._envoy.reopen_logs)
+        #: Whether what is remembered has been seen in force; while it has not, the watch tries again.
+        self._settled = False
+        self._stopping = threading.Event()
+        self._said: dict[str, tuple[str, float]] = {}
+        self._sketched = SketchedLogs(self._places, say=self._say)
+        self._liveness = Liveness(self._kept, self._fleet.answers, self._keeper, self._say)
+        self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
+        self.client_token = read_or_make_token(self._places.client_token)
+
+    # Life of the plane.
+
+    def start(self) -> None:
+        """Converge on what the state file says, then watch."""
+        kept = self._kept()
+        with self._lock:
+            self._remember(self._memory)
+            self._keeper.end_strays(
+                needed={ENVOY, *(envoy_config.cluster_name(endpoint, release.id) for endpoint, release in kept)}
+            )
+            self._envoy.start(port=self._port, client_token=self.client_token)
+            for endpoint, release in kept:
+                self._own(endpoint, release)
+            self._push()
+            self._tail.recover()
+        # From here on leases end, whatever the launching of releases takes.
+        self._watcher.start()
+        self._sketched.start()
+        self._liveness.start()
+        for endpoint, release in kept:
+            try:
+                self._fleet.launch(endpoint, release)
+            except (MlpipexError, OSError) as error:
+                # One release that cannot come back must not keep the others from serving; its status says why.
+                self._say(f"release {release.id} of {endpoint}", error)
+
+    def interrupt(self) -> None:
+        """Let verbs that wait for a model server give up, because the plane is about to stop."""
+        self._stopping.set()
+
+    def detach(self) -> None:
+        """Stop watching; Envoy and model servers go on serving."""
+        self._stopping.set()
+        if self._watcher.is_alive():
+            self._watcher.join(timeout=5)
+        self._sketched.stop()
+        self._liveness.stop()
+
+    def shut_down(self) -> None:
+        """Stop everything that this plane runs."""
+        self.detach()
+        self._envoy.drain()
+        self._keeper.stop_all()
+        self._places.remove_sockets()
+
+    # The verbs of the ServingPlane port.
+
+    def ensure(self, endpoint: EndpointRef, release: Release, *, timeout_s: float) -> ReleaseStatus:
+        with self._only_me(endpoint, release.id):
+            known = release.id in self._of(endpoint).releases
+            status = self._fleet.status(endpoint, release.id)
+            if known and status.state == "ready":
+                return status
+            self._own(endpoint, release)
+            self._fleet.launch(endpoint, release)
+            try:
+                status = self._fleet.wait_until_ready(
+                    endpoint, release, timeout_s=timeout_s, first=not known, stopping=self._stopping
+                )
+            except MlpipexError:
+                if release.id not in self._in_use(endpoint):
+                    self._fleet.stop(endpoint, release.id)
+                raise
+            with self._lock:
+                memory = self._of(endpoint)
+                self._update(endpoint, releases={**memory.releases, release.id: release})
+                self._push()
+            return status
+
+    def apply(self, plan: TrafficPlan) -> AppliedPlan:
+        started = time.monotonic()
+        for release in plan.releases:
+            status = self._fleet.status(plan.endpoint, release)
+            if status.state != "ready":
+                raise _refused(plan, f"release {release} is {status.state}")
+        with self._lock:
+            before = self._of(plan.endpoint)
+            for release in plan.releases:
+                if release not in before.releases:
+                    raise _refused(plan, f"release {release} is not kept for this endpoint")
+            self._update(plan.endpoint, plan=plan, lease=lease_for(plan.lease_s), lease_expired_at=None)
+            try:
+                self._push()
+            except (MlpipexError, OSError):
+                # In memory at once, on disk with the push: not even a full disk keeps a plan that was refused.
+                self._memory = self._memory.with_endpoint(str(plan.endpoint), before)
+                self._settle()
+                raise
+        elapsed_ms = (time.monotonic() - started) * 1000.0
+        return AppliedPlan(plan=plan, applied_at=datetime.now(UTC), acknowledged_ms=round(elapsed_ms, 3))
+
+    def renew(self, endpoint: EndpointRef, plan_id: str) -> None:
+        with self._lock:
+            memory = self._of(endpoint)
+            plan = memory.plan
+            # A lease that ran out a moment ago is over, though the watch may not have come to it yet.
+            if plan is None or plan.id != plan_id or (memory.lease and memory.lease.is_over):
+                raise PlanRefused(
+                    f"lease of {endpoint}",
+                    value=plan_id,
+                    limit=f"plan in force: {plan.id if plan else 'none'}",
+                    remedy="the lease ran out or another plan was applied; read the ledger",
+                )
+            if plan.lease_s is not None:
+                self._update(endpoint, lease=lease_for(plan.lease_s))
+
+    def observe(self, endpoint: EndpointRef) -> PlaneObservation:
+        with self._lock:
+            memory, version = self._of(endpoint), str(self._memory.version)
+            in_force = self._envoy.version("rds")
+            if in_force != version or not self._settled:
+                raise PlaneUnavailable(
+                    "Envoy's routes",
+                    value=f"version {in_force}",
+                    limit=f"version {version}",
+                    remedy="the supervisor is converging; run the task again",
+                )
+        logs = [self._places.prediction_log(endpoint, release) for release in memory.releases]
+        return PlaneObservation(
+            endpoint=endpoint,
+            address=f"http://127.0.0.1:{self._port}/endpoints/{endpoint}",
+            plan=memory.plan,
+            releases={release: self._fleet.status(endpoint, release) for release in memory.releases},
+            known=memory.releases,
+            lease_expired_at=memory.lease_expired_at,
+            dropped_predictions=sum(read_stats(folder).dropped for folder in logs),
+        )
+
+    def telemetry(self, endpoint: EndpointRef, *, since: datetime, until: datetime) -> Telemetry:
+        return self._tail.telemetry(endpoint, list(self._of(endpoint).releases), since=since, until=until)
+
+    def compare(
+        self,
+        endpoint: EndpointRef,
+        *,
+        primary: str,
+        shadow: str,
+        since: datetime,
+        until: datetime,
+        slices: Sequence[str] = (),
+    ) -> ShadowComparison:
+        return comparison.compare(
+            self._places.predictions, endpoint, primary=primary, shadow=shadow, since=since, until=until, slices=slices
+        )
+
+    def predictions(
+        self,
+        endpoint: EndpointRef,
+        release_id: str,
+        *,
+        since: datetime,
+        until: datetime,
+        limit: int,
+        batch: str | None = None,
+    ) -> PredictionSample:
+        folder = self._places.prediction_log(endpoint, release_id)
+        return sample.sample(folder, release=release_id, since=since, until=until, limit=limit, batch=batch)
+
+    def sketches(self, endpoint: EndpointRef, release_id: str, *, since: datetime, until: datetime) -> ServedSketches:
+        return self._sketched.sketches(endpoint, release_id, since=since, until=until)
+
+    def sketches_by_batch(
+        self, endpoint: EndpointRef, release_id: str, *, column: str, since: datetime, until: datetime
+    ) -> BatchSketches:
+        return self._sketched.sketches_by_batch(endpoint, release_id, column=column, since=since, until=until)
+
+    def served(self, endpoint: EndpointRef, request_ids: Sequence[str]) -> ServedAnswers:
+        return lookup.find(self._places.predictions, endpoint, request_ids)
+
+    def retire(self, endpoint: EndpointRef, release_id: str) -> None:
+        with self._only_me(endpoint, release_id):
+            with self._lock:
+                if release_id in self._in_use(endpoint):
+                    raise PlanRefused(
+                        f"release {release_id} of {endpoint}",
+                        value="retire",
+                        limit="the plan in force needs it",
+                        remedy="shift traffic away first",
+                    )
+                memory = self._of(endpoint)
+                if release_id in memory.releases:
+                    kept = {key: release for key, release in memory.releases.items() if key != release_id}
+                    self._update(endpoint, releases=kept)
+                    self._push()
+            self._fleet.stop(endpoint, release_id)
+
+    def inject_fault(self, endpoint: EndpointRef, release_id: str, fault: dict[str, float] | None) -> None:
+        """The drill port: break a release on purpose, or mend it (``None``).
+
+        :raises PlanRefused: no such release here.
+        """
+        if release_id not in self._of(endpoint).releases:
+            raise PlanRefused(
+                f"release {release_id} of {endpoint}", value="drill", limit="a release kept here", remedy="see status"
+            )
+        self._fleet.set_fault(endpoint, release_id, fault)
+
+    # Configuration.
+
+    def _push(self, *, patience_s: float = RESTART_TIMEOUT_S) -> None:
+        """Put what is remembered in force: clusters that are new, routes, then clusters that are gone.
+
+        :param patience_s: how long an Envoy that is being restarted is waited for.
+        """
+        self._settled = False
+        self._envoy.wait_until_serving(patience_s)
+        sockets = {
+            (endpoint, release.id): self._places.socket(endpoint, release.id) for endpoint, release in self._kept()
+        }
+        plans = [memory.plan for memory in self._memory.endpoints.values() if memory.plan is not None]
+        wanted = {cluster["name"]: cluster for cluster in envoy_config.clusters(sockets, plans)}
+        present = self._present_clusters()
+        self._remember(self._memory.model_copy(update={"version": self._memory.version + 1}))
+        version = str(self._memory.version)
+        # Compared whole, though a cluster does not change under its name: after a restart of the machine the sockets of
+        # a plane with a deep state folder are elsewhere, and after an upgrade a cluster may be rendered otherwise.
+        if any(present.get(name) != cluster for name, cluster in wanted.items()):
+            self._envoy.put("cds", f"{version}-add", list({**present, **wanted}.values()))
+        self._envoy.put("rds", version, [envoy_config.routes(plans)])
+        if not present.keys() <= wanted.keys():
+            self._envoy.put("cds", f"{version}-end", list(wanted.values()))
+        self._settled = True
+
+    def _settle(self) -> None:
+        """Try once more to put in force what is remembered; if that fails, the watch tries again."""
+        try:
+            self._push(patience_s=0.0)
+        except (MlpipexError, OSError) as error:
+            self._say("configuration", error)
+
+    def _present_clusters(self) -> dict[str, dict[str, object]]:
+        path = self._places.envoy.resource("cds")
+        return {cluster["name"]: cluster for cluster in json.loads(path.read_text(encoding="utf-8"))["resources"]}
+
+    # Watching.
+
+    def _watch(self) -> None:
+        duties = {
+            "telemetry": self._tail.poll,
+            "processes": self._revive,
+            "leases": self._return_unwatched,
+            "logs": self._keeper.bound_logs,
+        }
+        while not self._stopping.wait(_WATCH_S):
+            for name, duty in duties.items():
+                try:
+                    duty()
+                except Exception as error:  # noqa: BLE001 - who takes traffic back must outlive every error; it is said
+                    self._say(name, error)
+
+    def _revive(self) -> None:
+        for name in self._keeper.revive():
+            print(f"supervisor: {name} had died and was started again", flush=True)
+
+    def _return_unwatched(self) -> None:
+        """End leases that ran out, and put in force what could not be before."""
+        # A verb may hold the lock until Envoy is back: this thread must not wait for it, for it restarts Envoy.
+        if not self._lock.acquire(timeout=_WATCH_S):
+            return
+        try:
+            for name, memory in list(self._memory.endpoints.items()):
+                if memory.plan is None or memory.lease is None or not memory.lease.is_over:
+                    continue
+                self._settled = False
+                plan, now = memory.plan.only_current(), datetime.now(UTC)
+                self._update(plan.endpoint, plan=plan, lease=None, lease_expired_at=now)
+                print(f"supervisor: lease of {name} ran out, all traffic goes to {memory.plan.current}", flush=True)
+            if not self._settled:
+                self._settle()
+        finally:
+            self._lock.release()
+
+    def _say(self, what: str, error: Exception) -> None:
+        text, now = f"{type(error).__name__}: {error}", time.monotonic()
+        before, at = self._said.get(what, ("", 0.0))
+        if text != before or now - at >= _REPEAT_S:
+            self._said[what] = (text, now)
+            print(f"supervisor: {what}: {text}", flush=True)
+
+    # Memory.
+
+    def _of(self, endpoint: EndpointRef) -> EndpointMemory:
+        return self._memory.endpoints.get(str(endpoint), EndpointMemory())
+
+    def _kept(self) -> list[tuple[EndpointRef, Release]]:
+        return [
+            (EndpointRef.parse(name), release)
+            for name, memory in self._memory.endpoints.items()
+            for release in memory.releases.values()
+        ]
+
+    def _in_use(self, endpoint: EndpointRef) -> tuple[str, ...]:
+        plan = self._of(endpoint).plan
+        return plan.releases if plan else ()
+
+    def _update(self, endpoint: EndpointRef, **changes: object) -> None:
+        self._remember(self._memory.with_endpoint(str(endpoint), self._of(endpoint).model_copy(update=changes)))
+
+    def _remember(self, memory: PlaneMemory) -> None:
+        write_memory(self._places.memory, memory)
+        self._memory = memory
+
+    def _own(self, endpoint: EndpointRef, release: Release) -> None:
+        """Attempts on its socket are this release's."""
+        self._tail.owners[self._places.socket(endpoint, release.id).name] = (str(endpoint), release.slug)
+
+    @contextmanager
+    def _only_me(self, endpoint: EndpointRef, release_id: str) -> Iterator[None]:
+        """One verb at a time may start or end one release."""
+        with self._lock:
+            lock = self._release_locks.setdefault((endpoint, release_id), threading.Lock())
+        with lock:
+            yield
+
+
+def _refused(plan: TrafficPlan, why: str) -> PlanRefused:
+    return PlanRefused(
+        f"traffic plan {plan.id} of {plan.endpoint}",
+        value=why,
+        limit="every release of a plan is ready",
+        remedy="ensure the release first; the plan before is still in force",
+    )

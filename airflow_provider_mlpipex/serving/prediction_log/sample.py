@@ -1,0 +1,101 @@
+"""Predictions as they were served: an even sample of a release's log, read by DuckDB."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_mlpipex.domain.predictions import Prediction, PredictionSample
+from airflow_provider_mlpipex.serving.prediction_log.outputs import LABEL, OUTPUT
+from airflow_provider_mlpipex.serving.prediction_log.writer import is_silent, segments
+
+_TRIES = 3
+_FIELDS = {
+    "t": "DOUBLE",
+    "rid": "VARCHAR",
+    "status": "INTEGER",
+    "batch": "VARCHAR",
+    "columns": "JSON",
+    "inputs": "JSON",
+    "output": "JSON",
+    "score": "DOUBLE",
+    "label": "VARCHAR",
+    "dropped": "BIGINT",
+    "keys": "JSON",
+    "looked_up_at": "DOUBLE",
+}
+_LOG = (
+    "SELECT * FROM read_json(?, format='newline_delimited', ignore_errors=true, columns="
+    f"{{{', '.join(f'{name}: {kind!r}' for name, kind in _FIELDS.items())}}}) WHERE t BETWEEN ? AND ?"
+)
+#: Parameter: the batch, or NULL for all. Records, answered ones of the batch, and those lost to full queues.
+_COUNTS = (
+    "SELECT count(rid), count(rid) FILTER (status = 200 AND ($1 IS NULL OR coalesce(batch, '') = $1)), "
+    "coalesce(sum(dropped), 0) FROM log"
+)
+#: By a hash of the id, so that no minute and no client is preferred, and a second look takes the same rows.
+_SAMPLE = (
+    f"SELECT rid, t, batch, columns, inputs, {OUTPUT}, score, {LABEL}, keys, looked_up_at FROM log "
+    "WHERE status = 200 AND rid IS NOT NULL AND ($1 IS NULL OR coalesce(batch, '') = $1) "
+    "ORDER BY hash(rid), t LIMIT $2"
+)
+
+
+def sample(
+    folder: Path, *, release: str, since: datetime, until: datetime, limit: int, batch: str | None = None
+) -> PredictionSample:
+    """At most ``limit`` rows that ``release`` answered in the window.
+
+    :param batch: of this batch only, if given. What was lost may have been of any batch.
+    :param folder: its prediction log; none that exists, where it was never asked.
+    """
+    import duckdb
+
+    found = PredictionSample(release=release, since=since, until=until)
+    window = [since.timestamp(), until.timestamp()]
+    with duckdb.connect(config={"threads": 1}) as database:
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                # Nothing is written to a closed segment: one that ends before the window has nothing in it.
+                paths = [str(path) for path in segments(folder) if path.stat().st_mtime >= window[0]]
+                if not paths:
+                    return found.model_copy(update={"dropped_share": 1.0 if is_silent(folder, until) else 0.0})
+                database.execute(f"CREATE OR REPLACE TABLE log AS {_LOG}", [paths, *window])
+                break
+            except (duckdb.IOException, FileNotFoundError):
+                # A segment was closed, which renames it, or pruned since it was listed.
+                if not tries_left:
+                    raise
+        counted = database.execute(_COUNTS, [batch]).fetchone()
+        rows = database.execute(_SAMPLE, [batch, limit]).fetchall()
+    assert counted is not None
+    kept, total, lost = counted
+    dropped_share = 1.0 if is_silent(folder, until) else float(lost / (kept + lost)) if lost else 0.0
+    return found.model_copy(
+        update={"rows": tuple(_predictions(rows)), "total": int(total), "dropped_share": dropped_share}
+    )
+
+
+def _predictions(rows: list[tuple[Any, ...]]) -> Iterator[Prediction]:
+    for rid, t, batch, columns, inputs, output, score, label, keys, looked_up_at in rows:
+        names, values = _json(columns), _json(inputs)
+        named = isinstance(names, list) and isinstance(values, list) and len(names) == len(values)
+        yield Prediction(
+            request_id=rid,
+            at=datetime.fromtimestamp(t, tz=UTC),
+            batch=batch or "",
+            inputs={str(name): value for name, value in zip(names, values, strict=True)} if named else {},
+            keys=_json(keys) or {},
+            looked_up_at=None if looked_up_at is None else datetime.fromtimestamp(looked_up_at, tz=UTC),
+            output=_json(output),
+            score=score if score is not None and math.isfinite(score) else None,
+            label=label or "",
+        )
+
+
+def _json(text: str | None) -> Any:
+    return None if text is None else json.loads(text)

@@ -1,0 +1,1 @@
+"""Counts of what was served, in bins that were fixed at registration."""

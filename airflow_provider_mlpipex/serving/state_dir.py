@@ -1,0 +1,111 @@
+"""Where the embedded plane keeps what: one folder, readable by its owner alone, and sockets whose paths are short."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.release.release import slug_of
+from airflow_provider_mlpipex.serving.envoy import config as envoy_config
+from airflow_provider_mlpipex.serving.prediction_log import comparison
+
+#: A unix socket's path may not be longer than this.
+_SOCKET_PATH_MAX = 100
+_LONGEST_SOCKET_NAME = 25
+
+
+class Places:
+    """:param root: the plane's state folder; made if it is not there."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._sockets = self._socket_folder()
+
+    @property
+    def memory(self) -> Path:
+        return self.root / "state.json"
+
+    @property
+    def children(self) -> Path:
+        return self.root / "children"
+
+    @property
+    def servers(self) -> Path:
+        return self.root / "servers"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.root / "artifacts"
+
+    @property
+    def runtimes(self) -> Path:
+        return self.root / "runtimes"
+
+    @property
+    def predictions(self) -> Path:
+        return self.root / "predictions"
+
+    @property
+    def client_token(self) -> Path:
+        return self.root / "client-token"
+
+    @property
+    def envoy(self) -> envoy_config.Paths:
+        return envoy_config.Paths(folder=self.root / "envoy", admin_socket=self._sockets / "envoy.sock")
+
+    def socket(self, endpoint: EndpointRef, release_id: str) -> Path:
+        """Short by construction: a digest, not the name, because the path of a socket is limited."""
+        return self._sockets / f"{hashlib.sha256(f'{endpoint} {release_id}'.encode()).hexdigest()[:16]}.sock"
+
+    def server(self, endpoint: EndpointRef, release_id: str) -> Path:
+        """Folder of one model server: its spec, its own log, its drill port."""
+        return self.servers / envoy_config.cluster_name(endpoint, release_id)
+
+    def prediction_log(self, endpoint: EndpointRef, release_id: str) -> Path:
+        return comparison.log_folder(self.predictions, endpoint, release_id)
+
+    def sketches(self, endpoint: EndpointRef, release_id: str) -> Path:
+        """The store of what a prediction log was counted into."""
+        folder = self.root / "sketches" / endpoint.environment / endpoint.name
+        return folder / f"{slug_of(release_id)}.sqlite"
+
+    def remove_sockets(self) -> None:
+        """Sockets outside the state folder go with the plane."""
+        if self._sockets.parent != self.root:
+            shutil.rmtree(self._sockets, ignore_errors=True)
+
+    def _socket_folder(self) -> Path:
+        inside = self.root / "sock"
+        if len(str(inside)) + _LONGEST_SOCKET_NAME <= _SOCKET_PATH_MAX:
+            inside.mkdir(mode=0o700, exist_ok=True)
+            return inside
+        note = self.root / "socket-folder"
+        if note.exists() and Path(note.read_text(encoding="utf-8")).is_dir():
+            return Path(note.read_text(encoding="utf-8"))
+        folder = tempfile.mkdtemp(prefix="mlpipex-")
+        note.write_text(folder, encoding="utf-8")
+        return Path(folder)
+
+
+def read_or_make_token(path: Path) -> str:
+    """The secret in ``path``, made once; nobody but its owner can read it."""
+    try:
+        held = path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        held = ""
+    if held:
+        return held
+    # Whole or not at all: an empty file, left by a crash, would let in whoever shows an empty token.
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made = secrets.token_urlsafe(32)
+    scratch = path.with_suffix(".new")
+    scratch.touch(mode=0o600)
+    scratch.write_text(made, encoding="utf-8")
+    os.replace(scratch, path)
+    return made

@@ -1,0 +1,62 @@
+"""Rollback over HTTP: what it does, says, and does not do a second time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+from airflow_provider_mlpipex.domain.rollout.events import RollbackDecided
+from airflow_provider_mlpipex.entrypoints.http_api import routes
+from tests.support.rollouts import ENDPOINT, World
+
+
+@pytest.fixture
+def world() -> World:
+    """1.1.0 is current, and 1.2.0 waits for its review."""
+    world = World()
+    world.first_release()
+    world.bring("run-2", "1.1.0", to="promoted")
+    world.bring("run-3", "1.2.0", to="review")
+    return world
+
+
+async def post(world: World, **body: Any) -> dict[str, Any]:
+    app = Starlette(routes=routes(world.platform))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://plane") as client:
+        answer = await client.post(f"/v1/endpoints/{ENDPOINT}/rollback", json=body)
+    assert answer.status_code == 200
+    return dict(answer.json())
+
+
+def ids(world: World) -> tuple[str, str]:
+    """Previous and current."""
+    state = world.state
+    assert state.previous is not None and state.current is not None
+    return state.previous.id, state.current.id
+
+
+async def test_the_release_that_users_have_goes_and_so_does_what_waits(world: World) -> None:
+    first, second = ids(world)
+    told = await post(world, cause="wrong currency", user="ann")
+    assert (told["current"], told["previous"], told["returned_from"]) == (first, None, second)
+    assert told["ended"] == {"run-3": "rejected", "run-2": "rolled-back"}
+    assert told["done"].endswith(f"{ENDPOINT} serves {first} instead of {second}")
+    assert told["seq"] <= world.state.seq
+    (entry,) = [e for e in world.memory.ledger.read(ENDPOINT) if isinstance(e.event, RollbackDecided)]
+    assert (entry.origin.kind, entry.origin.user, entry.event.cause) == ("http", "ann", "wrong currency")
+
+
+async def test_a_call_whose_answer_was_lost_is_made_again_by_naming_the_release(world: World) -> None:
+    first, second = ids(world)
+    assert (await post(world, release=second))["current"] == first
+    again = await post(world, release=second)
+    assert (again["current"], again["ended"], again["returned_from"]) == (first, {}, None)
+
+
+async def test_one_rollout_alone_is_ended(world: World) -> None:
+    _, second = ids(world)
+    told = await post(world, rollout="run-3")
+    assert (told["current"], told["ended"]) == (second, {"run-3": "rejected"})

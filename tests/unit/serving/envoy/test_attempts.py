@@ -1,0 +1,352 @@
+"""The tail of Envoy's attempts log: what it counts, and for whom, and when it says that it does not know."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_mlpipex.domain.errors import PlaneUnavailable
+from airflow_provider_mlpipex.domain.gates.evidence import ReleaseTelemetry
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.serving.envoy import attempts
+from airflow_provider_mlpipex.serving.envoy.attempts import AttemptTail
+from airflow_provider_mlpipex.serving.envoy.config import cluster_name
+from tests.support.factories import make_release
+
+FRAUD = EndpointRef.parse("production/fraud-scorer")
+OLD, NEW = make_release("1.0.0"), make_release("1.1.0")
+SOON = timedelta(seconds=5)
+
+
+class Log:
+    """Envoy's side of the attempts log."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.tail = AttemptTail(path, reopen=self.reopen)
+        self.reopened = 0
+        self.away = False
+
+    def reopen(self) -> None:
+        if self.away:
+            raise PlaneUnavailable("Envoy")
+        self.reopened += 1
+        self.path.touch()
+
+    def write(self, *lines: str | dict[str, Any], end: str = "\n") -> None:
+        with self.path.open("a") as stream:
+            stream.writelines((line if isinstance(line, str) else json.dumps(line)) + end for line in lines)
+
+    def seen(self, release: str = OLD.id, *, since: datetime | None = None) -> ReleaseTelemetry:
+        self.tail.poll()
+        window = self.tail.telemetry(FRAUD, [OLD.id, NEW.id], since=since or ago(60), until=now() + SOON)
+        return window.releases[release]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Log:
+    return Log(tmp_path / "attempts.jsonl")
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def ago(seconds: float) -> datetime:
+    return now() - timedelta(seconds=seconds)
+
+
+def attempt(release: str = OLD.id, **changes: Any) -> dict[str, Any]:
+    return {
+        "ts": f"{ago(2).timestamp():.6f}",
+        "rid": "r-1",
+        "code": 200,
+        "flags": None,
+        "cluster": cluster_name(FRAUD, release),
+        "host": "/state/sock/unknown.sock",
+        "us": 1500,
+        "ms": 2,
+    } | changes
+
+
+def test_attempts_are_counted_by_what_came_back(log: Log) -> None:
+    codes = [200, 201, 302, 400, 404, 499, 500, 503, 504, 0, None]
+    log.write(*(attempt(code=code) for code in codes))
+    seen = log.seen()
+    assert (seen.requests, seen.client_errors, seen.errors) == (len(codes), 3, 5)
+    assert log.seen(NEW.id).requests == 0
+
+
+def test_a_model_that_raised_is_an_error_of_the_release_whatever_the_contract_answers(log: Log) -> None:
+    log.write(attempt(code=400, fault="model"), attempt(code=400, fault=None), attempt(code=200, fault="model"))
+    seen = log.seen()
+    assert (seen.requests, seen.errors, seen.client_errors) == (3, 1, 1)
+
+
+def test_a_mirrored_attempt_counts_for_the_shadow(log: Log) -> None:
+    log.write(attempt(cluster=f"{cluster_name(FRAUD, NEW.id)}--shadow", code=500))
+    assert (log.seen(NEW.id).requests, log.seen(NEW.id).errors, log.seen().requests) == (1, 1, 0)
+
+
+def test_the_socket_says_who_answered_whatever_the_cluster_says(log: Log) -> None:
+    composite = f"{cluster_name(FRAUD, NEW.id)}--over--{OLD.slug}"
+    log.tail.owners |= {"old.sock": (str(FRAUD), OLD.slug), "new.sock": (str(FRAUD), NEW.slug)}
+    log.write(
+        attempt(cluster=composite, host="/state/sock/new.sock", code=503),
+        attempt(cluster=composite, host="/state/sock/old.sock", code=200),
+    )
+    assert (log.seen(NEW.id).requests, log.seen(NEW.id).errors) == (1, 1)
+    assert (log.seen().requests, log.seen().errors) == (1, 0)
+
+
+def test_a_composite_without_a_host_was_the_candidates(log: Log) -> None:
+    log.write(attempt(cluster=f"{cluster_name(FRAUD, NEW.id)}--over--{OLD.slug}", host=None, code=0, flags="UF"))
+    assert (log.seen(NEW.id).errors, log.seen().requests) == (1, 0)
+
+
+def test_our_own_cap_on_copies_says_nothing_about_the_release(log: Log) -> None:
+    log.write(attempt(code=503, flags="UO"), attempt(code=503, flags="UF,UO"), attempt(code=503, flags="UF"))
+    assert (log.seen().requests, log.seen().errors) == (1, 1)
+
+
+def test_strangers_are_left_out(log: Log) -> None:
+    log.write(attempt(cluster="somebody-elses", host=None), attempt(cluster=None, host=None))
+    assert log.seen().requests == 0
+    assert log.tail.unreadable == 0
+
+
+def test_latency_is_of_the_attempt_in_microseconds_where_envoy_knows_it(log: Log) -> None:
+    log.write(*(attempt(us=8_750, ms=900) for _ in range(99)), attempt(us=None, ms=40), attempt(us="-", ms=40))
+    latency = log.seen().latency
+    assert latency.total == 101
+    assert latency.quantile(0.5) == pytest.approx(8.75, rel=0.06), "bounds stand 5 % apart"
+    assert latency.quantile(1.0) == pytest.approx(40, rel=0.06)
+
+
+def test_latency_beyond_every_bound_is_still_counted(log: Log) -> None:
+    log.write(attempt(us=10**9, ms=10**6))
+    assert log.seen(since=ago(3600)).latency.total == log.seen(since=ago(3600)).requests
+
+
+def test_a_line_is_counted_once_it_is_whole(log: Log) -> None:
+    line = json.dumps(attempt())
+    log.write(line[:40], end="")
+    assert log.seen().requests == 0
+    log.write(line[40:])
+    assert log.seen().requests == 1
+    assert log.tail.unreadable == 0
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        "{",
+        "[]",
+        "7",
+        "{}",
+        json.dumps({key: value for key, value in attempt().items() if key != "code"}),
+        json.dumps({key: value for key, value in attempt().items() if key != "flags"}),
+        json.dumps({key: value for key, value in attempt().items() if key != "us"}),
+        json.dumps(attempt(code="abc")),
+        json.dumps(attempt(host=7)),
+        json.dumps(attempt(cluster={"a": 1})),
+        json.dumps(attempt(flags=["UO"])),
+        json.dumps(attempt(ts="1e999")),
+        json.dumps(attempt(us="soon")),
+        json.dumps(attempt())[:60] + json.dumps(attempt()),
+        "\x00" * 50,
+    ],
+)
+def test_a_spoilt_line_costs_itself_and_nothing_else(log: Log, spoilt: str) -> None:
+    log.write(attempt(), spoilt, attempt())
+    assert log.seen().requests == 2
+    assert log.tail.unreadable == 1
+
+
+def test_seconds_that_begin_in_the_window_are_counted(log: Log) -> None:
+    begin = now().replace(microsecond=0) - timedelta(seconds=30)
+    for second in range(10):
+        at = (begin + timedelta(seconds=second, milliseconds=500)).timestamp()
+        log.write(attempt(ts=f"{at:.6f}", ms=0))
+    log.tail.recover()
+
+    def requests(since: float, until: float) -> int:
+        window = (begin + timedelta(seconds=since), begin + timedelta(seconds=until))
+        return log.tail.telemetry(FRAUD, [OLD.id], since=window[0], until=window[1]).releases[OLD.id].requests
+
+    assert requests(0, 10) == 10
+    assert requests(0, 4) + requests(4, 10) == 10, "windows that meet share nothing and lose nothing"
+    assert requests(2.5, 4) == 1
+    assert requests(10, 20) == 0
+
+
+# Files that go and come.
+
+
+def test_no_log_yet_is_no_requests(log: Log) -> None:
+    assert log.seen().requests == 0
+
+
+def test_a_large_log_is_put_aside_and_nothing_is_lost(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "ROTATE_BYTES", 1000)
+    log.write(*(attempt() for _ in range(10)))
+    log.tail.poll()
+    assert log.reopened == 1
+    log.write(*(attempt() for _ in range(3)))
+    assert log.seen().requests == 13
+    assert log.path.with_suffix(".1.jsonl").exists()
+    assert log.tail.unreadable == 0
+
+
+def test_what_comes_into_the_old_file_after_its_renaming_counts(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "ROTATE_BYTES", 1000)
+    rotated = log.path.with_suffix(".1.jsonl")
+
+    def late() -> None:
+        # Envoy's writer still holds the old file while it is being told.
+        with rotated.open("a") as stream:
+            stream.write(json.dumps(attempt()) + "\n")
+
+    monkeypatch.setattr(log.tail, "_reopen", late)
+    log.write(*(attempt() for _ in range(10)))
+    assert log.seen().requests == 10
+    late()
+    assert log.seen().requests == 12
+    late()
+    log.write(attempt())  # only now has it opened the new one
+    assert log.seen().requests == 14
+
+
+def test_what_comes_into_the_old_file_while_the_new_one_appears_counts(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.write(attempt())
+    assert log.seen().requests == 1
+    rotated = log.path.with_suffix(".1.jsonl")
+    log.path.rename(rotated)
+    log.write(attempt())
+    original = AttemptTail._was_replaced
+
+    def last_words(tail: AttemptTail, stream: Any) -> bool:
+        with rotated.open("a") as old:
+            old.write(json.dumps(attempt()) + "\n")
+        return original(tail, stream)
+
+    monkeypatch.setattr(AttemptTail, "_was_replaced", last_words)
+    assert log.seen().requests == 3
+
+
+def test_a_rotation_while_envoy_is_away_is_finished_when_it_is_back(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "ROTATE_BYTES", 1000)
+    log.away = True
+    log.write(*(attempt() for _ in range(10)))
+    for _ in range(2):
+        with pytest.raises(PlaneUnavailable):
+            log.tail.poll()
+    log.away = False
+    log.write(attempt())  # it opens its logs when it starts
+    assert log.seen().requests == 11
+    assert log.reopened == 1
+
+
+def test_a_log_that_was_cut_short_is_read_from_its_beginning(log: Log) -> None:
+    log.write(*(attempt() for _ in range(5)))
+    assert log.seen().requests == 5
+    os.truncate(log.path, 0)
+    log.write(attempt())
+    assert log.seen().requests == 6
+
+
+def test_a_torn_line_of_a_killed_writer_spoils_no_line_of_the_next_file(log: Log) -> None:
+    log.write(attempt())
+    log.write(json.dumps(attempt())[:30], end="")
+    assert log.seen().requests == 1
+    log.path.rename(log.path.with_suffix(".1.jsonl"))
+    log.write(attempt())
+    assert log.seen().requests == 2
+    assert log.tail.unreadable == 1
+
+
+def test_after_a_restart_both_logs_count_again(log: Log) -> None:
+    log.write(*(attempt() for _ in range(4)))
+    log.path.rename(log.path.with_suffix(".1.jsonl"))
+    log.write(*(attempt() for _ in range(3)))
+    log.tail.recover()
+    assert log.seen().requests == 7
+
+
+# Completeness.
+
+
+def complete(log: Log, since: datetime, until: datetime) -> bool:
+    found = log.tail.telemetry(FRAUD, [OLD.id], since=since, until=until)
+    assert found.complete == (not found.detail)
+    return found.complete
+
+
+def test_a_log_that_was_just_read_is_complete(log: Log) -> None:
+    log.tail.recover()
+    assert complete(log, ago(60), now())
+    assert complete(log, ago(60), now() + timedelta(hours=1)), "nothing can be missing from the future"
+
+
+def test_a_log_that_nobody_reads_is_incomplete(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    log.tail.recover()
+    later = now().timestamp() + 60
+    monkeypatch.setattr(attempts.time, "time", lambda: later)
+    assert not complete(log, ago(60), now() + timedelta(seconds=59))
+    assert complete(log, ago(60), now()), "the window had ended before"
+
+
+def test_without_a_rotated_log_nothing_was_ever_put_away(log: Log) -> None:
+    # A supervisor that starts again in the middle of a quiet trial must not call the trial's window broken.
+    log.write(attempt())
+    log.tail.recover()
+    assert complete(log, ago(3600), now())
+
+
+def test_with_a_rotated_log_the_window_must_begin_in_it(log: Log) -> None:
+    log.write(attempt(ts=f"{ago(600).timestamp():.6f}"))
+    log.path.rename(log.path.with_suffix(".1.jsonl"))
+    log.write(attempt())
+    log.tail.recover()
+    assert complete(log, ago(590), now())
+    assert not complete(log, ago(700), now())
+
+
+def test_a_stage_of_many_hours_is_still_counted_as_a_whole(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An excess that takes hours to see: seconds become ten minutes, and their sum stays what it was."""
+    began = int(time.time()) // attempts.COARSE_S * attempts.COARSE_S
+    for hours in range(9):
+        at = began + hours * 3600 + 7
+        for offset in (0, 1, 500):
+            log.write(
+                attempt(ts=f"{at + offset:.6f}", us=1000 * (1 + offset)), attempt(ts=f"{at + offset:.6f}", code=503)
+            )
+        monkeypatch.setattr(time, "time", lambda now=at + 505: float(now))
+        log.tail.poll()
+    since = datetime.fromtimestamp(began, UTC)
+    found = log.tail.telemetry(FRAUD, [OLD.id], since=since, until=datetime.fromtimestamp(at + 505, UTC))
+    seen = found.releases[OLD.id]
+    assert (seen.requests, seen.errors, seen.latency.total) == (9 * 6, 9 * 3, 9 * 6)
+    assert seen.latency.quantile(0.99) == pytest.approx(501, rel=0.06)
+    later = log.tail.telemetry(
+        FRAUD, [OLD.id], since=since + timedelta(hours=4), until=datetime.fromtimestamp(at + 505, UTC)
+    )
+    assert later.releases[OLD.id].requests == 5 * 6
+    held = [second for seconds in log.tail._buckets.values() for second in seconds]
+    assert len(held) < 9 * 3 and sum(second % attempts.COARSE_S == 0 for second in held) >= 6
+
+
+def test_what_is_older_than_is_kept_is_forgotten_and_said(log: Log) -> None:
+    log.write(attempt(ts=f"{ago(attempts.KEPT_S + 60).timestamp():.6f}"), attempt())
+    log.tail.recover()
+    assert log.seen(since=ago(attempts.KEPT_S + 600)).requests == 1
+    assert not complete(log, ago(attempts.KEPT_S + 600), now())
+    assert complete(log, ago(attempts.KEPT_S - 60), now())

@@ -1,0 +1,222 @@
+"""Runtime environments are what a release pins, or an error that says what they are instead."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_mlpipex.domain.errors import RuntimeMismatch
+from airflow_provider_mlpipex.domain.release.release import RuntimeEnvironment
+from airflow_provider_mlpipex.serving.plane import runtimes
+from airflow_provider_mlpipex.serving.plane.runtimes import RuntimeCache, lock_digest, lock_lines, provider_digest
+
+
+def write_lock(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Path:
+    return write_lock(tmp_path / "runtime.lock", "tiny-wheel==1.2.3\n")
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> RuntimeCache:
+    return RuntimeCache(tmp_path / "runtimes")
+
+
+@pytest.fixture
+def no_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of wheels that holds ``tiny-wheel 1.2.3``: all that can be installed."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    dist = "tiny_wheel-1.2.3.dist-info"
+    with zipfile.ZipFile(folder / "tiny_wheel-1.2.3-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("tiny_wheel.py", "ANSWER = 42\n")
+        wheel.writestr(f"{dist}/METADATA", "Metadata-Version: 2.1\nName: tiny-wheel\nVersion: 1.2.3\n")
+        wheel.writestr(
+            f"{dist}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{dist}/RECORD", f"tiny_wheel.py,,\n{dist}/METADATA,,\n{dist}/WHEEL,,\n{dist}/RECORD,,\n")
+    for tool in ("UV", "PIP"):
+        monkeypatch.setenv(f"{tool}_NO_INDEX", "1")
+        monkeypatch.setenv(f"{tool}_FIND_LINKS", str(folder))
+    return folder
+
+
+def locked(lock: Path, *, digest: str | None = None) -> RuntimeEnvironment:
+    return RuntimeEnvironment(version="2.0.0", kind="lock", digest=digest or lock_digest(lock), lock_uri=str(lock))
+
+
+# The lock file.
+
+
+def test_comments_order_and_spelling_make_no_other_environment(tmp_path: Path) -> None:
+    one = write_lock(tmp_path / "one", "Scikit_Learn==1.7.0\nnumpy==2.1.0\n")
+    other = write_lock(tmp_path / "other", "# by hand\nnumpy==2.1.0  # via scikit-learn\n\nscikit-learn==1.7.0\n")
+    assert lock_lines(one) == lock_lines(other) == ["numpy==2.1.0", "scikit-learn==1.7.0"]
+    assert lock_digest(one) == lock_digest(other)
+
+
+def test_another_version_is_another_environment(tmp_path: Path) -> None:
+    one, other = (write_lock(tmp_path / version, f"numpy=={version}\n") for version in ("2.1.0", "2.1.1"))
+    assert lock_digest(one) != lock_digest(other)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "numpy",
+        "numpy>=2",
+        "numpy~=2.1",
+        "numpy==2.*",
+        "numpy==2.1.0,<3",
+        "-e .",
+        "--index-url http://127.0.0.1/simple",
+        "numpy @ file:///tmp/numpy.whl",
+        "git+ssh://127.0.0.1/numpy.git",
+        "../numpy",
+        "numpy==2.1.0 --hash=sha256:abc",
+    ],
+)
+def test_a_line_that_pins_nothing_is_named(tmp_path: Path, line: str) -> None:
+    with pytest.raises(RuntimeMismatch) as refused:
+        lock_digest(write_lock(tmp_path / "runtime.lock", f"pandas==2.2.0\n{line}\n"))
+    assert refused.value.value == line
+    assert "runtime.lock" in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# nothing\n"])
+def test_an_empty_lock_pins_nothing(tmp_path: Path, text: str) -> None:
+    with pytest.raises(RuntimeMismatch, match="no lines"):
+        lock_digest(write_lock(tmp_path / "runtime.lock", text))
+
+
+def test_a_lock_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeMismatch, match=r"gone\.lock.*No such file"):
+        lock_digest(tmp_path / "gone.lock")
+
+
+# The provider's own environment.
+
+
+def test_the_providers_environment_is_served_if_it_is_the_pinned_one(cache: RuntimeCache) -> None:
+    pinned = RuntimeEnvironment(version="1.0.0", kind="provider", digest=provider_digest())
+    assert cache.python_for(pinned) == Path(sys.executable)
+
+
+def test_an_upgraded_provider_environment_is_refused(cache: RuntimeCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned = RuntimeEnvironment(version="1.0.0", kind="provider", digest=provider_digest())
+    installed = list(runtimes.distributions())
+    monkeypatch.setattr(runtimes, "distributions", lambda: installed[1:])
+    with pytest.raises(RuntimeMismatch, match=f"pinned digest {pinned.digest}"):
+        cache.python_for(pinned)
+
+
+def test_our_own_version_is_not_part_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = provider_digest()
+    others = [d for d in runtimes.distributions() if d.metadata["Name"] != "airflow-provider-mlpipex"]
+    monkeypatch.setattr(runtimes, "distributions", lambda: others)
+    assert provider_digest() == before
+
+
+def test_an_image_cannot_run_here(cache: RuntimeCache) -> None:
+    image = RuntimeEnvironment(version="1.0.0", kind="image", digest="a" * 64, image=f"models/fraud@sha256:{'a' * 64}")
+    with pytest.raises(RuntimeMismatch, match="provider or lock"):
+        cache.python_for(image)
+
+
+# Environments built from locks.
+
+
+def test_a_lock_is_built_once_and_then_found(
+    cache: RuntimeCache, lock: Path, no_index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = locked(lock)
+    python = cache.python_for(runtime)
+    said = subprocess.run(
+        [str(python), "-c", "import tiny_wheel; print(tiny_wheel.ANSWER)"], capture_output=True, text=True, check=True
+    )
+    assert said.stdout == "42\n"
+
+    def never(*command: str) -> None:
+        pytest.fail(f"built again: {command}")
+
+    monkeypatch.setattr(runtimes, "_run", never)
+    # A rollback builds nothing and needs no lock file: the folder that it came from may be gone.
+    lock.unlink()
+    assert cache.python_for(runtime) == python
+
+
+def test_a_lock_that_changed_is_not_built(cache: RuntimeCache, lock: Path, no_index: Path, tmp_path: Path) -> None:
+    runtime = locked(lock)
+    write_lock(lock, "tiny-wheel==1.2.4\n")
+    with pytest.raises(RuntimeMismatch, match=f"pinned digest {runtime.digest}"):
+        cache.python_for(runtime)
+    assert not (tmp_path / "runtimes" / runtime.digest).exists()
+
+
+def test_a_package_that_cannot_be_had_is_named(cache: RuntimeCache, no_index: Path, tmp_path: Path) -> None:
+    lock = write_lock(tmp_path / "runtime.lock", "no-such-wheel==1.0.0\n")
+    with pytest.raises(RuntimeMismatch, match="can be built from its lock"):
+        cache.python_for(locked(lock))
+
+
+def test_a_build_that_was_killed_is_begun_again(
+    cache: RuntimeCache, lock: Path, no_index: Path, tmp_path: Path
+) -> None:
+    half = tmp_path / "runtimes" / locked(lock).digest
+    (half / "bin").mkdir(parents=True)
+    (half / "bin" / "python").write_text("half a file")
+    python = cache.python_for(locked(lock))
+    assert subprocess.run([str(python), "-c", "import tiny_wheel"], check=False).returncode == 0
+
+
+def test_a_package_that_was_removed_from_a_built_environment_is_missed(
+    cache: RuntimeCache, lock: Path, no_index: Path, tmp_path: Path
+) -> None:
+    cache.python_for(locked(lock))
+    marker = tmp_path / "runtimes" / locked(lock).digest / "complete.json"
+    marker.write_text(json.dumps([*json.loads(marker.read_text()), "other-wheel==3.0.0"]))
+    with pytest.raises(RuntimeMismatch, match=r"missing other-wheel==3\.0\.0"):
+        cache.python_for(locked(lock))
+
+
+def test_an_interpreter_that_is_gone_is_an_error_of_ours(
+    cache: RuntimeCache, lock: Path, no_index: Path, tmp_path: Path
+) -> None:
+    python = cache.python_for(locked(lock))
+    python.unlink()
+    with pytest.raises(RuntimeMismatch, match="an interpreter that starts"):
+        cache.python_for(locked(lock))
+
+
+def test_a_build_that_never_ends_is_given_up(cache: RuntimeCache, lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hangs(command: list[str], **_: object) -> None:
+        raise subprocess.TimeoutExpired(command, 1)
+
+    monkeypatch.setattr(runtimes.subprocess, "run", hangs)
+    with pytest.raises(RuntimeMismatch, match="still building"):
+        cache.python_for(locked(lock))
+
+
+def test_a_server_in_a_locked_environment_sees_this_package_and_no_secret(
+    cache: RuntimeCache, lock: Path, no_index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "secret")
+    python = cache.python_for(locked(lock))
+    environment = runtimes.server_environment(python)
+    assert "secret" not in environment.values()
+    finds = (
+        "import importlib.util as u; print(u.find_spec('airflow_provider_mlpipex') is not None, u.find_spec('airflow'))"
+    )
+    said = subprocess.run([str(python), "-c", finds], env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout == "True None\n"
+    assert runtimes.server_environment(python) == environment
+    assert "PYTHONPATH" not in runtimes.server_environment(Path(sys.executable))
