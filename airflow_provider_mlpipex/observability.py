@@ -30,7 +30,7 @@ from airflow_provider_mlpipex.domain.quality.report import QualityReport
 from airflow_provider_mlpipex.domain.rollout.events import StageEnded, StageName
 from airflow_provider_mlpipex.domain.shadow.report import tell_slice
 from airflow_provider_mlpipex.services import journal
-from airflow_provider_mlpipex.services.drift.check import DriftLook
+from airflow_provider_mlpipex.services.drift.check import DriftCheck
 from airflow_provider_mlpipex.services.platform import Platform
 
 STAGE_STARTED = "stage started"
@@ -54,7 +54,7 @@ QUALITY_COUNT = "mlpipex.quality.judged"
 DRIFT_COUNT = "mlpipex.drift.judged"
 ROLLBACK_COUNT = "mlpipex.rollback"
 
-Outcome = Literal["succeeded", "failed", "deferred", "skipped"]
+StageResult = Literal["succeeded", "failed", "deferred", "skipped"]
 
 
 class Log(Protocol):
@@ -91,7 +91,7 @@ class Envelope:
     def __init__(self, *, stage: StageName, endpoint: EndpointRef, log: Log, metrics: Metrics) -> None:
         self.stage = stage
         self.endpoint = endpoint
-        self.outcome: Outcome = "succeeded"
+        self.outcome: StageResult = "succeeded"
         self.facts: dict[str, Any] = {}
         self.log = log
         self.metrics = metrics
@@ -152,7 +152,7 @@ class Envelope:
             self.log.warning(SLICE_WORSE, told=tell_slice(worse), column=worse["column"], pairs=worse["pairs"])
         self.add(**{name: facts[name] for name in ("pairs", "flips", "missing")}, worse_slices=len(facts["slices"]))
 
-    def drift(self, seen: DriftLook) -> None:
+    def drift(self, seen: DriftCheck) -> None:
         """Log and count one look at drift: every drifted column, every batch that carries it, a few of its rows."""
         self.metrics.incr(DRIFT_COUNT, tags={"endpoint": str(self.endpoint), "verdict": seen.verdict})
         numbers = {"release": seen.release, "rows": seen.rows, "dropped_share": seen.dropped_share, "entry": seen.seq}

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import (
         Added,
         Label,
+        LabelledPrediction,
         LabelledSpan,
-        Outcome,
         ServedAnswers,
     )
     from airflow_provider_mlpipex.domain.predictions import PredictionSample
@@ -204,7 +204,7 @@ class AnsweredBatch(Protocol):
 class OutcomeStore(Protocol):
     """Labels that came late, each beside what was served for it. A request of an endpoint has one label."""
 
-    def add(self, endpoint: EndpointRef, outcomes: Sequence[Outcome], *, correct: bool = False) -> Added:
+    def add(self, endpoint: EndpointRef, outcomes: Sequence[LabelledPrediction], *, correct: bool = False) -> Added:
         """Keep all of ``outcomes``, which name each request once, or none.
 
         :param correct: labels that differ from the kept ones replace them.
@@ -215,11 +215,11 @@ class OutcomeStore(Protocol):
 
     def read(
         self, endpoint: EndpointRef, release: str, *, since: datetime | None = None, until: datetime | None = None
-    ) -> list[Outcome]:
+    ) -> list[LabelledPrediction]:
         """What ``release`` served from ``since`` to ``until``, both inclusive, in order of time."""
         ...
 
-    def known(self, endpoint: EndpointRef, request_ids: Sequence[str]) -> dict[str, Outcome]:
+    def known(self, endpoint: EndpointRef, request_ids: Sequence[str]) -> dict[str, LabelledPrediction]:
         """Outcomes that are kept of these requests."""
         ...
 

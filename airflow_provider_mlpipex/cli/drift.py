@@ -15,7 +15,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.services.drift.attribution import BatchSource, Traced
 from airflow_provider_mlpipex.services.drift.attribution import attribute as attribute_drift
-from airflow_provider_mlpipex.services.drift.check import DriftLook, look, require
+from airflow_provider_mlpipex.services.drift.check import DriftCheck, look, require
 
 app = typer.Typer(no_args_is_help=True, help="What is served, beside what was trained on.")
 
@@ -70,7 +70,7 @@ def attribute(
     typer.echo("\n".join([f"{endpoint}, ledger entry {entry.seq}:", *_traced_lines(traced)]))
 
 
-def _look_lines(seen: DriftLook) -> Iterator[str]:
+def _look_lines(seen: DriftCheck) -> Iterator[str]:
     window = f"{seen.since:%Y-%m-%d %H:%M} to {seen.until:%Y-%m-%d %H:%M}"
     yield f"{seen.endpoint} {seen.release}: {seen.verdict}, {seen.rows:,} rows, {window}, ledger entry {seen.seq}"
     yield f"  {seen.reason}"

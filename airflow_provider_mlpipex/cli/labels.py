@@ -62,7 +62,7 @@ def performance(
 
 
 @app.command()
-def accept(
+def confirm(
     endpoint: Endpoint,
     note: Annotated[str, typer.Option(help="Why; goes into the ledger.")],
     release: Annotated[str, typer.Option(help="The release whose numbers you have seen; the one in doubt.")] = "",
@@ -70,9 +70,13 @@ def accept(
 ) -> None:
     """Keep a release although late labels have reopened its promotion. The other way out is mlpipex rollback."""
     platform, ref = configured_platform(), EndpointRef.parse(endpoint)
-    accepted = promotion_doubt.accept(platform, ref, reviewer=platform.origin.user, note=note, release=release or None)
-    told = "its promotion stands" if accepted else "no promotion is in doubt"
-    typer.echo(json.dumps({"endpoint": endpoint, "accepted": accepted}, indent=2) if as_json else f"{endpoint}: {told}")
+    confirmed = promotion_doubt.confirm(
+        platform, ref, reviewer=platform.origin.user, note=note, release=release or None
+    )
+    told = "its promotion stands" if confirmed else "no promotion is in doubt"
+    typer.echo(
+        json.dumps({"endpoint": endpoint, "confirmed": confirmed}, indent=2) if as_json else f"{endpoint}: {told}"
+    )
 
 
 def _ingested(found: Ingested) -> Iterator[str]:
@@ -97,7 +101,7 @@ def _ingested(found: Ingested) -> Iterator[str]:
     for result in found.judged.results if found.judged else ():
         yield f"  {'advisory ' if result.advisory else ''}gate {result.gate} {result.verdict}: {result.reason}"
     if found.reopened:
-        yield f"  its promotion is in doubt: mlpipex rollback {found.endpoint}, or mlpipex labels accept"
+        yield f"  its promotion is in doubt: mlpipex rollback {found.endpoint}, or mlpipex labels confirm"
 
 
 def _performed(one: Performance) -> str:

@@ -12,7 +12,7 @@ from airflow_provider_mlpipex.cli.terminal import AsJson
 from airflow_provider_mlpipex.composition import Settings
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed, ManifestInvalid
 from airflow_provider_mlpipex.domain.quality.catalogue import CATALOGUE, COMMON
-from airflow_provider_mlpipex.domain.quality.expectations import Judged
+from airflow_provider_mlpipex.domain.quality.expectations import TableKind
 from airflow_provider_mlpipex.domain.quality.report import QualityReport, explain
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.services.quality.check import place_of, require_columns
@@ -101,7 +101,7 @@ def expectations(
     typer.echo(f"every one of them: {', '.join(f'[{argument}]' for argument in COMMON)}")
 
 
-def _block(text: str) -> Judged:
+def _block(text: str) -> TableKind:
     match text:
         case "snapshot" | "features" | "predictions":
             return text

@@ -13,7 +13,7 @@ from airflow_provider_mlpipex.domain.rollout.events import AlertRaised, Entry, G
 #: What on-call reads of a limit that both releases break.
 SAYS = "the previous release is no better"
 #: An outage that nobody is told of is over by then; the watch must see its end.
-LONGEST_S = 10.0
+MAX_OUTAGE_S = 10.0
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Outage:
             if tasks.get(self.task) == "deferred":
                 self._begin()
             return
-        if self.alerts() or time.time() - self.cause.at > LONGEST_S:
+        if self.alerts() or time.time() - self.cause.at > MAX_OUTAGE_S:
             self._end()
 
     def alerts(self) -> list[dict[str, Any]]:

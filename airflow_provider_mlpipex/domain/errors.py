@@ -164,10 +164,26 @@ class IllegalTransition(MlpipexError):
     runbook = "illegal-transition"
 
 
-class RolloutRolledBack(MlpipexError):
-    """The rollout this task belongs to was rolled back; the task stops and the run says so."""
+class NotFound(MlpipexError):
+    """A rollout, drift event, batch or endpoint that the ledger does not know."""
+
+    runbook = "not-found"
+
+
+class RolloutEnded(MlpipexError):
+    """The rollout that this task belongs to is over: rolled back, rejected or promoted. The task stops and says so."""
 
     runbook = "rolled-back"
+
+    @property
+    def ending(self) -> str:
+        """How it ended: ``rolled-back``, ``rejected`` or ``promoted``."""
+        return str(self.value)
+
+    @property
+    def cause(self) -> str:
+        """Why, as the ledger has it."""
+        return self.limit
 
 
 class LedgerConflict(MlpipexError):
@@ -303,20 +319,24 @@ class ConfigurationInvalid(MlpipexError):
     runbook = "configuration-invalid"
 
 
-def error_from_dict(told: Mapping[str, object], *, nearest: type[MlpipexError] = MlpipexError) -> MlpipexError:
+#: Names under which errors stand in ledgers that other versions have written.
+_EARLIER_NAMES: dict[str, type[MlpipexError]] = {"RolloutRolledBack": RolloutEnded}
+
+
+def error_from_dict(fields: Mapping[str, object], *, nearest: type[MlpipexError] = MlpipexError) -> MlpipexError:
     """The inverse of :meth:`MlpipexError.as_dict`.
 
-    :param nearest: what an error becomes whose class is not known here; all else that was told is kept.
+    :param nearest: what an error becomes whose class is not known here; all other fields are kept.
     """
-    name = str(told.get("error") or "")
-    known = globals().get(name)
+    name = str(fields.get("error") or "")
+    known = _EARLIER_NAMES.get(name) or globals().get(name)
     cls = known if isinstance(known, type) and issubclass(known, MlpipexError) else nearest
     error = cls(
-        str(told.get("thing") or "unknown"),
-        value=told.get("value"),
-        limit=str(told.get("limit") or ""),
-        remedy=str(told.get("remedy") or ""),
+        str(fields.get("thing") or "unknown"),
+        value=fields.get("value"),
+        limit=str(fields.get("limit") or ""),
+        remedy=str(fields.get("remedy") or ""),
     )
     error.kind = name or error.kind
-    error.runbook = str(told.get("runbook") or error.runbook)
+    error.runbook = str(fields.get("runbook") or error.runbook)
     return error

@@ -115,7 +115,7 @@ def _with(context: Context, rollout: dict[str, str]) -> Context:
 
 def summary(status: dict[str, Any]) -> dict[str, str]:
     """What an endpoint serves and how its last rollout ended, as words for a message."""
-    last = status["last_outcome"] or {}
+    last = status["last_result"] or {}
     rollout = status["rollout"]
     phase = f"rollout in {rollout['phase']}" if rollout else str(last.get("ending", "no rollout yet"))
     return {

@@ -16,7 +16,7 @@ from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.observability import Invariant
 from airflow_provider_mlpipex.operators.base import MlpipexOperator, StageRun, StageTask
 from airflow_provider_mlpipex.services.drift import check as drift_check
-from airflow_provider_mlpipex.services.drift.check import DriftLook
+from airflow_provider_mlpipex.services.drift.check import DriftCheck
 from airflow_provider_mlpipex.services.rollout import invariants
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class DriftTask(StageTask):
             )
         }
 
-    def look_once(self, run: StageRun, **window: Any) -> DriftLook:
+    def look_once(self, run: StageRun, **window: Any) -> DriftCheck:
         """One look; log, metrics, ledger and XCom ``drift`` know of it, whatever it found."""
         manifest = load_manifest_file(self.manifest) if self.manifest else None
         seen = drift_check.look(run.platform, run.endpoint, manifest=manifest, release=self.release, **window)
@@ -75,7 +75,7 @@ class DriftTask(StageTask):
         run.push("drift", summary_of(seen))
         return seen
 
-    def announce(self, run: StageRun, seen: DriftLook) -> None:
+    def announce(self, run: StageRun, seen: DriftCheck) -> None:
         """Update the drift Asset, if this task has not announced the same drift in an earlier Dag run."""
         run.envelope.add(announced=seen.news)
         if seen.news:
@@ -161,7 +161,7 @@ class DriftCheckOperator(DriftTask, MlpipexOperator):
             raise AirflowSkipException(skipped)
         return summary_of(seen)
 
-    def _decide(self, run: StageRun, seen: DriftLook) -> str:
+    def _decide(self, run: StageRun, seen: DriftCheck) -> str:
         """Why the task is skipped; empty where it is not."""
         if self.may_skip(run, seen.verdict):
             return seen.reason
@@ -172,7 +172,7 @@ class DriftCheckOperator(DriftTask, MlpipexOperator):
         return ""
 
 
-def summary_of(seen: DriftLook) -> dict[str, Any]:
+def summary_of(seen: DriftCheck) -> dict[str, Any]:
     """What other tasks, and whoever an Asset event triggers, get to know: small, and JSON."""
     batches = seen.traced.batches if seen.traced else ()
     return {

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from airflow_provider_mlpipex.domain.errors import ManifestInvalid
 from airflow_provider_mlpipex.domain.fields.quantities import parse_moment
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.quality.expectations import Expectation, Judged
+from airflow_provider_mlpipex.domain.quality.expectations import Expectation, TableKind
 from airflow_provider_mlpipex.domain.quality.report import QualityReport, ResultPlace, SqlTable
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.operators.base import StageRun, TableOperator
@@ -60,7 +60,7 @@ class QualityCheckOperator(TableOperator):
         sql_url: str | None = None,
         expectations: Sequence[Mapping[str, Any]] | None = None,
         manifest: str | None = None,
-        block: Judged = "snapshot",
+        block: TableKind = "snapshot",
         as_of: str = AS_OF,
         key: str | Sequence[str] | None = None,
         endpoint: str | None = None,

@@ -16,7 +16,7 @@ from airflow_provider_mlpipex.operators.base import StageRun, task_origin
 from airflow_provider_mlpipex.operators.drift import DRIFT_ALIAS, DriftTask, Undecided, summary_of
 from airflow_provider_mlpipex.sensors.base import refuse_soft_fail
 from airflow_provider_mlpipex.services.drift import check as drift_check
-from airflow_provider_mlpipex.services.drift.check import DriftLook
+from airflow_provider_mlpipex.services.drift.check import DriftCheck
 from airflow_provider_mlpipex.triggers.drift import DriftTrigger
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class DriftSensor(DriftTask, BaseSensorOperator):
             raise AirflowSkipException(skipped)
         self._defer(context, until, left)
 
-    def _look(self, run: StageRun, *, over: bool) -> DriftLook | None:
+    def _look(self, run: StageRun, *, over: bool) -> DriftCheck | None:
         """What was found; ``None`` where nothing is current, which may change while there is time."""
         try:
             return self.look_once(run)
@@ -109,7 +109,7 @@ class DriftSensor(DriftTask, BaseSensorOperator):
                 raise
             return None
 
-    def _quiet(self, run: StageRun, seen: DriftLook | None) -> str:
+    def _quiet(self, run: StageRun, seen: DriftCheck | None) -> str:
         """Why the task is skipped, now that the time is over.
 
         :raises DriftUndecided: it is not: nobody knows whether there was drift.

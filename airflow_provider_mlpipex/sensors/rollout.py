@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.sdk import BaseSensorOperator
 
-from airflow_provider_mlpipex.domain.errors import GateFailed, GateUndecided, RolloutRolledBack
+from airflow_provider_mlpipex.domain.errors import GateFailed, GateUndecided, RolloutEnded
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
@@ -20,7 +20,7 @@ from airflow_provider_mlpipex.sensors.base import refuse_soft_fail
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.rollout import watch
 from airflow_provider_mlpipex.services.rollout.judged import last_judged
-from airflow_provider_mlpipex.services.rollout.watch import Look, WatchedStage
+from airflow_provider_mlpipex.services.rollout.watch import WatchedStage, WatchResult
 from airflow_provider_mlpipex.triggers.rollout import RolloutTrigger
 
 if TYPE_CHECKING:
@@ -88,19 +88,19 @@ class RolloutSensor(StageTask, BaseSensorOperator):
             run.envelope.outcome = "deferred"
         self._wait(context)
 
-    def _look(self, run: StageRun) -> Look:
+    def _look(self, run: StageRun) -> WatchResult:
         return watch.look(
             run.platform, endpoint=run.endpoint, rollout_id=self.rollout_id, stage=self.watched, step=self.step
         )
 
-    def _conclude(self, run: StageRun, seen: Look) -> dict[str, Any]:
+    def _conclude(self, run: StageRun, seen: WatchResult) -> dict[str, Any]:
         run.envelope.add(verdict=seen.verdict)
         if seen.status == "ended":
             run.envelope.rolled_back(seen.cause)
-            raise RolloutRolledBack(
+            raise RolloutEnded(
                 f"rollout {self.rollout_id} of {run.endpoint}",
-                value=seen.cause,
-                limit=f"every gate of {self.watched} passes",
+                value=seen.ending,
+                limit=seen.cause,
                 remedy="traffic is back on the last good release; mend the candidate, then start a new run",
             )
         return {"status": seen.status, "verdict": seen.verdict}
@@ -131,7 +131,7 @@ class ShadowSensor(RolloutSensor):
     stage_name = "shadow"
     watched = "shadow"
 
-    def _conclude(self, run: StageRun, seen: Look) -> dict[str, Any]:
+    def _conclude(self, run: StageRun, seen: WatchResult) -> dict[str, Any]:
         judged = last_judged(run.platform, run.endpoint, rollout_id=self.rollout_id, stage="shadow")
         facts = judged.facts if judged else None
         if facts:
@@ -166,7 +166,7 @@ class EndpointHealthSensor(RolloutSensor):
     stage_name = "watch"
     watched = "watch"
 
-    def _look(self, run: StageRun) -> Look:
+    def _look(self, run: StageRun) -> WatchResult:
         if not self.rollout_id:
             rollout = journal.load(run.platform, run.endpoint).rollout
             if rollout is None or rollout.phase != "watching":
@@ -174,7 +174,7 @@ class EndpointHealthSensor(RolloutSensor):
             self.rollout_id = rollout.id
         return super()._look(run)
 
-    def _look_outside_window(self, run: StageRun) -> Look:
+    def _look_outside_window(self, run: StageRun) -> WatchResult:
         seen = watch.check_health(run.platform, run.endpoint)
         if seen.verdict in ("fail", "error"):
             run.envelope.gates(seen.results)

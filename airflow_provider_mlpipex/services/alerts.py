@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.events import AlertRaised
-from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Outcome
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState, RolloutResult
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
 
@@ -17,8 +17,8 @@ _SEVERITY = {"rolled-back": "critical", "rejected": "warning", "promoted": "info
 
 def tell_endings(platform: Platform, before: EndpointState, after: EndpointState) -> None:
     """Alert about every rollout that ended between two states, where its manifest asks for it."""
-    for rollout_id, outcome in after.outcomes.items():
-        if outcome != before.outcomes.get(rollout_id):
+    for rollout_id, outcome in after.results.items():
+        if outcome != before.results.get(rollout_id):
             own = before.rollout is not None and before.rollout.id == rollout_id
             manifest = before.rollout.manifest if before.rollout and own else before.current_manifest
             _tell(platform, after, outcome, _alert_policy(manifest, after.endpoint))
@@ -34,20 +34,20 @@ def _alert_policy(manifest: dict[str, Any] | None, endpoint: EndpointRef) -> dic
     return environment.get("alerts") or {}
 
 
-def _tell(platform: Platform, state: EndpointState, outcome: Outcome, policy: dict[str, Any]) -> None:
+def _tell(platform: Platform, state: EndpointState, result: RolloutResult, policy: dict[str, Any]) -> None:
     # A rollback always alerts: a manifest may ask for more, never for silence at 3 a.m.
-    if outcome.ending != "rolled-back" and outcome.ending not in policy.get("on", ()):
+    if result.ending != "rolled-back" and result.ending not in policy.get("on", ()):
         return
     raise_alert(
         platform,
         state.endpoint,
         channel=policy.get("channel", DEFAULT_CHANNEL),
-        title=f"{state.endpoint} {outcome.ending.replace('-', ' ')}",
-        body=outcome.cause,
-        severity=_SEVERITY[outcome.ending],
+        title=f"{state.endpoint} {result.ending.replace('-', ' ')}",
+        body=result.cause,
+        severity=_SEVERITY[result.ending],
         facts={
             "endpoint": str(state.endpoint),
-            "rollout": outcome.rollout_id,
+            "rollout": result.rollout_id,
             "serving now": state.current.id if state.current else "nothing",
         },
     )

@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 
 PLANE_ID = "MLPIPEX_PLANE_ID"
-FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 10.0
+FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.1, 10.0
 #: A child's log that has grown beyond this is put away; one old log is kept beside it.
 LOG_BYTES = 10_000_000
 
@@ -89,7 +89,7 @@ class ProcessKeeper:
                 if self._process(child) is not None or now < child.next_start:
                     continue
                 child.restarts += 1
-                child.next_start = now + min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(child.restarts, 10))
+                child.next_start = now + min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(child.restarts, 10))
                 try:
                     self._spawn(child)
                     revived.append(child.name)

@@ -16,7 +16,7 @@ from airflow_provider_mlpipex.serving.prediction_log import comparison
 
 #: A unix socket's path may not be longer than this.
 _SOCKET_PATH_MAX = 100
-_LONGEST_SOCKET_NAME = 25
+_MAX_SOCKET_NAME = 25
 
 
 class Places:
@@ -82,7 +82,7 @@ class Places:
 
     def _socket_folder(self) -> Path:
         inside = self.root / "sock"
-        if len(str(inside)) + _LONGEST_SOCKET_NAME <= _SOCKET_PATH_MAX:
+        if len(str(inside)) + _MAX_SOCKET_NAME <= _SOCKET_PATH_MAX:
             inside.mkdir(mode=0o700, exist_ok=True)
             return inside
         note = self.root / "socket-folder"

@@ -14,8 +14,8 @@ from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import (
     Added,
     Label,
     LabelConflict,
+    LabelledPrediction,
     LabelledSpan,
-    Outcome,
 )
 
 
@@ -23,10 +23,10 @@ class MemoryOutcomes:
     """One process only. Safe among threads."""
 
     def __init__(self) -> None:
-        self._kept: dict[EndpointRef, dict[str, Outcome]] = defaultdict(dict)
+        self._kept: dict[EndpointRef, dict[str, LabelledPrediction]] = defaultdict(dict)
         self._lock = threading.Lock()
 
-    def add(self, endpoint: EndpointRef, outcomes: Sequence[Outcome], *, correct: bool = False) -> Added:
+    def add(self, endpoint: EndpointRef, outcomes: Sequence[LabelledPrediction], *, correct: bool = False) -> Added:
         with self._lock:
             kept = self._kept[endpoint]
             new = {one.request_id: one for one in outcomes if one.request_id not in kept}
@@ -47,7 +47,7 @@ class MemoryOutcomes:
 
     def read(
         self, endpoint: EndpointRef, release: str, *, since: datetime | None = None, until: datetime | None = None
-    ) -> list[Outcome]:
+    ) -> list[LabelledPrediction]:
         with self._lock:
             found = [
                 one
@@ -58,7 +58,7 @@ class MemoryOutcomes:
             ]
         return sorted(found, key=lambda one: (one.served_at, one.request_id))
 
-    def known(self, endpoint: EndpointRef, request_ids: Sequence[str]) -> dict[str, Outcome]:
+    def known(self, endpoint: EndpointRef, request_ids: Sequence[str]) -> dict[str, LabelledPrediction]:
         with self._lock:
             kept = self._kept[endpoint]
             return {rid: kept[rid] for rid in request_ids if rid in kept}

@@ -26,7 +26,7 @@ from airflow_provider_mlpipex.domain.shadow.comparison import (
     histogram,
 )
 from airflow_provider_mlpipex.domain.shadow.score_distributions import compare_scores
-from airflow_provider_mlpipex.domain.shadow.slices import LEAST_PAIRS, LONGEST_VALUE, MOST_VALUES, Slice, SlicedColumn
+from airflow_provider_mlpipex.domain.shadow.slices import MAX_VALUE_LENGTH, MAX_VALUES, MIN_PAIRS, Slice, SlicedColumn
 from airflow_provider_mlpipex.serving.prediction_log.comparison import SETTLE_S, SLACK_S
 from airflow_provider_mlpipex.serving.prediction_log.outputs import Described, describe
 
@@ -177,9 +177,9 @@ def _sliced(column: str, both: Iterable[tuple[Answer, Answer]]) -> SlicedColumn:
     parts: dict[str | None, list[tuple[Answer, Answer]]] = defaultdict(list)
     for one, other in both:
         parts[_text(one.inputs.get(column))].append((one, other))
-    large = [_slice(value, pairs) for value, pairs in parts.items() if len(pairs) >= LEAST_PAIRS]
+    large = [_slice(value, pairs) for value, pairs in parts.items() if len(pairs) >= MIN_PAIRS]
     large.sort(key=lambda part: (-part.pairs, part.value is None, part.value or ""))
-    shown = tuple(large[:MOST_VALUES])
+    shown = tuple(large[:MAX_VALUES])
     return SlicedColumn(
         column=column,
         slices=shown,
@@ -208,4 +208,4 @@ def _text(value: Any) -> str | None:
         return None
     if isinstance(value, bool):
         return str(value).lower()
-    return str(value)[:LONGEST_VALUE]
+    return str(value)[:MAX_VALUE_LENGTH]

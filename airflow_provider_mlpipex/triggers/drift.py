@@ -13,7 +13,7 @@ from airflow_provider_mlpipex.domain.errors import DriftUndecided, MlpipexError
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.observability import DRIFT_LOOKED, LOOK_FAILED
-from airflow_provider_mlpipex.services.drift.check import DriftLook, measure
+from airflow_provider_mlpipex.services.drift.check import DriftCheck, measure
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.triggers.base import LookingTrigger
 
@@ -95,8 +95,8 @@ class DriftTrigger(LookingTrigger):
             if seen.verdict == "fail":
                 return {"status": "found", "reason": seen.reason}
 
-    async def _look(self, platform: Platform) -> DriftLook:
-        def once() -> DriftLook:
+    async def _look(self, platform: Platform) -> DriftCheck:
+        def once() -> DriftCheck:
             manifest = load_manifest_file(self.manifest) if self.manifest else None
             return measure(platform, EndpointRef.parse(self.endpoint), manifest=manifest, release=self.release)
 

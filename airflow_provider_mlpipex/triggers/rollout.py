@@ -12,7 +12,7 @@ from airflow_provider_mlpipex.domain.errors import MlpipexError
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.observability import LOOK_FAILED
 from airflow_provider_mlpipex.services.platform import Platform
-from airflow_provider_mlpipex.services.rollout.watch import Look, WatchedStage, look
+from airflow_provider_mlpipex.services.rollout.watch import WatchedStage, WatchResult, look
 from airflow_provider_mlpipex.triggers.base import LookingTrigger
 
 #: Looks that are made at once. Asyncio's own pool has six threads on two cores: a few planes that hang would hold them
@@ -83,11 +83,11 @@ class RolloutTrigger(LookingTrigger):
             if seen.status != "watching":
                 return self._event(seen)
 
-    async def _look(self, platform: Platform, endpoint: EndpointRef) -> Look:
+    async def _look(self, platform: Platform, endpoint: EndpointRef) -> WatchResult:
         once = partial(look, platform, endpoint=endpoint, rollout_id=self.rollout_id, stage=self.stage, step=self.step)
         return await self.in_thread(_lookers(), once)
 
-    def _event(self, seen: Look) -> dict[str, Any]:
+    def _event(self, seen: WatchResult) -> dict[str, Any]:
         """Small and JSON: the whole evidence is in the ledger. A scheduled watch learns here whose rollout it was."""
         return {
             "rollout_id": self.rollout_id,

@@ -67,4 +67,4 @@ def test_a_skew_fails_the_gate_task_naming_the_feature(run: ReleaseRun) -> None:
     sentence, told = failure(run, run.gates_task(registered))
     assert "wind differs in 100 of 100 rows (flight=F" in sentence
     assert [gate["gate"] for gate in told.xcoms["gates"]] == ["feature-parity"]
-    assert journal.load(run.platform, ENDPOINT).outcomes["run-1"].ending == "rejected"
+    assert journal.load(run.platform, ENDPOINT).results["run-1"].ending == "rejected"

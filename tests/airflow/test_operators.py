@@ -139,7 +139,7 @@ def test_a_candidate_that_will_not_run_ends_its_rollout_before_any_traffic(secon
     sentence, _ = failure(second, second.shadow_task())
     assert "exit code 1" in sentence
     assert second.state.rollout is None
-    assert second.state.outcomes["run-2"].ending == "rejected"
+    assert second.state.results["run-2"].ending == "rejected"
 
 
 def test_a_release_that_dies_under_its_traffic_is_not_called_promoted(
@@ -171,7 +171,7 @@ def test_rollback_returns_to_the_release_before_and_tells_on_call(second: Releas
     told = second.execute(RollbackOperator(task_id="roll_back", endpoint=str(PRODUCTION), cause="wrong fares"))
     done = f"rollout run-2 rolled back; {PRODUCTION} serves {before} as before"
     assert told == {"rolled_back": True, "current": before, "done": done}
-    assert second.state.outcomes["run-2"].cause == "wrong fares"
+    assert second.state.results["run-2"].cause == "wrong fares"
     plan = second.platform.plane.plan_in_force(PRODUCTION)
     assert plan is not None
     assert plan.weights == {before: 10_000}
@@ -214,7 +214,7 @@ def test_the_teardown_ends_a_trial(second: ReleaseRun) -> None:
     second.to_canary(0)
     assert second.execute(teardown(second)) == {"rolled_back": True, "current": before}
     assert second.execute(teardown(second), try_number=2) == {"rolled_back": False}
-    assert second.state.outcomes["run-2"].cause == "the Dag run failed"
+    assert second.state.results["run-2"].cause == "the Dag run failed"
 
 
 def test_the_teardown_leaves_a_promotion_alone(first: ReleaseRun) -> None:

@@ -181,7 +181,7 @@ def test_everything_but_an_approval_rejects(
     assert "runbook: review-rejected" in str(failed.value)
     (decided,) = decisions(judged)
     assert (decided.approved, decided.reviewer) == (False, reviewer)
-    outcome = judged.state.outcomes["run-2"]
+    outcome = judged.state.results["run-2"]
     assert outcome.ending == "rejected"
     assert outcome.cause.startswith(cause)
     # Nothing that serves has changed, and the endpoint is free.

@@ -142,9 +142,9 @@ def test_a_stage_that_fails_at_the_first_look_is_reverted_there(second: ReleaseR
     second.traffic(seconds=5, errors=500)
     with pytest.raises(AirflowFailException) as failed:
         canary_watch(second).execute(context(second, canary_watch(second)))
-    for part in ("rollout run-2", "every gate of canary passes", "runbook: rolled-back"):
+    for part in ("rollout run-2", "'rolled-back'", "runbook: rolled-back"):
         assert part in str(failed.value)
-    assert second.state.outcomes["run-2"].ending == "rolled-back"
+    assert second.state.results["run-2"].ending == "rolled-back"
     plan = second.platform.plane.plan_in_force(PRODUCTION)
     assert plan is not None
     assert plan.weights == {before: 10_000}
@@ -250,7 +250,7 @@ def test_a_trial_that_the_plane_took_back_fails_the_task(second: ReleaseRun) -> 
     second.platform.clock.advance(plan.lease_s + 1)
     with pytest.raises(AirflowFailException, match="watcher"):
         comes_back(second, canary_watch(second), None)
-    assert second.state.outcomes["run-2"].ending == "rolled-back"
+    assert second.state.results["run-2"].ending == "rolled-back"
 
 
 # The window after promotion, and the scheduled watch.
@@ -262,7 +262,7 @@ def test_the_window_passes_when_it_is_over(second: ReleaseRun) -> None:
     second.platform.clock.advance(31 * 60)
     assert comes_back(second, watch(second), PASSED)["status"] == "passed"
     assert second.state.rollout is None
-    assert second.state.outcomes["run-2"].ending == "promoted"
+    assert second.state.results["run-2"].ending == "promoted"
 
 
 def test_a_failure_in_the_window_returns_to_the_release_before(second: ReleaseRun) -> None:

@@ -16,7 +16,7 @@ from airflow.serialization.encoders import encode_trigger
 from airflow_provider_mlpipex import RolloutTrigger
 from airflow_provider_mlpipex.domain.errors import LedgerUnavailable, PlaneUnavailable
 from airflow_provider_mlpipex.domain.rollout.events import RollbackDecided
-from airflow_provider_mlpipex.services.rollout.watch import Look
+from airflow_provider_mlpipex.services.rollout.watch import WatchResult
 from airflow_provider_mlpipex.triggers import base
 from airflow_provider_mlpipex.triggers import rollout as module
 from tests.airflow.release_run import PRODUCTION, ReleaseRun
@@ -123,12 +123,12 @@ async def test_an_answer_between_failures_starts_the_patience_anew(
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     answers = iter(["away", "watching", "away", "watching", "away", "passed"])
 
-    def look(*_: Any, **__: Any) -> Look:
+    def look(*_: Any, **__: Any) -> WatchResult:
         now[0] += 400.0
         answer: Any = next(answers)
         if answer == "away":
             raise PlaneUnavailable("plane", value="away")
-        return Look(status=answer)
+        return WatchResult(status=answer)
 
     monkeypatch.setattr(module, "look", look)
     (event,) = await events(trigger(give_up_after=600.0))
@@ -217,11 +217,11 @@ async def test_planes_that_hang_do_not_keep_others_from_being_looked_at(
     second.pass_canary()
     look, released, hanging = module.look, threading.Event(), threading.Semaphore(0)
 
-    def maybe_hang(*args: Any, rollout_id: str, **kwargs: Any) -> Look:
+    def maybe_hang(*args: Any, rollout_id: str, **kwargs: Any) -> WatchResult:
         if rollout_id == "hangs":
             hanging.release()
             released.wait(DEADLINE_S)
-            return Look(status="ended")
+            return WatchResult(status="ended")
         return look(*args, rollout_id=rollout_id, **kwargs)
 
     monkeypatch.setattr(module, "look", maybe_hang)
@@ -242,7 +242,7 @@ def count_looks(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     looked: list[None] = []
     look = module.look
 
-    def counted(*args: Any, **kwargs: Any) -> Look:
+    def counted(*args: Any, **kwargs: Any) -> WatchResult:
         looked.append(None)
         return look(*args, **kwargs)
 

@@ -18,7 +18,7 @@ from airflow_provider_mlpipex.adapters.sql.ledger import SqlLedger
 from airflow_provider_mlpipex.adapters.sql.outcomes import SqlOutcomes
 from airflow_provider_mlpipex.domain.errors import LedgerUnavailable, OutcomeConflict
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import Added, LabelledSpan, Outcome
+from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import Added, LabelledPrediction, LabelledSpan
 from airflow_provider_mlpipex.domain.rollout.events import AlertRaised
 from airflow_provider_mlpipex.ports import OutcomeStore
 from airflow_provider_mlpipex.testing.outcomes import MemoryOutcomes
@@ -57,9 +57,9 @@ def endpoint() -> EndpointRef:
     return EndpointRef.parse(f"production/test-{uuid.uuid4().hex[:12]}")
 
 
-def outcome(request_id: str, label: float | str = 1.0, **changes: Any) -> Outcome:
+def outcome(request_id: str, label: float | str = 1.0, **changes: Any) -> LabelledPrediction:
     fields = {"release": OLD, "served_at": NOON, "kind": "probability", "score": 0.25, "predicted": "0"}
-    return Outcome(**{"request_id": request_id, "probabilities": None, "label": label, **fields, **changes})
+    return LabelledPrediction(**{"request_id": request_id, "probabilities": None, "label": label, **fields, **changes})
 
 
 def test_nothing_is_known_of_an_endpoint_without_outcomes(store: OutcomeStore, endpoint: EndpointRef) -> None:

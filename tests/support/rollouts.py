@@ -28,7 +28,7 @@ from airflow_provider_mlpipex.services.rollout import (
 )
 from airflow_provider_mlpipex.services.rollout.opening import GateCheck
 from airflow_provider_mlpipex.services.rollout.review import ReviewRequest
-from airflow_provider_mlpipex.services.rollout.watch import Look, WatchedStage
+from airflow_provider_mlpipex.services.rollout.watch import WatchedStage, WatchResult
 from airflow_provider_mlpipex.testing.platform import MemoryPlatform, memory_platform
 from tests.support.factories import make_model, make_snapshot
 from tests.support.faults import Faulty
@@ -97,7 +97,7 @@ class World:
     def promote(self, run: str) -> EndpointState:
         return promotion.promote(self.platform, endpoint=ENDPOINT, rollout_id=run, timeout_s=1)
 
-    def look(self, run: str, stage: WatchedStage, step: int = -1) -> Look:
+    def look(self, run: str, stage: WatchedStage, step: int = -1) -> WatchResult:
         return watching.look(self.platform, endpoint=ENDPOINT, rollout_id=run, stage=stage, step=step)
 
     def roll_back(self, cause: str = "drill", *, rollout_id: str | None = None) -> EndpointState:
@@ -139,9 +139,9 @@ class World:
         seconds: float,
         every: float = LOOK_EVERY,
         **traffic: Any,
-    ) -> Look:
+    ) -> WatchResult:
         """Live requests for ``seconds`` with a look in between; ends early when the stage does."""
-        seen = Look(status="watching")
+        seen = WatchResult(status="watching")
         for _ in range(int(seconds / every)):
             self.serve(every, **traffic)
             self.clock.advance(every)

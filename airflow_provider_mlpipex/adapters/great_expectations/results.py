@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult
 
 #: Items of a list, and characters of a text, that a result keeps.
-LONGEST_LIST, LONGEST_TEXT = 20, 2000
+MAX_LIST_LENGTH, MAX_TEXT_LENGTH = 20, 2000
 #: Results that the index lists.
 LISTED = 200
 #: The vendor's pictures, asked for with a time stamp by whoever opens a page.
@@ -77,13 +77,13 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, str):
-        return value if len(value) <= LONGEST_TEXT else f"{value[:LONGEST_TEXT]}… ({len(value)} characters)"
+        return value if len(value) <= MAX_TEXT_LENGTH else f"{value[:MAX_TEXT_LENGTH]}… ({len(value)} characters)"
     if isinstance(value, Mapping):
         return {str(name): plain(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)) or hasattr(value, "tolist"):
         items = value.tolist() if hasattr(value, "tolist") else list(value)
-        shown = [plain(item) for item in items[:LONGEST_LIST]]
-        return [*shown, f"… {len(items) - LONGEST_LIST} more"] if len(items) > LONGEST_LIST else shown
+        shown = [plain(item) for item in items[:MAX_LIST_LENGTH]]
+        return [*shown, f"… {len(items) - MAX_LIST_LENGTH} more"] if len(items) > MAX_LIST_LENGTH else shown
     return value.isoformat() if hasattr(value, "isoformat") else plain(str(value))
 
 

@@ -18,8 +18,8 @@ from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import (
     Added,
     Label,
     LabelConflict,
+    LabelledPrediction,
     LabelledSpan,
-    Outcome,
 )
 
 #: Ids in one query: below what every SQLite takes as variables.
@@ -55,7 +55,7 @@ class SqlOutcomes:
     def __init__(self, url: str) -> None:
         self._database = SqlDatabase(url)
 
-    def add(self, endpoint: EndpointRef, outcomes: Sequence[Outcome], *, correct: bool = False) -> Added:
+    def add(self, endpoint: EndpointRef, outcomes: Sequence[LabelledPrediction], *, correct: bool = False) -> Added:
         for _ in range(_TRIES):
             try:
                 with self._database.transaction() as connection:
@@ -71,7 +71,7 @@ class SqlOutcomes:
 
     def read(
         self, endpoint: EndpointRef, release: str, *, since: datetime | None = None, until: datetime | None = None
-    ) -> list[Outcome]:
+    ) -> list[LabelledPrediction]:
         query = sa.select(_outcomes).where(_MINE.endpoint == str(endpoint), _MINE.release == release)
         if since is not None:
             query = query.where(_MINE.served_at >= moment_text(since))
@@ -81,7 +81,7 @@ class SqlOutcomes:
         with self._database.reading() as connection:
             return [_outcome(row) for row in connection.execute(query).mappings()]
 
-    def known(self, endpoint: EndpointRef, request_ids: Sequence[str]) -> dict[str, Outcome]:
+    def known(self, endpoint: EndpointRef, request_ids: Sequence[str]) -> dict[str, LabelledPrediction]:
         with self._database.reading() as connection:
             return {one.request_id: one for one in _known(connection, endpoint, request_ids)}
 
@@ -105,7 +105,9 @@ class SqlOutcomes:
         return sorted(found, key=str)
 
 
-def _add(connection: sa.Connection, endpoint: EndpointRef, outcomes: Sequence[Outcome], *, correct: bool) -> Added:
+def _add(
+    connection: sa.Connection, endpoint: EndpointRef, outcomes: Sequence[LabelledPrediction], *, correct: bool
+) -> Added:
     kept = {one.request_id: one.label for one in _known(connection, endpoint, [one.request_id for one in outcomes])}
     new = [one for one in outcomes if one.request_id not in kept]
     changed = [one for one in outcomes if one.request_id in kept and kept[one.request_id] != one.label]
@@ -140,14 +142,16 @@ def _add(connection: sa.Connection, endpoint: EndpointRef, outcomes: Sequence[Ou
     return Added(added=len(new), unchanged=len(outcomes) - len(new) - len(changed), corrected=len(changed))
 
 
-def _known(connection: sa.Connection, endpoint: EndpointRef, request_ids: Sequence[str]) -> Iterator[Outcome]:
+def _known(
+    connection: sa.Connection, endpoint: EndpointRef, request_ids: Sequence[str]
+) -> Iterator[LabelledPrediction]:
     for at in range(0, len(request_ids), _CHUNK):
         some = request_ids[at : at + _CHUNK]
         query = sa.select(_outcomes).where(_MINE.endpoint == str(endpoint), _MINE.request_id.in_(some))
         yield from (_outcome(row) for row in connection.execute(query).mappings())
 
 
-def _row(endpoint: EndpointRef, outcome: Outcome) -> dict[str, Any]:
+def _row(endpoint: EndpointRef, outcome: LabelledPrediction) -> dict[str, Any]:
     is_text = isinstance(outcome.label, str)
     return {
         "endpoint": str(endpoint),
@@ -164,9 +168,9 @@ def _row(endpoint: EndpointRef, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _outcome(row: Mapping[Any, Any]) -> Outcome:
+def _outcome(row: Mapping[Any, Any]) -> LabelledPrediction:
     probabilities, observed_at = row["probabilities"], row["observed_at"]
-    return Outcome(
+    return LabelledPrediction(
         request_id=row["request_id"],
         release=row["release"],
         served_at=datetime.fromisoformat(row["served_at"]),

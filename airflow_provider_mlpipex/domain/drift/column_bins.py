@@ -37,7 +37,7 @@ NUMERIC_GROUPS = 20
 LISTED = 1000
 TAIL_BINS = 16
 #: A column is open-ended, its listed categories not all there are, if more than this share of rows is one of a kind.
-MOST_SEEN_ONCE = 0.05
+MAX_SEEN_ONCE = 0.05
 #: Rows that a category of an open-ended column needs to be listed.
 SEEN_ENOUGH = 5
 #: A category with at least this share of the training rows is a group of its own, the first 40 at most.
@@ -367,7 +367,7 @@ def _fit_categories(labels: Labels) -> CategoricalBins:
     once = sum(count == 1 for count in rows_of.values())
     # Good and Turing: the share of values never seen before is about that of those seen once. Where it is high, as for
     # identifiers, new values are the rule, and listing those that happened to be seen would only call them drift.
-    complete = len(rows_of) <= LISTED and once <= MOST_SEEN_ONCE * rows
+    complete = len(rows_of) <= LISTED and once <= MAX_SEEN_ONCE * rows
     listed = [text for text, count in most if complete or count >= SEEN_ENOUGH]
     own = sum(rows_of[text] >= GROUP_SHARE * rows for text in listed[:CATEGORY_GROUPS])
     rare = [own] if own < len(listed) else []

@@ -26,7 +26,7 @@ from airflow_provider_mlpipex.domain.errors import SketchUnusable
 Values = ArrayLike | Sequence[Any]
 LabelKind = Literal["text", "number", "flag"]
 #: Longer categories are cut and told apart by a hash, so that a column of documents stays bounded.
-LONGEST_LABEL = 128
+MAX_LABEL_LENGTH = 128
 #: Types that an object column may hold to be converted at once; None becomes NaN there, and is told apart before.
 _PLAIN = frozenset({int, float, bool, np.float64, np.float32, np.int64, np.int32, np.bool_, type(None)})
 
@@ -227,9 +227,9 @@ def _not_itself(value: Any) -> bool:
 def _bounded(text: str) -> str:
     if not text.isascii():  # half of a surrogate pair would fit no JSON
         text = text.encode("utf-8", "replace").decode()
-    if len(text) <= LONGEST_LABEL:
+    if len(text) <= MAX_LABEL_LENGTH:
         return text
-    return f"{text[: LONGEST_LABEL - 18]}… {blake2b(text.encode(), digest_size=8).hexdigest()}"
+    return f"{text[: MAX_LABEL_LENGTH - 18]}… {blake2b(text.encode(), digest_size=8).hexdigest()}"
 
 
 def _read_floats(values: Floats, *, missing: NDArray[np.bool_] | None) -> Numbers:

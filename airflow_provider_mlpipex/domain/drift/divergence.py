@@ -35,7 +35,7 @@ _KOLMOGOROV_MEAN = math.sqrt(math.pi / 2) * math.log(2)
 #: PSI over Jensen-Shannon divergence in bits, for shares that lie close together.
 _PSI_OF_JENSEN_SHANNON = 8 * math.log(2)
 #: Cells that a chi-square test expects fewer rows in are put together.
-LEAST_EXPECTED = 5.0
+MIN_EXPECTED = 5.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -189,9 +189,9 @@ def chi_square_test(reference: Floats, counts: Floats) -> ChiSquareTest:
     expected_less = observed.sum(axis=0) * min(m, n) / (m + n)
     order = np.argsort(-expected_less, kind="stable")
     observed, expected_less = observed[:, order], expected_less[order]
-    enough = int((expected_less >= LEAST_EXPECTED).sum())
+    enough = int((expected_less >= MIN_EXPECTED).sum())
     # The smallest cells together; if that is still too little, the smallest of the others joins them.
-    while enough and 0 < expected_less[enough:].sum() < LEAST_EXPECTED:
+    while enough and 0 < expected_less[enough:].sum() < MIN_EXPECTED:
         enough -= 1
     table = np.column_stack([observed[:, :enough], observed[:, enough:].sum(axis=1)])
     table = table[:, table.sum(axis=0) > 0]

@@ -37,7 +37,7 @@ from airflow_provider_mlpipex.domain.statistics.confidence import share_alpha
 
 #: Rows that are absent, of another type or infinite, beyond this share and that of training, are a broken column and
 #: not a drifting one.
-MOST_BROKEN = 0.01
+MAX_BROKEN = 0.01
 _BROKEN = {
     "absent": "have no such column",
     "unreadable": "are of another type than in training",
@@ -193,7 +193,7 @@ def _verdict(
 ) -> tuple[VerdictName, str]:
     for kind, words in _BROKEN.items():
         rows = getattr(sketch, kind)
-        if rows / sketch.rows > MOST_BROKEN + getattr(reference.sketch, kind) / reference.sketch.rows:
+        if rows / sketch.rows > MAX_BROKEN + getattr(reference.sketch, kind) / reference.sketch.rows:
             return "error", f"{rows} of {sketch.rows} rows {words}"
     judged = [measured for measured in measures if measured.verdict]
     verdict = worst(measured.verdict for measured in judged if measured.verdict)

@@ -13,7 +13,7 @@ from airflow_provider_mlpipex.domain.drift.sketches import Sketch, from_arrays, 
 from airflow_provider_mlpipex.domain.errors import SketchUnusable
 
 #: Batches that a plane gives one by one; of more it leaves those that matter least together.
-MOST_BATCHES = 2000
+MAX_BATCHES = 2000
 #: The batch of whatever is left together.
 REST = "@rest"
 _MINUTE = timedelta(minutes=1)
@@ -80,7 +80,7 @@ class BatchSketches:
 
     :param reference: of the column; ``None`` where the release has no reference, or its reference no such column.
     :param batches: batch -> its merged sketch; requests whose caller named no batch are under ``""``. Together they are
-        all rows of the window: of more than :data:`MOST_BATCHES` those that moved the column least are left together
+        all rows of the window: of more than :data:`MAX_BATCHES` those that moved the column least are left together
         under :data:`REST`, as are rows that the plane knows without their batch, because it was too long ago or a
         day had too many.
     :param rest: how many batches are known to lie under :data:`REST`.

@@ -21,7 +21,7 @@ from airflow_provider_mlpipex.domain.manifest.gates_diff import (
 )
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, Manifest, ReviewSpec
 from airflow_provider_mlpipex.domain.manifest.outcomes_block import diff_outcomes
-from airflow_provider_mlpipex.domain.quality.expectations import Judged
+from airflow_provider_mlpipex.domain.quality.expectations import TableKind
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.values import canonical_json
 
@@ -53,7 +53,7 @@ class ReviewNeed(NamedTuple):
 def diff(before: Manifest, after: Manifest) -> tuple[Change, ...]:
     """Every difference in meaning, models first and policy last; empty for manifests of the same digest."""
     changes = [*_sections(before, after), *diff_demands(before.features, after.features)]
-    for judged in get_args(Judged):
+    for judged in get_args(TableKind):
         changes += diff_expectations(f"quality.{judged}", before.quality.of(judged), after.quality.of(judged))
     for name in dict.fromkeys([*before.environments, *after.environments]):
         changes += _environment(f"environments.{name}", before.environments.get(name), after.environments.get(name))

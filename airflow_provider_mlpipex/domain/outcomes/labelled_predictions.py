@@ -16,8 +16,8 @@ from airflow_provider_mlpipex.domain.values import Value
 Label = float | str
 Period = Literal["day", "week"]
 #: Longer ids name nothing that this provider or a gateway has made up.
-LONGEST_ID = 200
-LONGEST_LABEL = 200
+MAX_ID_LENGTH = 200
+MAX_LABEL_LENGTH = 200
 
 
 class ServedAnswer(Value):
@@ -58,7 +58,7 @@ class ServedAnswers(Value):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class LabelledPrediction:
     """One labelled row: everything that its metrics are computed from. Fields are those of :class:`ServedAnswer`.
 
     :param observed_at: when the label was known, where the source of the labels says so.
@@ -141,9 +141,11 @@ def period_of(moment: datetime, by: Period) -> tuple[datetime, datetime]:
     return start, start + timedelta(days=7)
 
 
-def grouped(outcomes: Iterable[Outcome], by: Period) -> dict[tuple[datetime, datetime], Sequence[Outcome]]:
+def grouped(
+    outcomes: Iterable[LabelledPrediction], by: Period
+) -> dict[tuple[datetime, datetime], Sequence[LabelledPrediction]]:
     """Outcomes by the period that they were served in, in order of time."""
-    found: dict[tuple[datetime, datetime], list[Outcome]] = {}
+    found: dict[tuple[datetime, datetime], list[LabelledPrediction]] = {}
     for outcome in sorted(outcomes, key=lambda one: one.served_at):
         found.setdefault(period_of(outcome.served_at, by), []).append(outcome)
     return dict(found)

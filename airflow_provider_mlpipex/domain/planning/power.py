@@ -29,7 +29,7 @@ from airflow_provider_mlpipex.domain.statistics.detection import smallest_excess
 from airflow_provider_mlpipex.domain.values import Value
 
 #: Requests beyond which waiting for a gate is no plan.
-_MOST_SAMPLES = 10**10
+_MAX_SAMPLES = 10**10
 #: One of how many requests is taken to lie in the slice that a gate on the worst of them is asked about.
 _SLICE = 10
 
@@ -128,7 +128,7 @@ def _soonest(live: LiveGate, rate: float, happens: Callable[[int], bool]) -> tim
     low, high = 0, 1
     while not happens(high):
         low, high = high, high * 4
-        if high > _MOST_SAMPLES:
+        if high > _MAX_SAMPLES:
             return None
     while high - low > max(1, low // 100):
         middle = (low + high) // 2

@@ -11,7 +11,7 @@ from airflow_provider_mlpipex.domain.manifest.manifest import CanarySpec
 #: From the decision to the last request that the bad release answers; the embedded plane needs milliseconds.
 REVERT = timedelta(seconds=1)
 _LOOKS = 10
-_SHORTEST_PAUSE, _LONGEST_PAUSE = timedelta(seconds=1), timedelta(seconds=15)
+_SHORTEST_PAUSE, _MAX_PAUSE = timedelta(seconds=1), timedelta(seconds=15)
 
 
 def expected_samples(rate: float, share: float, duration: timedelta) -> int:
@@ -27,7 +27,7 @@ def needed_duration(samples: int, rate: float, share: float) -> timedelta:
 
 def look_every(stage: timedelta) -> timedelta:
     """How often a watcher looks at a stage that lasts so long: ten times, but not without a pause nor seldom."""
-    return min(_LONGEST_PAUSE, max(_SHORTEST_PAUSE, stage / _LOOKS))
+    return min(_MAX_PAUSE, max(_SHORTEST_PAUSE, stage / _LOOKS))
 
 
 def spans_canary(gate: Gate, canary: CanarySpec) -> bool:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates.gate import Gate
-from airflow_provider_mlpipex.domain.shadow.slices import MOST_COLUMNS, MOST_VALUES
+from airflow_provider_mlpipex.domain.shadow.slices import MAX_COLUMNS, MAX_VALUES
 from airflow_provider_mlpipex.domain.statistics.paired_summaries import Worst
 from airflow_provider_mlpipex.domain.statistics.summaries import Counted, Summed, Timed
 
@@ -19,7 +19,7 @@ from airflow_provider_mlpipex.domain.statistics.summaries import Counted, Summed
 MOMENT = datetime(2000, 1, 1, tzinfo=UTC)
 _MadeUp = Counted | Timed | Summed | Worst
 #: Part of the alpha that a made-up slice has: the least that one can have in a column without very many values.
-SLICE_PART = 1.0 / (2 * MOST_COLUMNS * MOST_VALUES)
+SLICE_PART = 1.0 / (2 * MAX_COLUMNS * MAX_VALUES)
 #: Share of the made-up baseline's requests that are bad, and the quantile of its latency in milliseconds.
 _BASE_SHARE, _BASE_MS = 0.01, 100.0
 

@@ -23,7 +23,7 @@ from airflow_provider_mlpipex.domain.values import Value
 Severity = Literal["critical", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 #: The tables of a rollout that are judged.
-Judged = Literal["snapshot", "features", "predictions"]
+TableKind = Literal["snapshot", "features", "predictions"]
 
 
 class Expectation(Value):
@@ -204,8 +204,8 @@ class QualitySpec(Value):
     features: tuple[Expectation, ...] = Field(default=(), description="model inputs of the rows to learn from")
     predictions: tuple[Expectation, ...] = Field(default=(), description="what live requests were answered")
 
-    def of(self, judged: Judged) -> tuple[Expectation, ...]:
-        by_name: Mapping[Judged, Sequence[Expectation]] = {
+    def of(self, judged: TableKind) -> tuple[Expectation, ...]:
+        by_name: Mapping[TableKind, Sequence[Expectation]] = {
             "snapshot": self.snapshot,
             "features": self.features,
             "predictions": self.predictions,

@@ -51,11 +51,11 @@ def open_rollout(
     """Take the endpoint for ``release``.
 
     :raises RolloutInProgress: another rollout holds it, or a rollback is under way.
-    :raises RolloutRolledBack: this very rollout has ended already.
+    :raises RolloutEnded: this very rollout has ended already.
     :raises ManifestChanged: it was opened under another manifest.
     :raises PromotionInDoubt: late labels have reopened the promotion of this model here.
     """
-    if rollout_id in state.outcomes:
+    if rollout_id in state.results:
         raise ended(state, rollout_id)
     if state.rollout and state.rollout.id == rollout_id:
         if state.rollout.candidate.digest != release.digest:
@@ -282,7 +282,7 @@ def pass_watch(state: EndpointState, *, rollout_id: str, verdict: VerdictName) -
 
 def reject(state: EndpointState, *, rollout_id: str, cause: str) -> list[Event]:
     """End a rollout whose candidate has not received traffic."""
-    if rollout_id in state.outcomes:
+    if rollout_id in state.results:
         return []
     own(state, rollout_id)
     require_no_traffic(state, "reject")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_provider_mlpipex.domain.errors import GateUndecided, IllegalTransition, ReviewRejected, RolloutRolledBack
+from airflow_provider_mlpipex.domain.errors import GateUndecided, IllegalTransition, RolloutEnded
 from airflow_provider_mlpipex.domain.rollout.events import StageName
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Rollout, verdict_key
 
@@ -10,11 +10,10 @@ from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Rollout
 def own(state: EndpointState, rollout_id: str) -> Rollout:
     """The rollout in progress, if it is ``rollout_id`` and no rollback is undoing it.
 
-    :raises RolloutRolledBack: it was, or is being, rolled back.
-    :raises ReviewRejected: it was rejected.
-    :raises IllegalTransition: it was promoted, or another one or none is in progress.
+    :raises RolloutEnded: it was promoted or rejected; or it was, or is being, rolled back.
+    :raises IllegalTransition: another one or none is in progress.
     """
-    if rollout_id in state.outcomes or (state.rollback and state.rollback.rollout_id == rollout_id):
+    if rollout_id in state.results or (state.rollback and state.rollback.rollout_id == rollout_id):
         raise ended(state, rollout_id)
     if state.rollout is None or state.rollout.id != rollout_id:
         holder = state.rollout.id if state.rollout else "no rollout"
@@ -27,18 +26,13 @@ def own(state: EndpointState, rollout_id: str) -> Rollout:
     return state.rollout
 
 
-def ended(state: EndpointState, rollout_id: str) -> RolloutRolledBack | ReviewRejected | IllegalTransition:
-    """What a verb of a rollout is told that is over."""
-    outcome = state.outcomes.get(rollout_id)
-    cause = outcome.cause if outcome else state.rollback.cause if state.rollback else ""
-    ending = outcome.ending if outcome else "rolled-back"
-    errors: dict[str, type[RolloutRolledBack | ReviewRejected]] = {
-        "rolled-back": RolloutRolledBack,
-        "rejected": ReviewRejected,
-    }
-    return errors.get(ending, IllegalTransition)(
+def ended(state: EndpointState, rollout_id: str) -> RolloutEnded:
+    """The error that a verb of a rollout raises which is over."""
+    result = state.results.get(rollout_id)
+    cause = result.cause if result else state.rollback.cause if state.rollback else ""
+    return RolloutEnded(
         f"rollout {rollout_id} of {state.endpoint}",
-        value=ending,
+        value=result.ending if result else "rolled-back",
         limit=cause or "it has ended",
         remedy="start a new rollout when the cause is mended",
     )
@@ -46,12 +40,12 @@ def ended(state: EndpointState, rollout_id: str) -> RolloutRolledBack | ReviewRe
 
 def is_promoted(state: EndpointState, rollout_id: str) -> bool:
     """Whether the rollout has ended, and well."""
-    return rollout_id in state.outcomes and state.outcomes[rollout_id].ending == "promoted"
+    return rollout_id in state.results and state.results[rollout_id].ending == "promoted"
 
 
 def last_promoted(state: EndpointState) -> str:
     """The rollout that was promoted last and has not been undone; empty where there is none."""
-    latest_first = reversed(state.outcomes.values())
+    latest_first = reversed(state.results.values())
     return next((outcome.rollout_id for outcome in latest_first if outcome.ending == "promoted"), "")
 
 

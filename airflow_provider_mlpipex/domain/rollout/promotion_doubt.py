@@ -22,7 +22,7 @@ def record_outcomes(state: EndpointState, *, judged: OutcomesJudged) -> list[Eve
     if state.outcomes_judged == judged:
         return []
     failed = [result for result in judged.results if result.verdict == "fail" and not result.advisory]
-    known = {*state.accepted, *(state.doubt.gates if state.doubt else ())}
+    known = {*state.confirmed_gates, *(state.doubt.gates if state.doubt else ())}
     if {result.gate for result in failed} <= known:
         return [judged]
     reopened = PromotionReopened(
@@ -68,5 +68,5 @@ def require_no_doubt(state: EndpointState, model: ModelVersion) -> None:
         f"model {model.name} {model.version}",
         value=doubt.cause,
         limit=f"late labels have reopened its promotion on {state.endpoint}, and a person decides",
-        remedy=f"mlpipex rollback {state.endpoint} ends it, or mlpipex labels accept {state.endpoint} keeps it",
+        remedy=f"mlpipex rollback {state.endpoint} ends it, or mlpipex labels confirm {state.endpoint} keeps it",
     )

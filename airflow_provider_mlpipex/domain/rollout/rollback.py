@@ -39,7 +39,7 @@ def roll_back(
     if state.rollback:
         return []
     rollout = state.rollout
-    if rollout_id is not None and rollout_id in state.outcomes:
+    if rollout_id is not None and rollout_id in state.results:
         if not is_promoted(state, rollout_id) or rollout_id != last_promoted(state):
             return []
         if rollout is not None:
@@ -84,7 +84,7 @@ def _return(
                 remedy=f"end the trial first: mlpipex rollback {state.endpoint}; then roll back again",
             )
         return []
-    last = state.last_outcome
+    last = state.last_result
     if good is None and rollout is None and last is not None and last.ending == "rolled-back":
         return []
     if bad is None or good is None:

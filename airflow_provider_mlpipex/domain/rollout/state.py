@@ -66,7 +66,7 @@ class RollbackIntent(Value):
     cause: str
 
 
-class Outcome(Value):
+class RolloutResult(Value):
     """How a rollout ended."""
 
     rollout_id: str
@@ -75,28 +75,28 @@ class Outcome(Value):
     at: datetime
 
 
-class Doubt(Value):
+class PromotionDoubt(Value):
     """A promotion that late labels have reopened, until a person or a newer promotion ends it.
 
-    :param gates: that failed. :param told: whether on-call was.
+    :param gates: that failed. :param notified: whether on-call has been notified of it.
     """
 
     release: str
     cause: str
     gates: tuple[str, ...]
     since: datetime
-    told: bool = False
+    notified: bool = False
 
     @staticmethod
     def title(endpoint: EndpointRef) -> str:
-        """Of the alert that tells it."""
+        """The title of the alert that notifies on-call of it."""
         return f"{endpoint} promotion reopened by late labels"
 
 
 class EndpointState(Value):
     """``previous`` stays warm and is what a rollback returns to; it is ``None`` after one.
 
-    ``outcomes_judged``, ``doubt`` and ``accepted`` (gates that a person has seen fail) are of ``current``.
+    ``outcomes_judged``, ``doubt`` and ``confirmed_gates`` (gates that a person has seen fail) are of ``current``.
     """
 
     endpoint: EndpointRef
@@ -110,10 +110,10 @@ class EndpointState(Value):
     rollback: RollbackIntent | None = None
     planned: TrafficPlan | None = None
     confirmed: bool = True
-    outcomes: dict[str, Outcome] = {}
+    results: dict[str, RolloutResult] = {}
     outcomes_judged: OutcomesJudged | None = None
-    doubt: Doubt | None = None
-    accepted: tuple[str, ...] = ()
+    doubt: PromotionDoubt | None = None
+    confirmed_gates: tuple[str, ...] = ()
 
     @property
     def is_first(self) -> bool:
@@ -130,9 +130,9 @@ class EndpointState(Value):
         return candidate in planned.releases and (self.current is None or self.current.id != candidate)
 
     @property
-    def last_outcome(self) -> Outcome | None:
+    def last_result(self) -> RolloutResult | None:
         """How the rollout ended that ended last; by order, because times are equal while a clock catches up."""
-        return next(reversed(self.outcomes.values()), None)
+        return next(reversed(self.results.values()), None)
 
     def release(self, release_id: str) -> Release | None:
         """The release with this id among current, previous and candidate."""
@@ -234,21 +234,24 @@ def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
         case PromotionReopened() if state.current and state.current.id == event.release:
             # What has failed and was not accepted is in doubt still, whatever the labels that came since say.
             gates = tuple(dict.fromkeys([*(state.doubt.gates if state.doubt else ()), *event.gates]))
-            return {"doubt": Doubt(release=event.release, cause=event.cause, gates=gates, since=at)}
+            return {"doubt": PromotionDoubt(release=event.release, cause=event.cause, gates=gates, since=at)}
         case PromotionConfirmed() if state.doubt and state.doubt.release == event.release:
-            return {"doubt": None, "accepted": tuple(dict.fromkeys([*state.accepted, *state.doubt.gates]))}
+            return {
+                "doubt": None,
+                "confirmed_gates": tuple(dict.fromkeys([*state.confirmed_gates, *state.doubt.gates])),
+            }
         case _:
             return {}
 
 
 #: What labels have said, and what a person has said to it, is of one release as *current*.
-_NOTHING_KNOWN: dict[str, Any] = {"outcomes_judged": None, "doubt": None, "accepted": ()}
+_NOTHING_KNOWN: dict[str, Any] = {"outcomes_judged": None, "doubt": None, "confirmed_gates": ()}
 
 
 def _told(state: EndpointState, title: str) -> dict[str, Any]:
     changes: dict[str, Any] = {}
-    if state.doubt and title == Doubt.title(state.endpoint):
-        changes["doubt"] = state.doubt.model_copy(update={"told": True})
+    if state.doubt and title == PromotionDoubt.title(state.endpoint):
+        changes["doubt"] = state.doubt.model_copy(update={"notified": True})
     if state.rollout:
         changes |= _rollout(state.rollout, alerts=tuple(dict.fromkeys([*state.rollout.alerts, title])))
     return changes
@@ -259,7 +262,7 @@ def _rollout(rollout: Rollout, **changes: Any) -> dict[str, Any]:
 
 
 def _ended(state: EndpointState, rollout_id: str, ending: Ending, cause: str, at: datetime) -> dict[str, Any]:
-    outcome = Outcome(rollout_id=rollout_id, ending=ending, cause=cause, at=at)
+    outcome = RolloutResult(rollout_id=rollout_id, ending=ending, cause=cause, at=at)
     # A promoted rollout that is rolled back later ends once more, and last.
-    earlier = {known: ended for known, ended in state.outcomes.items() if known != rollout_id}
-    return {"rollout": None, "rollback": None, "outcomes": {**earlier, rollout_id: outcome}}
+    earlier = {known: ended for known, ended in state.results.items() if known != rollout_id}
+    return {"rollout": None, "rollback": None, "results": {**earlier, rollout_id: outcome}}

@@ -9,7 +9,7 @@ from airflow_provider_mlpipex.domain.shadow import slices
 from airflow_provider_mlpipex.domain.shadow.comparison import QUANTILES, Differences, Log, ShadowComparison
 
 #: Outputs that are told one by one: those that differ most.
-MOST_OUTPUTS = 10
+MAX_OUTPUTS = 10
 
 
 def report(comparison: ShadowComparison) -> dict[str, Any]:
@@ -39,8 +39,8 @@ def report(comparison: ShadowComparison) -> dict[str, Any]:
     if comparison.scores is not None:
         facts["distributions"] = {name: getattr(comparison.scores, name) for name in ("psi", "ks", "js")}
     if comparison.outputs:
-        most = sorted(comparison.outputs, key=lambda each: each.mean_absolute, reverse=True)[:MOST_OUTPUTS]
-        facts["outputs"] = {each.output[: slices.LONGEST_VALUE]: each.mean_absolute for each in most}
+        most = sorted(comparison.outputs, key=lambda each: each.mean_absolute, reverse=True)[:MAX_OUTPUTS]
+        facts["outputs"] = {each.output[: slices.MAX_VALUE_LENGTH]: each.mean_absolute for each in most}
     told: dict[str, Any] = _rounded(facts)
     return told
 

@@ -5,10 +5,10 @@ own confidence sequence excludes the value of all pairs together. (That value co
 lie closer to each other than the slice lies to the truth.)
 
 How many slices there are is not known beforehand, and more may appear with every look; the share of each must not
-depend on what it shows. A slice is looked at from the moment it has :data:`LEAST_PAIRS` pairs. When ``d`` values of a
-column have as many, each gets ``1 / (2 m (1 + log(m / MOST_VALUES))^2)`` of the column's alpha, with ``m`` the larger
-of ``d`` and :data:`MOST_VALUES`. The ``i``-th value to get there never has more than that share at ``d = i``, and these
-add up to 1/2 for the first :data:`MOST_VALUES`, and to at most 1/2 for all that ever follow: never to more than alpha,
+depend on what it shows. A slice is looked at from the moment it has :data:`MIN_PAIRS` pairs. When ``d`` values of a
+column have as many, each gets ``1 / (2 m (1 + log(m / MAX_VALUES))^2)`` of the column's alpha, with ``m`` the larger
+of ``d`` and :data:`MAX_VALUES`. The ``i``-th value to get there never has more than that share at ``d = i``, and these
+add up to 1/2 for the first :data:`MAX_VALUES`, and to at most 1/2 for all that ever follow: never to more than alpha,
 however many there come to be, and whichever of them are shown.
 """
 
@@ -26,26 +26,26 @@ from airflow_provider_mlpipex.domain.statistics.summaries import Counted, Summed
 from airflow_provider_mlpipex.domain.values import Value
 
 #: Pairs below which nothing is said about a slice.
-LEAST_PAIRS = 30
+MIN_PAIRS = 30
 #: Values of a column that are looked at: those with the most pairs. The others are only counted.
-MOST_VALUES = 50
+MAX_VALUES = 50
 #: Columns that a manifest may slice by.
-MOST_COLUMNS = 8
+MAX_COLUMNS = 8
 #: Slices that are named.
-MOST_NAMED = 10
+MAX_NAMED = 10
 #: Longer values are cut, so that a column of documents stays bounded.
-LONGEST_VALUE = 64
+MAX_VALUE_LENGTH = 64
 #: Chance that any slice is named although none differs, however often one looks.
 ALPHA = 0.05
 #: Within so many standard errors no sequence excludes anything: its log evidence is at most half their square (of a
-#: mean) or the square (of a share), and what a slice needs is log(4 x MOST_VALUES / ALPHA) = 8.3 at the least.
+#: mean) or the square (of a share), and what a slice needs is log(4 x MAX_VALUES / ALPHA) = 8.3 at the least.
 _NEAR = 2.0
 
 
 class Slice(Value):
     """The pairs that share one value of a column.
 
-    :param value: as the client sent it, cut to :data:`LONGEST_VALUE` characters; ``None`` where the request had none.
+    :param value: as the client sent it, up to :data:`MAX_VALUE_LENGTH` characters; ``None`` where the request has none.
     :param count: pairs with a number on both sides; ``total`` and ``squares`` of their differences.
     """
 
@@ -60,8 +60,8 @@ class Slice(Value):
 class SlicedColumn(Value):
     """One column's slices.
 
-    :param slices: the values with the most pairs, at most :data:`MOST_VALUES`, each with at least
-        :data:`LEAST_PAIRS`.
+    :param slices: the values with the most pairs, at most :data:`MAX_VALUES`, each with at least
+        :data:`MIN_PAIRS`.
     :param large_enough: values with as many pairs, shown or not.
     :param values: distinct values.
     :param others: pairs of the values that are not among ``slices``.
@@ -75,8 +75,8 @@ class SlicedColumn(Value):
 
     def share(self, columns: int) -> float:
         """Part of the alpha that one slice of this column has, of ``columns`` together."""
-        most = max(MOST_VALUES, self.large_enough)
-        return 1.0 / (columns * 2.0 * most * (1.0 + math.log(most / MOST_VALUES)) ** 2)
+        most = max(MAX_VALUES, self.large_enough)
+        return 1.0 / (columns * 2.0 * most * (1.0 + math.log(most / MAX_VALUES)) ** 2)
 
 
 class WorseSlice(Value):
@@ -106,7 +106,7 @@ class WorseSlice(Value):
 def worst(
     columns: Sequence[SlicedColumn], *, flipped: Counted, mean: Summed, alpha: float = ALPHA
 ) -> tuple[WorseSlice, ...]:
-    """The slices that are worse than all pairs together, worst first, at most :data:`MOST_NAMED`.
+    """The slices that are worse than all pairs together, worst first, at most :data:`MAX_NAMED`.
 
     A slice is worse if its answers flip more often, or if its mean difference lies farther from 0, on either side. Half
     of ``alpha`` goes to each question. Flips come first, by how much is certain of them; then differences, likewise.
@@ -116,7 +116,7 @@ def worst(
     """
     found = [ranked for column in columns for ranked in _worse(column, len(columns), flipped, mean, alpha)]
     found.sort(key=lambda ranked: ranked[0], reverse=True)
-    return tuple(worse for _, worse in found[:MOST_NAMED])
+    return tuple(worse for _, worse in found[:MAX_NAMED])
 
 
 def worst_flip_rate(columns: Sequence[SlicedColumn], *, alpha: float = ALPHA) -> tuple[str, Slice] | None:

@@ -38,7 +38,7 @@ from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT
 
 _SMALLEST_SHARE = 1 / TOTAL_WEIGHT
 #: Beyond this a promotion would be another canary.
-_LARGEST_CONTROL = 0.5
+_MAX_CONTROL = 0.5
 
 
 def broken_rules(rate: float | None, environment: EnvironmentSpec, path: FieldPath) -> Iterator[Problem]:
@@ -337,8 +337,8 @@ def _canary_samples(
 
 def _rollback(rollback: RollbackSpec, rate: float | None, path: FieldPath) -> Iterator[Problem]:
     control = rollback.control
-    if control is not None and not _SMALLEST_SHARE <= control <= _LARGEST_CONTROL:
-        limit = f"from {format_ratio(_SMALLEST_SHARE)} to {format_ratio(_LARGEST_CONTROL)}"
+    if control is not None and not _SMALLEST_SHARE <= control <= _MAX_CONTROL:
+        limit = f"from {format_ratio(_SMALLEST_SHARE)} to {format_ratio(_MAX_CONTROL)}"
         yield Problem((*path, "control"), format_ratio(control), limit, "write for example 1%")
     for index, gate in enumerate(rollback.gates):
         at: FieldPath = (*path, "gates", index)

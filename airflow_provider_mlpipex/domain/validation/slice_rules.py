@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from airflow_provider_mlpipex.domain.fields.refusal import did_you_mean
 from airflow_provider_mlpipex.domain.fields.yaml_text import FieldPath, Problem
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest, ShadowSpec
-from airflow_provider_mlpipex.domain.shadow.slices import MOST_COLUMNS
+from airflow_provider_mlpipex.domain.shadow.slices import MAX_COLUMNS
 
 #: Judged over the slices, so there must be some.
 WORST_SLICE = "shadow.worst_slice_flip_rate"
@@ -29,11 +29,11 @@ def _shadow(shadow: ShadowSpec, inputs: tuple[str, ...], path: FieldPath) -> Ite
             yield Problem(at, column, f"a model input: {', '.join(inputs)}", remedy)
         if column in shadow.slices[:index]:
             yield Problem(at, column, "each column once", "remove the repetition")
-    if len(shadow.slices) > MOST_COLUMNS:
+    if len(shadow.slices) > MAX_COLUMNS:
         yield Problem(
             (*path, "slices"),
             f"{len(shadow.slices)} columns",
-            f"at most {MOST_COLUMNS}: with every one the others see less",
+            f"at most {MAX_COLUMNS}: with every one the others see less",
             "name those in which a fault would show",
         )
     for index, gate in enumerate(shadow.gates):

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from airflow_provider_mlpipex.domain.drift.report import Attribution, Measure
 from airflow_provider_mlpipex.domain.drift.served import REST
-from airflow_provider_mlpipex.domain.errors import DriftUndecided, IllegalTransition, MlpipexError
+from airflow_provider_mlpipex.domain.errors import DriftUndecided, IllegalTransition, MlpipexError, NotFound
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.predictions import Prediction
 from airflow_provider_mlpipex.domain.rollout.events import DriftJudged, Entry
@@ -19,7 +19,7 @@ from airflow_provider_mlpipex.services.batches.origin import BatchFacts, batches
 from airflow_provider_mlpipex.services.platform import Platform
 
 #: Batches that are named for each column, and the part of its drift that one must carry to be named.
-MOST_BATCHES, WORTH_NAMING = 3, 0.1
+MAX_BATCHES, WORTH_NAMING = 3, 0.1
 #: Rows of each of them that are shown.
 SAMPLE_ROWS = 5
 
@@ -94,7 +94,7 @@ def trace(
     named: dict[str, dict[str, float]] = {}
     rows: dict[str, int] = {}
     for attribution in attributions:
-        for share in attribution.batches[:MOST_BATCHES]:
+        for share in attribution.batches[:MAX_BATCHES]:
             if share.share >= WORTH_NAMING:
                 named.setdefault(share.batch, {})[attribution.column] = share.share
                 rows[share.batch] = share.rows
@@ -124,7 +124,7 @@ def attribute(
 
     :param seq: of a ``drift-judged`` entry; the last one that found drift if not given, and with ``column`` the last.
     :param column: the column to attribute; those that the entry calls drifted if not given.
-    :raises IllegalTransition: there is no such entry, or it found nothing to attribute.
+    :raises NotFound: there is no such entry. :raises IllegalTransition: it found nothing to attribute.
     :raises DriftUndecided: the release has no reference of the column.
     :raises PlaneUnavailable: the plane does not answer.
     """
@@ -200,7 +200,7 @@ def _judged(platform: Platform, endpoint: EndpointRef, *, seq: int | None, faile
             entry.seq == seq if seq is not None else event.verdict == "fail" or not failed
         ):
             return entry
-    raise IllegalTransition(
+    raise NotFound(
         f"ledger of {endpoint}",
         value="no such entry" if seq is None else f"entry {seq}",
         limit="a look at drift" if seq is not None or not failed else "a look that found drift",

@@ -31,14 +31,14 @@ from airflow_provider_mlpipex.services.drift.page import draw
 from airflow_provider_mlpipex.services.platform import Platform
 
 #: Features that are attributed to batches in one look, the most damaging first, beside the score.
-MOST_TRACED = 3
+MAX_TRACED = 3
 #: Columns and batches of each that the ledger keeps.
-MOST_KEPT = 20
+MAX_KEPT = 20
 #: Columns that the title of an alert names.
 _NAMED = 5
 
 
-class DriftLook(Value):
+class DriftCheck(Value):
     """What one look found.
 
     :param release: identifier. :param since: first minute, ``until`` is past the last.
@@ -89,7 +89,7 @@ class DriftLook(Value):
         # Whatever raises the alarm comes before what drifts without harm.
         features = sorted(ranked, key=lambda column: column not in self.raising and verdicts[column] == "fail")
         score = [SCORE] if verdicts.get(SCORE) in ("fail", "error") else []
-        return {column: _measure_of(self.report, column) for column in (*score, *features[:MOST_TRACED])}
+        return {column: _measure_of(self.report, column) for column in (*score, *features[:MAX_TRACED])}
 
     @property
     def broken(self) -> tuple[str, ...]:
@@ -107,10 +107,10 @@ class DriftLook(Value):
             "raising": list(self.raising),
             "drifted": self.drifted,
             "links": {"report": self.page.address} if self.page.address else {},
-            "columns": [column.to_json() for column in columns[:MOST_KEPT]],
-            "ranking": [one.to_json() for one in self.ranking[:MOST_KEPT]],
+            "columns": [column.to_json() for column in columns[:MAX_KEPT]],
+            "ranking": [one.to_json() for one in self.ranking[:MAX_KEPT]],
             "attribution": [
-                one.model_copy(update={"batches": one.batches[:MOST_KEPT]}).to_json() for one in traced.attributions
+                one.model_copy(update={"batches": one.batches[:MAX_KEPT]}).to_json() for one in traced.attributions
             ],
             "batches": [
                 {
@@ -130,7 +130,7 @@ def look(
     release: str = "",
     since: datetime | None = None,
     until: datetime | None = None,
-) -> DriftLook:
+) -> DriftCheck:
     """:func:`measure`, attribute, write down, and tell on-call.
 
     On-call hears of drift, and of what is broken so that nobody can tell; not of too few rows. What on-call has been
@@ -164,7 +164,7 @@ def look(
     return seen
 
 
-def require(seen: DriftLook) -> None:
+def require(seen: DriftCheck) -> None:
     """:raises DriftFound: there is drift that moves the score. :raises DriftUndecided: nobody knows."""
     if seen.verdict == "fail":
         raise DriftFound(
@@ -190,7 +190,7 @@ def measure(
     release: str = "",
     since: datetime | None = None,
     until: datetime | None = None,
-) -> DriftLook:
+) -> DriftCheck:
     """Judge a window of what a release was asked and answered; nothing is written and nobody told.
 
     No reference, no or too few rows, and too many that were not counted are ``inconclusive``; a broken column and
@@ -217,7 +217,7 @@ def measure(
             remedy="correct since or until",
         )
     release = release or _current(state)
-    blank = DriftLook(
+    blank = DriftCheck(
         endpoint=endpoint,
         release=release,
         since=since,
@@ -232,7 +232,7 @@ def measure(
         return blank.model_copy(update={"verdict": "error", "reason": str(error)})
 
 
-def _judged(platform: Platform, blank: DriftLook) -> DriftLook:
+def _judged(platform: Platform, blank: DriftCheck) -> DriftCheck:
     from airflow_provider_mlpipex.domain.drift import attribution, judging
     from airflow_provider_mlpipex.domain.drift.references import SCORE
 
@@ -271,7 +271,7 @@ def _judged(platform: Platform, blank: DriftLook) -> DriftLook:
     )
 
 
-def _undecided(seen: DriftLook, reason: str) -> DriftLook:
+def _undecided(seen: DriftCheck, reason: str) -> DriftCheck:
     return seen.model_copy(update={"verdict": "inconclusive", "reason": reason})
 
 
@@ -314,7 +314,7 @@ def _is_history(since: datetime, until: datetime, *, at: datetime) -> bool:
     return at - until > until - since
 
 
-def _since_it_was_away(seen: DriftLook, entries: list[Entry]) -> list[Entry]:
+def _since_it_was_away(seen: DriftCheck, entries: list[Entry]) -> list[Entry]:
     """Entries after the last look that found no drift of this release; a look at history finds nothing of today."""
     for place in range(len(entries), 0, -1):
         event, at = entries[place - 1].event, entries[place - 1].recorded_at
@@ -325,7 +325,7 @@ def _since_it_was_away(seen: DriftLook, entries: list[Entry]) -> list[Entry]:
     return entries
 
 
-def _is_news(seen: DriftLook, before: list[Entry], origin: Origin) -> bool:
+def _is_news(seen: DriftCheck, before: list[Entry], origin: Origin) -> bool:
     """Each task is asked for itself, because each has followers of its own; another try of the same run finds anew."""
     if seen.verdict != "fail":
         return False
@@ -339,7 +339,7 @@ def _is_news(seen: DriftLook, before: list[Entry], origin: Origin) -> bool:
     )
 
 
-def _title(seen: DriftLook) -> str:
+def _title(seen: DriftCheck) -> str:
     """The same for the same trouble, by which it is known again."""
     # In an order of its own: that of the damage may change from look to look.
     named = sorted(seen.raising if seen.verdict == "fail" else seen.broken)
@@ -350,7 +350,7 @@ def _title(seen: DriftLook) -> str:
     return f"{seen.endpoint}: {what} {', '.join(named[:_NAMED])}{more} on {seen.release}"
 
 
-def _tell(platform: Platform, seen: DriftLook, before: list[Entry], *, channel: str) -> None:
+def _tell(platform: Platform, seen: DriftCheck, before: list[Entry], *, channel: str) -> None:
     title = _title(seen)
     if any(
         isinstance(entry.event, AlertRaised) and entry.event.title == title and not entry.event.failures

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_mlpipex.domain.names import EndpointRef
 
 #: Rows of each side that are drawn at most; of more, an even sample.
-MOST_ROWS = 5_000
+MAX_ROWS = 5_000
 
 
 def draw(
@@ -40,7 +40,7 @@ def draw(
         return DriftPage()
     try:
         trained = _trained(platform, endpoint, release, columns)
-        sample = platform.plane.predictions(endpoint, release, since=since, until=until, limit=MOST_ROWS)
+        sample = platform.plane.predictions(endpoint, release, since=since, until=until, limit=MAX_ROWS)
     except MlpipexError as error:
         return DriftPage(trouble=str(error))
     if trained is None:
@@ -61,4 +61,4 @@ def _trained(
     dataset = release.model.dataset
     rows = platform.snapshots.read(dataset)
     rows = rows.loc[rows[dataset.time_column] >= dataset.split_at, [name for name in columns if name in rows.columns]]
-    return rows.sample(MOST_ROWS, random_state=0) if len(rows) > MOST_ROWS else rows
+    return rows.sample(MAX_ROWS, random_state=0) if len(rows) > MAX_ROWS else rows

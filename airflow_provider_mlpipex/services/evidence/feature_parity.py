@@ -38,7 +38,7 @@ LOOK_BACK = timedelta(days=1)
 #: itself, and the online store need not know the older entities.
 _TRIES_A_ROW = 4
 #: The most that a plane hands out at once.
-_MOST_ROWS = 50_000
+_MAX_ROWS = 50_000
 _MOMENT = "as_of"
 
 
@@ -149,7 +149,7 @@ def logged_rows(
 ) -> list[ServedRow]:
     """At most ``limit`` rows that ``release_id`` looked up in the window, with every feature of ``manifest``."""
     sample = platform.plane.predictions(
-        endpoint, release_id, since=since, until=until, limit=min(limit * _TRIES_A_ROW, _MOST_ROWS)
+        endpoint, release_id, since=since, until=until, limit=min(limit * _TRIES_A_ROW, _MAX_ROWS)
     )
     wanted = {*_features(manifest)}
     rows = [

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple, get_args
 
-from airflow_provider_mlpipex.domain.errors import IllegalTransition
+from airflow_provider_mlpipex.domain.errors import NotFound
 from airflow_provider_mlpipex.domain.gates.control_arm import beside_control
 from airflow_provider_mlpipex.domain.gates.derived_evidence import find_evidence
 from airflow_provider_mlpipex.domain.gates.evidence import Evidence
@@ -99,7 +99,7 @@ class _Past:
 def replay(platform: Platform, manifest: Manifest, *, last: int) -> list[ReplayedRollout]:
     """The ``last`` rollouts of every endpoint of ``manifest``, the latest first.
 
-    :raises IllegalTransition: the ledger knows none of them.
+    :raises NotFound: the ledger knows none of them.
     """
     found: list[ReplayedRollout] = []
     for name, environment in manifest.environments.items():
@@ -107,7 +107,7 @@ def replay(platform: Platform, manifest: Manifest, *, last: int) -> list[Replaye
         past = _past(platform, endpoint)[-last:]
         found += [_replayed(endpoint, environment, each) for each in reversed(past)]
     if not found:
-        raise IllegalTransition(
+        raise NotFound(
             f"rollouts of {manifest.name}",
             value="none",
             limit=f"at least one, in {', '.join(manifest.environments)}",
@@ -132,7 +132,7 @@ def _past(platform: Platform, endpoint: EndpointRef) -> list[_Past]:
                 step = past.step if event.stage == "canary" else -1
                 past.kept.append(_Kept(event, step, entry.recorded_at, before.is_first))
             case WatchPassed() | RolledBack() | RolloutRejected() if event.rollout_id in rollouts:
-                ended = state.outcomes[event.rollout_id]
+                ended = state.results[event.rollout_id]
                 past = rollouts[event.rollout_id]
                 past.course, past.cause = ("promoted" if ended.ending == "promoted" else "stopped"), ended.cause
     return list(rollouts.values())

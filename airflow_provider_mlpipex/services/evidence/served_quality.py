@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: What ``quality.predictions`` stands for: nothing critical may be broken.
 GATE = Gate(name="predictions", metric="quality.broken", max=0)
 #: Rows that are judged at most; of more, an even sample.
-MOST_ROWS = 10_000
+MAX_ROWS = 10_000
 
 
 def judge_predictions(
@@ -38,7 +38,7 @@ def judge_predictions(
         return ()
     told = ""
     try:
-        sample = platform.plane.predictions(endpoint, release_id, since=since, until=until, limit=MOST_ROWS)
+        sample = platform.plane.predictions(endpoint, release_id, since=since, until=until, limit=MAX_ROWS)
         evidence = None
         if sample.rows and sample.dropped_share <= MAX_DROPPED_SHARE:
             report = _judged(platform, manifest, sample)

@@ -16,10 +16,10 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout import promotion_doubt as doubt_decisions
 from airflow_provider_mlpipex.domain.rollout.events import OutcomesJudged
-from airflow_provider_mlpipex.domain.rollout.state import Doubt, EndpointState
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState, PromotionDoubt
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.outcomes import promotion_doubt
-from airflow_provider_mlpipex.services.outcomes.metrics import MOST_CLASSES, Performance, Tasks, measure
+from airflow_provider_mlpipex.services.outcomes.metrics import MAX_CLASSES, Performance, Tasks, measure
 from airflow_provider_mlpipex.services.platform import Platform
 
 
@@ -27,7 +27,7 @@ class Judgement(NamedTuple):
     """:param doubt: the promotion that is in doubt by now, from this look or an earlier one."""
 
     judged: OutcomesJudged
-    doubt: Doubt | None
+    doubt: PromotionDoubt | None
 
 
 def judge(platform: Platform, endpoint: EndpointRef) -> Judgement | None:
@@ -74,7 +74,7 @@ def _seen(platform: Platform, endpoint: EndpointRef, release: Release, spec: Out
     return measure(
         Tasks(platform, endpoint).of(release.id),
         outcomes,
-        platform.outcomes.labels(endpoint, limit=MOST_CLASSES),
+        platform.outcomes.labels(endpoint, limit=MAX_CLASSES),
         release=release.id,
         since=outcomes[0].served_at,
         until=outcomes[-1].served_at,

@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import Label, Outcome, Period, grouped, unfit_labels
+from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import (
+    Label,
+    LabelledPrediction,
+    Period,
+    grouped,
+    unfit_labels,
+)
 from airflow_provider_mlpipex.domain.rollout.events import OutcomesJudged
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services.outcomes.gates import judge
 from airflow_provider_mlpipex.services.outcomes.label_rows import LabelledId, read_labels
-from airflow_provider_mlpipex.services.outcomes.metrics import MOST_CLASSES, Performance, Tasks, measure
+from airflow_provider_mlpipex.services.outcomes.metrics import MAX_CLASSES, Performance, Tasks, measure
 from airflow_provider_mlpipex.services.platform import Platform
 
 if TYPE_CHECKING:
@@ -108,7 +114,7 @@ def ingest(
 
 
 def _labels(platform: Platform, endpoint: EndpointRef) -> set[Label]:
-    return set(platform.outcomes.labels(endpoint, limit=MOST_CLASSES))
+    return set(platform.outcomes.labels(endpoint, limit=MAX_CLASSES))
 
 
 def _labels_beside(platform: Platform, endpoint: EndpointRef, ids: Collection[str]) -> set[Label]:
@@ -122,12 +128,12 @@ def _labels_beside(platform: Platform, endpoint: EndpointRef, ids: Collection[st
     }
 
 
-def _outcome(row: LabelledId, answer: Any, known: dict[str, Outcome]) -> Outcome | None:
+def _outcome(row: LabelledId, answer: Any, known: dict[str, LabelledPrediction]) -> LabelledPrediction | None:
     """``row`` beside what was served for it, as it is known already or as the log says; ``None`` without either."""
     kept = known.get(row.request_id)
     if kept is None and answer is None:
         return None
-    return Outcome(
+    return LabelledPrediction(
         request_id=row.request_id,
         release=kept.release if kept else answer.release,
         served_at=kept.served_at if kept else answer.at,
@@ -157,7 +163,7 @@ def performance(
     :param by: UTC days, or weeks from Monday; ``None``: one period a release.
     """
     tasks = Tasks(platform, endpoint)
-    labels = platform.outcomes.labels(endpoint, limit=MOST_CLASSES)
+    labels = platform.outcomes.labels(endpoint, limit=MAX_CLASSES)
     found = []
     for name in [release] if release else platform.outcomes.spans(endpoint):
         outcomes = platform.outcomes.read(endpoint, name, since=since, until=until)

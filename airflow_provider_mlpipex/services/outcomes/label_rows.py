@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed
-from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import LONGEST_ID, LONGEST_LABEL, Label
+from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import MAX_ID_LENGTH, MAX_LABEL_LENGTH, Label
 from airflow_provider_mlpipex.domain.predictions import REQUEST_ID
 
 if TYPE_CHECKING:
@@ -85,12 +85,12 @@ def read_labels(table: pd.DataFrame, *, subject: str) -> LabelRows:
 
 def _ids(raw: Sequence[Any], *, subject: str) -> list[str]:
     ids = ["" if _is_missing(value) else _id_text(value) for value in raw]
-    bad = [row for row, rid in enumerate(ids, start=1) if not rid or len(rid) > LONGEST_ID]
+    bad = [row for row, rid in enumerate(ids, start=1) if not rid or len(rid) > MAX_ID_LENGTH]
     if bad:
         raise _refused(
             f"{subject}, column {REQUEST_ID}",
             value=f"{len(bad)} unusable ids, in rows {_some(list(map(str, bad)))}",
-            limit=f"text of 1 to {LONGEST_ID} characters in every row",
+            limit=f"text of 1 to {MAX_ID_LENGTH} characters in every row",
             remedy="keep the header x-request-id of each answer with what your system stores of it",
         )
     return ids
@@ -109,7 +109,7 @@ def _labels(raw: Sequence[Any], *, subject: str) -> list[Label | None]:
         raise _refused(
             f"{subject}, column {LABEL}",
             value=f"{len(bad)} unusable labels, in rows {_some(list(map(str, bad)))}: {first}",
-            limit=f"finite numbers, true and false, or text of at most {LONGEST_LABEL} characters",
+            limit=f"finite numbers, true and false, or text of at most {MAX_LABEL_LENGTH} characters",
             remedy="write the value that the model was trained to predict",
         )
     usable = [label for label in labels if not isinstance(label, _Unusable)]
@@ -129,7 +129,7 @@ def _label(value: Any) -> Label | _Unusable:
         except OverflowError:
             number = math.inf
         return number if math.isfinite(number) else _Unusable(value)
-    if isinstance(value, str) and len(value) <= LONGEST_LABEL:
+    if isinstance(value, str) and len(value) <= MAX_LABEL_LENGTH:
         return value
     return _Unusable(f"{type(value).__name__} {str(value)[:40]}")
 

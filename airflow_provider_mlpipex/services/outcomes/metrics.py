@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import Label, Outcome, classes_of
+from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import Label, LabelledPrediction, classes_of
 from airflow_provider_mlpipex.domain.release.training import Task
 from airflow_provider_mlpipex.domain.rollout.events import RolloutOpened
 from airflow_provider_mlpipex.domain.values import Value
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 #: Distinct labels that are looked at; a classification of more classes is beyond what its metrics say.
-MOST_CLASSES = 1000
+MAX_CLASSES = 1000
 
 
 class Performance(Value):
@@ -41,7 +41,13 @@ class Performance(Value):
 
 
 def measure(
-    task: Task, outcomes: Sequence[Outcome], labels: Sequence[Label], *, release: str, since: datetime, until: datetime
+    task: Task,
+    outcomes: Sequence[LabelledPrediction],
+    labels: Sequence[Label],
+    *,
+    release: str,
+    since: datetime,
+    until: datetime,
 ) -> Performance:
     """Metrics of ``outcomes``, all of one release.
 
@@ -71,7 +77,7 @@ def measure(
     )
 
 
-def _unseen_classes(task: Task, kind: str, outcomes: Sequence[Outcome], labels: Sequence[Label]) -> str:
+def _unseen_classes(task: Task, kind: str, outcomes: Sequence[LabelledPrediction], labels: Sequence[Label]) -> str:
     """Why it is not known yet which class is which; empty where it is, or where that does not matter."""
     if task == "regression" or kind not in ("probability", "number", "text"):
         return ""
@@ -80,7 +86,7 @@ def _unseen_classes(task: Task, kind: str, outcomes: Sequence[Outcome], labels: 
 
 
 def _metrics(
-    task: Task, kind: str, outcomes: Sequence[Outcome], labels: Sequence[Label]
+    task: Task, kind: str, outcomes: Sequence[LabelledPrediction], labels: Sequence[Label]
 ) -> tuple[dict[str, float], str]:
     import numpy as np
 
@@ -100,7 +106,7 @@ def _metrics(
 
 
 def _answers(
-    task: Task, kind: str, outcomes: Sequence[Outcome], classes: Sequence[Label]
+    task: Task, kind: str, outcomes: Sequence[LabelledPrediction], classes: Sequence[Label]
 ) -> tuple[np.ndarray | None, str]:
     """What ``evaluate`` takes (probabilities by class, one number, or labels), or why there is no such thing."""
     import numpy as np

@@ -5,7 +5,7 @@ from __future__ import annotations
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import ModelVersion
 from airflow_provider_mlpipex.domain.rollout import promotion_doubt as doubt_decisions
-from airflow_provider_mlpipex.domain.rollout.state import Doubt, EndpointState
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState, PromotionDoubt
 from airflow_provider_mlpipex.services import alerts, journal
 from airflow_provider_mlpipex.services.platform import Platform
 
@@ -23,14 +23,14 @@ def require_no_doubt(platform: Platform, endpoint: EndpointRef, model: ModelVers
 def tell(platform: Platform, state: EndpointState) -> None:
     """Tell on-call of a promotion in doubt, once; who died before is made up for by whoever looks next."""
     doubt, current = state.doubt, state.current
-    if doubt is None or doubt.told:
+    if doubt is None or doubt.notified:
         return
     alerts.raise_alert(
         platform,
         state.endpoint,
         channel=alerts.channel_of(state.current_manifest, state.endpoint),
-        title=Doubt.title(state.endpoint),
-        body=f"{doubt.cause}. A person decides: mlpipex rollback {state.endpoint}, or mlpipex labels accept",
+        title=PromotionDoubt.title(state.endpoint),
+        body=f"{doubt.cause}. A person decides: mlpipex rollback {state.endpoint}, or mlpipex labels confirm",
         severity="critical",
         facts={
             "endpoint": str(state.endpoint),
@@ -41,7 +41,7 @@ def tell(platform: Platform, state: EndpointState) -> None:
     )
 
 
-def accept(
+def confirm(
     platform: Platform, endpoint: EndpointRef, *, reviewer: str, note: str = "", release: str | None = None
 ) -> bool:
     """A person keeps the release whose promotion is in doubt; false where there is no doubt.

@@ -9,7 +9,7 @@ from airflow_provider_mlpipex.domain.errors import DataQualityFailed, MlpipexErr
 from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates.metrics import METRICS
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
-from airflow_provider_mlpipex.domain.quality.expectations import Judged
+from airflow_provider_mlpipex.domain.quality.expectations import TableKind
 from airflow_provider_mlpipex.domain.quality.report import QualityReport, ResultPlace, evidence_of, explain
 from airflow_provider_mlpipex.domain.release.release import ModelVersion
 
@@ -27,7 +27,7 @@ def unheard(report: QualityReport) -> None:
     """A :data:`Tell` for callers that want to know of broken expectations only."""
 
 
-def place_of(manifest: Manifest, judged: Judged) -> ResultPlace:
+def place_of(manifest: Manifest, judged: TableKind) -> ResultPlace:
     """Where the results of one table of ``manifest`` are kept."""
     return ResultPlace(folder=manifest.quality.results or manifest.name, table=judged)
 

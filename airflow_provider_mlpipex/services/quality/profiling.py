@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_mlpipex.domain.manifest.manifest import Manifest, TrainingSpec
 
 #: Distinct values that a set may list, and rows for each of them, or it is no set but a sample.
-LARGEST_SET, ROWS_A_VALUE = 20, 5
+MAX_SET, ROWS_A_VALUE = 20, 5
 #: Room around the observed numbers: of a range, on each side; of a share of missing values; of the number of rows.
 RANGE_ROOM, MISSING_ROOM, ROWS_ROOM = 0.1, 0.5, 2.0
 #: Digits that a proposed bound has; observed numbers get more.
@@ -29,7 +29,7 @@ _DIGITS = 2
 #: Integers beyond this are not exact in a manifest.
 _LARGEST = 10**15
 #: Integers of more distinct values than this get a range: a set of months would refuse the next one.
-_LARGEST_FLAG = 2
+_MAX_FLAG = 2
 #: Share of served rows for which the inputs of predictions must be like those of the table.
 _SERVED = 0.99
 _TYPES = {"integer": ["int64", "int32", "float64"], "number": ["float64", "float32"], "text": ["str"]}
@@ -195,7 +195,7 @@ def _numbers(name: str, present: pd.Series, kind: str) -> Iterator[Line]:
         return
     lowest, highest = float(finite.min()), float(finite.max())
     distinct = np.unique(finite)
-    if kind == "integer" and len(distinct) <= _LARGEST_FLAG and _is_set(len(distinct), len(finite)):
+    if kind == "integer" and len(distinct) <= _MAX_FLAG and _is_set(len(distinct), len(finite)):
         yield Line(
             {"expect": "column_values_to_be_in_set", "column": name, "value_set": [int(value) for value in distinct]},
             f"{len(distinct)} distinct values",
@@ -213,7 +213,7 @@ def _numbers(name: str, present: pd.Series, kind: str) -> Iterator[Line]:
 def _set(name: str, present: pd.Series) -> Iterator[Line]:
     values = present.astype(object)
     distinct = values.nunique()
-    if distinct > LARGEST_SET or not _is_set(distinct, len(values)):
+    if distinct > MAX_SET or not _is_set(distinct, len(values)):
         yield Line(None, f"{_shown(name)}: {distinct} distinct values, too many or too rare for a set")
         return
     plain = [bool(value) if not isinstance(value, str) else value for value in values.unique()]
@@ -287,7 +287,7 @@ def _outputs(target: pd.Series, training: TrainingSpec) -> Iterator[Line]:
         labels = [str(place) for place in range(len(classes))]
     else:
         labels = [value if isinstance(value, str) else repr(float(value)) for value in classes]
-    if 0 < len(classes) <= LARGEST_SET:
+    if 0 < len(classes) <= MAX_SET:
         asked = {"expect": "column_values_to_be_in_set", "column": "label", "value_set": labels}
         yield Line(asked, f"{training.target}: {len(classes)} classes")
 

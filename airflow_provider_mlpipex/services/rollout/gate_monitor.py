@@ -19,7 +19,7 @@ from airflow_provider_mlpipex.services.platform import Platform
 
 
 @dataclass(frozen=True)
-class Looking:
+class GateWindows:
     """How one gate is looked at.
 
     :param begins: when its open windows began, the oldest first; each is judged at ``alpha``.
@@ -32,7 +32,7 @@ class Looking:
 
 
 @dataclass(frozen=True)
-class Looker:
+class GateMonitor:
     """Measures and judges at one moment. One measurement serves all windows that began together.
 
     :param judged: release id.
@@ -51,9 +51,9 @@ class Looker:
     slices: tuple[str, ...] = ()
     _measured: dict[datetime, Measurement] = field(default_factory=dict)
 
-    def look(self, gates: Mapping[Gate, Looking]) -> tuple[GateResult, ...]:
+    def look(self, gates: Mapping[Gate, GateWindows]) -> tuple[GateResult, ...]:
         """What each gate says, in their order."""
-        return tuple(self._result(gate, looking) for gate, looking in gates.items())
+        return tuple(self._result(gate, windows) for gate, windows in gates.items())
 
     @property
     def comparison(self) -> ShadowComparison | None:
@@ -61,16 +61,16 @@ class Looker:
         made = [measured.comparison for _, measured in sorted(self._measured.items(), key=lambda each: each[0])]
         return next((comparison for comparison in made if comparison is not None), None)
 
-    def _result(self, gate: Gate, looking: Looking) -> GateResult:
+    def _result(self, gate: Gate, windows: GateWindows) -> GateResult:
         of_each = [
-            judge(gate, self._evidence(gate, since), now=self.now, alpha=looking.alpha) for since in looking.begins
+            judge(gate, self._evidence(gate, since), now=self.now, alpha=windows.alpha) for since in windows.begins
         ]
         decisive = watch_windows.decisive(of_each)
-        if decisive.verdict != "fail" or not looking.compared:
+        if decisive.verdict != "fail" or not windows.compared:
             return decisive
-        seen = [self._evidence(gate, since) for since in looking.compared]
+        seen = [self._evidence(gate, since) for since in windows.compared]
         compared = [evidence for evidence in seen if evidence is not None]
-        return beside_control(gate, decisive, compared, alpha=looking.alpha, share=self.control_share)
+        return beside_control(gate, decisive, compared, alpha=windows.alpha, share=self.control_share)
 
     def _evidence(self, gate: Gate, since: datetime) -> Evidence | None:
         if since not in self._measured:

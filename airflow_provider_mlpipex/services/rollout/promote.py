@@ -21,7 +21,7 @@ def promote(platform: Platform, *, endpoint: EndpointRef, rollout_id: str, timeo
     state = traffic.converge(platform, endpoint)
     if trial.already_there(state, rollout_id):
         return state
-    ending = state.outcomes.get(rollout_id)
+    ending = state.results.get(rollout_id)
     if ending and ending.ending == "promoted":
         return state
     if state.rollout is not None and state.rollout.phase != "watching":

@@ -30,7 +30,7 @@ def open_review(platform: Platform, *, endpoint: EndpointRef, rollout_id: str) -
     Where policy approves by itself, the approval is recorded at once with the policy's name.
     """
     state = journal.load(platform, endpoint)
-    if state.rollout is None and rollout_id not in state.outcomes:
+    if state.rollout is None and rollout_id not in state.results:
         return ReviewRequest(needs_person=False, why="the release is already current here")
     if state.rollout and state.rollout.id == rollout_id and state.rollout.approved:
         return ReviewRequest(needs_person=False, why="answered before")

@@ -99,7 +99,7 @@ def answer_request(
         current=current,
         previous=after.previous.id if after.previous else None,
         ended={
-            known: outcome.ending for known, outcome in after.outcomes.items() if before.outcomes.get(known) != outcome
+            known: outcome.ending for known, outcome in after.results.items() if before.results.get(known) != outcome
         },
         returned_from=was if was != current else None,
         seq=after.seq,

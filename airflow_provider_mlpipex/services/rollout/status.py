@@ -21,7 +21,7 @@ def endpoint_status(platform: Platform, endpoint: EndpointRef) -> dict[str, Any]
     except MlpipexError as error:
         trouble = str(error)
     rollout = state.rollout
-    last = state.last_outcome
+    last = state.last_result
     return {
         "endpoint": str(endpoint),
         "current": state.current.id if state.current else None,
@@ -38,7 +38,7 @@ def endpoint_status(platform: Platform, endpoint: EndpointRef) -> dict[str, Any]
         },
         "doubt": state.doubt.to_json() if state.doubt else None,
         "rollback_under_way": state.rollback.to_json() if state.rollback else None,
-        "last_outcome": last.to_json() if last else None,
+        "last_result": last.to_json() if last else None,
         "plane": None
         if seen is None
         else {

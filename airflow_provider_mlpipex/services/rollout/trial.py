@@ -74,4 +74,4 @@ def _advance(
 
 def already_there(state: EndpointState, rollout_id: str) -> bool:
     """Whether this rollout was never opened because its release is current: every verb then has nothing to do."""
-    return state.rollout is None and rollout_id not in state.outcomes and state.current is not None
+    return state.rollout is None and rollout_id not in state.results and state.current is not None

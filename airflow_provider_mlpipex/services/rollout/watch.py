@@ -27,7 +27,7 @@ from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, alp
 from airflow_provider_mlpipex.domain.planning.sampling import spans_canary
 from airflow_provider_mlpipex.domain.rollout import decisions
 from airflow_provider_mlpipex.domain.rollout.events import Event, GatesJudged
-from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Rollout, verdict_key
+from airflow_provider_mlpipex.domain.rollout.state import Ending, EndpointState, Rollout, verdict_key
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT
 from airflow_provider_mlpipex.domain.shadow.report import report
 from airflow_provider_mlpipex.domain.values import Value
@@ -36,7 +36,7 @@ from airflow_provider_mlpipex.services.evidence import feature_parity
 from airflow_provider_mlpipex.services.evidence.served_quality import judge_predictions
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.rollout import traffic
-from airflow_provider_mlpipex.services.rollout.gate_monitor import Looker, Looking
+from airflow_provider_mlpipex.services.rollout.gate_monitor import GateMonitor, GateWindows
 from airflow_provider_mlpipex.services.rollout.opening import explain
 from airflow_provider_mlpipex.services.rollout.rollback import roll_back
 from airflow_provider_mlpipex.services.rollout.trial import already_there
@@ -47,20 +47,23 @@ _SOURCE: dict[WatchedStage, Source] = {"shadow": "shadow", "canary": "canary", "
 PATIENCE = 3.0
 
 
-class Look(Value):
+class WatchResult(Value):
     """What one look found.
 
     ``watching``: look again. ``passed``: the stage is over, go on. ``ended``: the rollout is over and was not
-    promoted (``cause`` says why).
+    promoted (``ending`` says how, ``cause`` why).
     """
 
     status: Literal["watching", "passed", "ended"]
     verdict: VerdictName = "inconclusive"
     results: tuple[GateResult, ...] = ()
+    ending: Ending | None = None
     cause: str = ""
 
 
-def look(platform: Platform, *, endpoint: EndpointRef, rollout_id: str, stage: WatchedStage, step: int = -1) -> Look:
+def look(
+    platform: Platform, *, endpoint: EndpointRef, rollout_id: str, stage: WatchedStage, step: int = -1
+) -> WatchResult:
     """Judge ``stage`` of a rollout by what was measured up to now.
 
     :param step: the canary step (from 0) that the caller believes is in force; ignored for other stages.
@@ -68,14 +71,14 @@ def look(platform: Platform, *, endpoint: EndpointRef, rollout_id: str, stage: W
     :raises PlaneUnavailable: a trial is on, and the plane does not answer. Nobody renews its lease then.
     """
     state = traffic.converge(platform, endpoint)
-    outcome = state.outcomes.get(rollout_id)
-    if outcome and outcome.ending != "promoted":
-        return Look(status="ended", verdict="fail", cause=outcome.cause)
-    if outcome or already_there(state, rollout_id):
-        return Look(status="passed", verdict="pass")
+    result = state.results.get(rollout_id)
+    if result and result.ending != "promoted":
+        return WatchResult(status="ended", verdict="fail", ending=result.ending, cause=result.cause)
+    if result or already_there(state, rollout_id):
+        return WatchResult(status="passed", verdict="pass")
     rollout = _rollout_in(state, rollout_id)
     if not _demanded(state, rollout, stage):
-        return Look(status="passed", verdict="pass")
+        return WatchResult(status="passed", verdict="pass")
     passed_before = stage != "watch" and rollout.verdicts.get(verdict_key(stage, step)) == "pass"
     if not passed_before:
         _require_begun(state, rollout, stage, step)
@@ -83,11 +86,11 @@ def look(platform: Platform, *, endpoint: EndpointRef, rollout_id: str, stage: W
     if behind > timedelta(0):
         # Nothing can be judged by such a clock, so the lease is not renewed either.
         why = f"the clock is {format_duration(behind)} behind the ledger"
-        return Look(status="watching", verdict="error", cause=why)
+        return WatchResult(status="watching", verdict="error", cause=why)
     if not _renewed(platform, state):
-        return Look(status="watching", cause="the lease ran out just now: the next look says what came of it")
+        return WatchResult(status="watching", cause="the lease ran out just now: the next look says what came of it")
     if passed_before:
-        return Look(status="passed", verdict="pass")
+        return WatchResult(status="passed", verdict="pass")
     watched = _Watched(platform, state, rollout, stage)
     return watched.act(watched.judge())
 
@@ -146,9 +149,9 @@ class _Watched:
 
     def judge(self) -> tuple[GateResult, ...]:
         """The gates of the stage on live evidence, each over its own windows and at its own alpha."""
-        return self._looker.look({gate: self._looking(gate) for gate in stage_gates(self.environment, self.stage)})
+        return self._monitor.look({gate: self._windows(gate) for gate in stage_gates(self.environment, self.stage)})
 
-    def act(self, results: tuple[GateResult, ...]) -> Look:
+    def act(self, results: tuple[GateResult, ...]) -> WatchResult:
         """Revert, wait, or let the rollout go on."""
         now = self.platform.clock.now()
         began, ends = self.rollout.since, self.rollout.since + self.duration
@@ -173,9 +176,9 @@ class _Watched:
         return self._wait(verdict, results)
 
     @cached_property
-    def _looker(self) -> Looker:
+    def _monitor(self) -> GateMonitor:
         shadow = self.environment.shadow if self.stage == "shadow" else None
-        return Looker(
+        return GateMonitor(
             self.platform,
             self.state.endpoint,
             _SOURCE[self.stage],
@@ -216,14 +219,14 @@ class _Watched:
         planned = self.state.planned if self.stage == "watch" else None
         return planned.control_weight / TOTAL_WEIGHT if planned else 0.0
 
-    def _looking(self, gate: Gate) -> Looking:
+    def _windows(self, gate: Gate) -> GateWindows:
         """A trial is judged from its start; a watch in windows, so that a good past does not dilute a late failure."""
         began, alpha = self.rollout.since, alpha_of(self.environment, self.stage, gate)
         if self.stage == "watch":
             now, window, watch = self.platform.clock.now(), gate.window, self.duration
             compared = compared_since(began, now, window=window, watch=watch) if self._control_share else ()
-            return Looking(open_since(began, now, window=window, watch=watch), alpha, compared)
-        return Looking((self.rollout.canary_since or began if gate.name in self._spanning else began,), alpha)
+            return GateWindows(open_since(began, now, window=window, watch=watch), alpha, compared)
+        return GateWindows((self.rollout.canary_since or began if gate.name in self._spanning else began,), alpha)
 
     @cached_property
     def _spanning(self) -> dict[str, Gate]:
@@ -275,10 +278,10 @@ class _Watched:
             until=self.platform.clock.now(),
         )
 
-    def _wait(self, verdict: VerdictName, results: tuple[GateResult, ...]) -> Look:
-        return Look(status="watching", verdict=verdict, results=results)
+    def _wait(self, verdict: VerdictName, results: tuple[GateResult, ...]) -> WatchResult:
+        return WatchResult(status="watching", verdict=verdict, results=results)
 
-    def _pass(self, results: tuple[GateResult, ...]) -> Look:
+    def _pass(self, results: tuple[GateResult, ...]) -> WatchResult:
         judged, step = self._judged("pass", results), self.rollout.step
         after = journal.decide(
             self.platform,
@@ -286,9 +289,9 @@ class _Watched:
             lambda now: decisions.record_verdict(now, judged=judged, step=step),
         )
         passed = after.rollout and after.rollout.verdicts.get(verdict_key(self.stage, step)) == "pass"
-        return Look(status="passed" if passed else "watching", verdict="pass", results=results)
+        return WatchResult(status="passed" if passed else "watching", verdict="pass", results=results)
 
-    def _end_watch(self, verdict: VerdictName, results: tuple[GateResult, ...]) -> Look:
+    def _end_watch(self, verdict: VerdictName, results: tuple[GateResult, ...]) -> WatchResult:
         judged, rollout_id = self._judged(verdict, results), self.rollout.id
         if self._control_share:
             traffic.shift(self.platform, self.state.endpoint, intend=self._end_control)
@@ -303,7 +306,7 @@ class _Watched:
         alerts.tell_endings(self.platform, self.state, after)
         if verdict == "error":
             self._tell_unmeasured(results)
-        return Look(status="passed", verdict=verdict, results=results)
+        return WatchResult(status="passed", verdict=verdict, results=results)
 
     def _end_control(self, now: EndpointState) -> list[Event]:
         watched = now.rollout is not None and now.rollout.id == self.rollout.id
@@ -339,21 +342,21 @@ class _Watched:
             facts={"endpoint": str(endpoint), "rollout": self.rollout.id, "serving now": release},
         )
 
-    def _revert(self, results: tuple[GateResult, ...], cause: str) -> Look:
+    def _revert(self, results: tuple[GateResult, ...], cause: str) -> WatchResult:
         # Traffic first: the evidence is written down when users are safe again.
         detected = self.platform.clock.now()
         roll_back(self.platform, self.state.endpoint, cause=cause, detected_at=detected, rollout_id=self.rollout.id)
         verdict = self._verdict(results)
         journal.note(self.platform, self.state.endpoint, self._judged(verdict, results))
-        return Look(status="ended", verdict=verdict, results=results, cause=cause)
+        return WatchResult(status="ended", verdict=verdict, results=results, ending="rolled-back", cause=cause)
 
     def _judged(self, verdict: VerdictName, results: tuple[GateResult, ...]) -> GatesJudged:
-        compared = self._looker.comparison
+        compared = self._monitor.comparison
         facts = report(compared) if compared else None
         return GatesJudged(rollout_id=self.rollout.id, stage=self.stage, verdict=verdict, results=results, facts=facts)
 
 
-def check_health(platform: Platform, endpoint: EndpointRef) -> Look:
+def check_health(platform: Platform, endpoint: EndpointRef) -> WatchResult:
     """One look at whatever is current, with no rollout in mind: the scheduled watch.
 
     Inside a rollback window this is :func:`look`, revert included. Outside it a failed gate is reported and alerted,
@@ -363,16 +366,16 @@ def check_health(platform: Platform, endpoint: EndpointRef) -> Look:
     if state.rollout and state.rollout.phase == "watching":
         return look(platform, endpoint=endpoint, rollout_id=state.rollout.id, stage="watch")
     if state.current is None or state.current_manifest is None or state.current_since is None:
-        return Look(status="watching", cause="nothing has been released here")
+        return WatchResult(status="watching", cause="nothing has been released here")
     now, current_since = platform.clock.now(), state.current_since
     manifest = Manifest.model_validate(state.current_manifest)
     environment = manifest.environments[endpoint.environment]
     whole = environment.rollback.window if environment.rollback else timedelta(0)
-    looker = Looker(platform, endpoint, "serving", judged=state.current.id, beside=None, now=now)
+    monitor = GateMonitor(platform, endpoint, "serving", judged=state.current.id, beside=None, now=now)
     # Nobody acts on this by himself, and nobody says when it ends: here the alpha is that of one look.
-    judged = looker.look(
+    judged = monitor.look(
         {
-            gate: Looking((max(current_since, now - (gate.window or whole)),), alpha_of(environment, "watch", gate))
+            gate: GateWindows((max(current_since, now - (gate.window or whole)),), alpha_of(environment, "watch", gate))
             for gate in stage_gates(environment, "watch")
         }
     )
@@ -390,4 +393,4 @@ def check_health(platform: Platform, endpoint: EndpointRef) -> Look:
             severity="critical",
             facts={"endpoint": str(endpoint), "serving now": state.current.id},
         )
-    return Look(status="watching", verdict=verdict, results=judged, cause=cause)
+    return WatchResult(status="watching", verdict=verdict, results=judged, cause=cause)

@@ -28,20 +28,22 @@ from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, Invalid
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release, ReleaseId
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
-from airflow_provider_mlpipex.domain.shadow.slices import MOST_COLUMNS
+from airflow_provider_mlpipex.domain.shadow.slices import MAX_COLUMNS
 from airflow_provider_mlpipex.serving.plane.supervisor import Supervisor
 
 MAX_BODY_BYTES = 1_000_000
 MAX_TIMEOUT_S = 3600.0
 #: Predictions that one answer may hold.
-MOST_ROWS = 50_000
+MAX_ROWS = 50_000
 _RELEASE_ID: TypeAdapter[str] = TypeAdapter(ReleaseId)
 _STATUS: dict[type[MlpipexError], int] = {
     errors.NotAuthorised: 401,
     errors.InvalidName: 422,
     errors.ConfigurationInvalid: 422,
     errors.PlanRefused: 409,
+    errors.NotFound: 404,
     errors.IllegalTransition: 409,
+    errors.RolloutEnded: 409,
     errors.LedgerConflict: 409,
     errors.RolloutInProgress: 409,
     errors.PlaneUnavailable: 503,
@@ -247,8 +249,8 @@ def _column(request: Request) -> str:
 
 def _slices(request: Request) -> list[str]:
     named = request.query_params.getlist("slice")
-    if len(named) > MOST_COLUMNS:
-        raise _invalid("slice", f"{len(named)} columns", f"at most {MOST_COLUMNS}")
+    if len(named) > MAX_COLUMNS:
+        raise _invalid("slice", f"{len(named)} columns", f"at most {MAX_COLUMNS}")
     return named
 
 
@@ -292,8 +294,8 @@ def _read(kind: Any, raw: object, field: str) -> Any:
 
 def _count(request: Request, field: str) -> int:
     text = request.query_params.get(field, "")
-    if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= MOST_ROWS:
-        raise _invalid(field, text[:80], f"a whole number from 1 to {MOST_ROWS}")
+    if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= MAX_ROWS:
+        raise _invalid(field, text[:80], f"a whole number from 1 to {MAX_ROWS}")
     return int(text)
 
 

@@ -29,7 +29,7 @@ from airflow_provider_mlpipex.domain.shadow.comparison import (
 from airflow_provider_mlpipex.domain.shadow.score_distributions import ScoreDistributions, compare_scores
 from airflow_provider_mlpipex.domain.shadow.slices import Slice, SlicedColumn
 from airflow_provider_mlpipex.serving.prediction_log import comparison_sql as sql
-from airflow_provider_mlpipex.serving.prediction_log.outputs import MOST_OUTPUTS
+from airflow_provider_mlpipex.serving.prediction_log.outputs import MAX_OUTPUTS
 from airflow_provider_mlpipex.serving.prediction_log.writer import is_silent, records, segments
 
 #: How far (seconds) the clocks of two model servers may lie apart before their records no longer find each other.
@@ -39,7 +39,7 @@ SETTLE_S = 3.0
 #: What DuckDB may keep in memory: enough for some million pairs. What is beyond that it writes to disk meanwhile.
 MEMORY = "1GB"
 #: Scores that distributions are compared of; of more pairs an even part is taken.
-MOST_SCORES = 1_000_000
+MAX_SCORES = 1_000_000
 _TRIES = 3
 _SPILL = ".spill-"
 #: Age (seconds) at which what a killed plane spilled is nobody's any more.
@@ -198,10 +198,10 @@ class _Joined:
         )
 
     def _outputs(self) -> tuple[OutputDifference, ...]:
-        (most,) = sql.fetch(self.database, sql.MOST_OUTPUTS)
+        (most,) = sql.fetch(self.database, sql.MAX_OUTPUTS)
         if not most:
             return ()
-        rows = self.database.execute(sql.COUNT_OUTPUTS, [min(most, MOST_OUTPUTS)]).fetchall()
+        rows = self.database.execute(sql.COUNT_OUTPUTS, [min(most, MAX_OUTPUTS)]).fetchall()
         names = self._output_names()
         return tuple(
             OutputDifference(
@@ -223,7 +223,7 @@ class _Joined:
     def _scores(self, *, pairs: int) -> ScoreDistributions | None:
         if not pairs:
             return None
-        taken = self.database.execute(sql.SCORES, [-(-pairs // MOST_SCORES)]).fetchnumpy()
+        taken = self.database.execute(sql.SCORES, [-(-pairs // MAX_SCORES)]).fetchnumpy()
         return compare_scores(taken["current"], taken["shadow"])
 
     def _sliced(self, number: int, column: str) -> SlicedColumn:
@@ -232,7 +232,7 @@ class _Joined:
         names = ("value", "pairs", "flips", "count", "total", "squares")
         found = [
             Slice.model_validate(dict(zip(names, row, strict=True)))
-            for row in self.database.execute(sql.LARGEST_SLICES).fetchall()
+            for row in self.database.execute(sql.LARGEST_SLICES_QUERY).fetchall()
         ]
         return SlicedColumn(
             column=column,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from airflow_provider_mlpipex.domain.shadow.comparison import QUANTILES, TOLERANCE
-from airflow_provider_mlpipex.domain.shadow.slices import LEAST_PAIRS, LONGEST_VALUE, MOST_VALUES
+from airflow_provider_mlpipex.domain.shadow.slices import MAX_VALUE_LENGTH, MAX_VALUES, MIN_PAIRS
 from airflow_provider_mlpipex.serving.prediction_log.outputs import LABEL, LARGEST
 
 #: Fields of a record that are compared. ``row`` is missing in the first row of a request.
@@ -43,7 +43,7 @@ def read_log(name: str, slices: Sequence[str]) -> str:
     """Parameters: paths, the names of ``slices``, first and last moment. Lines that are no record have no ``t``."""
     fields = _FIELDS | (_INPUTS if slices else {})
     described = ", ".join(f"{field}: '{kind}'" for field, kind in fields.items())
-    sliced = "".join(f", left(inputs[list_position(columns, ?)], {LONGEST_VALUE})" for _ in slices)
+    sliced = "".join(f", left(inputs[list_position(columns, ?)], {MAX_VALUE_LENGTH})" for _ in slices)
     return f"""
         INSERT INTO {name}
         SELECT CASE WHEN rid <> '' THEN md5_number(rid) END, t, status, ms, row IS NULL, rid IS NOT NULL,
@@ -142,7 +142,7 @@ COUNT_OUTPUTS = """
     WHERE paired AND apart IS NOT NULL AND isfinite(apart[place])
     GROUP BY place ORDER BY place"""
 
-MOST_OUTPUTS = "SELECT coalesce(max(len(apart)), 0) FROM paired WHERE paired"
+MAX_OUTPUTS = "SELECT coalesce(max(len(apart)), 0) FROM paired WHERE paired"
 
 
 def group_by_slice(number: int) -> str:
@@ -154,10 +154,10 @@ def group_by_slice(number: int) -> str:
         FROM paired WHERE paired GROUP BY value"""
 
 
-COUNT_SLICES = f"SELECT count(*), count(*) FILTER (pairs >= {LEAST_PAIRS}), coalesce(sum(pairs), 0) FROM sliced"
-LARGEST_SLICES = f"""
-    SELECT value, pairs, flips, count, total, squares FROM sliced WHERE pairs >= {LEAST_PAIRS}
-    ORDER BY pairs DESC, value LIMIT {MOST_VALUES}"""
+COUNT_SLICES = f"SELECT count(*), count(*) FILTER (pairs >= {MIN_PAIRS}), coalesce(sum(pairs), 0) FROM sliced"
+LARGEST_SLICES_QUERY = f"""
+    SELECT value, pairs, flips, count, total, squares FROM sliced WHERE pairs >= {MIN_PAIRS}
+    ORDER BY pairs DESC, value LIMIT {MAX_VALUES}"""
 
 #: Parameter: one of how many pairs is taken.
 SCORES = """

@@ -15,9 +15,9 @@ from typing import Any, Literal, NamedTuple
 #: several of anything. ``text``: anything else, compared as text.
 Kind = Literal["number", "probability", "numbers", "several", "text"]
 #: Of models with more outputs (embeddings, images) the log compares a digest, and not each output by itself.
-MOST_OUTPUTS = 32
+MAX_OUTPUTS = 32
 #: Longer text is cut and told apart by a digest, so that a label stays a label.
-LONGEST_LABEL = 200
+MAX_LABEL_LENGTH = 200
 #: Farther from 0 a number is as good as infinite: its square, which spreads are computed from, may be no number.
 LARGEST = 1e100
 #: How far probabilities may miss 1 together: they may come from single precision.
@@ -95,7 +95,7 @@ def _named(output: dict[Any, Any]) -> Described:
 def _several(output: dict[str, Any] | list[Any]) -> Described:
     told = [describe(value) for value in (output.values() if isinstance(output, dict) else output)]
     score = next((one.score for one in told if one.kind != "text"), None)
-    if len(told) > MOST_OUTPUTS:
+    if len(told) > MAX_OUTPUTS:
         # Exact values, not what is said of them: of so many outputs nobody would see which one moved.
         return Described("several", score, f"{len(told)} outputs {_digest(json.dumps(output, default=str))}")
     labels = [one.label for one in told]
@@ -122,7 +122,7 @@ def _whole(output: int) -> Described:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST_LABEL else f"{text[:LONGEST_LABEL]}… {_digest(text)}"
+    return text if len(text) <= MAX_LABEL_LENGTH else f"{text[:MAX_LABEL_LENGTH]}… {_digest(text)}"
 
 
 def _digest(text: str) -> str:

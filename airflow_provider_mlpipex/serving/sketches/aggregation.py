@@ -27,7 +27,7 @@ CHUNK_BYTES = 1_000_000
 #: A record may be this many seconds ahead: servers' clocks differ.
 AHEAD_S = 3600.0
 #: Longer names of batches are left together.
-LONGEST_BATCH = 200
+MAX_BATCH_LENGTH = 200
 #: Minutes over which lost rows are spread at most.
 _SPREAD = 1440
 _TRIES = 3
@@ -233,7 +233,7 @@ def _batch(record: Mapping[str, Any]) -> str:
     batch = record.get("batch")
     if batch is None:
         return ""
-    return batch if isinstance(batch, str) and len(batch) <= LONGEST_BATCH else REST
+    return batch if isinstance(batch, str) and len(batch) <= MAX_BATCH_LENGTH else REST
 
 
 def _is_possible(moment: float, now: float) -> bool:

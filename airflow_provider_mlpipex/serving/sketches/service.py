@@ -16,7 +16,7 @@ import orjson
 
 from airflow_provider_mlpipex.domain.drift.references import REFERENCE_PATH, ColumnReference, Reference
 from airflow_provider_mlpipex.domain.drift.served import (
-    MOST_BATCHES,
+    MAX_BATCHES,
     REST,
     BatchSketches,
     ServedSketches,
@@ -226,7 +226,7 @@ def _by_batch(store: SketchStore, column: str, first: int, end: int) -> tuple[di
     ids, places = np.unique(np.array([part[0] for part in parts], dtype=np.int64), return_inverse=True)
     groups = np.frombuffer(b"".join(part[1] for part in parts), dtype="<u4").reshape(len(parts), -1)
     names = store.names()
-    if pruned or REST_ID in ids or len(ids) > MOST_BATCHES:
+    if pruned or REST_ID in ids or len(ids) > MAX_BATCHES:
         left, candidates = REST, np.flatnonzero(ids != REST_ID)
     else:
         # The batch that takes most to read is what is left when all others are taken off.
@@ -235,7 +235,7 @@ def _by_batch(store: SketchStore, column: str, first: int, end: int) -> tuple[di
     shares = np.zeros((len(ids), groups.shape[1]))
     np.add.at(shares, places, groups)
     pushes = _pushes(store.reference.columns[column], whole, shares[candidates])
-    chosen = candidates[np.argsort(-pushes, kind="stable")[: MOST_BATCHES - 1]]
+    chosen = candidates[np.argsort(-pushes, kind="stable")[: MAX_BATCHES - 1]]
     read = store.batches(column, ids[chosen].tolist(), first, end)
     found = {names[number]: sketch for number, sketch in read.items()}
     unread = np.flatnonzero(~np.isin(places, chosen)).tolist()

@@ -29,7 +29,7 @@ MINUTE, HOUR, DAY = 60, 3600, 86_400
 MINUTES_KEPT_S = 35 * DAY
 TOTALS_KEPT_S = 400 * DAY
 #: Size at which the oldest minutes are deleted before their time; hours and days stay.
-MOST_BYTES = 2_000_000_000
+MAX_BYTES = 2_000_000_000
 #: Batches that one day may have by name: what names a batch for each request must not fill the disk.
 BATCHES_A_DAY = 5000
 #: Id of the batch of whatever has no name of its own.
@@ -206,7 +206,7 @@ class SketchStore:
             self._database.execute("DELETE FROM totals WHERE start < ?", (oldest,))
             self._database.execute("DELETE FROM dropped WHERE minute < ?", (oldest,))
             self._set_meta("pruned_at", now)
-        while self._bytes() > MOST_BYTES and (first := self._oldest_minute()) is not None and first < today:
+        while self._bytes() > MAX_BYTES and (first := self._oldest_minute()) is not None and first < today:
             with self.writing():
                 self._delete_minutes(first // DAY * DAY + DAY)
 

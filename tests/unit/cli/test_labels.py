@@ -71,7 +71,7 @@ def test_performance_by_day(platform: Platform) -> None:
     assert answer("labels", "performance", ENDPOINT, "--until", "2000-01-01", "--release", OLD.id) == []
 
 
-def test_a_promotion_in_doubt_is_shown_until_a_person_accepts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_promotion_in_doubt_is_shown_until_a_person_confirms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     platform = terminal_platform(tmp_path, monkeypatch)
     gates = "    outcomes: {window: 30d, gates: [accuracy within 5% of the baseline from at least 3 labels]}\n"
@@ -82,15 +82,15 @@ def test_a_promotion_in_doubt_is_shown_until_a_person_accepts(tmp_path: Path, mo
     write(request_id=["a", "b", "c"], label=[1, 0, 0])
     told = run("labels", "ingest", "labels.csv", "--endpoint", str(ENDPOINT)).stdout
     assert "gate accuracy-within fail: observed 33.3333333% from 3 samples" in told
-    assert "in doubt: mlpipex rollback production/fraud-scorer, or mlpipex labels accept" in told
+    assert "in doubt: mlpipex rollback production/fraud-scorer, or mlpipex labels confirm" in told
     assert "REOPENED by late labels (accuracy-within: observed 33" in run("status", str(ENDPOINT)).stdout
     (status,) = answer("status", ENDPOINT)
     assert status["doubt"]["gates"] == ["accuracy-within"]
     assert "promotion-reopened" in run("history", str(ENDPOINT), "--events").stdout
-    assert run("labels", "accept", str(ENDPOINT)).exit_code == 2, "without a reason nobody accepts"
-    accepted = run("labels", "accept", str(ENDPOINT), "--note", "a strike", "--release", OLD.id)
-    assert accepted.stdout == "production/fraud-scorer: its promotion stands\n"
-    assert answer("labels", "accept", ENDPOINT, "--note", "again") == {"endpoint": str(ENDPOINT), "accepted": False}
+    assert run("labels", "confirm", str(ENDPOINT)).exit_code == 2, "without a reason nobody accepts"
+    confirmed = run("labels", "confirm", str(ENDPOINT), "--note", "a strike", "--release", OLD.id)
+    assert confirmed.stdout == "production/fraud-scorer: its promotion stands\n"
+    assert answer("labels", "confirm", ENDPOINT, "--note", "again") == {"endpoint": str(ENDPOINT), "confirmed": False}
     assert "REOPENED" not in run("status", str(ENDPOINT)).stdout
 
 

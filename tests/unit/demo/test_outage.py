@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from airflow_provider_mlpipex.demo.outage import LONGEST_S, Outage
+from airflow_provider_mlpipex.demo.outage import MAX_OUTAGE_S, Outage
 from airflow_provider_mlpipex.demo.report import Step
 from airflow_provider_mlpipex.demo.scene import Cause, Run, Scene
 from airflow_provider_mlpipex.demo.traffic import Answer, LiveTraffic
@@ -113,7 +113,7 @@ def test_an_outage_of_which_nobody_is_told_is_mended_and_no_success(
 ) -> None:
     outage.play(WATCHING)
     assert outage.cause.at is not None
-    outage.cause.at -= LONGEST_S + 1
+    outage.cause.at -= MAX_OUTAGE_S + 1
     outage.play(WATCHING)
     assert drill.broken == set()
     watch(world)

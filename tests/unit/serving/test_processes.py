@@ -19,7 +19,7 @@ import pytest
 from airflow_provider_mlpipex.serving import processes
 from airflow_provider_mlpipex.serving.processes import (
     FIRST_BACKOFF_S,
-    LONGEST_BACKOFF_S,
+    MAX_BACKOFF_S,
     PLANE_ID,
     ProcessKeeper,
     carried_id,
@@ -165,7 +165,7 @@ def test_the_pause_between_restarts_grows_to_its_limit(world: World, monkeypatch
         pauses.append(clock.now - begun)
     assert pauses[0] >= FIRST_BACKOFF_S
     assert pauses == sorted(pauses)
-    assert pauses[-1] == pytest.approx(LONGEST_BACKOFF_S, abs=0.1)
+    assert pauses[-1] == pytest.approx(MAX_BACKOFF_S, abs=0.1)
 
 
 def test_who_died_long_after_the_last_restart_is_back_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +174,7 @@ def test_who_died_long_after_the_last_restart_is_back_at_once(world: World, monk
     monkeypatch.setattr(keeper, "_spawn", lambda _: None)
     world.start(keeper)
     for _ in range(20):
-        clock.now += LONGEST_BACKOFF_S
+        clock.now += MAX_BACKOFF_S
         assert keeper.revive() == ["one"]
 
 

@@ -127,7 +127,7 @@ def refuse(*args, **kwargs):
     raise OSError("nobody is to be asked")
 socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = socket.create_connection = refuse
 import pandas as pd
-from airflow_provider_mlpipex.adapters.evidently_report import EvidentlyReporter
+from airflow_provider_mlpipex.adapters.evidently.report import EvidentlyReporter
 from airflow_provider_mlpipex.domain.names import EndpointRef
 rows = pd.DataFrame({{"x": [float(n % 7) for n in range(100)]}})
 drawn = EvidentlyReporter(Path({str(tmp_path)!r})).draw(

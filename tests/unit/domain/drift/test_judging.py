@@ -105,7 +105,7 @@ def test_the_chi_square_test_puts_small_cells_together(table: list[tuple[int, in
     assert 0.0 <= found.p_value <= 1.0 and 0 <= found.degrees < len(table)
     if found.degrees:
         # Every cell left holds at least five expected rows on the smaller side, so so many cells fit at most.
-        assert min(one.sum(), other.sum()) >= divergence.LEAST_EXPECTED * (found.degrees + 1) * 0.999
+        assert min(one.sum(), other.sum()) >= divergence.MIN_EXPECTED * (found.degrees + 1) * 0.999
 
 
 def test_psi_agrees_with_a_direct_computation_from_rows() -> None:

@@ -14,9 +14,8 @@ from airflow_provider_mlpipex.domain.errors import (
     GateUndecided,
     IllegalTransition,
     MlpipexError,
-    ReviewRejected,
+    RolloutEnded,
     RolloutInProgress,
-    RolloutRolledBack,
 )
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout import decisions
@@ -111,7 +110,7 @@ def test_first_release_needs_no_trial_and_ends_at_once(journal: Journal) -> None
     journal.release("run-1", "1.0.0")
     assert journal.state.current and journal.state.current.model.version == "1.0.0"
     assert journal.state.previous is None and journal.state.rollout is None
-    assert journal.state.outcomes["run-1"].ending == "promoted"
+    assert journal.state.results["run-1"].ending == "promoted"
 
 
 def test_second_release_walks_every_step_and_keeps_the_first_as_previous(journal: Journal) -> None:
@@ -203,7 +202,7 @@ def test_rollback_in_canary_keeps_current(journal: Journal) -> None:
     journal.confirm()
     journal.add(rollback_decisions.confirm_rollback(journal.state))
     assert journal.state.current and journal.state.current.model.version == "1.0.0"
-    with pytest.raises(RolloutRolledBack, match="slow"):
+    with pytest.raises(RolloutEnded, match="slow"):
         decisions.step_canary(journal.state, rollout_id="run-2", step=1)
 
 
@@ -231,7 +230,7 @@ def test_rejected_review_ends_the_rollout(journal: Journal) -> None:
     journal.add(decisions.open_review(journal.state, rollout_id="run-1", changes=[]))
     journal.add(decisions.decide_review(journal.state, rollout_id="run-1", approved=False, reviewer="ada", note="no"))
     assert journal.state.rollout is None
-    with pytest.raises(ReviewRejected, match="ada"):
+    with pytest.raises(RolloutEnded, match="ada"):
         decisions.plan_promotion(journal.state, rollout_id="run-1")
 
 

@@ -11,13 +11,13 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout import hash_chain
 from airflow_provider_mlpipex.domain.rollout.events import EVENT, OutcomesJudged, PromotionConfirmed, PromotionReopened
 from airflow_provider_mlpipex.domain.rollout.promotion_doubt import confirm, record_outcomes, require_no_doubt
-from airflow_provider_mlpipex.domain.rollout.state import Doubt, EndpointState, fold
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState, PromotionDoubt, fold
 from airflow_provider_mlpipex.domain.values import canonical_json
 from tests.support.factories import NOON, ORIGIN, make_model, make_release
 
 ENDPOINT = EndpointRef.parse("production/fraud-scorer")
 CURRENT = make_release("1.1.0")
-DOUBT = Doubt(release=CURRENT.id, cause="auc: too low", gates=("auc",), since=NOON)
+DOUBT = PromotionDoubt(release=CURRENT.id, cause="auc: too low", gates=("auc",), since=NOON)
 
 
 def state(**changes: object) -> EndpointState:
@@ -60,8 +60,8 @@ def test_what_was_said_before_is_not_said_again() -> None:
     assert record_outcomes(state(outcomes_judged=seen, doubt=DOUBT), judged=seen) == []
 
 
-@pytest.mark.parametrize("known", [{"doubt": DOUBT}, {"accepted": ("auc",)}])
-def test_a_gate_that_was_told_or_accepted_does_not_reopen(known: dict[str, object]) -> None:
+@pytest.mark.parametrize("known", [{"doubt": DOUBT}, {"confirmed_gates": ("auc",)}])
+def test_a_gate_that_was_told_or_confirmed_does_not_reopen(known: dict[str, object]) -> None:
     seen = judged(auc="fail")
     assert record_outcomes(state(**known), judged=seen) == [seen]
     more = judged(auc="fail", recall="fail")
@@ -73,10 +73,10 @@ def test_a_gate_that_was_told_or_accepted_does_not_reopen(known: dict[str, objec
 def test_what_failed_first_stays_in_doubt_beside_what_fails_later() -> None:
     recall = record_outcomes(state(doubt=DOUBT), judged=judged(recall="fail", auc="pass"))
     again = fold(ENDPOINT, hash_chain.extend(ENDPOINT, None, recall, now=NOON, origin=ORIGIN), state(doubt=DOUBT))
-    assert again.doubt is not None and (again.doubt.gates, again.doubt.told) == (("auc", "recall"), False)
+    assert again.doubt is not None and (again.doubt.gates, again.doubt.notified) == (("auc", "recall"), False)
     kept = confirm(again, release=None, reviewer="ada", note="")
     after = fold(ENDPOINT, hash_chain.extend(ENDPOINT, None, kept, now=NOON, origin=ORIGIN), again)
-    assert (after.doubt, after.accepted) == (None, ("auc", "recall"))
+    assert (after.doubt, after.confirmed_gates) == (None, ("auc", "recall"))
 
 
 def test_who_is_not_current_is_not_judged() -> None:

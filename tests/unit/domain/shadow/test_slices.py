@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from airflow_provider_mlpipex.domain.shadow import slices
 from airflow_provider_mlpipex.domain.shadow.slices import (
-    LEAST_PAIRS,
-    MOST_NAMED,
-    MOST_VALUES,
+    MAX_NAMED,
+    MAX_VALUES,
+    MIN_PAIRS,
     Slice,
     SlicedColumn,
     WorseSlice,
@@ -108,13 +108,13 @@ def test_worst_comes_first_and_flips_before_differences() -> None:
 
 
 def test_at_most_ten_are_named() -> None:
-    parts = [part(f"good-{n}", 1000, 0) for n in range(MOST_NAMED)]
-    parts += [part(f"bad-{n}", 1000, 300) for n in range(MOST_NAMED + 3)]
-    assert len(found(column(*parts))) == MOST_NAMED
+    parts = [part(f"good-{n}", 1000, 0) for n in range(MAX_NAMED)]
+    parts += [part(f"bad-{n}", 1000, 300) for n in range(MAX_NAMED + 3)]
+    assert len(found(column(*parts))) == MAX_NAMED
 
 
 def test_all_equal_slices_and_no_slices_name_none() -> None:
-    assert found(column(*(part(str(n), 500, 25) for n in range(MOST_VALUES)))) == ()
+    assert found(column(*(part(str(n), 500, 25) for n in range(MAX_VALUES)))) == ()
     assert found(column()) == ()
     assert worst((), flipped=Counted(events=0, trials=0), mean=Summed(count=0, total=0.0, squares=0.0)) == ()
 
@@ -127,7 +127,7 @@ def test_the_value_that_was_not_sent_is_a_slice_too() -> None:
 # Looking at many.
 
 
-@pytest.mark.parametrize("large_enough", [1, MOST_VALUES, MOST_VALUES + 1, 1000, 10**6])
+@pytest.mark.parametrize("large_enough", [1, MAX_VALUES, MAX_VALUES + 1, 1000, 10**6])
 @pytest.mark.parametrize("columns", [1, 3])
 def test_the_shares_of_all_slices_ever_looked_at_add_up_to_no_more_than_one(large_enough: int, columns: int) -> None:
     """The i-th value to be large enough has the share of that moment at most."""
@@ -171,7 +171,7 @@ def test_chance_names_no_slice_although_one_looks_again_and_again() -> None:
 
 def test_the_worst_slice_is_the_one_of_which_most_is_certain() -> None:
     columns = [
-        column(part("AA", 5000, 250), part("XX", LEAST_PAIRS, 4)),
+        column(part("AA", 5000, 250), part("XX", MIN_PAIRS, 4)),
         column(part("EWR", 2000, 300), part("LGA", 3030, 0), name="origin"),
     ]
     name, slice_ = worst_flip_rate(columns) or ("", None)
@@ -181,10 +181,10 @@ def test_the_worst_slice_is_the_one_of_which_most_is_certain() -> None:
 
 
 def _parts(pairs: Sequence[tuple[int, int]]) -> tuple[Slice, ...]:
-    return tuple(part(str(at), LEAST_PAIRS + more, min(flips, LEAST_PAIRS)) for at, (more, flips) in enumerate(pairs))
+    return tuple(part(str(at), MIN_PAIRS + more, min(flips, MIN_PAIRS)) for at, (more, flips) in enumerate(pairs))
 
 
-@given(st.lists(st.tuples(st.integers(0, 5000), st.integers(0, LEAST_PAIRS)), min_size=1, max_size=8))
+@given(st.lists(st.tuples(st.integers(0, 5000), st.integers(0, MIN_PAIRS)), min_size=1, max_size=8))
 def test_what_is_named_excludes_the_whole(pairs: list[tuple[int, int]]) -> None:
     for named in found(column(*_parts(pairs))):
         assert named.flip_interval[0] > named.overall_flip_rate

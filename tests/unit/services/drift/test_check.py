@@ -22,7 +22,7 @@ from airflow_provider_mlpipex.domain.errors import (
 from airflow_provider_mlpipex.domain.rollout.events import AlertRaised, DriftJudged, Origin
 from airflow_provider_mlpipex.services.drift import check as drift_check
 from airflow_provider_mlpipex.services.drift.attribution import attribute
-from airflow_provider_mlpipex.services.drift.check import DriftLook
+from airflow_provider_mlpipex.services.drift.check import DriftCheck
 from tests.support.drifting import reference, send_batch, training_rows
 from tests.support.factories import make_snapshot
 from tests.support.manifests import make_manifest
@@ -55,10 +55,10 @@ class DriftWorld(World):
         self.clock.advance(60)
         return digest
 
-    def look_at_drift(self, **given: Any) -> DriftLook:
+    def look_at_drift(self, **given: Any) -> DriftCheck:
         return drift_check.look(self.platform, ENDPOINT, **given)
 
-    def drift_by(self, run: str, *, task: str = "check", **given: Any) -> DriftLook:
+    def drift_by(self, run: str, *, task: str = "check", **given: Any) -> DriftCheck:
         origin = Origin(kind="task", dag_id="drift__x", run_id=run, task_id=task, try_number=1)
         return drift_check.look(self.platform.acting_as(origin), ENDPOINT, **given)
 

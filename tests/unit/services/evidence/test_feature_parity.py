@@ -103,7 +103,7 @@ def test_a_skew_refuses_the_release_and_names_feature_and_rows(life: Life) -> No
     assert "wind differs in 100 of 100 rows (flight=F599 as of 2026-03-01T01:00:00+0000: served 99.0" in reason
     assert "gusts" not in reason
     state = journal.load(life.world, ENDPOINT)
-    outcome = state.outcomes["run-1"]
+    outcome = state.results["run-1"]
     assert (outcome.ending, state.current, life.world.plane.applied) == ("rejected", None, [])
     assert "wind differs" in outcome.cause
 
@@ -286,7 +286,7 @@ class Trial:
     candidate: Release
     since: datetime
 
-    def look(self, rows: Sequence[Prediction] | None) -> watch.Look:
+    def look(self, rows: Sequence[Prediction] | None) -> watch.WatchResult:
         plane = Logged(self.life.world.plane, rows)  # type: ignore[arg-type]
         platform = replace(self.life.world, plane=plane)
         return watch.look(platform, endpoint=ENDPOINT, rollout_id="run-2", stage="shadow")

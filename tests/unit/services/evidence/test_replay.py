@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_mlpipex.domain.errors import IllegalTransition
+from airflow_provider_mlpipex.domain.errors import NotFound
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.rollout.events import GatesJudged
 from airflow_provider_mlpipex.services import journal
@@ -173,7 +173,7 @@ def test_a_canary_that_fails_is_known_by_its_step(world: World) -> None:
 
 
 def test_where_nothing_was_released_there_is_nothing_to_replay() -> None:
-    with pytest.raises(IllegalTransition, match="at least one"):
+    with pytest.raises(NotFound, match="at least one"):
         replay(World().platform, make_manifest(), last=20)
 
 

@@ -18,7 +18,7 @@ from airflow_provider_mlpipex.domain.predictions import Prediction, PredictionSa
 from airflow_provider_mlpipex.domain.rollout.events import GatesJudged, RollbackDecided, WatchPassed
 from airflow_provider_mlpipex.services.evidence.served_quality import judge_predictions, table_of
 from airflow_provider_mlpipex.services.rollout import watch
-from airflow_provider_mlpipex.services.rollout.watch import Look
+from airflow_provider_mlpipex.services.rollout.watch import WatchResult
 from tests.support.factories import NOON
 from tests.support.manifests import make_manifest
 from tests.support.rollouts import ENDPOINT, LOOK_EVERY, SHADOW_S, STEP_S, WATCH_S, World
@@ -64,7 +64,7 @@ def world() -> LoggingWorld:
     return LoggingWorld()
 
 
-def predictions_gate(seen: Look) -> GateResult:
+def predictions_gate(seen: WatchResult) -> GateResult:
     (found,) = [result for result in seen.results if result.gate == "predictions"]
     return found
 
@@ -193,7 +193,7 @@ def test_a_manifest_without_expectations_asks_for_no_predictions() -> None:
 # Outside of a rollout.
 
 
-def health(world: LoggingWorld) -> Look:
+def health(world: LoggingWorld) -> WatchResult:
     return watch.check_health(world.platform, ENDPOINT)
 
 

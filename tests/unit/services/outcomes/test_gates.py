@@ -17,7 +17,7 @@ from airflow_provider_mlpipex.domain.rollout.events import (
     RollbackDecided,
     RolloutOpened,
 )
-from airflow_provider_mlpipex.domain.rollout.state import Doubt
+from airflow_provider_mlpipex.domain.rollout.state import PromotionDoubt
 from airflow_provider_mlpipex.services.evidence.replay import replay
 from airflow_provider_mlpipex.services.outcomes import gates as outcome_gates
 from airflow_provider_mlpipex.services.outcomes import ingest as outcome_ingest
@@ -39,7 +39,7 @@ BLOCK = (
     "        - {name: brier, metric: outcomes.brier, max: 0.01, advisory: true}\n"
     f"{ALERTS}",
 )
-TITLE = Doubt.title(ENDPOINT)
+TITLE = PromotionDoubt.title(ENDPOINT)
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_labels_that_break_it_reopen_the_promotion_and_tell_on_call(world: World
     serving = world.weights
     found = reopen(world)
     doubt = world.state.doubt
-    assert doubt is not None and doubt.told and doubt.release == current(world)
+    assert doubt is not None and doubt.notified and doubt.release == current(world)
     assert doubt.gates == ("accuracy-within",)
     assert found.reopened == doubt.cause and "observed 50% from 100 samples (baseline 80%)" in doubt.cause
     assert world.alerts[-1] == ("risk-pager", TITLE)
@@ -136,7 +136,7 @@ def test_an_environment_without_the_block_keeps_labels_and_judges_nothing() -> N
 
 def test_the_window_looks_back_from_the_newest_labelled_row(world: World) -> None:
     label(world, right=0, wrong=60, tag="old-")
-    promotion_doubt.accept(world.platform, ENDPOINT, reviewer="ada", note="a known outage")
+    promotion_doubt.confirm(world.platform, ENDPOINT, reviewer="ada", note="a known outage")
     world.clock.advance(31 * 24 * 3600)
     label(world, right=60, wrong=0, tag="new-")
     judged = world.events(OutcomesJudged)
@@ -171,7 +171,7 @@ def test_answers_that_cannot_be_measured_are_an_error_and_no_doubt(world: World)
 
 def test_a_person_who_accepts_ends_it_and_is_not_asked_again(world: World) -> None:
     reopen(world)
-    assert promotion_doubt.accept(
+    assert promotion_doubt.confirm(
         world.platform, ENDPOINT, reviewer="ada", note="a strike at the airport", release=current(world)
     )
     (confirmed,) = world.events(PromotionConfirmed)
@@ -179,12 +179,12 @@ def test_a_person_who_accepts_ends_it_and_is_not_asked_again(world: World) -> No
     assert world.state.doubt is None
     label(world, right=0, wrong=20, tag="more-")
     assert world.state.doubt is None and len(world.events(OutcomesJudged)) == 2
-    assert not promotion_doubt.accept(world.platform, ENDPOINT, reviewer="ada"), "twice is once"
+    assert not promotion_doubt.confirm(world.platform, ENDPOINT, reviewer="ada"), "twice is once"
 
 
-def test_a_gate_that_was_not_accepted_reopens_it_again(world: World) -> None:
+def test_a_gate_that_was_not_confirmed_reopens_it_again(world: World) -> None:
     reopen(world)
-    promotion_doubt.accept(world.platform, ENDPOINT, reviewer="ada", note="seen")
+    promotion_doubt.confirm(world.platform, ENDPOINT, reviewer="ada", note="seen")
     label(world, right=0, wrong=0, missed=300, tag="more-")
     doubt = world.state.doubt
     assert doubt is not None and doubt.gates == ("accuracy-within", "floor")
@@ -196,14 +196,14 @@ def test_another_gate_that_fails_meanwhile_is_told_as_well(world: World) -> None
     label(world, right=0, wrong=0, missed=300, tag="more-")
     assert len(world.events(PromotionReopened)) == 2
     assert [title for _, title in world.alerts].count(TITLE) == 2
-    promotion_doubt.accept(world.platform, ENDPOINT, reviewer="ada", note="seen")
-    assert set(world.state.accepted) == {"accuracy-within", "floor"}
+    promotion_doubt.confirm(world.platform, ENDPOINT, reviewer="ada", note="seen")
+    assert set(world.state.confirmed_gates) == {"accuracy-within", "floor"}
 
 
 def test_who_looked_at_another_release_cannot_accept(world: World) -> None:
     reopen(world)
     with pytest.raises(IllegalTransition, match="is in doubt"):
-        promotion_doubt.accept(world.platform, ENDPOINT, reviewer="ada", release="1.0.0-rt1.0.0-00000000")
+        promotion_doubt.confirm(world.platform, ENDPOINT, reviewer="ada", release="1.0.0-rt1.0.0-00000000")
     assert world.state.doubt is not None
 
 
@@ -212,16 +212,16 @@ def test_a_rollback_ends_it(world: World) -> None:
     state = world.roll_back("late labels")
     assert state.doubt is None and state.outcomes_judged is None
     assert state.current is not None and state.current.model.version == "1.0.0"
-    assert not promotion_doubt.accept(world.platform, ENDPOINT, reviewer="ada")
+    assert not promotion_doubt.confirm(world.platform, ENDPOINT, reviewer="ada")
 
 
-def test_a_release_that_is_being_rolled_back_is_not_accepted(world: World) -> None:
+def test_a_release_that_is_being_rolled_back_is_not_confirmed(world: World) -> None:
     reopen(world)
     world.plane.once("before", "apply", Killed())
     with pytest.raises(Killed):
         world.roll_back("late labels")
     with pytest.raises(IllegalTransition, match="being rolled back"):
-        promotion_doubt.accept(world.platform, ENDPOINT, reviewer="ada")
+        promotion_doubt.confirm(world.platform, ENDPOINT, reviewer="ada")
     label(world, right=0, wrong=10, tag="more-")
     assert len(world.events(OutcomesJudged)) == 1
 
@@ -229,7 +229,7 @@ def test_a_release_that_is_being_rolled_back_is_not_accepted(world: World) -> No
 def test_a_newer_promotion_ends_it(world: World) -> None:
     reopen(world)
     world.bring("run-3", "1.2.0", to="promoted")
-    assert world.state.doubt is None and world.state.accepted == ()
+    assert world.state.doubt is None and world.state.confirmed_gates == ()
     assert outcome_gates.judge(world.platform, ENDPOINT) is None, "the newer one has no labels yet"
 
 
@@ -252,9 +252,9 @@ def test_its_model_is_promoted_nowhere_else(world: World) -> None:
         opening.check_offline_gates(
             world.platform, endpoint=STAGING, rollout_id="run-9", release=release, manifest=world.manifest
         )
-    assert "mlpipex labels accept production/fraud-scorer" in refused.value.remedy
+    assert "mlpipex labels confirm production/fraud-scorer" in refused.value.remedy
     assert world.ledger.port.read(STAGING) == []
-    promotion_doubt.accept(world.platform, ENDPOINT, reviewer="ada", note="seen")
+    promotion_doubt.confirm(world.platform, ENDPOINT, reviewer="ada", note="seen")
     check = opening.check_offline_gates(
         world.platform, endpoint=STAGING, rollout_id="run-9", release=release, manifest=world.manifest
     )
@@ -314,9 +314,9 @@ def test_an_alert_that_was_not_sent_is_sent_by_whoever_comes_next(world: World) 
                 ENDPOINT, str(row["request_id"]), {current(world): 0.9}, labels={current(world): "1"}
             )
         outcome_ingest.ingest(broken, ENDPOINT, pd.DataFrame(rows), subject="labels.csv")
-    assert world.state.doubt is not None and not world.state.doubt.told
+    assert world.state.doubt is not None and not world.state.doubt.notified
     outcome_gates.judge(world.platform, ENDPOINT)
-    assert world.state.doubt.told and alerter.sent[-1].title == TITLE
+    assert world.state.doubt.notified and alerter.sent[-1].title == TITLE
     assert len(world.events(PromotionReopened)) == 1
 
 
@@ -325,7 +325,7 @@ def test_an_alert_that_could_not_be_delivered_stands_in_the_ledger(world: World)
     reopen(world)
     alert = world.events(AlertRaised)[-1]
     assert alert.title == TITLE and "not delivered" in alert.failures[0]
-    assert world.state.doubt is not None and world.state.doubt.told, "the ledger tells who asks"
+    assert world.state.doubt is not None and world.state.doubt.notified, "the ledger tells who asks"
 
 
 def test_past_rollouts_are_replayed_as_before(world: World) -> None:

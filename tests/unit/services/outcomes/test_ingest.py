@@ -19,7 +19,7 @@ from airflow_provider_mlpipex.domain.errors import (
     PlaneUnavailable,
 )
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import Label, Outcome
+from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import Label, LabelledPrediction
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import Mirror, TrafficPlan
 from airflow_provider_mlpipex.services.outcomes import ingest as outcome_ingest
 from airflow_provider_mlpipex.services.outcomes import metrics as outcome_metrics
@@ -227,12 +227,18 @@ def test_text_is_no_truth_of_a_regression() -> None:
 # Metrics.
 
 
-def row(number: int, label: Label, *, score: float | None = 0.5, kind: str = "probability", **changes: Any) -> Outcome:
+def row(
+    number: int, label: Label, *, score: float | None = 0.5, kind: str = "probability", **changes: Any
+) -> LabelledPrediction:
     fields = {"release": OLD, "served_at": MONDAY, "predicted": "", "probabilities": None}
-    return Outcome(**{"request_id": f"r{number}", "kind": kind, "score": score, "label": label, **fields, **changes})
+    return LabelledPrediction(
+        **{"request_id": f"r{number}", "kind": kind, "score": score, "label": label, **fields, **changes}
+    )
 
 
-def measured(task: Any, rows: list[Outcome], labels: list[Label] | None = None) -> outcome_metrics.Performance:
+def measured(
+    task: Any, rows: list[LabelledPrediction], labels: list[Label] | None = None
+) -> outcome_metrics.Performance:
     known = sorted({one.label for one in rows}, key=str) if labels is None else labels
     return outcome_metrics.measure(task, rows, known, release=OLD, since=MONDAY, until=MONDAY)
 
@@ -309,7 +315,7 @@ def test_a_regression_is_measured_in_its_own_unit() -> None:
         ("multiclass", [row(1, "a", probabilities=(0.2, 0.3, 0.5)), row(2, "b")], "labels of 2 classes so far"),
     ],
 )
-def test_what_cannot_be_measured_says_why(task: str, rows: list[Outcome], why: str) -> None:
+def test_what_cannot_be_measured_says_why(task: str, rows: list[LabelledPrediction], why: str) -> None:
     found = measured(task, rows)
     assert found.metrics == {}
     assert why in found.why

@@ -14,7 +14,7 @@ from airflow_provider_mlpipex.domain.rollout.events import (
     TrafficPlanned,
     WatchPassed,
 )
-from airflow_provider_mlpipex.services.rollout.watch import Look
+from airflow_provider_mlpipex.services.rollout.watch import WatchResult
 from tests.support.faults import Killed
 from tests.support.rollouts import ENDPOINT, LOOK_EVERY, WATCH_S, World
 
@@ -46,7 +46,7 @@ def shares(world: World) -> dict[str, int]:
     return {names[release]: weight for release, weight in world.weights.items()}
 
 
-def failing(seen: Look) -> str:
+def failing(seen: WatchResult) -> str:
     return next(result.verdict for result in seen.results if result.gate == "failing")
 
 

@@ -187,7 +187,7 @@ class ReleaseMachine(RuleBasedStateMachine):
             "end": lambda: self.world.end_trial(run),
             "back": lambda: self.world.roll_back(),
             "back this": lambda: self.world.roll_back(rollout_id=run),
-            "accept": lambda: promotion_doubt.accept(self.world.platform, ENDPOINT, reviewer="ada", note="seen"),
+            "accept": lambda: promotion_doubt.confirm(self.world.platform, ENDPOINT, reviewer="ada", note="seen"),
         }
         self.attempt(verbs[verb])
 

@@ -14,7 +14,7 @@ from airflow_provider_mlpipex.domain.errors import (
     PlanRefused,
     RegistryUnavailable,
     ReleaseNotReady,
-    ReviewRejected,
+    RolloutEnded,
     RolloutInProgress,
 )
 from airflow_provider_mlpipex.domain.rollout.events import (
@@ -72,7 +72,7 @@ def test_a_first_release_has_nothing_to_be_tried_against(world: World) -> None:
     ]
     state = world.state
     assert (state.current, state.previous, state.rollout) == (first, None, None)
-    assert state.outcomes["run-1"].ending == "promoted"
+    assert state.results["run-1"].ending == "promoted"
 
 
 def test_shadow_canary_and_watch_of_a_first_release_have_nothing_to_do(world: World) -> None:
@@ -109,7 +109,7 @@ def test_a_second_release_walks_through_every_stage(world: World) -> None:
     assert state.rollout is not None and state.rollout.phase == "watching"
     assert (state.current, state.previous) == (second, first)
     assert world.watch("run-2", "watch", seconds=WATCH_S).status == "passed"
-    assert world.state.outcomes["run-2"].ending == "promoted"
+    assert world.state.results["run-2"].ending == "promoted"
     assert [event.verdict for event in world.events(WatchPassed)] == ["inconclusive", "pass"]
     assert world.alerts == [], "this manifest tells rollbacks only"
     live = [event.stage for event in world.events(GatesJudged) if event.rollout_id == "run-2"]
@@ -268,10 +268,10 @@ def test_a_failed_gate_ends_the_rollout_and_says_by_how_much(world: World) -> No
         0.8,
     )
     assert result.threshold == pytest.approx(0.796) and result.margin == pytest.approx(-0.096)
-    outcome = world.state.outcomes["run-2"]
+    outcome = world.state.results["run-2"]
     assert outcome.ending == "rejected" and "accuracy" in outcome.cause and "79.6%" in outcome.cause
     assert world.weights == {first.id: 10_000}
-    with pytest.raises(ReviewRejected):
+    with pytest.raises(RolloutEnded):
         world.promote("run-2")
     # The endpoint is free for the next one.
     assert world.open("run-3", "1.2.0").verdict == "pass"
@@ -281,8 +281,8 @@ def test_an_undecided_gate_is_no_pass() -> None:
     world = World(("- accuracy within 0.5% of the baseline", "- auc at least 70%"))
     check = world.open("run-1", "1.0.0")
     assert check.verdict == "inconclusive"
-    assert world.state.outcomes["run-1"].ending == "rejected"
-    assert "no evidence of evaluation.auc" in world.state.outcomes["run-1"].cause
+    assert world.state.results["run-1"].ending == "rejected"
+    assert "no evidence of evaluation.auc" in world.state.results["run-1"].cause
 
 
 def test_on_call_is_told_of_a_rejection_where_the_manifest_asks_for_it() -> None:
@@ -362,7 +362,7 @@ def test_a_candidate_that_will_not_run_never_gets_traffic(world: World, error: M
     world.memory.plane.break_release(world.release("1.1.0").id, error)
     with pytest.raises(type(error)):
         world.shadow("run-2")
-    assert world.state.outcomes["run-2"].ending == "rejected"
+    assert world.state.results["run-2"].ending == "rejected"
     assert world.weights == {first.id: 10_000}
     assert all(plan.releases == (first.id,) for plan in world.memory.plane.applied)
 
@@ -400,7 +400,7 @@ def test_a_trial_that_the_plane_refuses_is_rolled_back(world: World, phase: str)
     world.plane.once("before", "apply", PlanRefused(**bad("plan")))
     with pytest.raises(PlanRefused):
         world.shadow("run-2") if phase == "shadow" else world.canary("run-2", int(phase[-1]))
-    assert world.state.outcomes["run-2"].ending == "rolled-back"
+    assert world.state.results["run-2"].ending == "rolled-back"
     assert world.weights == {first.id: 10_000}
     assert world.state.confirmed and world.state.rollback is None
     assert world.alerts == [("risk-pager", "production/fraud-scorer rolled back")]
@@ -415,7 +415,7 @@ def test_a_first_release_that_the_plane_refuses_leaves_the_endpoint_free(world: 
     with pytest.raises(PlanRefused):
         world.promote("run-1")
     state = world.state
-    assert (state.outcomes["run-1"].ending, state.planned, state.current) == ("rejected", None, None)
+    assert (state.results["run-1"].ending, state.planned, state.current) == ("rejected", None, None)
     world.bring("run-2", "1.0.1", to="promoted")
     assert world.weights == {world.release("1.0.1").id: 10_000}
 
@@ -426,7 +426,7 @@ def test_a_registry_that_fails_does_not_undo_a_promotion(world: World, away: boo
     if away:
         world.registry.once("before", "mirror_alias", RegistryUnavailable(**bad("registry")))
     assert promote.mirror_alias(world.platform, ENDPOINT) is False
-    assert world.state.outcomes["run-1"].ending == "promoted"
+    assert world.state.results["run-1"].ending == "promoted"
 
 
 # Review.
@@ -436,10 +436,10 @@ def test_a_rejected_review_changes_nothing_that_serves(world: World) -> None:
     first = world.first_release()
     world.bring("run-2", "1.1.0", to="review")
     world.decide("run-2", approved=False, note="not on a Friday")
-    assert world.state.outcomes["run-2"].cause == "review rejected by ada: not on a Friday"
+    assert world.state.results["run-2"].cause == "review rejected by ada: not on a Friday"
     assert world.weights == {first.id: 10_000}
     for verb in (world.shadow, world.promote, world.review):
-        with pytest.raises(ReviewRejected, match="not on a Friday"):
+        with pytest.raises(RolloutEnded, match="not on a Friday"):
             verb("run-2")
 
 
@@ -564,7 +564,7 @@ def test_the_last_outcome_is_the_last_even_while_the_clock_stands_still(world: W
     world.first_release()
     world.open("run-2", "1.1.0", accuracy=0.1)
     world.open("run-3", "1.1.1", accuracy=0.1)
-    assert status.endpoint_status(world.platform, ENDPOINT)["last_outcome"]["rollout_id"] == "run-3"
+    assert status.endpoint_status(world.platform, ENDPOINT)["last_result"]["rollout_id"] == "run-3"
 
 
 def test_an_alert_that_nobody_gets_is_recorded() -> None:

@@ -14,8 +14,8 @@ from airflow_provider_mlpipex.domain.errors import (
     LedgerUnavailable,
     PlaneUnavailable,
     ReleaseNotReady,
+    RolloutEnded,
     RolloutInProgress,
-    RolloutRolledBack,
 )
 from airflow_provider_mlpipex.domain.rollout.events import (
     AlertRaised,
@@ -57,7 +57,7 @@ def test_all_traffic_returns_to_the_last_good_release(world: World, phase: Phase
     plan = world.memory.plane.plan_in_force(ENDPOINT)
     assert plan is not None and plan.mirror is None and plan.lease_s is None
     assert (state.current, state.previous, state.rollout, state.rollback) == (first, None, None, None)
-    outcome = state.outcomes["run-2"]
+    outcome = state.results["run-2"]
     assert (outcome.ending, outcome.cause) == ("rolled-back", "too slow")
     (decided,) = world.events(RollbackDecided)
     assert (decided.from_release, decided.to_release) == (world.release("1.1.0").id, first.id)
@@ -223,7 +223,7 @@ def test_every_verb_of_a_rolled_back_rollout_is_refused(world: World) -> None:
         lambda: world.canary("run-2", 1),
         lambda: world.promote("run-2"),
     ):
-        with pytest.raises(RolloutRolledBack, match="too slow"):
+        with pytest.raises(RolloutEnded, match="too slow"):
             act()
     seen = world.look("run-2", "canary", 0)
     assert (seen.status, seen.cause) == ("ended", "too slow")
@@ -244,7 +244,7 @@ def test_an_alerter_that_fails_is_recorded_and_stops_nothing(world: World) -> No
     world.memory.alerter.trouble = "not delivered"
     world.roll_back()
     assert world.weights == {first.id: 10_000}
-    assert world.state.outcomes["run-2"].ending == "rolled-back"
+    assert world.state.results["run-2"].ending == "rolled-back"
     (raised,) = world.events(AlertRaised)
     assert raised.failures == ("channel risk-pager: not delivered",)
 
@@ -268,8 +268,8 @@ def test_a_named_rollout_is_undone_and_no_other(world: World) -> None:
     with pytest.raises(IllegalTransition, match="run-3 is in progress"):
         world.roll_back(rollout_id="run-9")
     world.roll_back(rollout_id="run-3")
-    assert world.state.outcomes["run-3"].ending == "rolled-back"
-    assert world.state.outcomes["run-2"].ending == "promoted"
+    assert world.state.results["run-3"].ending == "rolled-back"
+    assert world.state.results["run-2"].ending == "promoted"
 
 
 def test_what_was_promoted_last_is_known_even_while_the_clock_stands_still() -> None:
@@ -278,7 +278,7 @@ def test_what_was_promoted_last_is_known_even_while_the_clock_stands_still() -> 
     world.first_release()
     world.bring("run-2", "1.1.0", to="promoted")
     world.bring("run-3", "1.2.0", to="promoted")
-    assert len({outcome.at for outcome in world.state.outcomes.values()}) == 1
+    assert len({outcome.at for outcome in world.state.results.values()}) == 1
     world.roll_back(rollout_id="run-3")
     assert world.weights == {world.release("1.1.0").id: 10_000}
     assert world.roll_back() == world.state, "undone already"
@@ -289,7 +289,7 @@ def test_what_ended_last_is_known_even_if_it_had_ended_before(world: World) -> N
     world.bring("run-2", "1.1.0", to="promoted")
     world.open("run-3", "1.2.0", accuracy=0.1)
     world.roll_back()
-    assert list(world.state.outcomes) == ["run-1", "run-3", "run-2"]
+    assert list(world.state.results) == ["run-1", "run-3", "run-2"]
     assert world.roll_back("double click") == world.state
     assert world.weights == {first.id: 10_000}
 
@@ -348,7 +348,7 @@ def test_a_ledger_that_goes_away_after_the_decision_is_caught_up_with(world: Wor
     assert world.weights == {first.id: 10_000}, "users are safe before the ledger knows"
     assert world.state.rollback is not None
     converge(world.platform, ENDPOINT)
-    assert world.state.outcomes["run-2"].ending == "rolled-back"
+    assert world.state.results["run-2"].ending == "rolled-back"
     assert world.alerts == [ROLLED_BACK]
 
 
@@ -381,7 +381,7 @@ def test_a_run_that_ends_before_traffic_is_rejected(world: World, phase: Phase) 
     first = world.first_release()
     world.bring("run-2", "1.1.0", to=phase)
     ended = world.end_trial("run-2")
-    assert ended is not None and ended.outcomes["run-2"].ending == "rejected"
+    assert ended is not None and ended.results["run-2"].ending == "rejected"
     assert [event.cause for event in world.events(RolloutRejected)] == ["the run ended"]
     assert world.weights == {first.id: 10_000}
     assert world.end_trial("run-2") is None
@@ -392,7 +392,7 @@ def test_a_run_that_ends_on_trial_is_rolled_back_and_its_release_stopped(world: 
     first = world.first_release()
     world.bring("run-2", "1.1.0", to=phase)
     ended = world.end_trial("run-2")
-    assert ended is not None and ended.outcomes["run-2"].ending == "rolled-back"
+    assert ended is not None and ended.results["run-2"].ending == "rolled-back"
     assert world.weights == {first.id: 10_000}
     assert set(world.memory.plane.observe(ENDPOINT).releases) == {first.id}
     assert world.end_trial("run-2") is None
@@ -428,5 +428,5 @@ def test_a_trial_whose_release_died_is_ended_all_the_same(world: World) -> None:
     assert world.weights == {first.id: 10_000}
     world.end_trial("run-2")
     state = journal.load(world.platform, ENDPOINT)
-    assert (state.rollout, state.outcomes["run-2"].ending) == (None, "rolled-back")
+    assert (state.rollout, state.results["run-2"].ending) == (None, "rolled-back")
     assert set(world.memory.plane.observe(ENDPOINT).releases) == {first.id}

@@ -15,8 +15,8 @@ from airflow_provider_mlpipex.domain.errors import (
     LedgerUnavailable,
     MlpipexError,
     PlaneUnavailable,
+    RolloutEnded,
     RolloutInProgress,
-    RolloutRolledBack,
 )
 from airflow_provider_mlpipex.domain.rollout import hash_chain
 from airflow_provider_mlpipex.domain.rollout.events import (
@@ -97,7 +97,7 @@ def test_whoever_comes_after_a_kill_converges(world: World, move: str, moment: s
     if move == "promotion":
         assert state.current == world.release("1.1.0") and state.rollout.phase == "watching"
     if move.startswith("rollback"):
-        assert state.outcomes["run-2"].ending == "rolled-back"
+        assert state.results["run-2"].ending == "rolled-back"
         assert [title for _, title in world.alerts] == ["production/fraud-scorer rolled back"]
 
 
@@ -139,7 +139,7 @@ def test_a_promotion_without_a_trial_that_was_killed_can_be_rolled_back(moment: 
     world.roll_back("changed our minds")
     assert agreed(world)
     assert world.weights == {first.id: 10_000}
-    assert world.state.outcomes["run-2"].ending == "rolled-back"
+    assert world.state.results["run-2"].ending == "rolled-back"
 
 
 def test_a_shift_that_nobody_finished_within_the_lease_begins_anew(world: World) -> None:
@@ -158,7 +158,7 @@ def test_a_plane_that_went_away_in_between_leaves_the_intent(world: World) -> No
     world.plane.once("before", "apply", PlaneUnavailable("plane", limit="an answer", remedy="wait"))
     with pytest.raises(PlaneUnavailable):
         act(world)
-    assert world.state.outcomes.get("run-2") is None, "no answer is not a refusal"
+    assert world.state.results.get("run-2") is None, "no answer is not a refusal"
     act(world)
     assert agreed(world)
 
@@ -194,9 +194,9 @@ def test_a_lease_that_ran_out_is_a_rollback_in_the_ledger(world: World, phase: P
     elif who == "end of the run":
         assert world.end_trial("run-2") is None
     else:
-        with pytest.raises(RolloutRolledBack, match="watcher went silent"):
+        with pytest.raises(RolloutEnded, match="watcher went silent"):
             world.canary("run-2", 1) if who == "next step" else world.promote("run-2")
-    assert world.state.outcomes["run-2"].ending == "rolled-back"
+    assert world.state.results["run-2"].ending == "rolled-back"
     assert world.weights == {first.id: 10_000}
     assert agreed(world)
     assert world.alerts == [("risk-pager", "production/fraud-scorer rolled back")]
@@ -215,9 +215,9 @@ def test_another_plan_in_force_than_the_confirmed_one_is_put_right(world: World,
     assert world.memory.plane.plan_in_force(ENDPOINT) == confirmed
     assert agreed(world)
     assert world.events(TrafficPlanned)[-1].reason == "the plane did not serve the confirmed plan"
-    outcomes = world.state.outcomes
+    outcomes = world.state.results
     traffic.converge(world.platform, ENDPOINT)
-    assert world.state.outcomes == outcomes
+    assert world.state.results == outcomes
 
 
 def test_a_plane_that_lost_everything_is_restored(world: World) -> None:
@@ -249,7 +249,7 @@ def test_a_stale_writer_puts_the_newer_plan_back(world: World) -> None:
         act(world)
     assert world.weights == {first.id: 10_000}, "the slow writer came last to the plane, and must not win by that"
     assert agreed(world)
-    with pytest.raises(RolloutRolledBack, match="somebody else"):
+    with pytest.raises(RolloutEnded, match="somebody else"):
         act(world)
 
 
@@ -293,7 +293,7 @@ def test_nor_is_one_that_had_no_window_to_be_watched_in() -> None:
     world.decide("run-2")
     world.plane.once("after", "apply", lambda: traffic.converge(world.platform, ENDPOINT))
     world.promote("run-2")
-    assert world.state.outcomes["run-2"].ending == "promoted"
+    assert world.state.results["run-2"].ending == "promoted"
     assert [event.rollout_id for event in world.events(Promoted)] == ["run-1", "run-2"]
 
 
@@ -391,7 +391,7 @@ def test_promotion_against_rollback_has_one_winner_and_no_half(share: Callable[.
         )
         traffic.converge(shared.platform, ENDPOINT)
         assert agreed(shared)
-        assert shared.state.outcomes[run].ending in ("rejected", "rolled-back"), "a rollback is never lost"
+        assert shared.state.results[run].ending in ("rejected", "rolled-back"), "a rollback is never lost"
         assert shared.weights == {first.id: 10_000}
         assert (shared.state.current, shared.state.rollout) == (first, None)
     hash_chain.verify(shared.ledger.port.read(ENDPOINT))

@@ -10,7 +10,7 @@ from airflow_provider_mlpipex.domain.errors import LedgerConflict, PlaneUnavaila
 from airflow_provider_mlpipex.domain.rollout.events import GatesJudged, RollbackDecided, WatchPassed
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.rollout import watch
-from airflow_provider_mlpipex.services.rollout.watch import PATIENCE, Look
+from airflow_provider_mlpipex.services.rollout.watch import PATIENCE, WatchResult
 from tests.support.rollouts import ENDPOINT, LOOK_EVERY, SHADOW_S, STEP_S, WATCH_S, World
 
 SPANNING_ONLY = (
@@ -25,11 +25,11 @@ def world() -> World:
     return World()
 
 
-def verdicts(seen: Look) -> dict[str, str]:
+def verdicts(seen: WatchResult) -> dict[str, str]:
     return {result.gate: result.verdict for result in seen.results}
 
 
-def health(world: World) -> Look:
+def health(world: World) -> WatchResult:
     return watch.check_health(world.platform, ENDPOINT)
 
 
@@ -181,7 +181,7 @@ def test_a_trial_that_makes_no_case_is_rolled_back(world: World) -> None:
     first = world.first_release()
     world.bring("run-2", "1.1.0", to="canary-0")
     looks = 0
-    seen = Look(status="watching")
+    seen = WatchResult(status="watching")
     while seen.status == "watching":
         world.clock.advance(LOOK_EVERY)
         seen = world.look("run-2", "canary", 0)
@@ -190,7 +190,7 @@ def test_a_trial_that_makes_no_case_is_rolled_back(world: World) -> None:
     assert (seen.status, seen.verdict) == ("ended", "inconclusive")
     assert "still inconclusive after 3 times its duration" in seen.cause and "no evidence" in seen.cause
     assert world.weights == {first.id: 10_000}
-    assert world.state.outcomes["run-2"].ending == "rolled-back"
+    assert world.state.results["run-2"].ending == "rolled-back"
 
 
 def test_an_undecided_trial_may_still_pass_before_patience_ends(world: World) -> None:
@@ -305,7 +305,7 @@ def test_a_trial_that_nobody_watches_is_taken_back_by_the_plane_and_the_next_loo
     assert seen.status == "ended" and "watcher went silent" in seen.cause
     (decided,) = world.events(RollbackDecided)
     assert decided.to_release == first.id
-    assert world.state.outcomes["run-2"].ending == "rolled-back"
+    assert world.state.results["run-2"].ending == "rolled-back"
     assert world.alerts == [ROLLED_BACK]
 
 

@@ -24,7 +24,7 @@ if protocol == "ours over h11":
     # As in the runtime of a release that has no httptools.
     sys.modules["httptools"] = None
 import uvicorn
-from airflow_provider_mlpipex.serving.whole_answers import WholeAnswers
+from airflow_provider_mlpipex.serving.model_server.single_write_protocol import WholeAnswers
 
 async def app(scope, receive, send):
     if scope["type"] != "http":

@@ -55,9 +55,9 @@ def records(draw: st.DrawFn) -> dict[str, list[dict[str, Any]]]:
 def test_both_say_the_same(written: dict[str, list[dict[str, Any]]]) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         # So that a handful of pairs makes slices.
-        patch.setattr("airflow_provider_mlpipex.testing.paired_answers.LEAST_PAIRS", 1)
+        patch.setattr("airflow_provider_mlpipex.testing.paired_answers.MIN_PAIRS", 1)
         patch.setattr(
-            "airflow_provider_mlpipex.serving.prediction_log.comparison_sql.LARGEST_SLICES",
+            "airflow_provider_mlpipex.serving.prediction_log.comparison_sql.LARGEST_SLICES_QUERY",
             _with_any_slice(
                 "SELECT value, pairs, flips, count, total, squares FROM sliced WHERE pairs >= {least} "
                 "ORDER BY pairs DESC, value LIMIT {most}"
@@ -79,7 +79,7 @@ def test_both_say_the_same(written: dict[str, list[dict[str, Any]]]) -> None:
 
 
 def _with_any_slice(sql: str) -> str:
-    return sql.format(least=1, most=slices.MOST_VALUES)
+    return sql.format(least=1, most=slices.MAX_VALUES)
 
 
 def _line(logs: Logs, *, rid: str, row: int, ago: float, status: int, ms: float, output: Any, inputs: Any) -> Any:
@@ -126,11 +126,11 @@ def _assert_alike(one: Any, other: Any) -> None:
 
 def test_a_column_that_nobody_sent_is_one_slice_without_a_value(tmp_path: Path) -> None:
     logs = Logs(tmp_path)
-    logs.both(*((f"r-{n}", 1.0, 1.0) for n in range(slices.LEAST_PAIRS)), inputs={"hour": 7})
+    logs.both(*((f"r-{n}", 1.0, 1.0) for n in range(slices.MIN_PAIRS)), inputs={"hour": 7})
     (found,) = logs.compare(slices=["carrier"]).slices
     assert found == SlicedColumn(
         column="carrier",
-        slices=(slices.Slice(value=None, pairs=slices.LEAST_PAIRS, flips=0, count=slices.LEAST_PAIRS),),
+        slices=(slices.Slice(value=None, pairs=slices.MIN_PAIRS, flips=0, count=slices.MIN_PAIRS),),
         large_enough=1,
         values=1,
     )

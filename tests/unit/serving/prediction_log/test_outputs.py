@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from airflow_provider_mlpipex.serving.prediction_log.outputs import (
     LABEL,
     LARGEST,
-    LONGEST_LABEL,
-    MOST_OUTPUTS,
+    MAX_LABEL_LENGTH,
+    MAX_OUTPUTS,
     OUTPUT,
     Described,
     describe,
@@ -73,7 +73,7 @@ def test_several_outputs_are_told_one_by_one(
 
 
 def test_of_very_many_outputs_any_change_shows_in_the_label() -> None:
-    many = [float(number) for number in range(MOST_OUTPUTS + 1)]
+    many = [float(number) for number in range(MAX_OUTPUTS + 1)]
     told, moved = describe(many), describe([*many[:-1], many[-1] + 1e-9])
     assert (told.kind, told.score, told.outputs) == ("several", 0.0, None)
     assert told.label != moved.label
@@ -83,7 +83,7 @@ def test_of_very_many_outputs_any_change_shows_in_the_label() -> None:
 def test_long_texts_are_cut_and_still_told_apart() -> None:
     one, other = (describe("x" * 10_000 + end).label for end in "ab")
     assert one != other
-    assert max(map(len, (one, other))) < 2 * LONGEST_LABEL
+    assert max(map(len, (one, other))) < 2 * MAX_LABEL_LENGTH
     assert describe("\ud800" * 1000).kind == "text"
 
 

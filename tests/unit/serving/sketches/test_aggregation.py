@@ -484,7 +484,7 @@ def test_a_store_that_grows_too_large_gives_up_its_oldest_minutes(log: Log, monk
     log.compact()
     with log.store() as store:
         before, parts = store._bytes(), len(store.parts("amount", *ALL))
-    monkeypatch.setattr(sketch_store, "MOST_BYTES", before * 2 // 3)
+    monkeypatch.setattr(sketch_store, "MAX_BYTES", before * 2 // 3)
     log.compact(now=NOW + 2 * HOUR)
     with log.store() as store:
         assert store._bytes() <= before * 2 // 3

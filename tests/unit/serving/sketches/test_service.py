@@ -207,7 +207,7 @@ def test_batches_are_told_apart_and_add_up(plane: Plane) -> None:
 def test_of_too_many_batches_those_that_moved_the_column_are_given(
     plane: Plane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sketch_service, "MOST_BATCHES", 5)
+    monkeypatch.setattr(sketch_service, "MAX_BATCHES", 5)
     release = plane.launch()
     generator = np.random.default_rng(4)
     moved = {"b3", "b17", "b20", "b29"}
