@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from airflow_provider_mlpipex.cli.terminal import AsJson, Endpoint, configured_platform
+from airflow_provider_mlpipex.cli.terminal import AsJson, Endpoint, configured_platform, emit
 from airflow_provider_mlpipex.domain.fields.quantities import format_ratio, parse_moment
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
@@ -37,7 +37,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Look once, write it down and tell on-call; exit code 1 where there is drift, and where nobody can tell."""
-    seen = look(
+    result = look(
         configured_platform(),
         EndpointRef.parse(endpoint),
         manifest=load_manifest_file(manifest) if manifest else None,
@@ -45,8 +45,8 @@ def check(
         since=parse_moment(since, what="--since") if since else None,
         until=parse_moment(until, what="--until") if until else None,
     )
-    typer.echo(json.dumps(seen.to_json(), indent=2) if as_json else "\n".join(_look_lines(seen)))
-    require(seen)
+    emit(result.to_json(), as_json, lambda: "\n".join(_check_lines(result)))
+    require(result)
 
 
 @app.command()
@@ -64,26 +64,31 @@ def attribute(
     entry, traced = attribute_drift(
         configured_platform(), EndpointRef.parse(endpoint), seq=event, column=column or None
     )
-    if as_json:
-        typer.echo(json.dumps({"entry": entry.to_json(), **traced.to_json()}, indent=2))
-        return
-    typer.echo("\n".join([f"{endpoint}, ledger entry {entry.seq}:", *_traced_lines(traced)]))
+    emit(
+        {"entry": entry.to_json(), **traced.to_json()},
+        as_json,
+        lambda: "\n".join([f"{endpoint}, ledger entry {entry.seq}:", *_traced_lines(traced)]),
+    )
 
 
-def _look_lines(seen: DriftCheck) -> Iterator[str]:
-    window = f"{seen.since:%Y-%m-%d %H:%M} to {seen.until:%Y-%m-%d %H:%M}"
-    yield f"{seen.endpoint} {seen.release}: {seen.verdict}, {seen.rows:,} rows, {window}, ledger entry {seen.seq}"
-    yield f"  {seen.reason}"
-    for one in seen.ranking[:_LISTED]:
-        psi = "" if one.psi is None else f"PSI {one.psi:.3g}"
-        damage = "damage unknown" if one.damage is None else f"damage {one.damage:.2f} sd of the score"
-        yield f"  {one.verdict:12} {one.column:24} {psi:12} {damage}{f' ({one.reason})' if one.reason else ''}"
-    if len(seen.ranking) > _LISTED:
-        yield f"  … and {len(seen.ranking) - _LISTED} more"
-    if seen.traced:
-        yield from _traced_lines(seen.traced)
-    if seen.page.address or seen.page.trouble:
-        yield f"  page: {seen.page.address or f'none: {seen.page.trouble}'}"
+def _check_lines(result: DriftCheck) -> Iterator[str]:
+    window = f"{result.since:%Y-%m-%d %H:%M} to {result.until:%Y-%m-%d %H:%M}"
+    yield (
+        f"{result.endpoint} {result.release}: {result.verdict}, {result.rows:,} rows, {window}, "
+        f"ledger entry {result.seq}"
+    )
+    yield f"  {result.reason}"
+    for column in result.ranking[:_LISTED]:
+        psi = "" if column.psi is None else f"PSI {column.psi:.3g}"
+        damage = "damage unknown" if column.damage is None else f"damage {column.damage:.2f} sd of the score"
+        reason = f" ({column.reason})" if column.reason else ""
+        yield f"  {column.verdict:12} {column.column:24} {psi:12} {damage}{reason}"
+    if len(result.ranking) > _LISTED:
+        yield f"  … and {len(result.ranking) - _LISTED} more"
+    if result.traced:
+        yield from _traced_lines(result.traced)
+    if result.page.address or result.page.trouble:
+        yield f"  page: {result.page.address or f'none: {result.page.trouble}'}"
 
 
 def _traced_lines(traced: Traced) -> Iterator[str]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
-from airflow_provider_mlpipex.cli.terminal import AsJson, ManifestFile, configured_platform
+from airflow_provider_mlpipex.cli.terminal import AsJson, ManifestFile, configured_platform, emit
 from airflow_provider_mlpipex.domain.fields.quantities import format_ratio
 from airflow_provider_mlpipex.domain.planning.proof import Proof, Shown, prove
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
@@ -24,11 +23,11 @@ def prove_gates(file: ManifestFile, as_json: AsJson = False) -> None:
     A manifest with a gate that stops nothing, or lets nothing pass, is refused with the lines to correct.
     """
     proofs = prove(load_manifest_file(file))
-    if as_json:
-        typer.echo(json.dumps([proof.to_json() for proof in proofs], indent=2))
-        return
-    for proof in proofs:
-        typer.echo("\n".join(_proof_lines(proof)))
+    emit(
+        [proof.to_json() for proof in proofs],
+        as_json,
+        lambda: "\n".join(line for proof in proofs for line in _proof_lines(proof)),
+    )
 
 
 @app.command("replay")
@@ -39,12 +38,12 @@ def replay_gates(
 ) -> None:
     """Judge past rollouts under the gates of this manifest, from the evidence that the ledger kept."""
     platform = configured_platform()
-    found = replay(platform, load_manifest_file(file), last=last)
-    if as_json:
-        typer.echo(json.dumps([rollout.to_json() for rollout in found], indent=2))
-        return
-    for rollout in found:
-        typer.echo("\n".join(_rollout_lines(rollout)))
+    rollouts = replay(platform, load_manifest_file(file), last=last)
+    emit(
+        [rollout.to_json() for rollout in rollouts],
+        as_json,
+        lambda: "\n".join(line for rollout in rollouts for line in _rollout_lines(rollout)),
+    )
 
 
 def _proof_lines(proof: Proof) -> Iterator[str]:

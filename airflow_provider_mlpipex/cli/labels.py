@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from airflow_provider_mlpipex.cli.terminal import AsJson, Endpoint, configured_platform
+from airflow_provider_mlpipex.cli.terminal import AsJson, Endpoint, configured_platform, emit
 from airflow_provider_mlpipex.domain.fields.quantities import parse_moment
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import Period
@@ -33,8 +32,8 @@ def ingest(
     from airflow_provider_mlpipex.adapters.files.tables import read_table
 
     ref = EndpointRef.parse(endpoint)
-    found = ingest_labels(configured_platform(), ref, read_table(file), subject=str(file), correct=correct)
-    typer.echo(json.dumps(found.to_json(), indent=2) if as_json else "\n".join(_ingested(found)))
+    report = ingest_labels(configured_platform(), ref, read_table(file), subject=str(file), correct=correct)
+    emit(report.to_json(), as_json, lambda: "\n".join(_ingest_lines(report)))
 
 
 @app.command()
@@ -47,7 +46,7 @@ def performance(
     as_json: AsJson = False,
 ) -> None:
     """How good each release was on what it served, by what its labels say."""
-    found = measure_performance(
+    periods = measure_performance(
         configured_platform(),
         EndpointRef.parse(endpoint),
         release=release or None,
@@ -55,10 +54,14 @@ def performance(
         until=parse_moment(until, what="--until") if until else None,
         by=_period(by),
     )
-    if as_json:
-        typer.echo(json.dumps([one.to_json() for one in found], indent=2))
-        return
-    typer.echo("\n".join(map(_performed, found)) or f"{endpoint}: no labels; bring some with mlpipex labels ingest")
+    emit(
+        [period.to_json() for period in periods],
+        as_json,
+        lambda: (
+            "\n".join(map(_performance_line, periods))
+            or f"{endpoint}: no labels; bring some with mlpipex labels ingest"
+        ),
+    )
 
 
 @app.command()
@@ -73,41 +76,41 @@ def confirm(
     confirmed = promotion_doubt.confirm(
         platform, ref, reviewer=platform.origin.user, note=note, release=release or None
     )
-    told = "its promotion stands" if confirmed else "no promotion is in doubt"
-    typer.echo(
-        json.dumps({"endpoint": endpoint, "confirmed": confirmed}, indent=2) if as_json else f"{endpoint}: {told}"
-    )
+    answer = "its promotion stands" if confirmed else "no promotion is in doubt"
+    emit({"endpoint": endpoint, "confirmed": confirmed}, as_json, lambda: f"{endpoint}: {answer}")
 
 
-def _ingested(found: Ingested) -> Iterator[str]:
+def _ingest_lines(report: Ingested) -> Iterator[str]:
     yield (
-        f"{found.endpoint}: {found.rows} rows, {found.added} outcomes added, {found.unchanged} known before, "
-        f"{found.corrected} corrected"
+        f"{report.endpoint}: {report.rows} rows, {report.added} outcomes added, {report.unchanged} known before, "
+        f"{report.corrected} corrected"
     )
-    for release, rows in found.releases.items():
+    for release, rows in report.releases.items():
         yield f"  {release}: {rows}"
-    if found.unlabelled:
-        yield f"  {found.unlabelled} rows without a label yet"
-    if found.repeated:
-        yield f"  {found.repeated} rows that say the same once more"
-    if found.ambiguous:
-        yield f"  {found.ambiguous} ids that clients have used for several requests: nobody can tell which is meant"
-    if found.unmatched:
-        yield f"  {found.unmatched} ids without a record, for example {', '.join(found.some_unmatched)}"
-        for release, since in found.log_since.items():
+    if report.unlabelled:
+        yield f"  {report.unlabelled} rows without a label yet"
+    if report.repeated:
+        yield f"  {report.repeated} rows that say the same once more"
+    if report.ambiguous:
+        yield f"  {report.ambiguous} ids that clients have used for several requests: nobody can tell which is meant"
+    if report.unmatched:
+        yield f"  {report.unmatched} ids without a record, for example {', '.join(report.some_unmatched)}"
+        for release, since in report.log_since.items():
             yield f"    the log of {release} reaches back to {since:%Y-%m-%d %H:%M:%S}"
-        if not found.log_since:
+        if not report.log_since:
             yield "    no log of this endpoint is kept"
-    for result in found.judged.results if found.judged else ():
+    for result in report.judged.results if report.judged else ():
         yield f"  {'advisory ' if result.advisory else ''}gate {result.gate} {result.verdict}: {result.reason}"
-    if found.reopened:
-        yield f"  its promotion is in doubt: mlpipex rollback {found.endpoint}, or mlpipex labels confirm"
+    if report.reopened:
+        yield f"  its promotion is in doubt: mlpipex rollback {report.endpoint}, or mlpipex labels confirm"
 
 
-def _performed(one: Performance) -> str:
-    metrics = ", ".join(f"{name} {value:.4g}" for name, value in one.metrics.items())
-    told = "; ".join(filter(None, (metrics, one.why, f"{one.unscored} unscored" if one.unscored else "")))
-    return f"{one.since:%Y-%m-%d %H:%M} – {one.until:%Y-%m-%d %H:%M}  {one.release}  {one.samples} labels: {told}"
+def _performance_line(period: Performance) -> str:
+    metrics = ", ".join(f"{name} {value:.4g}" for name, value in period.metrics.items())
+    unscored = f"{period.unscored} unscored" if period.unscored else ""
+    says = "; ".join(filter(None, (metrics, period.why, unscored)))
+    span = f"{period.since:%Y-%m-%d %H:%M} – {period.until:%Y-%m-%d %H:%M}"
+    return f"{span}  {period.release}  {period.samples} labels: {says}"
 
 
 def _period(text: str) -> Period | None:

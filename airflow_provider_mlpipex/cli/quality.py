@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from airflow_provider_mlpipex.cli.terminal import AsJson
+from airflow_provider_mlpipex.cli.terminal import AsJson, emit
 from airflow_provider_mlpipex.composition import Settings
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed, ManifestInvalid
 from airflow_provider_mlpipex.domain.quality.catalogue import CATALOGUE, COMMON
@@ -41,11 +40,12 @@ def propose(
     text = profiling.propose(frame, subject=subject, key=tuple(key or ()), manifest=of)
     if output is not None:
         output.write_text(text, encoding="utf-8")
-    if as_json:
-        written = None if output is None else str(output)
-        typer.echo(json.dumps({"subject": subject, "rows": len(frame), "output": written, "block": text}, indent=2))
-    else:
-        typer.echo(text if output is None else f"{output}: a block for {len(frame)} rows of {subject}")
+    written = None if output is None else str(output)
+    emit(
+        {"subject": subject, "rows": len(frame), "output": written, "block": text},
+        as_json,
+        lambda: text if output is None else f"{output}: a block for {len(frame)} rows of {subject}",
+    )
 
 
 @app.command()
@@ -74,7 +74,7 @@ def check(
     key = () if judged == "predictions" else spec.quality.key
     require_columns(frame, key, subject=subject)
     report = GxValidator(results).validate(frame, expectations, subject=subject, key=key, place=place_of(spec, judged))
-    typer.echo(json.dumps(report.to_json(), indent=2) if as_json else _told(report))
+    emit(report.to_json(), as_json, lambda: _report_text(report))
     if not report.passed:
         raise DataQualityFailed(
             f"{subject}, {report.rows} rows",
@@ -90,15 +90,17 @@ def expectations(
     as_json: AsJson = False,
 ) -> None:
     """List the expectations that a manifest may name, with their arguments."""
-    found = {known: kind for known, kind in CATALOGUE.items() if name in known}
-    if as_json:
-        typer.echo(json.dumps({known: kind._asdict() for known, kind in found.items()}, indent=2))
-        return
-    for known, kind in found.items():
-        column = ["column"] if kind.subject == "column" else []
-        optional = [f"[{argument}]" for argument in kind.optional]
-        typer.echo(f"{known}: {', '.join([*column, *kind.required, *optional])}")
-    typer.echo(f"every one of them: {', '.join(f'[{argument}]' for argument in COMMON)}")
+    kinds = {known: kind for known, kind in CATALOGUE.items() if name in known}
+
+    def text() -> str:
+        lines = []
+        for known, kind in kinds.items():
+            column = ["column"] if kind.subject == "column" else []
+            optional = [f"[{argument}]" for argument in kind.optional]
+            lines.append(f"{known}: {', '.join([*column, *kind.required, *optional])}")
+        return "\n".join([*lines, f"every one of them: {', '.join(f'[{argument}]' for argument in COMMON)}"])
+
+    emit({known: kind._asdict() for known, kind in kinds.items()}, as_json, text)
 
 
 def _block(text: str) -> TableKind:
@@ -120,7 +122,7 @@ def _read(table: str) -> tuple[str, pd.DataFrame]:
     return f"snapshot {snapshot.name} {snapshot.digest[:12]}", store.read(snapshot)
 
 
-def _told(report: QualityReport) -> str:
+def _report_text(report: QualityReport) -> str:
     lines = [f"{report.subject}: {report.judged - len(report.broken)} of {report.judged} hold for {report.rows} rows"]
     lines += [explain(report.model_copy(update={"broken": (one,)})) for one in report.warnings]
     lines += [f"result: {report.results}"] if report.results else []

@@ -17,6 +17,10 @@ ManifestFile = Annotated[Path, typer.Argument(help="Deployment manifest (YAML)."
 Endpoint = Annotated[str, typer.Argument(help="environment/name, for example production/fraud-scorer")]
 
 
+#: What a command says where it found no entry at all.
+NO_LEDGER = "the ledger holds no entries; is MLPIPEX_LEDGER_URL the right one?"
+
+
 def configured_platform() -> Platform:
     """The ports over the adapters that the environment names, acting for whoever is at the terminal."""
     return build_platform(Settings.from_environment(), terminal_origin())

@@ -64,7 +64,7 @@ def test_replay_says_what_was_and_what_would_be(platform: Platform, manifest_fil
 
 @pytest.mark.usefixtures("platform")
 def test_replay_of_nothing_is_refused(manifest_file: Path) -> None:
-    assert refusal("gates", "replay", manifest_file)["error"] == "IllegalTransition"
+    assert refusal("gates", "replay", manifest_file)["error"] == "NotFound"
 
 
 @pytest.mark.usefixtures("platform")
