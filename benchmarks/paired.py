@@ -20,7 +20,7 @@ from typing import Any
 
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.serving.prediction_log.comparison import compare, log_folder
-from airflow_provider_mlpipex.serving.prediction_log.writer import segments
+from airflow_provider_mlpipex.serving.prediction_log.reader import segments
 from benchmarks.table import Table
 from tests.support.factories import make_release
 

@@ -19,7 +19,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import REQUEST_ID_HEADER
 from airflow_provider_mlpipex.serving.model_server import app as model_server
 from airflow_provider_mlpipex.serving.model_server.spec import ModelServerSpec
-from airflow_provider_mlpipex.serving.prediction_log.writer import records
+from airflow_provider_mlpipex.serving.prediction_log.reader import records
 from benchmarks.gateway import CLIENTS, JSON, Connect, UnixConnection, ask, rate_of
 from benchmarks.model_server import running
 from benchmarks.table import Table, quantile

@@ -12,7 +12,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.shadow.comparison import ShadowComparison
 from airflow_provider_mlpipex.serving.prediction_log.comparison import compare, log_folder
 from airflow_provider_mlpipex.serving.prediction_log.outputs import describe_all
-from airflow_provider_mlpipex.serving.prediction_log.writer import STATS_FILE
+from airflow_provider_mlpipex.serving.prediction_log.reader import STATS_FILE
 from airflow_provider_mlpipex.testing.paired_answers import Answer, compare_answers
 from tests.support.factories import make_release
 

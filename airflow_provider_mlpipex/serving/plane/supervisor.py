@@ -35,7 +35,7 @@ from airflow_provider_mlpipex.serving.plane.liveness import Liveness
 from airflow_provider_mlpipex.serving.plane.recovery import take_up
 from airflow_provider_mlpipex.serving.plane.state import EndpointMemory, PlaneMemory, write_memory
 from airflow_provider_mlpipex.serving.prediction_log import comparison, lookup, sample
-from airflow_provider_mlpipex.serving.prediction_log.writer import read_stats
+from airflow_provider_mlpipex.serving.prediction_log.reader import read_stats
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
 from airflow_provider_mlpipex.serving.sketches.service import SketchedLogs
 from airflow_provider_mlpipex.serving.state_dir import Places, read_or_make_token

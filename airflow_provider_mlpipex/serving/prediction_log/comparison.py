@@ -30,7 +30,7 @@ from airflow_provider_mlpipex.domain.shadow.score_distributions import ScoreDist
 from airflow_provider_mlpipex.domain.shadow.slices import Slice, SlicedColumn
 from airflow_provider_mlpipex.serving.prediction_log import comparison_sql as sql
 from airflow_provider_mlpipex.serving.prediction_log.outputs import MAX_OUTPUTS
-from airflow_provider_mlpipex.serving.prediction_log.writer import is_silent, records, segments
+from airflow_provider_mlpipex.serving.prediction_log.reader import is_silent, read_segments, records
 
 #: How far (seconds) the clocks of two model servers may lie apart before their records no longer find each other.
 SLACK_S = 60.0
@@ -40,7 +40,6 @@ SETTLE_S = 3.0
 MEMORY = "1GB"
 #: Scores that distributions are compared of; of more pairs an even part is taken.
 MAX_SCORES = 1_000_000
-_TRIES = 3
 _SPILL = ".spill-"
 #: Age (seconds) at which what a killed plane spilled is nobody's any more.
 _SPILL_LEFT_S = 3600.0
@@ -169,18 +168,12 @@ class _Joined:
     def _load(self, name: str, slices: Sequence[str], first: float, last: float) -> None:
         import duckdb
 
-        for tries_left in reversed(range(_TRIES)):
+        def read(paths: list[Path]) -> None:
             self.database.execute(sql.make_log(name, slices))
-            try:
-                # Nothing is written to a closed segment: one that ends before the window has nothing in it.
-                paths = [str(path) for path in segments(self.folders[name]) if path.stat().st_mtime >= first]
-                if paths:
-                    self.database.execute(sql.read_log(name, slices), [*slices, paths, first, last])
-                return
-            except (duckdb.IOException, FileNotFoundError):
-                # A segment was closed, which renames it, or pruned since it was listed.
-                if not tries_left:
-                    raise
+            if paths:
+                self.database.execute(sql.read_log(name, slices), [*slices, [*map(str, paths)], first, last])
+
+        read_segments([self.folders[name]], read, gone=duckdb.IOException, since=first)
 
     def _differences(self, column: str, counted: str, edges: tuple[float, ...]) -> Differences:
         count, total, absolute, squares, quantiles, buckets = sql.fetch(

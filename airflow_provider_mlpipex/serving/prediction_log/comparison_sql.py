@@ -12,21 +12,12 @@ from typing import Any
 
 from airflow_provider_mlpipex.domain.shadow.comparison import QUANTILES, TOLERANCE
 from airflow_provider_mlpipex.domain.shadow.slices import MAX_VALUE_LENGTH, MAX_VALUES, MIN_PAIRS
-from airflow_provider_mlpipex.serving.prediction_log.outputs import LABEL, LARGEST
+from airflow_provider_mlpipex.serving.prediction_log.outputs import LARGEST
+from airflow_provider_mlpipex.serving.prediction_log.record import LABEL, records_in_sql
 
 #: Fields of a record that are compared. ``row`` is missing in the first row of a request.
-_FIELDS = {
-    "t": "DOUBLE",
-    "rid": "VARCHAR",
-    "status": "INTEGER",
-    "ms": "FLOAT",
-    "row": "INTEGER",
-    "kind": "VARCHAR",
-    "score": "DOUBLE",
-    "label": "VARCHAR",
-    "outputs": "DOUBLE[]",
-    "dropped": "BIGINT",
-}
+_FIELDS = ("t", "rid", "status", "ms", "row", "kind", "score", "label", "outputs", "dropped")
+#: Where pairs are grouped by inputs: each value as text.
 _INPUTS = {"columns": "VARCHAR[]", "inputs": "VARCHAR[]"}
 _COLUMNS = (
     "id UHUGEINT, t DOUBLE, status INTEGER, ms FLOAT, whole BOOLEAN, record BOOLEAN, probability BOOLEAN, "
@@ -41,15 +32,15 @@ def make_log(name: str, slices: Sequence[str]) -> str:
 
 def read_log(name: str, slices: Sequence[str]) -> str:
     """Parameters: paths, the names of ``slices``, first and last moment. Lines that are no record have no ``t``."""
-    fields = _FIELDS | (_INPUTS if slices else {})
-    described = ", ".join(f"{field}: '{kind}'" for field, kind in fields.items())
+    inputs = _INPUTS if slices else {}
+    records = records_in_sql(*_FIELDS, *inputs, **inputs)
     sliced = "".join(f", left(inputs[list_position(columns, ?)], {MAX_VALUE_LENGTH})" for _ in slices)
     return f"""
         INSERT INTO {name}
         SELECT CASE WHEN rid <> '' THEN md5_number(rid) END, t, status, ms, row IS NULL, rid IS NOT NULL,
             coalesce(kind = 'probability', false), coalesce(kind = 'number', false), coalesce(kind = 'numbers', false),
             CASE WHEN abs(score) <= {LARGEST} THEN score END, hash({LABEL}), outputs, dropped {sliced}
-        FROM read_json(?, format='newline_delimited', ignore_errors=true, columns={{{described}}})
+        FROM {records}
         WHERE t IS NULL OR t BETWEEN ? AND ?"""
 
 

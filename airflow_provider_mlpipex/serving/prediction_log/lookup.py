@@ -12,29 +12,16 @@ from typing import Any, NamedTuple
 from airflow_provider_mlpipex.domain.errors import PlaneUnavailable
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import ServedAnswer, ServedAnswers
-from airflow_provider_mlpipex.serving.prediction_log.outputs import LABEL
-from airflow_provider_mlpipex.serving.prediction_log.writer import records, segments
+from airflow_provider_mlpipex.serving.prediction_log.reader import read_segments, records
+from airflow_provider_mlpipex.serving.prediction_log.record import LABEL, records_in_sql
 from airflow_provider_mlpipex.serving.timeouts import REQUEST_TIMEOUT_S
 
-_TRIES = 3
-_FIELDS = {
-    "t": "DOUBLE",
-    "rid": "VARCHAR",
-    "release": "VARCHAR",
-    "status": "INTEGER",
-    "ms": "DOUBLE",
-    "shadow": "BOOLEAN",
-    "kind": "VARCHAR",
-    "score": "DOUBLE",
-    "label": "VARCHAR",
-    "output": "JSON",
-}
-#: Parameters: the ids, the paths. One row an answer that was meant for a client.
+_RECORDS = records_in_sql("t", "rid", "release", "status", "ms", "shadow", "kind", "score", "label", "output")
+#: Parameters: the paths, the ids. One row an answer that was meant for a client.
 _FIND = f"""
     SELECT rid, release, t, t - coalesce(ms, 0) / 1000 AS begun, coalesce(kind, ''),
         CASE WHEN isfinite(score) THEN score END, coalesce({LABEL}, ''), CASE WHEN kind = 'probability' THEN output END
-    FROM read_json(?, format='newline_delimited', ignore_errors=true, columns=
-        {{{", ".join(f"{name}: {kind!r}" for name, kind in _FIELDS.items())}}})
+    FROM {_RECORDS}
     WHERE status = 200 AND NOT coalesce(shadow, false) AND release IS NOT NULL AND t IS NOT NULL
         AND rid IN (SELECT unnest(?::VARCHAR[]))"""
 
@@ -97,17 +84,12 @@ def _find(folders: Sequence[Path], request_ids: Sequence[str]) -> list[LoggedAns
     import duckdb
 
     with duckdb.connect(config={"threads": 1}) as database:
-        for tries_left in reversed(range(_TRIES)):
-            paths = [str(path) for folder in folders for path in segments(folder)]
-            if not paths:
-                return []
-            try:
-                return [LoggedAnswer(*row) for row in database.execute(_FIND, [paths, list(request_ids)]).fetchall()]
-            except duckdb.IOException:
-                # A segment was closed, which renames it, or pruned since it was listed.
-                if not tries_left:
-                    raise
-    raise AssertionError("the last try returns or raises")
+
+        def read(paths: list[Path]) -> list[LoggedAnswer]:
+            asked = [[str(path) for path in paths], list(request_ids)]
+            return [LoggedAnswer(*row) for row in database.execute(_FIND, asked).fetchall()] if paths else []
+
+        return read_segments(folders, read, gone=duckdb.IOException)
 
 
 def _is_ambiguous(answers: Sequence[LoggedAnswer]) -> bool:

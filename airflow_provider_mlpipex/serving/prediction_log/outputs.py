@@ -22,9 +22,6 @@ MAX_LABEL_LENGTH = 200
 LARGEST = 1e100
 #: How far probabilities may miss 1 together: they may come from single precision.
 _SUM_TOLERANCE = 1e-4
-#: For readers of the log, in DuckDB's SQL: label and output of a record, of which a plain number leaves out both.
-LABEL = "coalesce(label, score::VARCHAR)"
-OUTPUT = "CASE WHEN label IS NULL THEN coalesce(output, to_json(score)) ELSE output END"
 
 
 class Described(NamedTuple):

@@ -10,28 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_mlpipex.domain.predictions import Prediction, PredictionSample
-from airflow_provider_mlpipex.serving.prediction_log.outputs import LABEL, OUTPUT
-from airflow_provider_mlpipex.serving.prediction_log.writer import is_silent, segments
+from airflow_provider_mlpipex.serving.prediction_log.reader import is_silent, read_segments
+from airflow_provider_mlpipex.serving.prediction_log.record import LABEL, OUTPUT, records_in_sql
 
-_TRIES = 3
-_FIELDS = {
-    "t": "DOUBLE",
-    "rid": "VARCHAR",
-    "status": "INTEGER",
-    "batch": "VARCHAR",
-    "columns": "JSON",
-    "inputs": "JSON",
-    "output": "JSON",
-    "score": "DOUBLE",
-    "label": "VARCHAR",
-    "dropped": "BIGINT",
-    "keys": "JSON",
-    "looked_up_at": "DOUBLE",
-}
-_LOG = (
-    "SELECT * FROM read_json(?, format='newline_delimited', ignore_errors=true, columns="
-    f"{{{', '.join(f'{name}: {kind!r}' for name, kind in _FIELDS.items())}}}) WHERE t BETWEEN ? AND ?"
+_RECORDS = records_in_sql(
+    "t",
+    "rid",
+    "status",
+    "batch",
+    "columns",
+    "inputs",
+    "output",
+    "score",
+    "label",
+    "dropped",
+    "keys",
+    "looked_up_at",
 )
+_LOG = f"CREATE OR REPLACE TABLE log AS SELECT * FROM {_RECORDS} WHERE t BETWEEN ? AND ?"
 #: Parameter: the batch, or NULL for all. Records, answered ones of the batch, and those lost to full queues.
 _COUNTS = (
     "SELECT count(rid), count(rid) FILTER (status = 200 AND ($1 IS NULL OR coalesce(batch, '') = $1)), "
@@ -58,18 +54,14 @@ def sample(
     found = PredictionSample(release=release, since=since, until=until)
     window = [since.timestamp(), until.timestamp()]
     with duckdb.connect(config={"threads": 1}) as database:
-        for tries_left in reversed(range(_TRIES)):
-            try:
-                # Nothing is written to a closed segment: one that ends before the window has nothing in it.
-                paths = [str(path) for path in segments(folder) if path.stat().st_mtime >= window[0]]
-                if not paths:
-                    return found.model_copy(update={"dropped_share": 1.0 if is_silent(folder, until) else 0.0})
-                database.execute(f"CREATE OR REPLACE TABLE log AS {_LOG}", [paths, *window])
-                break
-            except (duckdb.IOException, FileNotFoundError):
-                # A segment was closed, which renames it, or pruned since it was listed.
-                if not tries_left:
-                    raise
+
+        def read(paths: list[Path]) -> bool:
+            if paths:
+                database.execute(_LOG, [[str(path) for path in paths], *window])
+            return bool(paths)
+
+        if not read_segments([folder], read, gone=duckdb.IOException, since=window[0]):
+            return found.model_copy(update={"dropped_share": 1.0 if is_silent(folder, until) else 0.0})
         counted = database.execute(_COUNTS, [batch]).fetchone()
         rows = database.execute(_SAMPLE, [batch, limit]).fetchall()
     assert counted is not None

@@ -8,41 +8,24 @@ told from the days before it. Segments are ``00000001.jsonl.open`` while written
 from __future__ import annotations
 
 import json
-import re
 import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 
-STATS_FILE = "stats.json"
+from airflow_provider_mlpipex.serving.prediction_log.reader import SEGMENT, STATS_FILE
+from airflow_provider_mlpipex.serving.prediction_log.record import SERVER_FIELDS
+
 FLUSH_S = 0.2
 STATS_S = 1.0
-#: A log that lives says every second how much it lost; after this long (seconds) its silence counts as loss.
-SILENT_S = 5.0
 #: A longer record is kept without its inputs: DuckDB gives up a whole log for one line beyond 16 MB.
 RECORD_BYTES = 1_000_000
-_SEGMENT = re.compile(r"(\d{8})\.jsonl(\.open)?")
-
-
-@dataclass(frozen=True)
-class LogStats:
-    """What a model server last said of its log.
-
-    ``told_at`` (epoch seconds): when; ``None`` if the log was closed in good order or never began. A server that lives
-    says it every :data:`STATS_S`, so a word much older than that means that its disk takes nothing.
-    """
-
-    written: int = 0
-    dropped: int = 0
-    told_at: float | None = None
 
 
 class _Entry(NamedTuple):
@@ -161,7 +144,7 @@ class PredictionLog:
         # What a killed server left open is closed as it is: readers skip a torn last line.
         for left in self._folder.glob("*.jsonl.open"):
             left.rename(left.with_suffix(""))
-        numbers = [int(found.group(1)) for path in self._folder.iterdir() if (found := _SEGMENT.fullmatch(path.name))]
+        numbers = [int(found.group(1)) for path in self._folder.iterdir() if (found := SEGMENT.fullmatch(path.name))]
         for old in sorted(self._folder.glob("*.jsonl"))[: -self._segments_kept]:
             old.unlink(missing_ok=True)
         path = self._folder / f"{max(numbers, default=0) + 1:08d}.jsonl.open"
@@ -235,26 +218,8 @@ def _line(record: dict[str, Any]) -> bytes:
         # JSON can say integers beyond 64 bits, halves of surrogate pairs and any depth, so clients may send them;
         # neither orjson nor DuckDB can read them.
         pass
-    said = {name: _sayable(record[name]) for name in _ALWAYS_SAID if name in record}
+    said = {name: _sayable(record[name]) for name in SERVER_FIELDS if name in record}
     return orjson.dumps(said, option=_OPTIONS, default=str) + b"\n"
-
-
-#: Fields that the server itself fills; others are the client's.
-_ALWAYS_SAID = (
-    "t",
-    "rid",
-    "row",
-    "release",
-    "status",
-    "ms",
-    "batch",
-    "shadow",
-    "kind",
-    "score",
-    "label",
-    "looked_up_at",
-    "dropped",
-)
 
 
 def _sayable(value: Any) -> Any:
@@ -266,36 +231,3 @@ def _sayable(value: Any) -> Any:
 
 _MAX_SAID = 100_000
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
-
-
-def read_stats(folder: Path) -> LogStats:
-    """Counters as last written; zeros where there is no log yet."""
-    try:
-        found = json.loads((folder / STATS_FILE).read_text(encoding="utf-8"))
-        return LogStats(
-            written=int(found["written"]),
-            dropped=int(found["dropped"]),
-            told_at=None if found["closed"] else float(found["t"]),
-        )
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return LogStats()
-
-
-def is_silent(folder: Path, until: datetime) -> bool:
-    """Whether a log that lives has not said for long what it lost, and so may have lost all up to ``until``."""
-    told_at = read_stats(folder).told_at
-    return told_at is not None and min(until.timestamp(), time.time()) - told_at > SILENT_S
-
-
-def segments(folder: Path) -> list[Path]:
-    """Segments in order of writing, the open one last."""
-    return sorted((p for p in folder.glob("*.jsonl*") if _SEGMENT.fullmatch(p.name)), key=lambda p: p.name[:8])
-
-
-def records(folder: Path) -> Iterator[dict[str, Any]]:
-    """Every whole record, markers of lost ones included; a line torn by a crash is skipped."""
-    for path in segments(folder):
-        with path.open("rb") as stream:
-            for line in stream:
-                with suppress(orjson.JSONDecodeError):
-                    yield orjson.loads(line)

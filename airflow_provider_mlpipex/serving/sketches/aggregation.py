@@ -19,7 +19,7 @@ import orjson
 from airflow_provider_mlpipex.domain.drift.references import SCORE, Reference
 from airflow_provider_mlpipex.domain.drift.served import REST
 from airflow_provider_mlpipex.domain.drift.sketches import Sketch, merge
-from airflow_provider_mlpipex.serving.prediction_log.writer import segments
+from airflow_provider_mlpipex.serving.prediction_log.reader import read_segments
 from airflow_provider_mlpipex.serving.sketches.store import MINUTE, TOTALS_KEPT_S, Counted, Position, SketchStore
 
 #: Bytes that are read at once: some thousand lines. A longer line is read whole.
@@ -30,7 +30,6 @@ AHEAD_S = 3600.0
 MAX_BATCH_LENGTH = 200
 #: Minutes over which lost rows are spread at most.
 _SPREAD = 1440
-_TRIES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,14 +87,7 @@ def compact(
 
 def next_chunk(folder: Path, position: Position) -> Chunk | None:
     """The lines after ``position``; ``None`` where there are none yet."""
-    for tries_left in reversed(range(_TRIES)):
-        try:
-            return _next_chunk({int(path.name[:8]): path for path in segments(folder)}, position)
-        except FileNotFoundError:
-            # A segment was closed, which renames it, or deleted since it was listed.
-            if not tries_left:
-                raise
-    return None
+    return read_segments([folder], lambda paths: _next_chunk({int(path.name[:8]): path for path in paths}, position))
 
 
 def count(chunk: Chunk, store: SketchStore, *, now: float) -> int:

@@ -28,7 +28,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.serving.artifacts import verify_directory
 from airflow_provider_mlpipex.serving.model_server.spec import ModelServerSpec
 from airflow_provider_mlpipex.serving.periodic import Background
-from airflow_provider_mlpipex.serving.prediction_log.writer import is_silent
+from airflow_provider_mlpipex.serving.prediction_log.reader import is_silent
 from airflow_provider_mlpipex.serving.sketches.aggregation import compact
 from airflow_provider_mlpipex.serving.sketches.packed import difference
 from airflow_provider_mlpipex.serving.sketches.store import HOUR, REST_ID, SketchStore, opened, reference_in

@@ -42,7 +42,7 @@ from airflow_provider_mlpipex.serving.model_server.feature_lookup import (
 from airflow_provider_mlpipex.serving.model_server.scoring import Scored, Scorer
 from airflow_provider_mlpipex.serving.model_server.spec import ModelServerSpec, read_failure
 from airflow_provider_mlpipex.serving.prediction_log import sample
-from airflow_provider_mlpipex.serving.prediction_log.writer import records
+from airflow_provider_mlpipex.serving.prediction_log.reader import records
 from airflow_provider_mlpipex.testing.features import MemoryFeatures
 from tests.support.feature_stores import FeastHarness, view
 from tests.support.flights_store import manifest

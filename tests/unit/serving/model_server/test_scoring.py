@@ -33,7 +33,8 @@ from airflow_provider_mlpipex.serving.model_server.app import Drill, create_app,
 from airflow_provider_mlpipex.serving.model_server.scoring import Scored, Scorer
 from airflow_provider_mlpipex.serving.model_server.spec import ModelServerSpec
 from airflow_provider_mlpipex.serving.prediction_log.outputs import describe_all
-from airflow_provider_mlpipex.serving.prediction_log.writer import records, segments
+from airflow_provider_mlpipex.serving.prediction_log.reader import records, segments
+from airflow_provider_mlpipex.serving.prediction_log.record import FIELDS
 from tests.support.plane import release_of
 from tests.support.polling import until
 
@@ -496,6 +497,7 @@ async def test_an_answer_names_its_release_and_its_request_and_is_logged(server:
     assert (logged["columns"], logged["inputs"]) == (COLUMNS, GOOD)
     assert describe_all([predicted])[0].items() <= logged.items()
     assert logged["ms"] > 0
+    assert logged.keys() <= FIELDS.keys()
 
 
 async def test_rows_of_one_request_are_told_apart(server: Server) -> None:

@@ -10,9 +10,9 @@ import pytest
 
 from airflow_provider_mlpipex.domain.errors import PlaneUnavailable
 from airflow_provider_mlpipex.domain.shadow.report import report
-from airflow_provider_mlpipex.serving.prediction_log import comparison
+from airflow_provider_mlpipex.serving.prediction_log import comparison, reader
 from airflow_provider_mlpipex.serving.prediction_log.comparison import SETTLE_S, SLACK_S
-from airflow_provider_mlpipex.serving.prediction_log.writer import SILENT_S
+from airflow_provider_mlpipex.serving.prediction_log.reader import SILENT_S
 from tests.support.prediction_logs import FRAUD, NEW, OLD, Logs
 
 
@@ -269,7 +269,7 @@ def test_a_segment_that_is_closed_meanwhile_is_found_under_its_new_name(
 ) -> None:
     for release in (OLD, NEW):
         logs.write(release, logs.answer("r-1"), segment="00000001.jsonl.open")
-    original = comparison.segments
+    original = reader.segments
 
     def closing(folder: Path) -> list[Path]:
         listed = original(folder)
@@ -278,7 +278,7 @@ def test_a_segment_that_is_closed_meanwhile_is_found_under_its_new_name(
                 path.rename(path.with_suffix(""))
         return listed
 
-    monkeypatch.setattr(comparison, "segments", closing)
+    monkeypatch.setattr(reader, "segments", closing)
     assert logs.compare().pairs == 1
 
 

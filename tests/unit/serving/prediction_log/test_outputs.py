@@ -12,15 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_mlpipex.serving.prediction_log.outputs import (
-    LABEL,
     LARGEST,
     MAX_LABEL_LENGTH,
     MAX_OUTPUTS,
-    OUTPUT,
     Described,
     describe,
     describe_all,
 )
+from airflow_provider_mlpipex.serving.prediction_log.record import LABEL, OUTPUT
 
 
 @pytest.mark.parametrize(

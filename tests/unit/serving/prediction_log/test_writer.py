@@ -15,16 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_mlpipex.serving.prediction_log.writer import (
-    RECORD_BYTES,
-    STATS_FILE,
-    PredictionLog,
-    _line,
-    _lines,
-    read_stats,
-    records,
-    segments,
-)
+from airflow_provider_mlpipex.serving.prediction_log.reader import STATS_FILE, read_stats, records, segments
+from airflow_provider_mlpipex.serving.prediction_log.writer import RECORD_BYTES, PredictionLog, _line, _lines
 from tests.support.polling import until
 
 

@@ -25,7 +25,7 @@ from airflow_provider_mlpipex.domain.errors import ArtifactMismatch, PlaneUnavai
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.serving.artifacts import directory_digest
 from airflow_provider_mlpipex.serving.model_server.spec import ModelServerSpec
-from airflow_provider_mlpipex.serving.prediction_log.writer import STATS_FILE
+from airflow_provider_mlpipex.serving.prediction_log.reader import STATS_FILE
 from airflow_provider_mlpipex.serving.sketches import aggregation
 from airflow_provider_mlpipex.serving.sketches import service as sketch_service
 from airflow_provider_mlpipex.serving.sketches import store as sketch_store
