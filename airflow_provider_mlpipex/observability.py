@@ -29,6 +29,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.quality.report import QualityReport
 from airflow_provider_mlpipex.domain.rollout.events import StageEnded, StageName
 from airflow_provider_mlpipex.domain.shadow.report import tell_slice
+from airflow_provider_mlpipex.log_fields import Log, ReadableLog
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.drift.check import DriftCheck
 from airflow_provider_mlpipex.services.platform import Platform
@@ -57,14 +58,6 @@ ROLLBACK_COUNT = "mlpipex.rollback"
 StageResult = Literal["succeeded", "failed", "deferred", "skipped"]
 
 
-class Log(Protocol):
-    """A structured logger: event name first, facts as fields (``self.log`` of an Airflow task is one)."""
-
-    def info(self, event: str, **facts: Any) -> Any: ...
-    def warning(self, event: str, **facts: Any) -> Any: ...
-    def error(self, event: str, **facts: Any) -> Any: ...
-
-
 class Metrics(Protocol):
     """The part of Airflow's ``Stats`` that the provider uses."""
 
@@ -88,7 +81,7 @@ class Invariant(Protocol):
 class Envelope:
     """Handed to the stage's body: facts added here go into log, span and ledger alike."""
 
-    def __init__(self, *, stage: StageName, endpoint: EndpointRef, log: Log, metrics: Metrics) -> None:
+    def __init__(self, *, stage: StageName, endpoint: EndpointRef, log: ReadableLog, metrics: Metrics) -> None:
         self.stage = stage
         self.endpoint = endpoint
         self.outcome: StageResult = "succeeded"
@@ -196,10 +189,11 @@ def stage(
     :param after: invariants checked after it; a broken one fails the stage.
     :raises InvariantBroken: naming the invariant and what was found.
     """
-    envelope = Envelope(stage=name, endpoint=endpoint, log=log, metrics=metrics)
+    lines = ReadableLog(log)
+    envelope = Envelope(stage=name, endpoint=endpoint, log=lines, metrics=metrics)
     tags = {"stage": name, "endpoint": str(endpoint)}
     started = clock()
-    log.info(STAGE_STARTED, stage=name, endpoint=str(endpoint))
+    lines.info(STAGE_STARTED, stage=name, endpoint=str(endpoint))
     with trace.get_tracer(__name__).start_as_current_span(f"mlpipex.{name}", attributes=dict(tags)):
         try:
             _check(name, before or {}, when="before")
@@ -207,13 +201,13 @@ def stage(
             _check(name, after or {}, when="after")
         except BaseException as error:
             envelope.outcome = "failed"
-            envelope.add(exception=type(error).__name__)
+            envelope.add(error_class=type(error).__name__)
             ended = _emit(envelope, seconds=round(clock() - started, 6), error=error)
             try:
                 _record(platform, endpoint, ended)
             except MlpipexError as lost:
                 # The stage's own error says more than that the ledger is away as well.
-                log.error(STAGE_NOT_RECORDED, stage=name, endpoint=str(endpoint), **lost.as_dict())
+                lines.error(STAGE_NOT_RECORDED, stage=name, endpoint=str(endpoint), **lost.as_dict())
             raise
         _record(platform, endpoint, _emit(envelope, seconds=round(clock() - started, 6)))
 
@@ -226,7 +220,7 @@ def _emit(envelope: Envelope, *, seconds: float, error: BaseException | None = N
     span = trace.get_current_span()
     span.set_attributes({f"mlpipex.{key}": str(value) for key, value in envelope.facts.items()})
     span.set_attribute("mlpipex.outcome", envelope.outcome)
-    facts = {key: value for key, value in envelope.facts.items() if key not in _RESERVED}
+    facts = {key: value for key, value in envelope.facts.items() if key not in _ON_EVERY_LINE}
     envelope.log.info(STAGE_ENDED, **tags, outcome=envelope.outcome, seconds=seconds, **facts)
     return StageEnded(
         stage=envelope.stage,
@@ -244,22 +238,8 @@ def _record(platform: Platform, endpoint: EndpointRef, ended: StageEnded) -> Non
     journal.note(platform.acting_as(origin), endpoint, ended)
 
 
-#: Fields of a log line that the envelope, structlog or Airflow's log formatters own.
-_RESERVED = {
-    "event",
-    "level",
-    "timestamp",
-    "logger",
-    "dag_id",
-    "task_id",
-    "run_id",
-    "try_number",
-    "map_index",
-    "stage",
-    "endpoint",
-    "outcome",
-    "seconds",
-}
+#: Fields of the line at a stage's end that the envelope writes itself.
+_ON_EVERY_LINE = {"stage", "endpoint", "outcome", "seconds"}
 
 
 def trace_id() -> str:

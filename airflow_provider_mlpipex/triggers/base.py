@@ -13,6 +13,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_mlpipex.domain.rollout.events import Origin
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
+from airflow_provider_mlpipex.log_fields import ReadableLog
 from airflow_provider_mlpipex.observability import trace_id
 from airflow_provider_mlpipex.services.platform import Platform
 
@@ -65,6 +66,11 @@ class LookingTrigger(BaseTrigger):
         event = await self.watch(platform)
         await asyncio.sleep(max(0.0, started + SETTLE_S - time.monotonic()))
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]  # Airflow's is not annotated
+
+    @property
+    def lines(self) -> ReadableLog:
+        """The trigger's log, in lines that Airflow's pages can show."""
+        return ReadableLog(self.log)
 
     async def watch(self, platform: Platform) -> dict[str, Any]:
         """Look until there is something to tell; return it, small and JSON."""

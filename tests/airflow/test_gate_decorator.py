@@ -118,7 +118,7 @@ def test_a_function_that_raises_is_written_down_and_left_to_a_retry(fakes: Memor
 
     with pytest.raises(ConnectionError):
         gate(measure).execute(TaskRun("measure").context)
-    assert (ended(fakes).outcome, ended(fakes).facts["exception"]) == ("failed", "ConnectionError")
+    assert (ended(fakes).outcome, ended(fakes).facts["error_class"]) == ("failed", "ConnectionError")
 
 
 @pytest.mark.usefixtures("fakes")

@@ -184,11 +184,14 @@ def test_a_body_may_say_how_it_ended(platform: MemoryPlatform, told: Recorder, o
     assert last_entry(platform).event.outcome == outcome
 
 
-def test_facts_that_a_log_line_owns_stay_out_of_it_and_in_the_ledger(platform: MemoryPlatform, told: Recorder) -> None:
+def test_facts_that_a_log_line_owns_do_not_hide_its_own_and_stand_in_the_ledger(
+    platform: MemoryPlatform, told: Recorder
+) -> None:
     owned = {"event": 1, "stage": 2, "endpoint": 3, "outcome": 4, "seconds": 5, "task_id": 6, "level": 7}
     with in_stage(platform, told) as envelope:
         envelope.add(**owned, release="1.1.0")
-    assert told.lines[-1][2] == {**TAGS, "outcome": "succeeded", "seconds": 1.5, "release": "1.1.0"}
+    shown = {"event_": 1, "task_id_": 6, "level_": 7, "release": "1.1.0"}
+    assert told.lines[-1][2] == {**TAGS, "outcome": "succeeded", "seconds": 1.5, **shown}
     assert last_entry(platform).event.facts == {**owned, "release": "1.1.0"}
 
 
@@ -255,7 +258,7 @@ def test_a_failure_is_told_everywhere_with_the_errors_fields(
         envelope.add(release="1.1.0")
         raise gate_failed()
     ended = last_entry(platform).event
-    assert (ended.outcome, ended.facts) == ("failed", {"release": "1.1.0", "exception": "GateFailed"})
+    assert (ended.outcome, ended.facts) == ("failed", {"release": "1.1.0", "error_class": "GateFailed"})
     assert ended.error == {
         "error": "GateFailed",
         "thing": "release 1.1.0",
@@ -266,7 +269,7 @@ def test_a_failure_is_told_everywhere_with_the_errors_fields(
     }
     assert told.lines[-1][1:] == (
         "stage ended",
-        {**TAGS, "outcome": "failed", "seconds": 1.5, "release": "1.1.0", "exception": "GateFailed"},
+        {**TAGS, "outcome": "failed", "seconds": 1.5, "release": "1.1.0", "error_class": "GateFailed"},
     )
     assert told.counted == [("mlpipex.stage.ended", {**TAGS, "outcome": "failed"})]
     (span,) = spans.get_finished_spans()
@@ -282,7 +285,7 @@ def test_an_error_of_any_other_kind_is_recorded_by_its_name_alone(
     with pytest.raises(type(error)), in_stage(platform, told):
         raise error
     ended = last_entry(platform).event
-    assert (ended.outcome, ended.error, ended.facts) == ("failed", None, {"exception": type(error).__name__})
+    assert (ended.outcome, ended.error, ended.facts) == ("failed", None, {"error_class": type(error).__name__})
 
 
 def test_a_failed_stage_says_failed_whatever_its_body_said_before(platform: MemoryPlatform, told: Recorder) -> None:

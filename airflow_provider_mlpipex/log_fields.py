@@ -1,0 +1,76 @@
+"""Fields of log lines that belong to others, and a log that never writes them."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+#: What Airflow, its task supervisor, its log page or structlog read as their own in a line of a task's log. The page
+#: maps over ``error_detail``, which is what ``exception`` is renamed to, so that text there blanks the whole page; a
+#: field named like a parameter of the supervisor's own call (``target``, ``msg``) ends the supervisor.
+OF_OTHERS = frozenset(
+    {
+        "args",
+        "chan",
+        "dag_id",
+        "error_detail",
+        "event",
+        "exc_info",
+        "exception",
+        "filename",
+        "level",
+        "lineno",
+        "loc",
+        "logger",
+        "map_index",
+        "msg",
+        "positional_args",
+        "run_id",
+        "self",
+        "stack",
+        "stack_info",
+        "target",
+        "task_id",
+        "ti_id",
+        "timestamp",
+        "try_number",
+    }
+)
+
+
+class Log(Protocol):
+    """A structured logger: event name first, facts as fields (``self.log`` of an Airflow task is one)."""
+
+    def info(self, event: str, **facts: Any) -> Any: ...
+    def warning(self, event: str, **facts: Any) -> Any: ...
+    def error(self, event: str, **facts: Any) -> Any: ...
+
+
+class ReadableLog:
+    """A log whose lines Airflow's pages can show, whatever facts they are given.
+
+    A fact named like a field of others gets an underscore behind its name. Flags are written as words and what is not
+    known as nothing, because the log page shows neither ``False`` nor ``None``.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    def info(self, event: str, /, **facts: Any) -> None:
+        self._log.info(event, **readable(facts))
+
+    def warning(self, event: str, /, **facts: Any) -> None:
+        self._log.warning(event, **readable(facts))
+
+    def error(self, event: str, /, **facts: Any) -> None:
+        self._log.error(event, **readable(facts))
+
+
+def readable(facts: dict[str, Any]) -> dict[str, Any]:
+    """``facts`` under names, and with values, that a log page can show."""
+    return {f"{name}_" if name in OF_OTHERS else name: _shown(value) for name, value in facts.items()}
+
+
+def _shown(value: Any) -> Any:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else value
