@@ -158,6 +158,12 @@ class RolloutInProgress(MlpipexError):
     runbook = "rollout-in-progress"
 
 
+class RolloutOnHold(MlpipexError):
+    """The rollout waits for a person; nothing goes on by itself."""
+
+    runbook = "rollout-on-hold"
+
+
 class IllegalTransition(MlpipexError):
     """A verb that the endpoint's state does not allow (promote before canary, roll back with no previous release)."""
 

@@ -19,6 +19,7 @@ from airflow_provider_mlpipex.operators.base import ROLLOUT_ID, StageRun, StageT
 from airflow_provider_mlpipex.sensors.base import refuse_soft_fail
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.rollout import watch
+from airflow_provider_mlpipex.services.rollout.health import check_health
 from airflow_provider_mlpipex.services.rollout.judged import last_judged
 from airflow_provider_mlpipex.services.rollout.watch import WatchedStage, WatchResult
 from airflow_provider_mlpipex.triggers.rollout import RolloutTrigger
@@ -31,8 +32,8 @@ class RolloutSensor(StageTask, BaseSensorOperator):
     """Base of the sensors: succeeds when the stage has passed, fails when the rollout was rolled back.
 
     It never soft-fails: a safety gate that could not look is not a gate that passed. It needs no ``timeout`` either: a
-    stage that is undecided for several times its duration is rolled back. Give it retries: Airflow may lose a task on
-    its way to the triggerer or back, and running it again changes nothing.
+    stage that is undecided for several times its duration is put on hold, and on-call is asked. Give it retries:
+    Airflow may lose a task on its way to the triggerer or back, and running it again changes nothing.
 
     :param endpoint: ``environment/name``.
     :param rollout_id: the rollout; one a Dag run by default.
@@ -175,7 +176,7 @@ class EndpointHealthSensor(RolloutSensor):
         return super()._look(run)
 
     def _look_outside_window(self, run: StageRun) -> WatchResult:
-        seen = watch.check_health(run.platform, run.endpoint)
+        seen = check_health(run.platform, run.endpoint)
         if seen.verdict in ("fail", "error"):
             run.envelope.gates(seen.results)
             raise (GateFailed if seen.verdict == "fail" else GateUndecided)(

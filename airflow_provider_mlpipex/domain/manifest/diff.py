@@ -211,6 +211,10 @@ def _numbers(stage: Any) -> list[Strictness]:
     if hasattr(stage, "control"):
         control = stage.control
         numbers.append(Strictness("control", control or 0.0, NONE if control is None else format_ratio(control)))
+    if hasattr(stage, "undecided"):
+        # Taken back is less than kept until somebody has looked: asking a person is the looser of the two.
+        shown = stage.undecided or "hold"
+        numbers.append(Strictness("undecided", float(shown == "roll-back"), shown))
     if (pairs := getattr(stage, "min_pairs", None)) is not None:
         numbers.append(Strictness("min_pairs", pairs, str(pairs)))
     return numbers

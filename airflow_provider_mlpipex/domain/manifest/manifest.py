@@ -166,15 +166,23 @@ class ReviewSpec(Value):
         return tuple(kind for kind in get_args(ChangeKind) if kind in kinds)
 
 
-class ShadowSpec(Value):
+#: What becomes of a trial that has had its time and is still undecided: a person is asked, or it is taken back.
+WhenUndecided = Literal["hold", "roll-back"]
+
+
+class ShadowSpec(Recorded):
     """A copy of live requests goes to the candidate; its answers never reach a client.
 
+    :param undecided: after three times its duration; ``hold`` where nothing is written.
     :param slices: model inputs by whose values the pairs are compared as well: the worst slices are named, and
         ``shadow.worst_slice_flip_rate`` is measured over them.
     """
 
+    added_later = frozenset({"undecided"})
+
     fraction: Ratio
     duration: Duration
+    undecided: WhenUndecided | None = None
     min_pairs: int = Field(default=1, ge=1, description="requests answered by both releases, at least")
     slices: tuple[Column, ...] = ()
     gates: ShadowGates = ()
@@ -196,17 +204,21 @@ class ExposureSpec(Value):
     effect: Ratio = Field(gt=0, lt=1)
 
 
-class CanarySpec(Value):
+class CanarySpec(Recorded):
     """Rising shares of live requests, each judged before the next.
 
     :param step_duration: how long each is kept.
     :param exposure: instead, what it may cost to find a bad candidate; lengths follow from it (``canary_schedule``). A
         gate with a window spans all steps then.
+    :param undecided: what becomes of a step after three times its duration; ``hold`` where nothing is written.
     """
+
+    added_later = frozenset({"undecided"})
 
     steps: tuple[Ratio, ...] = Field(min_length=1)
     step_duration: Duration | None = None
     exposure: ExposureSpec | None = None
+    undecided: WhenUndecided | None = None
     gates: CanaryGates = ()
 
     @model_validator(mode="after")

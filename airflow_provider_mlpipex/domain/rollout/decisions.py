@@ -30,6 +30,7 @@ from airflow_provider_mlpipex.domain.rollout.events import (
     TrafficPlanned,
     WatchPassed,
 )
+from airflow_provider_mlpipex.domain.rollout.hold import require_not_held
 from airflow_provider_mlpipex.domain.rollout.preconditions import (
     ended,
     is_promoted,
@@ -166,6 +167,7 @@ def start_shadow(state: EndpointState, *, rollout_id: str) -> list[Event]:
     fraction = rollout.policy.shadow_fraction
     if fraction is None or not needs_live_trial(state) or rollout.phase in ("shadow", "canary", "watching"):
         return []
+    require_not_held(state, rollout)
     plan = _plan(state, mirror=Mirror(release=rollout.candidate.id, fraction=fraction))
     return [ShadowStarted(rollout_id=rollout_id, fraction=fraction), TrafficPlanned(plan=plan, reason="shadow")]
 
@@ -185,6 +187,7 @@ def step_canary(state: EndpointState, *, rollout_id: str, step: int) -> list[Eve
         )
     if not needs_live_trial(state) or rollout.step >= step:
         return []
+    require_not_held(state, rollout)
     if step == 0:
         if rollout.policy.shadow_fraction is not None:
             require_verdict(rollout, "shadow", step=-1)
@@ -219,6 +222,7 @@ def plan_promotion(state: EndpointState, *, rollout_id: str) -> list[Event]:
             require_verdict(rollout, "canary", step=len(rollout.policy.canary_weights) - 1)
     if not rollout.policy.serve:
         return []
+    require_not_held(state, rollout)
     policy = rollout.policy
     beside = state.current if _is_watched_after(state, rollout) else None
     weight = policy.control_weight if beside else None
@@ -266,10 +270,11 @@ def pass_watch(state: EndpointState, *, rollout_id: str, verdict: VerdictName) -
     """End the rollback window.
 
     :raises IllegalTransition: a control arm still answers requests, or nobody knows whether it does.
+    :raises RolloutOnHold: a person has stopped it.
     """
     if is_promoted(state, rollout_id):
         return []
-    own(state, rollout_id)
+    require_not_held(state, own(state, rollout_id))
     if not state.confirmed or (state.planned is not None and state.planned.control is not None):
         raise IllegalTransition(
             f"watch of rollout {rollout_id}",

@@ -193,6 +193,32 @@ class RolloutRejected(Value):
     cause: str
 
 
+class RolloutHeld(Value):
+    """The rollout waits for a person: traffic stays as it is, and nothing goes on by itself.
+
+    :param by: who stopped it; empty where its gates could not decide.
+    """
+
+    type: Literal["rollout-held"] = "rollout-held"
+    rollout_id: str
+    cause: str
+    by: str = ""
+
+
+class RolloutResumed(Value):
+    """A person lets a held rollout go on.
+
+    :param accepted: the stage that was held counts as passed, by this person's word; otherwise its gates go on, with as
+        much patience as in the beginning.
+    """
+
+    type: Literal["rollout-resumed"] = "rollout-resumed"
+    rollout_id: str
+    reviewer: str
+    note: str = ""
+    accepted: bool = False
+
+
 class AlertRaised(Value):
     type: Literal["alert-raised"] = "alert-raised"
     title: str
@@ -291,6 +317,8 @@ Event = Annotated[
     | RollbackDecided
     | RolledBack
     | RolloutRejected
+    | RolloutHeld
+    | RolloutResumed
     | AlertRaised
     | BatchServed
     | DriftJudged

@@ -23,9 +23,11 @@ from airflow_provider_mlpipex.domain.rollout.events import (
     ReviewOpened,
     RollbackDecided,
     RolledBack,
+    RolloutHeld,
     RolloutOpened,
     RolloutPolicy,
     RolloutRejected,
+    RolloutResumed,
     ShadowStarted,
     TrafficConfirmed,
     TrafficPlanned,
@@ -38,9 +40,18 @@ Phase = Literal["opened", "review", "shadow", "canary", "watching"]
 Ending = Literal["promoted", "rolled-back", "rejected"]
 
 
+class Hold(Value):
+    """A rollout that waits for a person. ``by``: who stopped it; empty where its gates could not decide."""
+
+    cause: str
+    by: str = ""
+    since: datetime
+
+
 class Rollout(Value):
     """A candidate on its way. ``verdicts`` holds the last verdict of each judged step (see :func:`verdict_key`),
-    ``alerts`` the titles of what on-call has been told since it opened."""
+    ``alerts`` the titles of what on-call has been told since it opened, ``resumed_at`` when a person last ended a
+    hold: the patience with a stage begins anew there."""
 
     id: str
     candidate: Release
@@ -55,6 +66,8 @@ class Rollout(Value):
     verdicts: dict[str, VerdictName] = {}
     watch_until: datetime | None = None
     alerts: tuple[str, ...] = ()
+    hold: Hold | None = None
+    resumed_at: datetime | None = None
 
 
 class RollbackIntent(Value):
@@ -227,6 +240,11 @@ def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
             rejected = _ended(state, event.rollout_id, "rejected", event.cause, at)
             # A first release that the plane refused: nothing serves, and nothing is meant to.
             return rejected if state.confirmed else {**rejected, "planned": None, "confirmed": True}
+        case RolloutHeld() if rollout and rollout.id == event.rollout_id:
+            return _rollout(rollout, hold=Hold(cause=event.cause, by=event.by, since=at))
+        case RolloutResumed() if rollout and rollout.id == event.rollout_id:
+            accepted = {verdict_key(rollout.phase, rollout.step): "pass"} if event.accepted else {}
+            return _rollout(rollout, hold=None, resumed_at=at, verdicts={**rollout.verdicts, **accepted})
         case AlertRaised():
             return _told(state, event.title)
         case OutcomesJudged() if state.current and state.current.id == event.release:

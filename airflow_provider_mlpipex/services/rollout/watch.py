@@ -20,7 +20,7 @@ from airflow_provider_mlpipex.domain.gates.evidence import Source
 from airflow_provider_mlpipex.domain.gates.gate import Gate, known_metric
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName
 from airflow_provider_mlpipex.domain.gates.watch_windows import open_since
-from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, Manifest
+from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, Manifest, WhenUndecided
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.planning.canary_schedule import step_durations
 from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, alpha_of, stage_gates
@@ -35,7 +35,7 @@ from airflow_provider_mlpipex.services import alerts, journal
 from airflow_provider_mlpipex.services.evidence import feature_parity
 from airflow_provider_mlpipex.services.evidence.served_quality import judge_predictions
 from airflow_provider_mlpipex.services.platform import Platform
-from airflow_provider_mlpipex.services.rollout import traffic
+from airflow_provider_mlpipex.services.rollout import hold, traffic
 from airflow_provider_mlpipex.services.rollout.gate_monitor import GateMonitor, GateWindows
 from airflow_provider_mlpipex.services.rollout.opening import explain
 from airflow_provider_mlpipex.services.rollout.rollback import roll_back
@@ -43,15 +43,15 @@ from airflow_provider_mlpipex.services.rollout.trial import already_there
 
 WatchedStage = LiveStage
 _SOURCE: dict[WatchedStage, Source] = {"shadow": "shadow", "canary": "canary", "watch": "serving"}
-#: A trial that is still undecided after this many times its planned duration has failed to make its case.
+#: A trial that is still undecided after this many times its planned duration is put before a person.
 PATIENCE = 3.0
 
 
 class WatchResult(Value):
     """What one look found.
 
-    ``watching``: look again. ``passed``: the stage is over, go on. ``ended``: the rollout is over and was not
-    promoted (``ending`` says how, ``cause`` why).
+    ``watching``: look again; ``cause`` says why, where the rollout is on hold. ``passed``: the stage is over, go on.
+    ``ended``: the rollout is over and was not promoted (``ending`` says how, ``cause`` why).
     """
 
     status: Literal["watching", "passed", "ended"]
@@ -155,14 +155,18 @@ class _Watched:
         """Revert, wait, or let the rollout go on."""
         now = self.platform.clock.now()
         began, ends = self.rollout.since, self.rollout.since + self.duration
-        patient_until = began + PATIENCE * self.duration
+        patient_until = max(began, self.rollout.resumed_at or began) + PATIENCE * self.duration
         verdict = self._verdict(results)
-        if now >= ends and (verdict == "pass" or (self.stage == "watch" and verdict != "fail")):
+        due = now >= ends and self.rollout.hold is None
+        if due and (verdict == "pass" or (self.stage == "watch" and verdict != "fail")):
             # Judging a table takes a while, so it is done once, before more users get what the release answers.
             results = (*results, *self._predictions(), *self._feature_parity())
             verdict = self._verdict(results)
         if verdict == "fail":
             return self._revert(results, explain(results))
+        if self.rollout.hold is not None:
+            hold.ask_on_call(self.platform, self.state)
+            return self._wait(verdict, results)
         if self.stage == "watch":
             self._tell_excused([result for result in results if result.excused and not result.advisory], results)
             # No evidence is no reason to take a promoted release away; evidence that cannot be read is worth a wait.
@@ -172,7 +176,9 @@ class _Watched:
             return self._pass(results)
         if now >= patient_until:
             cause = f"{self.stage} still {verdict} after {PATIENCE:g} times its duration: {explain(results)}"
-            return self._revert(results, cause)
+            # A watcher that measures takes a held release back when it fails; one that measures nothing cannot.
+            asks = verdict != "error" and self._undecided == "hold"
+            return self._hold(results, cause) if asks else self._revert(results, cause)
         return self._wait(verdict, results)
 
     @cached_property
@@ -279,7 +285,24 @@ class _Watched:
         )
 
     def _wait(self, verdict: VerdictName, results: tuple[GateResult, ...]) -> WatchResult:
-        return WatchResult(status="watching", verdict=verdict, results=results)
+        held = self.rollout.hold
+        return WatchResult(
+            status="watching", verdict=verdict, results=results, cause=f"on hold: {held.cause}" if held else ""
+        )
+
+    @property
+    def _undecided(self) -> WhenUndecided:
+        spec = self.environment.shadow if self.stage == "shadow" else self.environment.canary
+        return (spec.undecided if spec else None) or "hold"
+
+    def _hold(self, results: tuple[GateResult, ...], cause: str) -> WatchResult:
+        """Ask a person: nobody can tell whether the release is good."""
+        judged, step = self._judged("inconclusive", results), self.rollout.step
+        journal.decide(
+            self.platform, self.state.endpoint, lambda now: decisions.record_verdict(now, judged=judged, step=step)
+        )
+        hold.hold(self.platform, endpoint=self.state.endpoint, rollout_id=self.rollout.id, cause=cause)
+        return WatchResult(status="watching", results=results, cause=f"on hold: {cause}")
 
     def _pass(self, results: tuple[GateResult, ...]) -> WatchResult:
         judged, step = self._judged("pass", results), self.rollout.step
@@ -354,43 +377,3 @@ class _Watched:
         compared = self._monitor.comparison
         facts = report(compared) if compared else None
         return GatesJudged(rollout_id=self.rollout.id, stage=self.stage, verdict=verdict, results=results, facts=facts)
-
-
-def check_health(platform: Platform, endpoint: EndpointRef) -> WatchResult:
-    """One look at whatever is current, with no rollout in mind: the scheduled watch.
-
-    Inside a rollback window this is :func:`look`, revert included. Outside it a failed gate is reported and alerted,
-    but the release stays: nobody promised that *previous* is the better answer to a world that has changed.
-    """
-    state = traffic.converge(platform, endpoint)
-    if state.rollout and state.rollout.phase == "watching":
-        return look(platform, endpoint=endpoint, rollout_id=state.rollout.id, stage="watch")
-    if state.current is None or state.current_manifest is None or state.current_since is None:
-        return WatchResult(status="watching", cause="nothing has been released here")
-    now, current_since = platform.clock.now(), state.current_since
-    manifest = Manifest.model_validate(state.current_manifest)
-    environment = manifest.environments[endpoint.environment]
-    whole = environment.rollback.window if environment.rollback else timedelta(0)
-    monitor = GateMonitor(platform, endpoint, "serving", judged=state.current.id, beside=None, now=now)
-    # Nobody acts on this by himself, and nobody says when it ends: here the alpha is that of one look.
-    judged = monitor.look(
-        {
-            gate: GateWindows((max(current_since, now - (gate.window or whole)),), alpha_of(environment, "watch", gate))
-            for gate in stage_gates(environment, "watch")
-        }
-    )
-    since = max(current_since, now - whole)
-    judged += judge_predictions(platform, endpoint, manifest, release_id=state.current.id, since=since, until=now)
-    verdict = judging.overall(judged)
-    cause = explain(judged) if verdict in ("fail", "error") else ""
-    if verdict == "fail":
-        alerts.raise_alert(
-            platform,
-            endpoint,
-            channel=alerts.channel_of(state.current_manifest, endpoint),
-            title=f"{endpoint} unhealthy",
-            body=cause,
-            severity="critical",
-            facts={"endpoint": str(endpoint), "serving now": state.current.id},
-        )
-    return WatchResult(status="watching", verdict=verdict, results=judged, cause=cause)

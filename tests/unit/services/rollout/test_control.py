@@ -198,7 +198,7 @@ def test_a_rollback_by_hand_in_the_watch_leaves_no_control_arm(world: World) -> 
 
 
 def test_a_scheduled_look_inside_the_window_compares_as_well(world: World) -> None:
-    from airflow_provider_mlpipex.services.rollout.watch import check_health
+    from airflow_provider_mlpipex.services.rollout.health import check_health
 
     for _ in range(4):
         world.serve(LOOK_EVERY, outage=0.6)

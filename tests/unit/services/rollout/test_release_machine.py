@@ -33,7 +33,8 @@ from airflow_provider_mlpipex.domain.rollout.events import (
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Rollout, evolve
 from airflow_provider_mlpipex.services.outcomes import ingest as outcome_ingest
 from airflow_provider_mlpipex.services.outcomes import promotion_doubt
-from airflow_provider_mlpipex.services.rollout import traffic, watch
+from airflow_provider_mlpipex.services.rollout import traffic
+from airflow_provider_mlpipex.services.rollout.health import check_health
 from tests.support.faults import Killed
 from tests.support.manifests import MANIFEST, make_manifest
 from tests.support.rollouts import ENDPOINT, LOOK_EVERY, PAGER, World
@@ -194,7 +195,7 @@ class ReleaseMachine(RuleBasedStateMachine):
     @rule(stage=st.sampled_from(["shadow", "canary", "watch", "health"]), step=st.integers(0, 2))
     def look(self, stage: str, step: int) -> None:
         if stage == "health":
-            self.attempt(lambda: watch.check_health(self.world.platform, ENDPOINT))
+            self.attempt(lambda: check_health(self.world.platform, ENDPOINT))
         else:
             self.attempt(lambda: self.world.look(self.run, stage, step))  # type: ignore[arg-type]
 

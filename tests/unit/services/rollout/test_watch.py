@@ -6,10 +6,23 @@ from datetime import timedelta
 
 import pytest
 
-from airflow_provider_mlpipex.domain.errors import LedgerConflict, PlaneUnavailable, ReleaseNotReady
-from airflow_provider_mlpipex.domain.rollout.events import GatesJudged, RollbackDecided, WatchPassed
+from airflow_provider_mlpipex.domain.errors import (
+    IllegalTransition,
+    LedgerConflict,
+    PlaneUnavailable,
+    ReleaseNotReady,
+    RolloutOnHold,
+)
+from airflow_provider_mlpipex.domain.rollout.events import (
+    GatesJudged,
+    RollbackDecided,
+    RolloutHeld,
+    RolloutResumed,
+    WatchPassed,
+)
 from airflow_provider_mlpipex.services import journal
-from airflow_provider_mlpipex.services.rollout import watch
+from airflow_provider_mlpipex.services.rollout import hold
+from airflow_provider_mlpipex.services.rollout.health import check_health
 from airflow_provider_mlpipex.services.rollout.watch import PATIENCE, WatchResult
 from tests.support.rollouts import ENDPOINT, LOOK_EVERY, SHADOW_S, STEP_S, WATCH_S, World
 
@@ -30,7 +43,7 @@ def verdicts(seen: WatchResult) -> dict[str, str]:
 
 
 def health(world: World) -> WatchResult:
-    return watch.check_health(world.platform, ENDPOINT)
+    return check_health(world.platform, ENDPOINT)
 
 
 # Shadow.
@@ -177,20 +190,93 @@ def test_other_peoples_errors_are_not_the_candidates(world: World) -> None:
     assert world.watch("run-2", "canary", 0, seconds=STEP_S).status == "passed"
 
 
-def test_a_trial_that_makes_no_case_is_rolled_back(world: World) -> None:
-    first = world.first_release()
-    world.bring("run-2", "1.1.0", to="canary-0")
-    looks = 0
+def without_traffic(world: World, *, seconds: float) -> WatchResult:
     seen = WatchResult(status="watching")
-    while seen.status == "watching":
+    for _ in range(int(seconds / LOOK_EVERY)):
         world.clock.advance(LOOK_EVERY)
         seen = world.look("run-2", "canary", 0)
-        looks += 1
-    assert looks * LOOK_EVERY == PATIENCE * STEP_S
+    return seen
+
+
+def test_a_trial_that_nobody_can_judge_waits_for_a_person(world: World) -> None:
+    world.first_release()
+    world.bring("run-2", "1.1.0", to="canary-0")
+    weights = world.weights
+    assert without_traffic(world, seconds=PATIENCE * STEP_S - LOOK_EVERY).cause == ""
+    assert world.state.rollout.hold is None
+    seen = without_traffic(world, seconds=3 * LOOK_EVERY)
+    assert (seen.status, seen.verdict) == ("watching", "inconclusive")
+    assert "on hold: canary still inconclusive after 3 times its duration" in seen.cause and "no evidence" in seen.cause
+    assert world.weights == weights, "traffic stays"
+    (alert,) = world.alerts
+    assert alert[0] == "risk-pager" and alert[1].endswith("a person decides"), "on-call is asked once"
+    assert world.watch("run-2", "canary", 0, seconds=STEP_S).status == "watching", "nothing goes on by itself"
+    with pytest.raises(RolloutOnHold):
+        world.canary("run-2", 1)
+
+
+def test_a_manifest_may_take_back_what_nobody_can_judge() -> None:
+    world = World(("      step_duration: 15m\n", "      step_duration: 15m\n      undecided: roll-back\n"))
+    first = world.first_release()
+    world.bring("run-2", "1.1.0", to="canary-0")
+    seen = without_traffic(world, seconds=PATIENCE * STEP_S)
     assert (seen.status, seen.verdict) == ("ended", "inconclusive")
-    assert "still inconclusive after 3 times its duration" in seen.cause and "no evidence" in seen.cause
     assert world.weights == {first.id: 10_000}
     assert world.state.results["run-2"].ending == "rolled-back"
+
+
+def held(world: World) -> None:
+    world.first_release()
+    world.bring("run-2", "1.1.0", to="canary-0")
+    without_traffic(world, seconds=PATIENCE * STEP_S)
+    assert world.state.rollout.hold is not None
+
+
+def test_a_person_lets_a_held_trial_wait_on(world: World) -> None:
+    held(world)
+    hold.resume(world.platform, endpoint=ENDPOINT, rollout_id="run-2", reviewer="ada")
+    assert without_traffic(world, seconds=PATIENCE * STEP_S - LOOK_EVERY).cause == "", "patience begins anew"
+    assert world.watch("run-2", "canary", 0, seconds=LOOK_EVERY).status == "watching", "25 of 100 requests"
+    assert len(world.alerts) == 2, "another hold is asked about again"
+
+
+def test_a_person_lets_a_held_step_pass(world: World) -> None:
+    held(world)
+    for _ in range(2):
+        hold.resume(world.platform, endpoint=ENDPOINT, rollout_id="run-2", reviewer="ada", accept=True)
+    assert world.look("run-2", "canary", 0).status == "passed"
+    world.canary("run-2", 1)
+    with pytest.raises(IllegalTransition):
+        hold.resume(world.platform, endpoint=ENDPOINT, rollout_id="run-2", reviewer="ada", accept=True)
+    (resumed,) = world.events(RolloutResumed)
+    assert (resumed.reviewer, resumed.accepted) == ("ada", True)
+
+
+def test_a_held_trial_that_fails_is_taken_back(world: World) -> None:
+    held(world)
+    seen = world.watch("run-2", "canary", 0, seconds=STEP_S, failing=0.5)
+    assert (seen.status, seen.verdict) == ("ended", "fail")
+    assert world.state.results["run-2"].ending == "rolled-back"
+
+
+def test_a_person_stops_a_rollout_and_it_stays_stopped(world: World) -> None:
+    world.first_release()
+    world.bring("run-2", "1.1.0", to="canary-0")
+    for _ in range(2):
+        hold.hold(world.platform, endpoint=ENDPOINT, rollout_id="run-2", cause="a demo", by="ada")
+    assert world.watch("run-2", "canary", 0, seconds=2 * STEP_S).cause == "on hold: a demo"
+    hold.resume(world.platform, endpoint=ENDPOINT, rollout_id="run-2", reviewer="ada")
+    assert world.watch("run-2", "canary", 0, seconds=LOOK_EVERY).status == "passed"
+    assert len(world.events(RolloutHeld)) == 1
+
+
+def test_a_watch_that_a_person_has_stopped_does_not_end(world: World) -> None:
+    world.first_release()
+    world.bring("run-2", "1.1.0", to="watching")
+    hold.hold(world.platform, endpoint=ENDPOINT, rollout_id="run-2", cause="a demo", by="ada")
+    assert world.watch("run-2", "watch", seconds=2 * WATCH_S).status == "watching"
+    hold.resume(world.platform, endpoint=ENDPOINT, rollout_id="run-2", reviewer="ada")
+    assert world.watch("run-2", "watch", seconds=LOOK_EVERY).status == "passed"
 
 
 def test_an_undecided_trial_may_still_pass_before_patience_ends(world: World) -> None:
@@ -383,7 +469,7 @@ def test_a_failed_look_of_the_past_does_not_judge_the_present(world: World) -> N
     world.memory.plane.serve(ENDPOINT, world.release("1.1.0").id, requests=5, errors=5)
     world.clock.advance(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(watch.journal, "note", slow_note)
+        patch.setattr(journal, "note", slow_note)
         world.look("run-2", "canary", 0)
     assert world.state.rollout.verdicts == {"gate": "pass"}
 

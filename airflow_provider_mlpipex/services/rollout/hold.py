@@ -1,0 +1,68 @@
+"""Holding a rollout and letting it go on, with on-call told of every hold."""
+
+from __future__ import annotations
+
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout import hold as decisions
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState
+from airflow_provider_mlpipex.services import alerts, journal
+from airflow_provider_mlpipex.services.platform import Platform
+
+
+def hold(platform: Platform, *, endpoint: EndpointRef, rollout_id: str, cause: str, by: str = "") -> EndpointState:
+    """Stop the rollout where it is, and ask on-call to decide.
+
+    :param by: the person who wants it; empty for the watcher.
+    :raises RolloutEnded: it is over, or is being rolled back.
+    """
+    state = journal.decide(
+        platform, endpoint, lambda now: decisions.hold(now, rollout_id=rollout_id, cause=cause, by=by)
+    )
+    ask_on_call(platform, state)
+    return state
+
+
+def resume(
+    platform: Platform,
+    *,
+    endpoint: EndpointRef,
+    rollout_id: str,
+    reviewer: str,
+    note: str = "",
+    accept: bool = False,
+) -> EndpointState:
+    """Let a held rollout go on.
+
+    :param accept: let the trial pass its stage without the verdict of its gates.
+    :raises RolloutEnded: it is over, or is being rolled back.
+    :raises IllegalTransition: ``accept`` where there is nothing to accept.
+    """
+    return journal.decide(
+        platform,
+        endpoint,
+        lambda now: decisions.resume(now, rollout_id=rollout_id, reviewer=reviewer, note=note, accept=accept),
+    )
+
+
+def ask_on_call(platform: Platform, state: EndpointState) -> None:
+    """Tell on-call of a hold, once; whoever finds that nobody has been told makes up for it."""
+    rollout = state.rollout
+    if rollout is None or rollout.hold is None:
+        return
+    title = decisions.hold_title(state, rollout, rollout.hold)
+    if title in rollout.alerts:
+        return
+    alerts.raise_alert(
+        platform,
+        state.endpoint,
+        channel=alerts.channel_of(rollout.manifest, state.endpoint),
+        title=title,
+        body=rollout.hold.cause,
+        severity="warning",
+        facts={
+            "endpoint": str(state.endpoint),
+            "rollout": rollout.id,
+            "candidate": rollout.candidate.id,
+            "held by": rollout.hold.by or "its gates",
+        },
+    )
