@@ -8,11 +8,11 @@ release is current, and the manifest demands a shadow without more than 1 % of e
     trial.start_shadow(platform, endpoint=endpoint, rollout_id="run-2", timeout_s=1)
     platform.plane.serve(endpoint, release.id, requests=500, errors=100)
     platform.clock.advance(30)
-    seen = watching.look(platform, endpoint=endpoint, rollout_id="run-2", stage="shadow")
-    assert seen.status == "ended" and platform.alerter.sent[-1].title.endswith("rolled back")
+    result = watch.look(platform, endpoint=endpoint, rollout_id="run-2", stage="shadow")
+    assert result.status == "ended" and platform.alerter.sent[-1].title.endswith("rolled back")
 
-In a test of a Dag, let the hook hand it out: ``monkeypatch.setattr(MlpipexHook, "platform", lambda self, origin:
-platform.acting_as(origin))``. One port of your own: ``dataclasses.replace(platform, ledger=SqlLedger(url))``.
+In a test of a Dag, ``testing.use_platform`` lets the hook hand it out. One port of your own:
+``dataclasses.replace(platform, ledger=SqlLedger(url))``.
 """
 
 from __future__ import annotations

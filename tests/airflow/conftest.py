@@ -4,14 +4,12 @@ from tests.support import airflow_home
 
 airflow_home.prepare()  # before anything imports airflow
 
+from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
 
 import pytest  # noqa: E402
 
-from airflow_provider_mlpipex.domain.rollout.events import Origin  # noqa: E402
-from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook  # noqa: E402
-from airflow_provider_mlpipex.testing.platform import MemoryPlatform, memory_platform  # noqa: E402
+from airflow_provider_mlpipex.testing import MemoryPlatform, use_platform  # noqa: E402
 from tests.airflow.release_run import ReleaseRun  # noqa: E402
 from tests.support.acme import manifest_text  # noqa: E402
 
@@ -27,16 +25,10 @@ def airflow_db() -> None:
 
 
 @pytest.fixture
-def fakes(monkeypatch: pytest.MonkeyPatch) -> MemoryPlatform:
+def fakes() -> Iterator[MemoryPlatform]:
     """What every operator, sensor, trigger and notifier works with here instead of the connection's platform."""
-    platform = memory_platform()
-
-    async def platform_async(self: MlpipexHook, origin: Origin) -> Any:
-        return platform.acting_as(origin)
-
-    monkeypatch.setattr(MlpipexHook, "platform", lambda self, origin: platform.acting_as(origin))
-    monkeypatch.setattr(MlpipexHook, "platform_async", platform_async)
-    return platform
+    with use_platform() as platform:
+        yield platform
 
 
 @pytest.fixture

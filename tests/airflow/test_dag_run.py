@@ -5,25 +5,23 @@ Time runs six hundred times as fast as in the world: a window of ten minutes is 
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 from airflow.sdk import DAG
 
 from airflow_provider_mlpipex import release_tasks, training_tasks
 from airflow_provider_mlpipex.domain.errors import PlaneUnavailable
-from airflow_provider_mlpipex.domain.rollout.events import Origin, ReviewDecided, RollbackDecided, StageEnded
-from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
+from airflow_provider_mlpipex.domain.rollout.events import ReviewDecided, RollbackDecided, StageEnded
 from airflow_provider_mlpipex.services import journal
+from airflow_provider_mlpipex.testing.dags import DagRunResult, run_dag, use_platform
 from airflow_provider_mlpipex.testing.ledger import MemoryLedger
 from airflow_provider_mlpipex.testing.plane import MemoryPlane
 from airflow_provider_mlpipex.testing.platform import MemoryPlatform, memory_platform
@@ -78,18 +76,13 @@ class World(threading.Thread):
 
 
 @pytest.fixture
-def fast(monkeypatch: pytest.MonkeyPatch) -> MemoryPlatform:
+def fast(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryPlatform]:
     clock: Any = FastClock()
     platform = replace(memory_platform(), clock=clock, ledger=MemoryLedger(clock), plane=MemoryPlane(clock))
-
-    async def platform_async(self: MlpipexHook, origin: Origin) -> Any:
-        return platform.acting_as(origin)
-
-    monkeypatch.setattr(MlpipexHook, "platform", lambda self, origin: platform.acting_as(origin))
-    monkeypatch.setattr(MlpipexHook, "platform_async", platform_async)
     monkeypatch.setenv("MLPIPEX_CODE_VERSION", "0123abc")
     monkeypatch.setattr(base, "SETTLE_S", 0.0)
-    return platform
+    with use_platform(platform):
+        yield platform
 
 
 @pytest.fixture
@@ -112,19 +105,7 @@ def write(path: Path, *edits: tuple[str, str]) -> None:
     path.write_text(manifest_text(REVIEW, lease, *edits), encoding="utf-8")
 
 
-@dataclass
-class Played:
-    """A Dag run that is over: its id, its state, and those of its tasks."""
-
-    run_id: str
-    state: str
-    tasks: dict[str, str]
-
-    def of(self, state: str) -> set[str]:
-        return {task for task, its in self.tasks.items() if its == state}
-
-
-def run(manifest: Path, *, number: int) -> Played:
+def run(manifest: Path, *, number: int) -> DagRunResult:
     """Play one Dag run to its end."""
     with DAG("release__fraud_scorer", schedule=None, params={"as_of": AS_OF}) as dag:
         release_tasks(str(manifest), registered=training_tasks(str(manifest)))
@@ -132,11 +113,7 @@ def run(manifest: Path, *, number: int) -> Played:
         task.retry_delay = task.max_retry_delay = timedelta(seconds=0.1)
         if hasattr(task, "poke_interval"):
             task.poke_interval = 0.05
-    bag = DagBag(dag_folder=os.devnull)
-    bag.bag_dag(dag)
-    sync_bag_to_db(bag, "dags-folder", None)
-    played = dag.test(logical_date=datetime(2026, 3, number, tzinfo=UTC))
-    return Played(played.run_id, str(played.state), {ti.task_id: str(ti.state) for ti in played.get_task_instances()})
+    return run_dag(dag, logical_date=datetime(2026, 3, number, tzinfo=UTC))
 
 
 @pytest.mark.usefixtures("airflow_db")
