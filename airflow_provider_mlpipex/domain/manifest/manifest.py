@@ -36,7 +36,7 @@ from airflow_provider_mlpipex.domain.names import Name
 from airflow_provider_mlpipex.domain.quality.expectations import QualitySpec
 from airflow_provider_mlpipex.domain.release.training import Task
 from airflow_provider_mlpipex.domain.rollout.state import Ending
-from airflow_provider_mlpipex.domain.rollout.traffic_plan import STICKY_HEADER
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import StickyHeader
 from airflow_provider_mlpipex.domain.values import Recorded, Value, digest_of
 
 API_VERSION = "mlpipex/v1"
@@ -136,7 +136,7 @@ class TrafficSpec(Value):
     """
 
     expected_rate: Rate | None = None
-    sticky_header: HeaderName = STICKY_HEADER
+    sticky_header: HeaderName = StickyHeader().name
     timeout: Duration = parse_duration("2s")
     lease: Duration = parse_duration("60s")
 

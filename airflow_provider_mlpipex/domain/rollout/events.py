@@ -11,7 +11,7 @@ from airflow_provider_mlpipex.domain.changes import Change
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Digest, Release
-from airflow_provider_mlpipex.domain.rollout.traffic_plan import STICKY_HEADER, TrafficPlan
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import StickyHeader, TrafficPlan
 from airflow_provider_mlpipex.domain.values import Recorded, Value
 
 StageName = Literal[
@@ -67,7 +67,7 @@ class RolloutPolicy(Recorded):
     rollback_window_s: float = 0.0
     control_weight: int | None = None
     lease_s: float | None = None
-    sticky_header: str = STICKY_HEADER
+    sticky_header: StickyHeader = StickyHeader()
 
 
 class RolloutOpened(Value):

@@ -14,7 +14,7 @@ from airflow_provider_mlpipex.domain.rollout.events import (
 )
 from airflow_provider_mlpipex.domain.rollout.preconditions import is_promoted, last_promoted, own
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Rollout
-from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import StickyHeader, TrafficPlan
 
 
 def roll_back(
@@ -101,8 +101,10 @@ def _return(
         to_release=good.id,
         detected_at=detected_at,
     )
-    sticky = rollout.policy.sticky_header if rollout else state.planned.sticky_header if state.planned else ""
-    plan = TrafficPlan(endpoint=state.endpoint, current=good.id, **({"sticky_header": sticky} if sticky else {}))
+    sticky = rollout.policy if rollout else state.planned
+    plan = TrafficPlan(
+        endpoint=state.endpoint, current=good.id, sticky_header=sticky.sticky_header if sticky else StickyHeader()
+    )
     return [intent, TrafficPlanned(plan=plan, reason=f"rollback: {cause}")]
 
 

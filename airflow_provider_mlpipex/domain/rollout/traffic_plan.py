@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, RootModel, model_validator
 
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import ReleaseId
@@ -12,7 +12,6 @@ from airflow_provider_mlpipex.domain.values import Value, digest_of
 
 #: Weights always add up to this. A fixed total keeps hash-sticky users on the candidate while its share only grows.
 TOTAL_WEIGHT = 10_000
-STICKY_HEADER = "x-user-id"
 VARIANT_HEADER = "x-mlpipex-variant"
 RELEASE_HEADER = "x-mlpipex-release"
 REQUEST_ID_HEADER = "x-request-id"
@@ -21,6 +20,23 @@ BATCH_HEADER = "x-mlpipex-batch"
 #: On an answer: ``model`` where the model itself raised. MLflow's contract calls that 400; telemetry calls it an error.
 FAULT_HEADER = "x-mlpipex-fault"
 MODEL_FAULT = "model"
+
+
+class StickyHeader(RootModel[str]):
+    """Requests that carry the same value in this header stay on one release; all others are spread by chance.
+
+    In manifests, ledgers and plans it is the header's name, as text.
+    """
+
+    model_config = ConfigDict(frozen=True)
+    root: str = "x-user-id"
+
+    @property
+    def name(self) -> str:
+        return self.root
+
+    def __str__(self) -> str:
+        return self.root
 
 
 class Mirror(Value):
@@ -50,7 +66,7 @@ class TrafficPlan(Value):
     control: ReleaseId | None = None
     control_weight: int = Field(default=0, ge=0, le=TOTAL_WEIGHT)
     mirror: Mirror | None = None
-    sticky_header: str = STICKY_HEADER
+    sticky_header: StickyHeader = StickyHeader()
     lease_s: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ from airflow_provider_mlpipex.domain.release.release import ModelVersion, Releas
 from airflow_provider_mlpipex.domain.rollout import decisions
 from airflow_provider_mlpipex.domain.rollout.events import Event, GatesJudged, RolloutPolicy
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
-from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT, StickyHeader
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services import alerts, journal
 from airflow_provider_mlpipex.services.evidence import feature_parity
@@ -64,7 +64,7 @@ def policy_of(state: EndpointState, manifest: Manifest) -> RolloutPolicy:
         rollback_window_s=environment.rollback.window.total_seconds() if environment.rollback else 0.0,
         control_weight=round(control * TOTAL_WEIGHT) if control else None,
         lease_s=manifest.traffic.lease.total_seconds(),
-        sticky_header=manifest.traffic.sticky_header,
+        sticky_header=StickyHeader(manifest.traffic.sticky_header),
     )
 
 

@@ -25,6 +25,7 @@ from airflow_provider_mlpipex.domain.rollout.traffic_plan import (
     REQUEST_ID_HEADER,
     TOTAL_WEIGHT,
     VARIANT_HEADER,
+    StickyHeader,
     TrafficPlan,
 )
 from airflow_provider_mlpipex.serving.timeouts import KEEP_ALIVE_S, REQUEST_TIMEOUT_S, TRY_TIMEOUT_S
@@ -153,7 +154,7 @@ def routes(plans: Iterable[TrafficPlan]) -> dict[str, Any]:
     }
 
 
-def read_currents(config: Mapping[str, Any]) -> dict[str, str]:
+def read_currents(config: Mapping[str, Any]) -> dict[str, StickyHeader]:
     """Cluster of each endpoint's current release -> its sticky header, of what :func:`routes` has rendered.
 
     :raises LookupError, TypeError, AttributeError: something else has rendered it.
@@ -161,7 +162,7 @@ def read_currents(config: Mapping[str, Any]) -> dict[str, str]:
     found, cluster = {}, ""
     for route in config["virtual_hosts"][0]["routes"]:
         if route["name"].endswith("/split"):
-            found[cluster] = str(route["route"]["hash_policy"][0]["header"]["header_name"])
+            found[cluster] = StickyHeader(route["route"]["hash_policy"][0]["header"]["header_name"])
         elif route["match"]["headers"][0]["string_match"]["exact"] == "current":
             cluster = route["route"]["cluster"]
     return found
@@ -238,7 +239,7 @@ def _retries(plan: TrafficPlan) -> dict[str, Any]:
 
 def _salted_hash(plan: TrafficPlan) -> dict[str, Any]:
     rewrite = {"pattern": {"regex": "^(.*)$"}, "substitution": f"{plan.endpoint}:\\1"}
-    return {"header": {"header_name": plan.sticky_header, "regex_rewrite": rewrite}}
+    return {"header": {"header_name": plan.sticky_header.name, "regex_rewrite": rewrite}}
 
 
 def _path(endpoint: EndpointRef) -> dict[str, Any]:
