@@ -787,6 +787,18 @@ class TestEmbedded:
         with pytest.raises(PlaneUnavailable, match="ConnectError"):
             nobody.observe(SHARED)
 
+    @pytest.mark.parametrize("sent", [[], [""], ["", ""]], ids=["none", "empty", "empty twice"])
+    def test_users_without_a_name_are_spread_one_by_one(self, shared: RealPlane, sent: list[str]) -> None:
+        current, candidate = shared.release(1).id, shared.release(2).id
+        shared.port.apply(
+            TrafficPlan(endpoint=SHARED, current=current, candidate=candidate, candidate_weight=5000, lease_s=60)
+        )
+        headers = [("x-user-id", value) for value in sent]
+        with shared.client() as client:
+            answers = [client.post(path_of(SHARED), json=invocation(), headers=headers) for _ in range(100)]
+        # By a hash all hundred go one way together; by chance once in 10^29.
+        assert {number_of(answer) for answer in answers} == {1, 2}
+
     def test_a_wrong_token_is_not_authorised_and_not_repeated(self, shared: RealPlane) -> None:
         with pytest.raises(NotAuthorised) as refused:
             EmbeddedPlane(shared.control_url, "wrong-token").observe(SHARED)

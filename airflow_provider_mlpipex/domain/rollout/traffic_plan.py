@@ -25,7 +25,8 @@ MODEL_FAULT = "model"
 class StickyHeader(RootModel[str]):
     """Requests that carry the same value in this header stay on one release; all others are spread by chance.
 
-    In manifests, ledgers and plans it is the header's name, as text.
+    An empty value is none: a gateway that sets the header for users who have not signed in must not send them all to
+    one release together. In manifests, ledgers and plans this is the header's name, as text.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -7,6 +7,7 @@ Measured rules that this module keeps (each one lost requests when broken):
 - weighted clusters stand in the fixed order current, candidate, control and add up to 10,000, so that a user who is on
   the candidate stays on it while its share grows;
 - the sticky hash is salted with the endpoint's name, so that not the same users are canaries everywhere;
+- Envoy hashes an empty header like any other value, so requests whose sticky header is empty have a route without hash;
 - a candidate is a *composite* cluster whose second priority is the current release: a request that it fails is answered
   by current.
 """
@@ -148,7 +149,7 @@ def routes(plans: Iterable[TrafficPlan]) -> dict[str, Any]:
             {
                 "name": "endpoints",
                 "domains": ["*"],
-                "routes": [route for plan in ordered for route in (*_forced(plan), _split(plan))],
+                "routes": [route for plan in ordered for route in (*_forced(plan), _by_chance(plan), _split(plan))],
             }
         ],
     }
@@ -163,7 +164,7 @@ def read_currents(config: Mapping[str, Any]) -> dict[str, StickyHeader]:
     for route in config["virtual_hosts"][0]["routes"]:
         if route["name"].endswith("/split"):
             found[cluster] = StickyHeader(route["route"]["hash_policy"][0]["header"]["header_name"])
-        elif route["match"]["headers"][0]["string_match"]["exact"] == "current":
+        elif route["match"]["headers"][0]["string_match"].get("exact") == "current":
             cluster = route["route"]["cluster"]
     return found
 
@@ -191,6 +192,17 @@ def _forced(plan: TrafficPlan) -> list[dict[str, Any]]:
         }
         for choice, release in choices.items()
     ]
+
+
+def _by_chance(plan: TrafficPlan) -> dict[str, Any]:
+    """The split for requests whose sticky header says nothing, however often they carry it."""
+    split = _split(plan)
+    nothing = {"name": plan.sticky_header.name, "string_match": {"safe_regex": {"regex": r"[\s,]*"}}}
+    return {
+        "name": f"{plan.endpoint}/by-chance",
+        "match": {**split["match"], "headers": [nothing]},
+        "route": {key: value for key, value in split["route"].items() if key != "hash_policy"},
+    }
 
 
 def _split(plan: TrafficPlan) -> dict[str, Any]:

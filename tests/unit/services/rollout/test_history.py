@@ -109,7 +109,7 @@ def test_a_clock_that_steps_back_does_not_turn_history_around(world: World) -> N
     assert [tenure.since for tenure in held] == sorted(tenure.since for tenure in held)
     assert held[-1].since == promoted_at, "recorded when it happened, as seen from what happened before it"
     assert as_of(world.platform, ENDPOINT, promoted_at).current.model.version == "1.0.0"
-    assert as_of(world.platform, ENDPOINT, promoted_at - timedelta(seconds=1)).outcomes.keys() == {"run-1"}
+    assert as_of(world.platform, ENDPOINT, promoted_at - timedelta(seconds=1)).results.keys() == {"run-1"}
     assert audit(world.platform) == {"production/fraud-scorer": world.state.seq}
 
 

@@ -84,8 +84,17 @@ def test_testers_choose_by_name_or_by_release_and_get_it_as_it_is() -> None:
 
 def test_forced_variants_come_before_the_split_of_their_endpoint() -> None:
     names = [route["name"] for route in route_list(canary(500))]
-    assert names[-1] == "production/fraud-scorer/split"
-    assert set(names[:-1]) == {"production/fraud-scorer/forced"}
+    assert names[-2:] == ["production/fraud-scorer/by-chance", "production/fraud-scorer/split"]
+    assert set(names[:-2]) == {"production/fraud-scorer/forced"}
+
+
+def test_an_empty_sticky_header_is_split_like_any_request_but_by_chance() -> None:
+    of = canary(500, sticky_header="x-card", mirror=Mirror(release=OLDER.id, fraction=0.5))
+    (by_chance,) = [route for route in route_list(of) if route["name"].endswith("/by-chance")]
+    (header,) = by_chance["match"]["headers"]
+    assert header["name"] == "x-card"
+    assert "hash_policy" not in by_chance["route"]
+    assert {**by_chance["route"], "hash_policy": split(of)["hash_policy"]} == split(of)
 
 
 def test_nobody_can_ask_the_shadow() -> None:
