@@ -19,6 +19,7 @@ from airflow_provider_mlpipex.cli import (
     quality,
     rollout,
     serve,
+    tokens,
     training,
     version,
 )
@@ -36,6 +37,7 @@ for name, group in {
     "drift": drift,
     "labels": labels,
     "serve": serve,
+    "tokens": tokens,
     "audit": audit,
 }.items():
     app.add_typer(group.app, name=name)

@@ -85,13 +85,15 @@ def _play_story(stack: Stack, traffic: LiveTraffic, pager: AlertReceiver) -> Rep
         airflow.wait_until_parsed(dag_id)
     settings = Settings.from_environment(stack.environment)
     with (
-        stack.client(stack.control_url, "token") as control,
+        stack.client(stack.control_url, "drill-token") as drills,
+        stack.client(stack.control_url, "rollback-token") as rollbacks,
         stack.client(stack.ingress_url, "client-token") as clients,
     ):
         scene = Scene(
             airflow=airflow,
             platform=build_platform(settings, Origin(kind="cli", user="demo")),
-            control=control,
+            drills=drills,
+            rollbacks=rollbacks,
             clients=clients,
             traffic=traffic,
             alerts=pager,

@@ -65,13 +65,15 @@ class Cause:
 
 @dataclass
 class Scene:
-    """:param control: authenticated client of the plane's control API. :param clients: of its ingress.
+    """:param drills: client of the plane's control API that may break releases; ``rollbacks``: one that may take
+        traffic back. :param clients: of its ingress.
     :param environment: variables of the CLI.
     """
 
     airflow: AirflowClient
     platform: Platform
-    control: httpx.Client
+    drills: httpx.Client
+    rollbacks: httpx.Client
     clients: httpx.Client
     traffic: LiveTraffic
     alerts: AlertReceiver
@@ -141,14 +143,14 @@ class Scene:
     def inject(self, endpoint: EndpointRef, cause: Cause, *release_ids: str, **fault: float) -> None:
         """Break releases through the drill port of the plane."""
         for release_id in release_ids:
-            self.control.put(_fault_path(endpoint, release_id), json=fault).raise_for_status()
+            self.drills.put(_fault_path(endpoint, release_id), json=fault).raise_for_status()
             self.say(f"    fault            {release_id}: {fault}")
         cause.strike(*release_ids)
 
     def mend(self, endpoint: EndpointRef, cause: Cause) -> None:
         """Take the fault of ``cause`` away again."""
         for release_id in reversed(cause.releases):
-            self.control.delete(_fault_path(endpoint, release_id)).raise_for_status()
+            self.drills.delete(_fault_path(endpoint, release_id)).raise_for_status()
             self.say(f"    mended           {release_id}")
         cause.reverted = time.time() + NOTICED_S
 

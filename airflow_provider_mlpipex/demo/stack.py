@@ -158,7 +158,7 @@ class Stack:
         return str(json.loads(generated.read_text(encoding="utf-8"))[USER])
 
     def plane_token(self, name: str) -> str:
-        """:param name: ``token`` of the control API, or ``client-token`` of the ingress."""
+        """:param name: ``token`` or ``drill-token`` of the control API, or ``client-token`` of the ingress."""
         return (self.plane_dir / name).read_text(encoding="utf-8").strip()
 
     def client(self, url: str, token: str) -> httpx.Client:

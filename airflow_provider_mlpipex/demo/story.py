@@ -181,7 +181,7 @@ class Story:
         with self.scene.step("6b one call, HTTP", expected) as step:
             previous = self.scene.state(STAGING).previous
             asked = {"cause": "drill", "user": "demo"}
-            answer = self.scene.control.post(f"/v1/endpoints/{STAGING}/rollback", json=asked)
+            answer = self.scene.rollbacks.post(f"/v1/endpoints/{STAGING}/rollback", json=asked)
             after = self.scene.state(STAGING).current
             ok = answer.status_code == 200 and after is not None and after == previous
             self.judge(step, ok, None, answered=answer.status_code)

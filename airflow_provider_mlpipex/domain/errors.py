@@ -319,6 +319,12 @@ class NotAuthorised(MlpipexError):
     runbook = "not-authorised"
 
 
+class NotPermitted(MlpipexError):
+    """A good credential that does not grant what was asked for."""
+
+    runbook = "not-authorised"
+
+
 class ConfigurationInvalid(MlpipexError):
     """A connection, environment variable or port that cannot work as set."""
 

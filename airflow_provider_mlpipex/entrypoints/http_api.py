@@ -30,12 +30,15 @@ MAX_CAUSE_LENGTH = 500
 def routes(platform: Platform) -> list[Route]:
     """Routes over ``platform``; every handler runs its use case in a thread, because ledger and plane block."""
     from starlette.responses import JSONResponse
-    from starlette.routing import Route
+
+    from airflow_provider_mlpipex.serving.plane.access import holder_of, scoped
 
     async def post_rollback(request: Request) -> Response:
         endpoint = _endpoint(request)
         body = await request.json() if await request.body() else {}
-        cause, user = _text(body, "cause") or "manual rollback over HTTP", _text(body, "user")
+        cause, claimed = _text(body, "cause") or "manual rollback over HTTP", _text(body, "user")
+        # Who it was is known by the token alone; what the body says of it stands beside, as said.
+        user = f"{holder_of(request).name}, who says to be {claimed}" if claimed else holder_of(request).name
         acting = platform.acting_as(Origin(kind="http", user=user))
         only = {"rollout_id": _text(body, "rollout") or None, "release_id": _text(body, "release") or None}
         report = await asyncio.to_thread(answer_request, acting, endpoint, cause=cause, **only)
@@ -50,9 +53,9 @@ def routes(platform: Platform) -> list[Route]:
 
     base = "/v1/endpoints/{environment}/{name}"
     return [
-        Route(f"{base}/rollback", post_rollback, methods=["POST"]),
-        Route(f"{base}/status", get_status, methods=["GET"]),
-        Route(f"{base}/history", get_history, methods=["GET"]),
+        scoped("rollback", f"{base}/rollback", post_rollback, methods=["POST"]),
+        scoped("read", f"{base}/status", get_status),
+        scoped("read", f"{base}/history", get_history),
     ]
 
 

@@ -101,11 +101,16 @@ def read_or_make_token(path: Path) -> str:
         held = ""
     if held:
         return held
-    # Whole or not at all: an empty file, left by a crash, would let in whoever shows an empty token.
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     made = secrets.token_urlsafe(32)
-    scratch = path.with_suffix(".new")
-    scratch.touch(mode=0o600)
-    scratch.write_text(made, encoding="utf-8")
-    os.replace(scratch, path)
+    write_token(path, made)
     return made
+
+
+def write_token(path: Path, token: str) -> None:
+    """Whole or not at all: an empty file, left by a crash, would let in whoever shows an empty token."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    scratch = path.with_name(f"{path.name}.new")
+    scratch.unlink(missing_ok=True)
+    scratch.touch(mode=0o600)
+    scratch.write_text(token, encoding="utf-8")
+    os.replace(scratch, path)

@@ -184,6 +184,10 @@ class RealPlane:
         return (self.state_dir / "token").read_text()
 
     @property
+    def drill_token(self) -> str:
+        return (self.state_dir / "drill-token").read_text()
+
+    @property
     def client_token(self) -> str:
         return (self.state_dir / "client-token").read_text()
 
@@ -193,8 +197,9 @@ class RealPlane:
         return EmbeddedPlane(self.control_url, self.token)
 
     def control(self, method: str, path: str, *, timeout: float = 30.0, **sent: Any) -> httpx.Response:
-        """A raw call of the control API with its token."""
-        headers = {"authorization": f"Bearer {self.token}"}
+        """A raw call of the control API with the token that it wants."""
+        token = self.drill_token if path.endswith("/fault") else self.token
+        headers = {"authorization": f"Bearer {token}"}
         return httpx.request(method, self.control_url + path, headers=headers, timeout=timeout, **sent)
 
     def client(self, **headers: str) -> httpx.Client:

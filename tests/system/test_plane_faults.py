@@ -475,7 +475,7 @@ def test_the_ingress_wants_the_clients_token(scene: Scene) -> None:
 
 def test_what_is_secret_is_the_owners_alone(scene: Scene) -> None:
     state = scene.plane.state_dir
-    for secret in ("token", "client-token", "state.json"):
+    for secret in ("token", "read-token", "rollback-token", "drill-token", "client-token", "state.json"):
         assert stat.S_IMODE((state / secret).stat().st_mode) == 0o600
     listeners = {connection.laddr.ip for connection in scene.plane.child("envoy").net_connections("tcp")}
     assert listeners == {"127.0.0.1"}
@@ -579,4 +579,5 @@ def _quoted(text: str) -> str:
 def _raw(plane: RealPlane, method: str, path: str, **sent: Any) -> httpx.Response:
     """The path as it is: a client library that tidies ``..`` away would hide what the server does with it."""
     target = httpx.URL(plane.control_url).copy_with(raw_path=path.encode())
-    return httpx.request(method, target, headers={"authorization": f"Bearer {plane.token}"}, **sent)
+    token = plane.drill_token if path.endswith("/fault") else plane.token
+    return httpx.request(method, target, headers={"authorization": f"Bearer {token}"}, **sent)

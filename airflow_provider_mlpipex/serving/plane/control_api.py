@@ -1,4 +1,4 @@
-"""The control API of the embedded plane, on loopback: every route wants the bearer token.
+"""The control API of the embedded plane, on loopback: every route wants a bearer token, and one of the right scope.
 
 Errors come back as ``MlpipexError.as_dict()`` with a status that says whose fault it is; the client raises them again
 as the same class. The composition root mounts further routes (rollback, status) through ``extra_routes``.
@@ -7,7 +7,6 @@ as the same class. The composition root mounts further routes (rollback, status)
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -21,7 +20,6 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from airflow_provider_mlpipex.domain import errors
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, InvalidName, MlpipexError
@@ -29,15 +27,17 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release, ReleaseId
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.domain.shadow.slices import MAX_COLUMNS
+from airflow_provider_mlpipex.serving.plane.access import MAX_BODY_BYTES, BearerToken, require_scope, scoped
 from airflow_provider_mlpipex.serving.plane.supervisor import Supervisor
+from airflow_provider_mlpipex.serving.plane.tokens import TokenFiles
 
-MAX_BODY_BYTES = 1_000_000
 MAX_TIMEOUT_S = 3600.0
 #: Predictions that one answer may hold.
 MAX_ROWS = 50_000
 _RELEASE_ID: TypeAdapter[str] = TypeAdapter(ReleaseId)
 _STATUS: dict[type[MlpipexError], int] = {
     errors.NotAuthorised: 401,
+    errors.NotPermitted: 403,
     errors.InvalidName: 422,
     errors.ConfigurationInvalid: 422,
     errors.PlanRefused: 409,
@@ -52,31 +52,7 @@ _STATUS: dict[type[MlpipexError], int] = {
 }
 
 
-class BearerToken:
-    """ASGI middleware: no token, no route, no difference between what exists and what does not."""
-
-    def __init__(self, app: ASGIApp, *, token: str) -> None:
-        self._app = app
-        self._expected = f"Bearer {token}".encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = dict(scope["headers"])
-        if not hmac.compare_digest(headers.get(b"authorization", b""), self._expected):
-            refused = errors.NotAuthorised(
-                "control API", limit="authorization: Bearer <token>", remedy="read the token file of the plane"
-            )
-            await JSONResponse(refused.as_dict(), status_code=401)(scope, receive, send)
-            return
-        if int(headers.get(b"content-length", b"0") or 0) > MAX_BODY_BYTES:
-            await JSONResponse({"error": "body too large"}, status_code=413)(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
-
-
-def create_app(supervisor: Supervisor, *, token: str, extra_routes: Sequence[Route] = ()) -> Starlette:
+def create_app(supervisor: Supervisor, *, tokens: TokenFiles, extra_routes: Sequence[Route] = ()) -> Starlette:
     """The API over ``supervisor``. Its verbs block, so each runs in a thread."""
 
     async def put_release(request: Request) -> Response:
@@ -86,6 +62,9 @@ def create_app(supervisor: Supervisor, *, token: str, extra_routes: Sequence[Rou
         if release.id != asked:
             raise _invalid("release.id", release.id, f"the release in the path: {asked}")
         timeout_s = _seconds(body.get("timeout_s", 120.0))
+        # A rollback revives what it returns to; whoever may do no more brings nothing that is new here.
+        if (await asyncio.to_thread(supervisor.observe, _endpoint(request))).known.get(release.id) != release:
+            require_scope(request, "deploy")
         status = await asyncio.to_thread(supervisor.ensure, _endpoint(request), release, timeout_s=timeout_s)
         return JSONResponse(status.to_json())
 
@@ -97,6 +76,8 @@ def create_app(supervisor: Supervisor, *, token: str, extra_routes: Sequence[Rou
         plan = _read(TrafficPlan, await _body(request), "plan")
         if plan.endpoint != _endpoint(request):
             raise _invalid("plan.endpoint", str(plan.endpoint), f"the endpoint in the path: {_endpoint(request)}")
+        if not await asyncio.to_thread(_returns_traffic, supervisor, plan):
+            require_scope(request, "deploy")
         return JSONResponse((await asyncio.to_thread(supervisor.apply, plan)).to_json())
 
     async def post_lease(request: Request) -> Response:
@@ -183,26 +164,27 @@ def create_app(supervisor: Supervisor, *, token: str, extra_routes: Sequence[Rou
     base = "/v1/endpoints/{environment}/{name}"
     app = Starlette(
         routes=[
-            Route("/v1/health", health),
-            Route(base, get_endpoint),
-            Route(f"{base}/plan", put_plan, methods=["PUT"]),
-            Route(f"{base}/lease", post_lease, methods=["POST"]),
-            Route(f"{base}/telemetry", get_telemetry),
-            Route(f"{base}/comparison", get_comparison),
-            Route(f"{base}/served", post_served, methods=["POST"]),
-            Route(f"{base}/releases/{{release}}", put_release, methods=["PUT"]),
-            Route(f"{base}/releases/{{release}}", delete_release, methods=["DELETE"]),
-            Route(f"{base}/releases/{{release}}/predictions", get_predictions),
-            Route(f"{base}/releases/{{release}}/sketches", get_sketches),
-            Route(f"{base}/releases/{{release}}/sketches/batches", get_batch_sketches),
-            Route(f"{base}/releases/{{release}}/fault", put_fault, methods=["PUT"]),
-            Route(f"{base}/releases/{{release}}/fault", delete_fault, methods=["DELETE"]),
+            scoped("read", "/v1/health", health),
+            scoped("read", base, get_endpoint),
+            # What a rollback needs of these two; anything else wants deploy, which is asked for once the body is read.
+            scoped("rollback", f"{base}/plan", put_plan, methods=["PUT"]),
+            scoped("deploy", f"{base}/lease", post_lease, methods=["POST"]),
+            scoped("read", f"{base}/telemetry", get_telemetry),
+            scoped("read", f"{base}/comparison", get_comparison),
+            scoped("read", f"{base}/served", post_served, methods=["POST"]),
+            scoped("rollback", f"{base}/releases/{{release}}", put_release, methods=["PUT"]),
+            scoped("deploy", f"{base}/releases/{{release}}", delete_release, methods=["DELETE"]),
+            scoped("read", f"{base}/releases/{{release}}/predictions", get_predictions),
+            scoped("read", f"{base}/releases/{{release}}/sketches", get_sketches),
+            scoped("read", f"{base}/releases/{{release}}/sketches/batches", get_batch_sketches),
+            scoped("drill", f"{base}/releases/{{release}}/fault", put_fault, methods=["PUT"]),
+            scoped("drill", f"{base}/releases/{{release}}/fault", delete_fault, methods=["DELETE"]),
             *extra_routes,
         ],
         exception_handlers={MlpipexError: _explain, Exception: _explain_unexpected},
         lifespan=lifespan,
     )
-    app.add_middleware(BearerToken, token=token)
+    app.add_middleware(BearerToken, tokens=tokens)
     return app
 
 
@@ -221,6 +203,14 @@ async def _explain_unexpected(_: Request, error: Exception) -> Response:
         remedy="read the plane's log; traffic goes on as last confirmed",
     )
     return JSONResponse(unexpected.as_dict(), status_code=500)
+
+
+def _returns_traffic(supervisor: Supervisor, plan: TrafficPlan) -> bool:
+    """Whether ``plan`` only takes traffic back: all of it to one release that this plane has running already."""
+    if plan.releases != (plan.current,):
+        return False
+    status = supervisor.observe(plan.endpoint).releases.get(plan.current)
+    return status is not None and status.state == "ready"
 
 
 def _endpoint(request: Request) -> EndpointRef:

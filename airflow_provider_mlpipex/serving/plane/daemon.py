@@ -21,8 +21,8 @@ from airflow_provider_mlpipex.serving.envoy.process import NAME as ENVOY
 from airflow_provider_mlpipex.serving.plane.control_api import create_app
 from airflow_provider_mlpipex.serving.plane.state import find_plane_id
 from airflow_provider_mlpipex.serving.plane.supervisor import Supervisor
+from airflow_provider_mlpipex.serving.plane.tokens import TokenFiles
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
-from airflow_provider_mlpipex.serving.state_dir import read_or_make_token
 
 ADDRESS_FILE = "plane.json"
 STOP_TIMEOUT_S = 30.0
@@ -61,8 +61,7 @@ def run(
             tracking_uri=tracking_uri,
             feature_repository=feature_repository,
         )
-        token = read_or_make_token(state_dir / "token")
-        app = create_app(supervisor, token=token, extra_routes=extra_routes(supervisor))
+        app = create_app(supervisor, tokens=TokenFiles(state_dir), extra_routes=extra_routes(supervisor))
         _require_ingress_port(state_dir, ingress_port)
         asked_to_end = False
         try:

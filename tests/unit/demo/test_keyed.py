@@ -27,7 +27,8 @@ class Staged(Scene):
         super().__init__(
             airflow=None,  # type: ignore[arg-type]
             platform=memory_platform(),
-            control=None,  # type: ignore[arg-type]
+            drills=None,  # type: ignore[arg-type]
+            rollbacks=None,  # type: ignore[arg-type]
             clients=httpx.Client(
                 base_url="http://plane", transport=httpx.MockTransport(lambda _: httpx.Response(status))
             ),

@@ -67,7 +67,8 @@ def outage(world: World, drill: DrillPort) -> Outage:
     scene = Scene(
         airflow=None,  # type: ignore[arg-type]
         platform=world.platform,
-        control=drill.client,
+        drills=drill.client,
+        rollbacks=drill.client,
         clients=None,  # type: ignore[arg-type]
         traffic=LiveTraffic.__new__(LiveTraffic),
         alerts=Pager(world),  # type: ignore[arg-type]

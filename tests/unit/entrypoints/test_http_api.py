@@ -10,6 +10,8 @@ from starlette.applications import Starlette
 
 from airflow_provider_mlpipex.domain.rollout.events import RollbackDecided
 from airflow_provider_mlpipex.entrypoints.http_api import routes
+from airflow_provider_mlpipex.serving.plane.access import HOLDER
+from airflow_provider_mlpipex.serving.plane.tokens import Holder, Scope
 from tests.support.rollouts import ENDPOINT, World
 
 
@@ -23,8 +25,18 @@ def world() -> World:
     return world
 
 
+class HolderOf:
+    """Stands in for the control API, which lets in nobody without a token."""
+
+    def __init__(self, scope: Scope, app: Starlette) -> None:
+        self._app, self._holder = app, Holder(scope)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._app({**scope, HOLDER: self._holder}, receive, send)
+
+
 async def post(world: World, **body: Any) -> dict[str, Any]:
-    app = Starlette(routes=routes(world.platform))
+    app = HolderOf("rollback", Starlette(routes=routes(world.platform)))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://plane") as client:
         answer = await client.post(f"/v1/endpoints/{ENDPOINT}/rollback", json=body)
     assert answer.status_code == 200
@@ -46,7 +58,8 @@ async def test_the_release_that_users_have_goes_and_so_does_what_waits(world: Wo
     assert told["done"].endswith(f"{ENDPOINT} serves {first} instead of {second}")
     assert told["seq"] <= world.state.seq
     (entry,) = [e for e in world.memory.ledger.read(ENDPOINT) if isinstance(e.event, RollbackDecided)]
-    assert (entry.origin.kind, entry.origin.user, entry.event.cause) == ("http", "ann", "wrong currency")
+    user = "holder of the rollback token, who says to be ann"
+    assert (entry.origin.kind, entry.origin.user, entry.event.cause) == ("http", user, "wrong currency")
 
 
 async def test_a_call_whose_answer_was_lost_is_made_again_by_naming_the_release(world: World) -> None:

@@ -1,0 +1,74 @@
+"""What stands before every route of the control API: a token, of a scope that grants the route, and a bounded body."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as AsgiScope
+
+from airflow_provider_mlpipex.domain import errors
+from airflow_provider_mlpipex.serving.plane.tokens import Holder, Scope, TokenFiles
+
+MAX_BODY_BYTES = 1_000_000
+Handler = Callable[[Request], Awaitable[Response]]
+#: Where a request carries whose token it has shown.
+HOLDER = "mlpipex.holder"
+
+
+class BearerToken:
+    """ASGI middleware: no token, no route, no difference between what exists and what does not."""
+
+    def __init__(self, app: ASGIApp, *, tokens: TokenFiles) -> None:
+        self._app = app
+        self._tokens = tokens
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        holder = self._tokens.holder(headers.get(b"authorization", b""))
+        if holder is None:
+            refused = errors.NotAuthorised(
+                "control API", limit="authorization: Bearer <token>", remedy="read a token file of the plane"
+            )
+            await JSONResponse(refused.as_dict(), status_code=401)(scope, receive, send)
+            return
+        if int(headers.get(b"content-length", b"0") or 0) > MAX_BODY_BYTES:
+            await JSONResponse({"error": "body too large"}, status_code=413)(scope, receive, send)
+            return
+        scope[HOLDER] = holder
+        await self._app(scope, receive, send)
+
+
+def scoped(needed: Scope, path: str, handler: Handler, *, methods: Sequence[str] = ("GET",)) -> Route:
+    """A route that answers only the holder of a token that grants ``needed``; anybody else gets 403."""
+
+    async def guarded(request: Request) -> Response:
+        require_scope(request, needed)
+        return await handler(request)
+
+    return Route(path, guarded, methods=list(methods))
+
+
+def holder_of(request: Request) -> Holder:
+    """Whose token ``request`` has shown."""
+    holder = request.scope[HOLDER]
+    assert isinstance(holder, Holder)
+    return holder
+
+
+def require_scope(request: Request, needed: Scope) -> None:
+    """:raises NotPermitted: the token shown does not grant ``needed``."""
+    holder = holder_of(request)
+    if not holder.may(needed):
+        raise errors.NotPermitted(
+            f"control API, {request.method} {request.url.path}"[:200],
+            value=f"the {holder.scope} token",
+            limit=f"a token that grants {needed}",
+            remedy="show the token of that scope, if you are meant to have it; mlpipex tokens list says where each is",
+        )

@@ -1,0 +1,140 @@
+"""Tokens of the plane: what each grants, on real files, and over the real control API of a plane that runs nothing."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout.plane_observation import PlaneObservation, ReleaseStatus
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
+from airflow_provider_mlpipex.serving.plane.control_api import create_app
+from airflow_provider_mlpipex.serving.plane.tokens import FILES, SCOPES, Scope, TokenFiles
+from tests.support.factories import make_release
+
+ENDPOINT = EndpointRef.parse("production/fraud-scorer")
+CURRENT, NEW = make_release("1.0.0"), make_release("1.1.0")
+BASE = f"/v1/endpoints/{ENDPOINT}"
+
+
+class RunsCurrent:
+    """A supervisor that has one release ready, and says what it was asked to do."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def observe(self, endpoint: EndpointRef) -> PlaneObservation:
+        status = ReleaseStatus(release=CURRENT.id, state="ready")
+        return PlaneObservation(endpoint=endpoint, releases={CURRENT.id: status}, known={CURRENT.id: CURRENT})
+
+    def __getattr__(self, verb: str) -> Any:
+        def act(*_: Any, **__: Any) -> Any:
+            self.done.append(verb)
+            return ReleaseStatus(release=CURRENT.id, state="ready")
+
+        return act
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> TokenFiles:
+    return TokenFiles(tmp_path)
+
+
+def shown(tokens: TokenFiles, scope: Scope) -> bytes:
+    return b"Bearer " + tokens.path(scope).read_bytes()
+
+
+async def ask(tokens: TokenFiles, scope: Scope, method: str, path: str, body: object = None) -> tuple[int, list[str]]:
+    supervisor = RunsCurrent()
+    app: Starlette = create_app(supervisor, tokens=tokens)  # type: ignore[arg-type]
+    headers: Mapping[str, str] = {"authorization": shown(tokens, scope).decode()}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://plane") as client:
+        answer = await client.request(method, path, headers=headers, json=body)
+    return answer.status_code, supervisor.done
+
+
+def test_each_scope_has_a_token_of_its_own_that_only_its_owner_reads(tokens: TokenFiles) -> None:
+    assert len({tokens.path(scope).read_text() for scope in SCOPES}) == len(SCOPES) == len(FILES)
+    assert {stat.S_IMODE(tokens.path(scope).stat().st_mode) for scope in SCOPES} == {0o600}
+    assert [tokens.holder(shown(tokens, scope)) for scope in SCOPES] == [
+        type(tokens.holder(shown(tokens, scope)))(scope)  # type: ignore[misc]
+        for scope in SCOPES
+    ]
+
+
+@pytest.mark.parametrize("header", [b"", b"Bearer", b"Bearer ", b"Bearer wrong", b"Basic x", b"\xff\xfe"])
+def test_what_is_nobodys_token_is_nobody(tokens: TokenFiles, header: bytes) -> None:
+    assert tokens.holder(header) is None
+
+
+def test_a_rotated_token_is_taken_at_once_and_the_one_before_for_its_grace(tokens: TokenFiles, tmp_path: Path) -> None:
+    old, other = shown(tokens, "deploy"), shown(tokens, "read")
+    TokenFiles(tmp_path).rotate("deploy", grace_s=0.4)  # as the command does, in another process
+    new = shown(tokens, "deploy")
+    assert new != old
+    assert [holder is not None for holder in (tokens.holder(new), tokens.holder(old))] == [True, True]
+    time.sleep(0.5)
+    assert (tokens.holder(old), tokens.holder(new) is not None) == (None, True)
+    assert TokenFiles(tmp_path).holder(old) is None
+    assert tokens.holder(other) is not None, "the other scopes are left alone"
+
+
+def test_without_grace_the_one_before_is_void(tokens: TokenFiles) -> None:
+    old = shown(tokens, "rollback")
+    tokens.rotate("rollback", grace_s=0)
+    assert tokens.holder(old) is None
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
+def test_a_token_that_others_can_read_or_replace_is_refused(tokens: TokenFiles, tmp_path: Path, mode: int) -> None:
+    os.chmod(tokens.path("rollback"), mode)
+    with pytest.raises(ConfigurationInvalid, match=f"{mode:04o}.*mlpipex tokens rotate rollback"):
+        TokenFiles(tmp_path)
+
+
+BACK = TrafficPlan(endpoint=ENDPOINT, current=CURRENT.id).to_json()
+UNKNOWN = TrafficPlan(endpoint=ENDPOINT, current=NEW.id).to_json()
+TRIAL = TrafficPlan(endpoint=ENDPOINT, current=CURRENT.id, candidate=NEW.id, candidate_weight=500, lease_s=60).to_json()
+ENSURE_KNOWN = {"release": CURRENT.to_json(), "timeout_s": 5}
+ENSURE_NEW = {"release": NEW.to_json(), "timeout_s": 5}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "allowed"),
+    [
+        ("GET", BASE, None, {"read", "rollback", "deploy", "drill"}),
+        ("PUT", f"{BASE}/plan", BACK, {"rollback", "deploy"}),
+        ("PUT", f"{BASE}/plan", UNKNOWN, {"deploy"}),
+        ("PUT", f"{BASE}/plan", TRIAL, {"deploy"}),
+        ("POST", f"{BASE}/lease", {"plan_id": "x"}, {"deploy"}),
+        ("PUT", f"{BASE}/releases/{CURRENT.id}", ENSURE_KNOWN, {"rollback", "deploy"}),
+        ("PUT", f"{BASE}/releases/{NEW.id}", ENSURE_NEW, {"deploy"}),
+        ("DELETE", f"{BASE}/releases/{CURRENT.id}", None, {"deploy"}),
+        ("PUT", f"{BASE}/releases/{CURRENT.id}/fault", {"error_rate": 1.0}, {"drill"}),
+        ("DELETE", f"{BASE}/releases/{CURRENT.id}/fault", None, {"drill"}),
+    ],
+)
+async def test_a_token_does_what_it_is_for_and_nothing_else(
+    tokens: TokenFiles, method: str, path: str, body: object, allowed: set[Scope]
+) -> None:
+    for scope in SCOPES:
+        status, done = await ask(tokens, scope, method, path, body)
+        if scope in allowed:
+            assert status < 300, (scope, status)
+        else:
+            assert (status, done) == (403, []), scope
+
+
+async def test_every_route_asks_for_a_scope(tokens: TokenFiles) -> None:
+    """A route that somebody forgets to guard would answer whoever holds the least of tokens."""
+    app: Starlette = create_app(RunsCurrent(), tokens=tokens)  # type: ignore[arg-type]
+    assert {route.endpoint.__qualname__ for route in app.routes} == {"scoped.<locals>.guarded"}  # type: ignore[attr-defined]
