@@ -87,6 +87,11 @@ class ReleaseTelemetry(Value):
     requests: int = 0
     errors: int = Field(default=0, description="attempts ended by 5xx, reset, timeout, refusal, or a model that raised")
     client_errors: int = Field(default=0, description="any other 4xx: the caller's fault, never the release's")
+    unfinished: int = Field(
+        default=0,
+        description="attempts that nobody waited for to the end: the client hung up, or another release was faster. "
+        "They are no requests and no errors",
+    )
     latency: LatencyHistogram
 
     @property

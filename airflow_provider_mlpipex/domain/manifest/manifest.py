@@ -126,11 +126,16 @@ class DataSpec(Value):
     max_age: Duration | None = Field(default=None, description="refuse to train on a snapshot older than this")
 
 
-class TrafficSpec(Value):
+class TrafficSpec(Recorded):
     """What live traffic looks like.
 
     :param expected_rate: requests a second that the endpoint sees on a quiet day; sample sizes are checked against it.
     :param sticky_header: requests with the same value stay on the same release.
+    :param timeout: what a candidate may take over one request before the current release is asked as well, and the
+        first of the two to answer does. Raised by the plane to twice what current itself takes. Above 10 s it is also
+        how long a request may take at all.
+    :param fallback: who answers what the current release cannot, because it is down, raises or hangs: the ``previous``
+        one, which stays warm (also where nothing is said), or ``none``, so that the client gets the error.
     :param lease: how long a shadow or canary goes on when nobody watches it; then the plane itself takes it back. Must
         outlast the pause between two tasks of a busy Airflow.
     """
@@ -139,6 +144,9 @@ class TrafficSpec(Value):
     sticky_header: HeaderName = StickyHeader().name
     timeout: Duration = parse_duration("2s")
     lease: Duration = parse_duration("60s")
+    fallback: Literal["previous", "none"] | None = None
+
+    added_later = frozenset({"fallback"})
 
 
 def _gate_of(source: Source) -> BeforeValidator:

@@ -233,6 +233,10 @@ def plan_promotion(state: EndpointState, *, rollout_id: str) -> list[Event]:
         control_weight=weight or 0,
         sticky_header=policy.sticky_header,
         lease_s=policy.lease_s if weight else None,
+        timeout_s=policy.timeout_s,
+        fallback=policy.fallback_to(
+            state.current if needs_live_trial(state) else state.previous, beside=rollout.candidate
+        ),
     )
     if state.confirmed and state.planned and state.planned.id == plan.id:
         return []
@@ -330,4 +334,6 @@ def _plan(
         mirror=mirror,
         sticky_header=policy.sticky_header,
         lease_s=policy.lease_s,
+        timeout_s=policy.timeout_s,
+        fallback=policy.fallback_to(state.previous, beside=state.rollout.candidate),
     )

@@ -55,9 +55,11 @@ class RolloutPolicy(Recorded):
     :param rollback_window_s: seconds after promotion in which the watch may revert by itself.
     :param control_weight: of ``TOTAL_WEIGHT``, what the previous release keeps in that time; ``None`` for nothing.
     :param lease_s: seconds a shadow or canary plan lives without its watcher.
+    :param timeout_s: seconds that the candidate may take over a request before current is asked as well.
+    :param fallback: ``none`` where the previous release must not answer what current cannot.
     """
 
-    added_later = frozenset({"control_weight"})
+    added_later = frozenset({"control_weight", "timeout_s", "fallback"})
 
     serve: bool = True
     offline_gates: bool = True
@@ -68,6 +70,13 @@ class RolloutPolicy(Recorded):
     control_weight: int | None = None
     lease_s: float | None = None
     sticky_header: StickyHeader = StickyHeader()
+    timeout_s: float | None = None
+    fallback: Literal["none"] | None = None
+
+    def fallback_to(self, previous: Release | None, *, beside: Release) -> str | None:
+        """Id of the release that answers what current cannot: ``previous``, unless the manifest forbids it, or it is
+        itself what is on trial (``beside``)."""
+        return previous.id if previous is not None and self.fallback is None and previous.id != beside.id else None
 
 
 class RolloutOpened(Value):

@@ -101,9 +101,14 @@ def _return(
         to_release=good.id,
         detected_at=detected_at,
     )
-    sticky = rollout.policy if rollout else state.planned
+    routing = rollout.policy if rollout else state.planned
+    behind = state.previous if trial else None
     plan = TrafficPlan(
-        endpoint=state.endpoint, current=good.id, sticky_header=sticky.sticky_header if sticky else StickyHeader()
+        endpoint=state.endpoint,
+        current=good.id,
+        sticky_header=routing.sticky_header if routing else StickyHeader(),
+        timeout_s=routing.timeout_s if routing else None,
+        fallback=rollout.policy.fallback_to(behind, beside=bad) if rollout else None,
     )
     return [intent, TrafficPlanned(plan=plan, reason=f"rollback: {cause}")]
 

@@ -8,10 +8,12 @@ from pydantic import ConfigDict, Field, RootModel, model_validator
 
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import ReleaseId
-from airflow_provider_mlpipex.domain.values import Value, digest_of
+from airflow_provider_mlpipex.domain.values import Recorded, Value, digest_of
 
 #: Weights always add up to this. A fixed total keeps hash-sticky users on the candidate while its share only grows.
 TOTAL_WEIGHT = 10_000
+#: Seconds that a candidate may take before current is asked as well, where no plan says otherwise.
+TIMEOUT_S = 2.0
 VARIANT_HEADER = "x-mlpipex-variant"
 RELEASE_HEADER = "x-mlpipex-release"
 REQUEST_ID_HEADER = "x-request-id"
@@ -47,7 +49,7 @@ class Mirror(Value):
     fraction: float = Field(gt=0, le=1)
 
 
-class TrafficPlan(Value):
+class TrafficPlan(Recorded):
     """Desired routing of one endpoint.
 
     :param current: the release that every request can fall back to.
@@ -58,7 +60,13 @@ class TrafficPlan(Value):
     :param control_weight: its share of ``TOTAL_WEIGHT``.
     :param lease_s: seconds after which the plane itself returns all traffic to ``current`` unless the plan's watcher
         renews it (promise 5: kill any process at any point). ``None`` for plans that need no watcher.
+    :param timeout_s: seconds that a candidate may take over a request before ``current`` is asked as well;
+        ``None`` for :data:`TIMEOUT_S`.
+    :param fallback: the release that answers what ``current`` cannot, as far as it runs, or ``None``. It is the
+        previous one, and no part of the plan waits for it.
     """
+
+    added_later = frozenset({"timeout_s", "fallback"})
 
     endpoint: EndpointRef
     current: ReleaseId
@@ -69,6 +77,8 @@ class TrafficPlan(Value):
     mirror: Mirror | None = None
     sticky_header: StickyHeader = StickyHeader()
     lease_s: float | None = Field(default=None, gt=0)
+    timeout_s: float | None = Field(default=None, gt=0)
+    fallback: ReleaseId | None = None
 
     @model_validator(mode="after")
     def _coherent(self) -> TrafficPlan:
@@ -81,6 +91,8 @@ class TrafficPlan(Value):
         trial = [r for r in (self.candidate, self.control, self.mirror and self.mirror.release) if r]
         if self.current in trial:
             raise ValueError(f"release {self.current} cannot be current and on trial at once")
+        if self.fallback is not None and self.fallback in (self.current, self.candidate):
+            raise ValueError(f"release {self.fallback} cannot answer for itself")
         return self
 
     @cached_property
@@ -106,4 +118,10 @@ class TrafficPlan(Value):
 
     def only_current(self) -> TrafficPlan:
         """The plan everything falls back to: all traffic on ``current``, no mirror, no lease."""
-        return TrafficPlan(endpoint=self.endpoint, current=self.current, sticky_header=self.sticky_header)
+        return TrafficPlan(
+            endpoint=self.endpoint,
+            current=self.current,
+            sticky_header=self.sticky_header,
+            timeout_s=self.timeout_s,
+            fallback=self.fallback,
+        )

@@ -65,6 +65,8 @@ def policy_of(state: EndpointState, manifest: Manifest) -> RolloutPolicy:
         control_weight=round(control * TOTAL_WEIGHT) if control else None,
         lease_s=manifest.traffic.lease.total_seconds(),
         sticky_header=StickyHeader(manifest.traffic.sticky_header),
+        timeout_s=manifest.traffic.timeout.total_seconds(),
+        fallback="none" if manifest.traffic.fallback == "none" else None,
     )
 
 

@@ -45,12 +45,14 @@ class Bucket:
     requests: int = 0
     errors: int = 0
     client_errors: int = 0
+    unfinished: int = 0
     latency: dict[int, int] = field(default_factory=lambda: defaultdict(int))
 
     def add(self, other: Bucket) -> None:
         self.requests += other.requests
         self.errors += other.errors
         self.client_errors += other.client_errors
+        self.unfinished += other.unfinished
         for at, count in other.latency.items():
             self.latency[at] += count
 
@@ -189,6 +191,10 @@ class AttemptTail:
             return
         if owner is None or flags & _NOT_THE_RELEASE:
             return
+        if code == 0 and not flags - {"", "-"}:
+            # Nothing went wrong with it: the client hung up, or another release that was asked beside it was faster.
+            self._buckets[owner].setdefault(ended, Bucket()).unfinished += 1
+            return
         bucket = self._buckets[owner].setdefault(ended, Bucket())
         bucket.requests += 1
         if code >= 500 or code == 0 or (by_model and code >= 400):
@@ -208,6 +214,7 @@ class AttemptTail:
             requests=whole.requests,
             errors=whole.errors,
             client_errors=whole.client_errors,
+            unfinished=whole.unfinished,
             latency=LatencyHistogram(
                 bounds_ms=BOUNDS_MS, counts=tuple(whole.latency.get(at, 0) for at in range(len(BOUNDS_MS) + 1))
             ),

@@ -8,8 +8,11 @@ Measured rules that this module keeps (each one lost requests when broken):
   the candidate stays on it while its share grows;
 - the sticky hash is salted with the endpoint's name, so that not the same users are canaries everywhere;
 - Envoy hashes an empty header like any other value, so requests whose sticky header is empty have a route without hash;
-- a candidate is a *composite* cluster whose second priority is the current release: a request that it fails is answered
-  by current.
+- a candidate is a *composite* cluster: a request that it fails is answered by current, and what current fails by the
+  fallback. A composite names three clusters, because a third attempt without a cluster would end the first two;
+- a candidate that takes too long is not given up: current is asked beside it (``hedge_on_per_try_timeout``), and the
+  first good answer is the client's. A try's limit holds for every try of a route, so to end a try at it would end
+  those of a current release that is slow as well (60 of 60 requests failed).
 """
 
 from __future__ import annotations
@@ -23,13 +26,15 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import slug_of
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import (
     FAULT_HEADER,
+    MODEL_FAULT,
     REQUEST_ID_HEADER,
+    TIMEOUT_S,
     TOTAL_WEIGHT,
     VARIANT_HEADER,
     StickyHeader,
     TrafficPlan,
 )
-from airflow_provider_mlpipex.serving.timeouts import KEEP_ALIVE_S, REQUEST_TIMEOUT_S, TRY_TIMEOUT_S
+from airflow_provider_mlpipex.serving.timeouts import KEEP_ALIVE_S, request_limit_s
 
 ROUTES = "mlpipex"
 _TYPE = "type.googleapis.com/envoy."
@@ -123,23 +128,49 @@ def listener(paths: Paths, *, port: int, client_token: str) -> dict[str, Any]:
     }
 
 
-def clusters(sockets: Mapping[tuple[EndpointRef, str], Path], plans: Iterable[TrafficPlan]) -> list[dict[str, Any]]:
-    """One cluster a running release, one to mirror to it, and a composite for every candidate in a plan."""
+@dataclass(frozen=True)
+class Routing:
+    """How a plan is carried out here.
+
+    :param try_limit_s: what its candidate takes before current is asked beside it.
+    :param fallback: the release that answers what current cannot; ``None`` where none of that id runs.
+    """
+
+    plan: TrafficPlan
+    try_limit_s: float = TIMEOUT_S
+    fallback: str | None = None
+
+    def target(self, release: str) -> tuple[str, ...]:
+        """Who is asked for the share of ``release``, in order; one alone where nobody stands behind it."""
+        behind = [self.plan.current, *([self.fallback] if self.fallback else [])]
+        asked = [release, *(other for other in behind if other != release)]
+        return tuple((asked + asked[-1:] * 2)[:3]) if len(asked) > 1 else (release,)
+
+    def cluster(self, release: str) -> str:
+        """Name of the cluster that the share of ``release`` goes to."""
+        name = cluster_name(self.plan.endpoint, release)
+        behind = dict.fromkeys(self.target(release)[1:])
+        return name + "".join(f"{_OVER}{slug_of(other)}" for other in behind)
+
+
+def clusters(sockets: Mapping[tuple[EndpointRef, str], Path], routings: Iterable[Routing]) -> list[dict[str, Any]]:
+    """One cluster a running release, one to mirror to it, and a composite for every share that has somebody behind."""
     rendered = []
     for (endpoint, release), socket in sorted(sockets.items(), key=lambda item: (str(item[0][0]), item[0][1])):
         name = cluster_name(endpoint, release)
         rendered.append(_cluster(name, socket, _serving_limits()))
         # A shadow that hangs may hold this many requests and no more; beyond, copies are dropped and counted.
         rendered.append(_cluster(f"{name}{_SHADOW}", socket, _limits(connections=64, pending=64, requests=64)))
-    for plan in plans:
-        if plan.candidate and plan.candidate_weight:
-            rendered.append(_composite(plan.endpoint, plan.candidate, plan.current))
+    for routing in routings:
+        for release in routing.plan.weights:
+            if len(routing.target(release)) > 1:
+                rendered.append(_composite(routing, release))
     return rendered
 
 
-def routes(plans: Iterable[TrafficPlan]) -> dict[str, Any]:
+def routes(routings: Iterable[Routing]) -> dict[str, Any]:
     """All endpoints in one route configuration: forced variants first, then the split."""
-    ordered = sorted(plans, key=lambda plan: str(plan.endpoint))
+    ordered = sorted(routings, key=lambda routing: str(routing.plan.endpoint))
     return {
         "@type": f"{_TYPE}config.route.v3.RouteConfiguration",
         "name": ROUTES,
@@ -149,7 +180,11 @@ def routes(plans: Iterable[TrafficPlan]) -> dict[str, Any]:
             {
                 "name": "endpoints",
                 "domains": ["*"],
-                "routes": [route for plan in ordered for route in (*_forced(plan), _by_chance(plan), _split(plan))],
+                "routes": [
+                    route
+                    for routing in ordered
+                    for route in (*_forced(routing.plan), _by_chance(routing), _split(routing))
+                ],
             }
         ],
     }
@@ -187,38 +222,39 @@ def _forced(plan: TrafficPlan) -> list[dict[str, Any]]:
             "route": {
                 "cluster": cluster_name(plan.endpoint, release),
                 "prefix_rewrite": "/invocations",
-                "timeout": f"{REQUEST_TIMEOUT_S}s",
+                "timeout": _seconds(_request_limit_s(plan)),
             },
         }
         for choice, release in choices.items()
     ]
 
 
-def _by_chance(plan: TrafficPlan) -> dict[str, Any]:
+def _by_chance(routing: Routing) -> dict[str, Any]:
     """The split for requests whose sticky header says nothing, however often they carry it."""
-    split = _split(plan)
-    nothing = {"name": plan.sticky_header.name, "string_match": {"safe_regex": {"regex": r"[\s,]*"}}}
+    split = _split(routing)
+    nothing = {"name": routing.plan.sticky_header.name, "string_match": {"safe_regex": {"regex": r"[\s,]*"}}}
     return {
-        "name": f"{plan.endpoint}/by-chance",
+        "name": f"{routing.plan.endpoint}/by-chance",
         "match": {**split["match"], "headers": [nothing]},
         "route": {key: value for key, value in split["route"].items() if key != "hash_policy"},
     }
 
 
-def _split(plan: TrafficPlan) -> dict[str, Any]:
-    shares = plan.weights
+def _split(routing: Routing) -> dict[str, Any]:
+    plan, shares = routing.plan, routing.plan.weights
     weighted: list[dict[str, Any]] = [
-        {"name": _target(plan, release), "weight": shares[release]}
+        {"name": routing.cluster(release), "weight": shares[release]}
         for release in (plan.current, plan.candidate, plan.control)
         if release is not None and release in shares
     ]
     assert sum(cluster["weight"] for cluster in weighted) == TOTAL_WEIGHT
     action: dict[str, Any] = {
         "prefix_rewrite": "/invocations",
-        "timeout": f"{REQUEST_TIMEOUT_S}s",
+        # Current has as long as it always has, after a candidate that answers nothing has had its time.
+        "timeout": _seconds(_request_limit_s(plan) + (routing.try_limit_s if plan.candidate_weight else 0.0)),
         "hash_policy": [_salted_hash(plan)],
         "weighted_clusters": {"use_hash_policy": True, "clusters": weighted},
-        "retry_policy": _retries(plan),
+        **_retries(routing),
     }
     if plan.mirror is not None:
         fraction = {"numerator": round(plan.mirror.fraction * _MILLION), "denominator": "MILLION"}
@@ -231,22 +267,32 @@ def _split(plan: TrafficPlan) -> dict[str, Any]:
     return {"name": f"{plan.endpoint}/split", "match": _path(plan.endpoint), "route": action}
 
 
-def _target(plan: TrafficPlan, release: str) -> str:
-    name = cluster_name(plan.endpoint, release)
-    return f"{name}{_OVER}{slug_of(plan.current)}" if release == plan.candidate else name
+def _retries(routing: Routing) -> dict[str, Any]:
+    policy: dict[str, Any] = {
+        # A model server that is being restarted refuses connections: nothing has been asked of it yet. One that was
+        # killed resets them, and to ask for a prediction again does no harm.
+        "retry_on": "connect-failure,refused-stream,reset",
+        "num_retries": 2,
+        "retry_back_off": {"base_interval": "0.001s", "max_interval": "0.005s"},
+    }
+    if not routing.plan.candidate_weight and routing.fallback is None:
+        return {"retry_policy": policy}
+    # A model that raises is a 400 in MLflow's words. Another release may know better.
+    policy["retry_on"] = "5xx,reset,connect-failure,refused-stream,retriable-headers"
+    policy["retriable_headers"] = [{"name": FAULT_HEADER, "string_match": {"exact": MODEL_FAULT}}]
+    if not routing.plan.candidate_weight:
+        return {"retry_policy": policy}
+    policy["per_try_timeout"] = _seconds(routing.try_limit_s)
+    return {"retry_policy": policy, "hedge_policy": {"hedge_on_per_try_timeout": True}}
 
 
-def _retries(plan: TrafficPlan) -> dict[str, Any]:
-    back_off = {"base_interval": "0.001s", "max_interval": "0.005s"}
-    if plan.candidate_weight:
-        return {
-            "retry_on": "5xx,reset,connect-failure",
-            "num_retries": 1,
-            "per_try_timeout": f"{TRY_TIMEOUT_S}s",
-            "retry_back_off": back_off,
-        }
-    # A model server that is being restarted refuses connections: nothing has been asked of it yet.
-    return {"retry_on": "connect-failure,refused-stream", "num_retries": 2, "retry_back_off": back_off}
+def _request_limit_s(plan: TrafficPlan) -> float:
+    return request_limit_s(plan.timeout_s or TIMEOUT_S)
+
+
+def _seconds(seconds: float) -> str:
+    """As protobuf writes a duration."""
+    return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
 
 
 def _salted_hash(plan: TrafficPlan) -> dict[str, Any]:
@@ -278,11 +324,11 @@ def _cluster(name: str, socket: Path, limits: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _composite(endpoint: EndpointRef, candidate: str, current: str) -> dict[str, Any]:
-    name = cluster_name(endpoint, candidate)
+def _composite(routing: Routing, release: str) -> dict[str, Any]:
+    asked = [{"name": cluster_name(routing.plan.endpoint, other)} for other in routing.target(release)]
     return {
         "@type": f"{_TYPE}config.cluster.v3.Cluster",
-        "name": f"{name}{_OVER}{slug_of(current)}",
+        "name": routing.cluster(release),
         "connect_timeout": "1s",
         "lb_policy": "CLUSTER_PROVIDED",
         # The default of 3 parallel retries turned 92 of 900 rescued requests into errors.
@@ -291,7 +337,7 @@ def _composite(endpoint: EndpointRef, candidate: str, current: str) -> dict[str,
             "name": "envoy.clusters.composite",
             "typed_config": {
                 "@type": f"{_TYPE}extensions.clusters.composite.v3.ClusterConfig",
-                "clusters": [{"name": name}, {"name": cluster_name(endpoint, current)}],
+                "clusters": asked,
             },
         },
     }

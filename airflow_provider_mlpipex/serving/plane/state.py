@@ -26,12 +26,16 @@ _ID_IN_MEMORY = re.compile(r'"plane_id":\s*"([0-9a-f]{32})"')
 
 
 class EndpointMemory(Value):
-    """One endpoint: the releases kept for it, the plan in force, and its lease."""
+    """One endpoint: the releases kept for it, the plan in force, and its lease.
+
+    ``try_limit_s``: what the plan's candidate takes before current is asked beside it; measured when the plan came.
+    """
 
     releases: dict[str, Release] = {}
     plan: TrafficPlan | None = None
     lease: Lease | None = None
     lease_expired_at: datetime | None = None
+    try_limit_s: float | None = None
 
 
 class PlaneMemory(Value):

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from airflow_provider_mlpipex.domain.drift.served import BatchSketches, ServedSketches
@@ -23,7 +23,7 @@ from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import Served
 from airflow_provider_mlpipex.domain.predictions import PredictionSample
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout.plane_observation import AppliedPlan, PlaneObservation, ReleaseStatus
-from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TIMEOUT_S, TrafficPlan
 from airflow_provider_mlpipex.domain.shadow.comparison import ShadowComparison
 from airflow_provider_mlpipex.serving.envoy import config as envoy_config
 from airflow_provider_mlpipex.serving.envoy.attempts import AttemptTail
@@ -39,8 +39,12 @@ from airflow_provider_mlpipex.serving.prediction_log.reader import read_stats
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
 from airflow_provider_mlpipex.serving.sketches.service import SketchedLogs
 from airflow_provider_mlpipex.serving.state_dir import Places, read_or_make_token
+from airflow_provider_mlpipex.serving.timeouts import request_limit_s
 
 _WATCH_S = 0.1
+#: A candidate gets this many times what all but one of a hundred requests take of current, over the last hour; fewer
+#: requests than these say nothing of it.
+_TIMES_USUAL, _USUAL, _LATENCY_WINDOW_S, _LATENCY_REQUESTS = 2.0, 0.99, 3600.0, 20
 #: The same trouble is said again only after this long.
 _REPEAT_S = 10.0
 
@@ -155,7 +159,13 @@ class Supervisor:
             for release in plan.releases:
                 if release not in before.releases:
                     raise _refused(plan, f"release {release} is not kept for this endpoint")
-            self._update(plan.endpoint, plan=plan, lease=lease_for(plan.lease_s), lease_expired_at=None)
+            self._update(
+                plan.endpoint,
+                plan=plan,
+                lease=lease_for(plan.lease_s),
+                lease_expired_at=None,
+                try_limit_s=self._try_limit_s(plan),
+            )
             try:
                 self._push()
             except (MlpipexError, OSError):
@@ -284,8 +294,8 @@ class Supervisor:
         sockets = {
             (endpoint, release.id): self._places.socket(endpoint, release.id) for endpoint, release in self._kept()
         }
-        plans = [memory.plan for memory in self._memory.endpoints.values() if memory.plan is not None]
-        wanted = {cluster["name"]: cluster for cluster in envoy_config.clusters(sockets, plans)}
+        routings = [_routing(memory.plan, memory) for memory in self._memory.endpoints.values() if memory.plan]
+        wanted = {cluster["name"]: cluster for cluster in envoy_config.clusters(sockets, routings)}
         present = self._present_clusters()
         self._remember(self._memory.model_copy(update={"version": self._memory.version + 1}))
         version = str(self._memory.version)
@@ -293,10 +303,21 @@ class Supervisor:
         # a plane with a deep state folder are elsewhere, and after an upgrade a cluster may be rendered otherwise.
         if any(present.get(name) != cluster for name, cluster in wanted.items()):
             self._envoy.put("cds", f"{version}-add", list({**present, **wanted}.values()))
-        self._envoy.put("rds", version, [envoy_config.routes(plans)])
+        self._envoy.put("rds", version, [envoy_config.routes(routings)])
         if not present.keys() <= wanted.keys():
             self._envoy.put("cds", f"{version}-end", list(wanted.values()))
         self._settled = True
+
+    def _try_limit_s(self, plan: TrafficPlan) -> float:
+        """What the manifest allows, but never less than twice what nearly every request takes of current itself: a
+        candidate as slow as the release that it replaces is not broken."""
+        stated = plan.timeout_s or TIMEOUT_S
+        until = datetime.now(UTC)
+        measured = self._tail.telemetry(
+            plan.endpoint, [plan.current], since=until - timedelta(seconds=_LATENCY_WINDOW_S), until=until
+        ).releases[plan.current]
+        usual_ms = measured.latency.quantile(_USUAL) if measured.requests >= _LATENCY_REQUESTS else None
+        return round(min(max(stated, _TIMES_USUAL * (usual_ms or 0.0) / 1000.0), request_limit_s(stated)), 3)
 
     def _settle(self) -> None:
         """Try once more to put in force what is remembered; if that fails, the watch tries again."""
@@ -388,6 +409,14 @@ class Supervisor:
             lock = self._release_locks.setdefault((endpoint, release_id), threading.Lock())
         with lock:
             yield
+
+
+def _routing(plan: TrafficPlan, memory: EndpointMemory) -> envoy_config.Routing:
+    return envoy_config.Routing(
+        plan=plan,
+        try_limit_s=memory.try_limit_s or plan.timeout_s or TIMEOUT_S,
+        fallback=plan.fallback if plan.fallback in memory.releases else None,
+    )
 
 
 def _refused(plan: TrafficPlan, why: str) -> PlanRefused:

@@ -77,10 +77,25 @@ def attempt(release: str = OLD.id, **changes: Any) -> dict[str, Any]:
 
 def test_attempts_are_counted_by_what_came_back(log: Log) -> None:
     codes = [200, 201, 302, 400, 404, 499, 500, 503, 504, 0, None]
-    log.write(*(attempt(code=code) for code in codes))
+    log.write(*(attempt(code=code, flags=None if code else "UC") for code in codes))
     seen = log.seen()
     assert (seen.requests, seen.client_errors, seen.errors) == (len(codes), 3, 5)
     assert log.seen(NEW.id).requests == 0
+
+
+@pytest.mark.parametrize("flags", [None, "", "-"])
+def test_nobody_is_blamed_for_an_attempt_that_nothing_went_wrong_with(log: Log, flags: str | None) -> None:
+    # What Envoy writes where the client hung up, and where current was asked beside a slow candidate and was slower.
+    log.write(attempt(code=0, us=None, flags=flags), attempt(code=0, us=None, flags="UT"), attempt())
+    seen = log.seen()
+    assert (seen.requests, seen.errors, seen.client_errors, seen.unfinished) == (2, 1, 0, 1)
+    assert seen.latency.total == 2
+
+
+def test_a_slow_answer_is_an_answer(log: Log) -> None:
+    # Its limit had passed (``UT``), current was asked beside it, and it was first all the same.
+    log.write(attempt(code=200, flags="UT", us=2_500_000))
+    assert (log.seen().requests, log.seen().errors) == (1, 0)
 
 
 def test_a_model_that_raised_is_an_error_of_the_release_whatever_the_contract_answers(log: Log) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT, Mirror, TrafficPlan
 from airflow_provider_mlpipex.serving.envoy import config as envoy_config
-from airflow_provider_mlpipex.serving.envoy.config import Paths, cluster_name, read_cluster_name
+from airflow_provider_mlpipex.serving.envoy.config import Paths, Routing, cluster_name, read_cluster_name
 from airflow_provider_mlpipex.serving.timeouts import KEEP_ALIVE_S
 from tests.support.factories import make_release
 
@@ -29,8 +29,13 @@ def canary(weight: int, **changes: Any) -> TrafficPlan:
     return plan(candidate=NEW.id, candidate_weight=weight, lease_s=30, **changes)
 
 
+def routing(of: TrafficPlan, **more: Any) -> Routing:
+    """As the plane carries ``of`` out where every release of it runs."""
+    return Routing(plan=of, fallback=of.fallback, **more)
+
+
 def route_list(*plans: TrafficPlan) -> list[dict[str, Any]]:
-    (host,) = envoy_config.routes(plans)["virtual_hosts"]
+    (host,) = envoy_config.routes(map(routing, plans))["virtual_hosts"]
     routes: list[dict[str, Any]] = host["routes"]
     return routes
 
@@ -113,17 +118,59 @@ def test_the_mirror_goes_to_a_cluster_of_its_own(fraction: float, numerator: int
 
 
 def test_a_candidate_is_backed_by_current() -> None:
-    rendered = {cluster["name"]: cluster for cluster in envoy_config.clusters(SOCKETS, [canary(500)])}
+    rendered = {cluster["name"]: cluster for cluster in envoy_config.clusters(SOCKETS, [routing(canary(500))])}
     (target,) = [name for name, weight in weights(canary(500)) if weight == 500]
     composite = rendered[target]
     members = [member["name"] for member in composite["cluster_type"]["typed_config"]["clusters"]]
-    assert members == [cluster_name(FRAUD, NEW.id), cluster_name(FRAUD, OLD.id)]
+    # Three, though current is named twice: a third attempt that finds no cluster would end the two before it.
+    assert members == [cluster_name(FRAUD, release.id) for release in (NEW, OLD, OLD)]
     # The default of 3 parallel retries turned 92 of 900 rescued requests into errors.
     assert composite["circuit_breakers"]["thresholds"][0]["max_retries"] >= 1024
     retries = split(canary(500))["retry_policy"]
-    assert retries["num_retries"] == 1
-    assert {"5xx", "reset", "connect-failure"} <= set(retries["retry_on"].split(","))
-    assert float(retries["per_try_timeout"].removesuffix("s")) < float(split(canary(500))["timeout"].removesuffix("s"))
+    assert retries["num_retries"] == 2
+    assert {"5xx", "reset", "connect-failure", "retriable-headers"} <= set(retries["retry_on"].split(","))
+    assert retries["retriable_headers"] == [{"name": "x-mlpipex-fault", "string_match": {"exact": "model"}}]
+
+
+@given(timeout=st.floats(0.001, 3600.0), limit=st.floats(0.001, 3600.0))
+def test_a_slow_candidate_takes_no_time_from_current(timeout: float, limit: float) -> None:
+    alone, (tried,) = (
+        split(plan(timeout_s=timeout)),
+        [
+            route["route"]
+            for route in envoy_config.routes([routing(canary(500, timeout_s=timeout), try_limit_s=limit)])[
+                "virtual_hosts"
+            ][0]["routes"]
+            if route["name"].endswith("/split")
+        ],
+    )
+    limits = [float(text.removesuffix("s")) for text in (alone["timeout"], tried["timeout"])]
+    assert limits[0] >= max(10.0, timeout) - 0.001
+    assert limits[1] >= limits[0] + limit - 0.002
+    # At a try's limit another one begins beside it; nothing is ended.
+    assert tried["hedge_policy"] == {"hedge_on_per_try_timeout": True}
+    assert "per_try_timeout" not in alone["retry_policy"]
+
+
+def members_of(of: TrafficPlan, share: str) -> list[str]:
+    rendered = {cluster["name"]: cluster for cluster in envoy_config.clusters(SOCKETS, [routing(of)])}
+    (target,) = [name for name, _ in weights(of) if name.startswith(cluster_name(FRAUD, share))]
+    return [member["name"] for member in rendered[target]["cluster_type"]["typed_config"]["clusters"]]
+
+
+def test_the_previous_release_stands_behind_current_and_behind_its_candidate() -> None:
+    backed = canary(500, fallback=OLDER.id)
+    assert members_of(backed, NEW.id) == [cluster_name(FRAUD, release.id) for release in (NEW, OLD, OLDER)]
+    assert members_of(backed, OLD.id) == [cluster_name(FRAUD, release.id) for release in (OLD, OLDER, OLDER)]
+    alone = split(plan(fallback=OLDER.id))["retry_policy"]
+    assert {"5xx", "reset", "connect-failure", "retriable-headers"} <= set(alone["retry_on"].split(","))
+    assert "per_try_timeout" not in alone
+
+
+def test_a_fallback_that_does_not_run_is_not_asked() -> None:
+    stopped = Routing(plan=plan(fallback=OLDER.id))
+    assert stopped.target(OLD.id) == (OLD.id,)
+    assert stopped.cluster(OLD.id) == cluster_name(FRAUD, OLD.id)
 
 
 def test_without_a_candidate_an_answer_that_failed_is_not_asked_for_again() -> None:
@@ -135,19 +182,20 @@ def test_without_a_candidate_an_answer_that_failed_is_not_asked_for_again() -> N
 @pytest.mark.parametrize(
     "of",
     [plan(), canary(500), canary(TOTAL_WEIGHT), plan(control=OLDER.id, control_weight=100),
-     plan(mirror=Mirror(release=NEW.id, fraction=0.5))],
-    ids=["current", "canary", "all-canary", "control", "mirror"],
+     plan(mirror=Mirror(release=NEW.id, fraction=0.5)), plan(fallback=OLDER.id), canary(500, fallback=OLDER.id),
+     plan(control=OLDER.id, control_weight=100, fallback=OLDER.id)],
+    ids=["current", "canary", "all-canary", "control", "mirror", "fallback", "canary-fallback", "control-fallback"],
 )  # fmt: skip
 def test_routes_name_only_clusters_that_are_rendered(of: TrafficPlan) -> None:
-    rendered = {cluster["name"] for cluster in envoy_config.clusters(SOCKETS, [of])}
+    rendered = {cluster["name"] for cluster in envoy_config.clusters(SOCKETS, [routing(of)])}
     named = {name for name, _ in weights(of)} | set(forced(of).values())
     named |= {policy["cluster"] for policy in split(of).get("request_mirror_policies", [])}
     assert named <= rendered
-    assert envoy_config.routes([of])["validate_clusters"] is True
+    assert envoy_config.routes([routing(of)])["validate_clusters"] is True
 
 
 def test_names_hold_no_dots_and_are_read_back() -> None:
-    for cluster in envoy_config.clusters(SOCKETS, [canary(500)]):
+    for cluster in envoy_config.clusters(SOCKETS, [routing(canary(500))]):
         assert "." not in cluster["name"]
         owner = read_cluster_name(cluster["name"])
         assert owner is not None

@@ -47,7 +47,13 @@ def left(places: Places, endpoint: EndpointRef, *releases: Release) -> None:
 def routed(places: Places, *plans: TrafficPlan, version: str = "41") -> Path:
     path = places.envoy.resource("rds")
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(envoy_config.resource_file(version, [envoy_config.routes(plans)])))
+    path.write_text(
+        json.dumps(
+            envoy_config.resource_file(
+                version, [envoy_config.routes([envoy_config.Routing(plan=plan) for plan in plans])]
+            )
+        )
+    )
     return path
 
 
