@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import Field, SecretStr, ValidationError, field_validator
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
+from airflow_provider_mlpipex.domain.fields.urls import without_credentials
 from airflow_provider_mlpipex.domain.rollout.events import Origin
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.ports import ServingPlane
@@ -51,6 +52,11 @@ class Settings(Value):
     drift_root: Path | None = None
     feature_repository: Path | None = None
     alert_channels: dict[str, tuple[str, ...]] = Field(default_factory=dict, repr=False)
+
+    def __repr_args__(self) -> Any:
+        """Addresses without their passwords: settings end up in tracebacks and debug logs."""
+        for name, value in super().__repr_args__():
+            yield name, without_credentials(value) if isinstance(value, str) else value
 
     @field_validator("alert_channels", mode="before")
     @classmethod

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 from airflow.sdk import BaseHook
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_mlpipex.composition import Settings, build_platform
 from airflow_provider_mlpipex.domain.errors import MlpipexError
+from airflow_provider_mlpipex.domain.fields.urls import secrets_of
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.quality.report import SqlTable
 from airflow_provider_mlpipex.domain.rollout.events import Origin
@@ -144,9 +145,13 @@ def _secrets(settings: Settings) -> Iterator[str]:
     for token in (settings.plane_token, settings.client_token):
         if token is not None:
             yield token.get_secret_value()
-    password = urlsplit(settings.ledger_url).password
-    if password:
-        yield from (password, unquote(password))
+    for file in (settings.plane_token_file, settings.client_token_file):
+        # A file that is not there yet is named by whoever needs its token.
+        with suppress(OSError):
+            if file is not None and (content := file.read_text(encoding="utf-8").strip()):
+                yield content
+    for url in (settings.ledger_url, settings.tracking_uri, settings.plane_url, settings.ingress_url or ""):
+        yield from secrets_of(url)
     for urls in settings.alert_channels.values():
         yield from urls
 

@@ -125,8 +125,26 @@ def test_the_token_of_clients_is_masked_and_not_that_of_the_plane(masked: list[s
 
 
 def test_settings_do_not_print_their_secrets() -> None:
-    found = module.settings_of(connection({"alert_channels": {"on-call": ["slack://hush"]}}, password="hush"))
+    extra = {
+        "alert_channels": {"on-call": ["slack://hush"]},
+        "ledger_url": "postgresql+psycopg://mlpipex:hush@db/ledger",
+        "tracking_uri": "https://team:hush@mlflow.example",
+    }
+    found = module.settings_of(connection(extra, password="hush"))
     assert "hush" not in repr(found)
+    assert "mlflow.example" in repr(found)
+
+
+def test_what_comes_from_files_and_stands_in_addresses_is_masked(masked: list[str], tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("of-the-plane\n", encoding="utf-8")
+    (tmp_path / "client-token").write_text("of-clients\n", encoding="utf-8")
+    extra = {
+        "plane_token_file": str(tmp_path / "token"),
+        "client_token_file": str(tmp_path / "client-token"),
+        "tracking_uri": "https://team:of-mlflow@mlflow.example",
+    }
+    module.settings_of(connection(extra))
+    assert set(masked) == {"of-the-plane", "of-clients", "of-mlflow"}
 
 
 def test_a_token_file_that_is_not_there_is_named(tmp_path: Path) -> None:

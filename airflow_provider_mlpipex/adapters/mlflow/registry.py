@@ -27,6 +27,7 @@ from airflow_provider_mlpipex.domain.errors import (
     NotAuthorised,
     RegistryUnavailable,
 )
+from airflow_provider_mlpipex.domain.fields.urls import without_credentials
 from airflow_provider_mlpipex.domain.names import check_name
 from airflow_provider_mlpipex.domain.release.release import ModelVersion
 from airflow_provider_mlpipex.domain.release.semver import Version
@@ -162,7 +163,8 @@ class MlflowRegistry:
             return ""
         with self._answering(f"find run {run_id}"):
             experiment = self._client.get_run(run_id).info.experiment_id
-        return f"{self.tracking_uri}/#/experiments/{experiment}/runs/{run_id}"
+        # The link goes into XCom and reviews: who opens it logs in for themselves.
+        return f"{self._address}/#/experiments/{experiment}/runs/{run_id}"
 
     def mirror_alias(self, model: ModelVersion, alias: str) -> None:
         """Point ``alias`` at ``model``; a mirror of the ledger, for people who browse MLflow."""
@@ -232,8 +234,7 @@ class MlflowRegistry:
     @property
     def _address(self) -> str:
         """The tracking URI without a password."""
-        parts = urlsplit(self.tracking_uri)
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        return without_credentials(self.tracking_uri)
 
     def _experiment(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
