@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.domain.drift.references import REFERENCE_PATH
 from airflow_provider_mlpipex.domain.errors import TrainingFailed
-from airflow_provider_mlpipex.serving.prediction_log.outputs import describe_all
+from airflow_provider_mlpipex.serving.prediction_log.outputs import drift_answers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,8 +98,7 @@ def _drift_reference(trained: TrainedModel, rows: pd.DataFrame) -> Reference:
 
     answers = getattr(trained.model, trained.predict_method)(rows)
     outputs = answers.to_dict("records") if hasattr(answers, "to_dict") and answers.ndim == 2 else answers.tolist()
-    scores = [described["score"] for described in describe_all(outputs)]
-    return make_reference({str(name): rows[name] for name in rows.columns}, scores=scores)
+    return make_reference({str(name): rows[name] for name in rows.columns}, scores=drift_answers(outputs))
 
 
 def _signature(examples: pd.DataFrame, answers: Any) -> ModelSignature:

@@ -21,9 +21,12 @@ from airflow_provider_mlpipex.domain.drift.column_values import (
     Column,
     LabelKind,
     Labels,
+    holds_moments,
     is_numeric,
     label_of,
+    moment_text,
     read_labels,
+    read_moments,
     read_numbers,
 )
 from airflow_provider_mlpipex.domain.drift.sketches import FARTHEST, STEPS, Floats, Ints, Sketch, empty
@@ -59,12 +62,14 @@ class NumericBins:
     :param edges: rising. A value that many training rows share has a bin of its own, one float wide.
     :param starts: first bin of each group.
     :param centre: mean of the training rows; ``deviation`` their standard deviation, 0 where all are equal.
+    :param moments: the column is of moments, counted in seconds since 1970; rows may give them as ISO 8601.
     """
 
     edges: Floats
     starts: Ints
     centre: float = 0.0
     deviation: float = 0.0
+    moments: bool = False
     kind: Literal["numeric"] = "numeric"
 
     @property
@@ -104,7 +109,7 @@ class NumericBins:
 
     def count(self, column: Column, scores: Scores | None = None) -> Sketch:
         """The sketch of a column's rows; ``scores`` are of the same rows."""
-        read = read_numbers(column)
+        read = read_moments(column) if self.moments else read_numbers(column)
         finite = np.sort(read.finite)
         counts = np.diff(np.searchsorted(finite, self.edges, side="right"), prepend=0, append=len(finite))
         filled = np.flatnonzero(counts)
@@ -127,6 +132,10 @@ class NumericBins:
             beyond=beyond,
         )
 
+    def shown(self, value: float) -> str:
+        """A value of the column as people read it."""
+        return moment_text(value) if self.moments else f"{value:.6g}"
+
     def label(self, group: int) -> str:
         """A group as people read it: ``(3.2, 7.1]``, or ``0`` for a group of one value."""
         if group == len(self.starts):
@@ -145,6 +154,8 @@ class NumericBins:
             "starts": self.starts.tolist(),
             "centre": self.centre,
             "deviation": self.deviation,
+            # Left out of all other columns: the identity of their bins is what it was before there were moments.
+            **({"moments": True} if self.moments else {}),
         }
 
     def _text(self, edge: int, *, below: bool) -> str:
@@ -152,7 +163,7 @@ class NumericBins:
         if not 0 <= edge < len(self.edges):
             return "∞)" if below else "(-∞"
         paired = edge + 1 < len(self.edges) and np.nextafter(self.edges[edge], np.inf) == self.edges[edge + 1]
-        value = f"{self.edges[edge + 1] if paired else self.edges[edge]:.6g}"
+        value = self.shown(float(self.edges[edge + 1] if paired else self.edges[edge]))
         if below:
             return f"{value})" if paired else f"{value}]"
         return f"[{value}" if paired else f"({value}"
@@ -269,6 +280,8 @@ def fit_bins(column: Column, *, categorical: bool | None = None) -> Bins:
 
     :param categorical: treat numbers as categories; found out from the values if not given.
     """
+    if categorical is None and holds_moments(column):
+        return _fit_numbers(np.sort(read_moments(column).finite), moments=True)
     if categorical or (categorical is None and not is_numeric(column)):
         return _fit_categories(read_labels(column))
     return _fit_numbers(np.sort(read_numbers(column).finite))
@@ -292,6 +305,7 @@ def bins_from_json(stored: Mapping[str, Any]) -> Bins:
             starts=starts,
             centre=float(stored["centre"]),
             deviation=float(stored["deviation"]),
+            moments=bool(stored.get("moments", False)),
         )
         if not (bins.edges[1:] > bins.edges[:-1]).all() or not np.isfinite(bins.edges).all():
             raise ValueError("edges that do not rise")
@@ -312,10 +326,10 @@ def tail_bin(label: str) -> int:
     return crc32(label.encode()) % TAIL_BINS
 
 
-def _fit_numbers(ordered: Floats) -> NumericBins:
+def _fit_numbers(ordered: Floats, *, moments: bool = False) -> NumericBins:
     rows = len(ordered)
     if not rows:
-        return NumericBins(edges=np.zeros(0), starts=np.zeros(1, dtype=np.int64))
+        return NumericBins(edges=np.zeros(0), starts=np.zeros(1, dtype=np.int64), moments=moments)
     ranks = (np.arange(1, QUANTILES + 1, dtype=np.int64) * rows + QUANTILES - 1) // QUANTILES - 1
     cuts = np.unique(ordered[ranks])
     shared_by = np.searchsorted(ordered, cuts, side="right") - np.searchsorted(ordered, cuts, side="left")
@@ -333,6 +347,7 @@ def _fit_numbers(ordered: Floats) -> NumericBins:
         starts=_numeric_groups(seen, rows),
         centre=float((ordered / largest).mean()) * largest,
         deviation=float((ordered / largest).std()) * largest if ordered[0] < ordered[-1] else 0.0,
+        moments=moments,
     )
 
 

@@ -10,7 +10,7 @@ import numbers
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
@@ -27,6 +27,7 @@ Values = ArrayLike | Sequence[Any]
 LabelKind = Literal["text", "number", "flag"]
 #: Longer categories are cut and told apart by a hash, so that a column of documents stays bounded.
 MAX_LABEL_LENGTH = 128
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Types that an object column may hold to be converted at once; None becomes NaN there, and is told apart before.
 _PLAIN = frozenset({int, float, bool, np.float64, np.float32, np.int64, np.int32, np.bool_, type(None)})
 
@@ -147,6 +148,66 @@ def read_numbers(column: Column) -> Numbers:
             return _read_objects(array)
         case _:
             return Numbers(values=np.zeros(len(array)), usable=np.zeros(len(array), dtype=bool), unreadable=len(array))
+
+
+def holds_moments(column: Column) -> bool:
+    """Whether a training column is of moments: by its type, or because every value that is there is a date or time."""
+    array, mask = column
+    if array.dtype.kind != "O":
+        return array.dtype.kind == "M"
+    values = array if mask is None else array[~mask]
+    given = [value for value in values.tolist() if value is not None and not _not_itself(value)]
+    return bool(given) and all(isinstance(value, date) for value in given)
+
+
+def read_moments(column: Column) -> Numbers:
+    """Every row of a column of moments as seconds since 1970; without a zone they are taken as UTC.
+
+    JSON has no moments, so clients send them as ISO 8601, and text of that form is one. A number is none: nobody could
+    say whether it counts seconds or nanoseconds.
+    """
+    array, mask = column
+    if array.dtype.kind == "M":
+        return read_numbers(column)
+    values = array.tolist()
+    hidden = [False] * len(values) if mask is None else mask.tolist()
+    moments = [None if gone else _moment(value) for value, gone in zip(values, hidden, strict=True)]
+    seconds = np.array([moment if isinstance(moment, float) else 0.0 for moment in moments], dtype=np.float64)
+    usable = np.fromiter((isinstance(moment, float) for moment in moments), dtype=bool, count=len(moments))
+    missing = sum(moment is None for moment in moments)
+    return Numbers(
+        values=seconds, usable=usable, missing=missing, unreadable=len(moments) - missing - int(usable.sum())
+    )
+
+
+def moment_text(seconds: float) -> str:
+    """A moment as people read it, to the second; where no calendar reaches, the number of seconds."""
+    try:
+        moment = datetime.fromtimestamp(seconds, tz=UTC)
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds:.6g} s"
+    return f"{moment:%Y-%m-%d}" if moment.time() == time() else f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+def _moment(value: Any) -> float | Literal["unreadable"] | None:
+    """Seconds since 1970; ``None`` where nothing is."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return "unreadable"
+    if value is None or _not_itself(value):
+        return None
+    if isinstance(value, np.datetime64):
+        return float(value.astype("datetime64[us]").astype(np.int64)) / 1e6
+    if isinstance(value, datetime):
+        # By its parts: pandas' own moments would come out a hair off those of the same text.
+        clock = (value.hour, value.minute, value.second, value.microsecond)
+        local = datetime(value.year, value.month, value.day, *clock, tzinfo=UTC)
+        return (local - _EPOCH - (value.utcoffset() or timedelta())).total_seconds()
+    if isinstance(value, date):
+        return (datetime(value.year, value.month, value.day, tzinfo=UTC) - _EPOCH).total_seconds()
+    return "unreadable"
 
 
 def read_labels(column: Column) -> Labels:

@@ -93,8 +93,6 @@ def check_column(
         return unmeasured("error", f"{error.thing}: {error.value}, not {error.limit}")
     if not sketch.rows:
         return unmeasured("inconclusive", "no rows in the window")
-    if not reference.sketch.usable:
-        return unmeasured("inconclusive", "no usable value in training to compare with")
     measures = tuple(_measured(reference, sketch, compared, limits, alpha))
     verdict, reason = _verdict(reference, sketch, measures, limits)
     return ColumnDrift(
@@ -203,12 +201,14 @@ def _verdict(
 
 def _remarks(reference: ColumnReference, sketch: Sketch) -> Iterator[str]:
     """What must not pass in silence even where the verdict is ``pass``."""
+    if not reference.sketch.usable:
+        yield "training had no usable value"
     if sketch.unusable:
         kinds = ", ".join(f"{getattr(sketch, kind)} {kind}" for kind in OUTSIDE_BINS if getattr(sketch, kind))
         trained = reference.sketch.unusable / reference.sketch.rows
         yield f"rows without a usable value: {kinds} (training {trained:.2%})"
-    if sketch.usable > 1 and sketch.minimum == sketch.maximum:
-        yield f"all {sketch.usable} usable values are {sketch.minimum:g}"
+    if isinstance(reference.bins, NumericBins) and sketch.usable > 1 and sketch.minimum == sketch.maximum:
+        yield f"all {sketch.usable} usable values are {reference.bins.shown(sketch.minimum)}"
 
 
 def _beyond_training(reference: ColumnReference, fine: Floats) -> float | None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from airflow_provider_mlpipex.domain.drift.column_bins import (
     Bins,
+    CategoricalBins,
     NumericBins,
     Scores,
     bins_from_json,
@@ -24,7 +25,8 @@ from airflow_provider_mlpipex.domain.drift.column_values import Column, Values, 
 from airflow_provider_mlpipex.domain.drift.sketches import Floats, Ints, Sketch, require_same_bins
 from airflow_provider_mlpipex.domain.errors import SketchUnusable
 
-#: The model's score, sketched beside its features: the predicted value, or the probability that decides.
+#: The model's answers, sketched beside its features: the score (the predicted value, or the probability that decides),
+#: or, of a model that answers text, the class.
 SCORE = "@score"
 #: Where a reference lies inside a model's artifact, and so under its digest.
 REFERENCE_PATH = Path("mlpipex/drift_reference.json")
@@ -81,8 +83,14 @@ class Reference:
     columns: Mapping[str, ColumnReference]
 
     @property
+    def answer_field(self) -> Literal["score", "label"]:
+        """Which field of a logged answer is counted under :data:`SCORE`."""
+        answers = self.columns.get(SCORE)
+        return "label" if answers and isinstance(answers.bins, CategoricalBins) else "score"
+
+    @property
     def score(self) -> NumericBins | None:
-        """Bins of the score; ``None`` where the training rows were not scored."""
+        """Bins of the score; ``None`` where the training rows were not scored, or were answered by classes."""
         found = self.columns.get(SCORE)
         return found.bins if found and isinstance(found.bins, NumericBins) else None
 
@@ -91,7 +99,7 @@ class Reference:
 
         :param rows: column -> one value a row. A column that is not there is counted as ``absent`` in every row;
             columns that training did not have are left out.
-        :param scores: the model's score of each row; left out where the reference has none.
+        :param scores: the model's :attr:`answer_field` of each row; left out where the reference has none.
         :raises SketchUnusable: columns of different lengths, or something that is no column.
         """
         columns, count = _lined_up(rows, scores)
@@ -165,7 +173,8 @@ def make_reference(
     """The reference of training rows.
 
     :param rows: feature -> one value a row: see :data:`~column_values.Values`.
-    :param scores: the registered model's score of each row, needed to rank drift by its damage.
+    :param scores: the registered model's score of each row, needed to rank drift by its damage; where it answers
+        text, the class of each row.
     :param categorical: numeric columns that are codes.
     :raises SketchUnusable: columns of different lengths, no rows, or a feature named :data:`SCORE`.
     """
@@ -180,13 +189,17 @@ def make_reference(
             remedy="give the training snapshot",
         )
     bins = {
-        # Scores are numbers or nothing: a reference over labels would have no distance to speak of.
-        name: fit_bins(column, categorical=False if name == SCORE else name in categorical or None)
+        name: fit_bins(column, categorical=_are_classes(column) if name == SCORE else name in categorical or None)
         for name, column in columns.items()
     }
     blank = {name: ColumnReference(name=name, bins=own, sketch=no_rows(own)) for name, own in bins.items()}
     counted = Reference(columns=blank)._sketch(columns, count)
     return Reference(columns={name: replace(column, sketch=counted[name]) for name, column in blank.items()})
+
+
+def _are_classes(answers: Column) -> bool:
+    """Answers that are numbers, or nothing at all, are scores."""
+    return any(isinstance(answer, str) for answer in answers.array.tolist())
 
 
 def _lined_up(rows: Mapping[str, Values], scores: Values | None) -> tuple[dict[str, Column], int]:

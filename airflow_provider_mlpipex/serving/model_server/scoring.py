@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from airflow_provider_mlpipex.serving.model_server.logged_inputs import logged_inputs
+
 if TYPE_CHECKING:
     from mlflow.exceptions import MlflowException
 
@@ -161,7 +163,7 @@ class Scorer:
         scored = Scored(answer.status, text, answer.mimetype)
         if answer.status == 200:
             scored.outputs = _predictions(text)
-            scored.columns, scored.rows = _inputs(body)
+            scored.columns, scored.rows = logged_inputs(body, asked.data)
         return scored
 
     def _refused(self, error: MlflowException) -> Scored:
@@ -177,9 +179,10 @@ class _Asked:
         self._model = model
         self.metadata = model.metadata
         self.for_predictions = False
+        self.data: Any = None
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> Any:
-        self.for_predictions = True
+        self.for_predictions, self.data = True, data
         return self._model.predict(data, params=params)
 
 
@@ -214,19 +217,3 @@ def _predictions(text: bytes) -> list[Any]:
     answered = json.loads(text)
     found = answered.get("predictions") if isinstance(answered, dict) else answered
     return found if isinstance(found, list) else [found]
-
-
-def _inputs(body: bytes) -> tuple[list[str], list[list[Any]]]:
-    """Inputs for the log, as far as they are rows of columns; other forms are logged without inputs."""
-    try:
-        payload = json.loads(body)
-    except ValueError:
-        return [], []
-    split = payload.get("dataframe_split") if isinstance(payload, dict) else None
-    if isinstance(split, dict) and isinstance(split.get("data"), list):
-        return [str(column) for column in split.get("columns", [])], split["data"]
-    records = payload.get("dataframe_records") if isinstance(payload, dict) else None
-    if isinstance(records, list) and records and all(isinstance(row, dict) for row in records):
-        columns = list(records[0])
-        return columns, [[row.get(column) for column in columns] for row in records]
-    return [], []

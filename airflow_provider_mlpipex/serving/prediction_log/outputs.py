@@ -27,9 +27,9 @@ _SUM_TOLERANCE = 1e-4
 class Described(NamedTuple):
     """One output.
 
-    :param score: the number itself; of two classes the probability of the second, of more that of the most probable;
-        of several outputs the first that has one. ``None`` for text, and for what is not finite or is beyond
-        :data:`LARGEST`.
+    :param score: the number itself, 1 or 0 of a flag; of two classes the probability of the second, of more that of the
+        most probable; of several outputs the first that has one. ``None`` for text, and for what is not finite or is
+        beyond :data:`LARGEST`.
     :param label: the number, the class, or the text; of several outputs all of theirs, as JSON.
     :param outputs: score of each of several outputs, named ones in the order of their names.
     """
@@ -51,6 +51,14 @@ def describe_all(outputs: list[Any]) -> list[dict[str, Any]]:
     return [_fields(output, describe(output)) for output in outputs]
 
 
+def drift_answers(outputs: list[Any]) -> list[float | None] | list[str]:
+    """What drift of a model's answers is counted in: their scores, or where none has one, their labels."""
+    described = [describe(output) for output in outputs]
+    if described and all(answer.score is None and answer.kind in ("text", "several") for answer in described):
+        return [answer.label for answer in described]
+    return [answer.score for answer in described]
+
+
 def _fields(output: Any, told: Described) -> dict[str, Any]:
     fields = {"output": output, "kind": told.kind, "score": told.score, "label": told.label}
     return fields if told.outputs is None else {**fields, "outputs": told.outputs}
@@ -62,7 +70,9 @@ def describe(output: Any) -> Described:
         return Described("number", _finite(output), repr(output))
     if isinstance(output, list):
         return _listed(output)
-    if isinstance(output, int) and not isinstance(output, bool):
+    if isinstance(output, bool):
+        return Described("number", float(output), str(output))
+    if isinstance(output, int):
         return _whole(output)
     if isinstance(output, dict):
         return _named(output)

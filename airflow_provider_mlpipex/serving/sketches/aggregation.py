@@ -175,7 +175,8 @@ def _read(chunk: Chunk, reference: Reference, now: float) -> _Read:
             rows_ = read.rows.setdefault(columns, Rows())
             rows_.labels.append(label)
             rows_.inputs.append(picked)
-            rows_.scores.append(record.get("score"))
+            # A plain number leaves out its label, because it is its own.
+            rows_.scores.append(record.get(reference.answer_field, record.get("score")))
     return read
 
 

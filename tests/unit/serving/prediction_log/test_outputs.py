@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_mlpipex.serving.prediction_log.outputs import (
@@ -18,6 +18,7 @@ from airflow_provider_mlpipex.serving.prediction_log.outputs import (
     Described,
     describe,
     describe_all,
+    drift_answers,
 )
 from airflow_provider_mlpipex.serving.prediction_log.record import LABEL, OUTPUT
 
@@ -40,7 +41,8 @@ from airflow_provider_mlpipex.serving.prediction_log.record import LABEL, OUTPUT
         (-math.inf, Described("number", None, "-inf")),
         (-1e300, Described("number", None, "-1e+300")),
         ("late", Described("text", None, "late")),
-        (True, Described("text", None, "True")),
+        (True, Described("number", 1.0, "True")),
+        (False, Described("number", 0.0, "False")),
         (None, Described("text", None, "None")),
         ({}, Described("text", None, "{}")),
         ([], Described("text", None, "[]")),
@@ -105,6 +107,7 @@ def test_many_outputs_at_once_are_told_as_one_by_one(outputs: list[Any]) -> None
         assert fields.get("outputs") == told.outputs
 
 
+@settings(deadline=None)
 @given(st.floats(-LARGEST, LARGEST))
 def test_a_number_that_is_logged_without_a_label_gets_the_same_one_from_whoever_reads_the_log(number: float) -> None:
     (fields,) = describe_all([number])
@@ -120,3 +123,18 @@ def test_whatever_a_model_answers_is_told_and_is_equal_to_itself(output: Any) ->
     assert told == describe(output)
     assert told.score is None or math.isfinite(told.score)
     json.dumps(told._asdict(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "answers"),
+    [
+        ([0.5, None, float("nan")], [0.5, None, None]),
+        ([True, False], [1.0, 0.0]),
+        (["yes", "no"], ["yes", "no"]),
+        ([["yes", "no"], ["no", "no"]], ['["yes", "no"]', '["no", "no"]']),
+        ([float("nan")], [None]),
+        ([], []),
+    ],
+)
+def test_drift_is_counted_in_scores_and_where_there_are_none_in_labels(outputs: list[Any], answers: list[Any]) -> None:
+    assert drift_answers(outputs) == answers

@@ -17,6 +17,7 @@ from airflow_provider_mlpipex.domain.drift.references import SCORE, Reference, m
 from airflow_provider_mlpipex.domain.drift.served import REST
 from airflow_provider_mlpipex.domain.drift.sketches import Sketch, merge
 from airflow_provider_mlpipex.domain.errors import SketchUnusable
+from airflow_provider_mlpipex.serving.prediction_log.outputs import describe_all
 from airflow_provider_mlpipex.serving.prediction_log.writer import PredictionLog
 from airflow_provider_mlpipex.serving.sketches import aggregation
 from airflow_provider_mlpipex.serving.sketches import store as sketch_store
@@ -70,8 +71,8 @@ class Log:
         return path
 
     @contextmanager
-    def store(self) -> Iterator[SketchStore]:
-        with opened(self.path, REFERENCE) as store:
+    def store(self, reference: Reference = REFERENCE) -> Iterator[SketchStore]:
+        with opened(self.path, reference) as store:
             yield store
 
     def compact(self, *, now: float = NOW) -> int:
@@ -114,6 +115,22 @@ def test_a_log_is_counted_as_the_reference_counts_its_rows(log: Log) -> None:
             assert store.batches("amount", [names[batch]], *ALL) == {names[batch]: counted(mine)}
     last_minute = (int(NOW) - MINUTE, int(NOW))
     assert log.total(window=last_minute) == counted([one for one in records if NOW - MINUTE <= one["t"] < NOW])
+
+
+def test_answers_in_words_are_counted_by_their_classes(log: Log) -> None:
+    answers = ["yes", "no", "yes", "perhaps"] * 10
+    reference = make_reference({"amount": range(40)}, scores=answers)
+    served = answers[:20]
+    records = [record(at, **fields) for at, fields in enumerate(describe_all(served))]
+    # A plain number is its own label, and none of this model's classes.
+    log.write(*records, record(20, score=0.5))
+    with log.store(reference) as store:
+        compact(log.folder, store, now=lambda: NOW)
+        total = store.total(SCORE, *ALL)
+    (column,) = [one for name, one in reference.columns.items() if name == SCORE]
+    categories = dict(zip(column.bins.categories, column.counts(total)[0], strict=False))
+    assert categories == {"yes": 10, "no": 5, "perhaps": 5}
+    assert total.unreadable == 1
 
 
 def test_the_log_of_a_model_server_is_read_while_it_is_written(log: Log) -> None:
