@@ -38,8 +38,10 @@ if TYPE_CHECKING:
         RuntimeEnvironment,
     )
     from airflow_provider_mlpipex.domain.release.training import TrainedModel, TrainingRecord
-    from airflow_provider_mlpipex.domain.rollout.events import Entry, Event, Origin
+    from airflow_provider_mlpipex.domain.rollout.events import Entry, Event, Origin, RoutineRecord
     from airflow_provider_mlpipex.domain.rollout.plane_observation import AppliedPlan, PlaneObservation, ReleaseStatus
+    from airflow_provider_mlpipex.domain.rollout.projection import Projection
+    from airflow_provider_mlpipex.domain.rollout.state import EndpointState
     from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
     from airflow_provider_mlpipex.domain.shadow.comparison import ShadowComparison
 
@@ -65,12 +67,68 @@ class Ledger(Protocol):
         """
         ...
 
-    def read(self, endpoint: EndpointRef, *, after_seq: int = 0, until: datetime | None = None) -> list[Entry]:
-        """Entries in order with ``seq > after_seq`` and, if given, ``recorded_at <= until``."""
+    def read(
+        self,
+        endpoint: EndpointRef,
+        *,
+        after_seq: int = 0,
+        before_seq: int | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        types: Sequence[str] = (),
+        subject: str | None = None,
+        task: Origin | None = None,
+        newest_first: bool = False,
+        limit: int | None = None,
+    ) -> list[Entry]:
+        """Entries of a chain in order. A long chain is read in pages (``journal.walk``), or by what is asked for: every
+        filter has an index behind it.
+
+        :param after_seq: only later entries; ``before_seq``: only earlier ones.
+        :param since: only those recorded then or later; ``until``: then or before.
+        :param types: only events of these types; all if empty.
+        :param subject: only events about this rollout, batch or release (``events.subject_of``).
+        :param task: only what any try of this task of this Dag run wrote.
+        :param newest_first: in the other order.
+        :param limit: at most so many, of the first in that order.
+        """
+        ...
+
+    def state(self, endpoint: EndpointRef) -> EndpointState:
+        """The state after the last entry. It takes as long however old the chain is: it is kept with the entries,
+        written in the transaction that appends them, and folded anew where it is missing or of another version."""
+        ...
+
+    def projection(self, endpoint: EndpointRef) -> Projection | None:
+        """The state as it is kept, whether or not it is up to date; ``None`` where this version of the fold has kept
+        none. For whoever checks it against the chain."""
         ...
 
     def endpoints(self) -> list[EndpointRef]:
         """Every endpoint that has a chain, sorted."""
+        ...
+
+    def record(self, endpoint: EndpointRef, event: Event, *, origin: Origin) -> RoutineRecord:
+        """Keep a fact that decides nothing beside the chain, until :meth:`prune`.
+
+        :raises LedgerUnavailable: the database is locked, full or away.
+        """
+        ...
+
+    def records(
+        self,
+        endpoint: EndpointRef,
+        *,
+        since: datetime | None = None,
+        types: Sequence[str] = (),
+        subject: str | None = None,
+        limit: int | None = None,
+    ) -> list[RoutineRecord]:
+        """What :meth:`record` has kept and nobody has pruned, the newest first."""
+        ...
+
+    def prune(self, *, before: datetime) -> int:
+        """Forget records of before ``before``; return how many. No chain is ever touched."""
         ...
 
 

@@ -2,35 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
 from airflow_provider_mlpipex.domain.errors import LedgerConflict
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.rollout.events import Event
+from airflow_provider_mlpipex.domain.rollout.events import Entry, Event
+from airflow_provider_mlpipex.domain.rollout.projection import ENDING_EVENTS, STATE_EVENTS, result_from
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState, fold
 from airflow_provider_mlpipex.services.platform import Platform
 
 #: Appends lost in a row before giving up. Each loss means that somebody else made progress.
 ATTEMPTS = 20
+#: Entries that :func:`walk` holds at once.
+PAGE = 1000
 
 
-def load(platform: Platform, endpoint: EndpointRef, *, at: datetime | None = None) -> EndpointState:
-    """The state of ``endpoint`` now, or as of ``at`` (UTC)."""
-    return fold(endpoint, platform.ledger.read(endpoint, until=at))
+def load(platform: Platform, endpoint: EndpointRef, *, rollout_id: str | None = None) -> EndpointState:
+    """The state of ``endpoint`` now.
+
+    :param rollout_id: a rollout that is asked about. A state knows only those that ended lately; how this one ended
+        is looked up in the ledger if need be.
+    """
+    state = platform.ledger.state(endpoint)
+    if not rollout_id or state.result_of(rollout_id) or (state.rollout and state.rollout.id == rollout_id):
+        return state
+    ended = platform.ledger.read(endpoint, types=ENDING_EVENTS, subject=rollout_id, newest_first=True, limit=2)
+    return state.model_copy(update={"looked_up": result_from(ended)})
+
+
+def load_at(platform: Platform, endpoint: EndpointRef, at: datetime) -> EndpointState:
+    """The state of ``endpoint`` as of ``at`` (UTC), folded from the entries that made it."""
+    state = fold(endpoint, walk(platform, endpoint, until=at, types=STATE_EVENTS))
+    last = platform.ledger.read(endpoint, until=at, newest_first=True, limit=1)
+    return state.model_copy(update={"seq": last[0].seq}) if last else state
+
+
+def walk(
+    platform: Platform,
+    endpoint: EndpointRef,
+    *,
+    after_seq: int = 0,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    types: Sequence[str] = (),
+) -> Iterator[Entry]:
+    """Entries in order, read in pages: however long the chain is, a page of it is held."""
+    while True:
+        page = platform.ledger.read(endpoint, after_seq=after_seq, since=since, until=until, types=types, limit=PAGE)
+        yield from page
+        if len(page) < PAGE:
+            return
+        after_seq = page[-1].seq
+
+
+def walk_back(
+    platform: Platform, endpoint: EndpointRef, *, types: Sequence[str] = (), subject: str | None = None
+) -> Iterator[Entry]:
+    """Entries in reverse order, read in pages: for whoever looks for the last one that has some property."""
+    before: int | None = None
+    size = 10
+    while True:
+        page = platform.ledger.read(
+            endpoint, before_seq=before, types=types, subject=subject, newest_first=True, limit=size
+        )
+        yield from page
+        if len(page) < size:
+            return
+        before, size = page[-1].seq, PAGE
 
 
 def decide(
-    platform: Platform, endpoint: EndpointRef, decision: Callable[[EndpointState], Sequence[Event]]
+    platform: Platform,
+    endpoint: EndpointRef,
+    decision: Callable[[EndpointState], Sequence[Event]],
+    *,
+    rollout_id: str | None = None,
 ) -> EndpointState:
     """Append what ``decision`` answers to the present state; return the state after it.
 
     Compare and append: when somebody appends first, the decision is taken again on the new state. So two promoters
     cannot both win (the second one's decision raises), while a mere fact written meanwhile costs only a second look.
 
+    :param rollout_id: the rollout that is decided on, as in :func:`load`.
     :raises LedgerConflict: :data:`ATTEMPTS` appends were lost in a row.
     """
-    state = load(platform, endpoint)
+    state = load(platform, endpoint, rollout_id=rollout_id)
     for _ in range(ATTEMPTS):
         events = decision(state)
         if not events:
@@ -38,7 +95,7 @@ def decide(
         try:
             entries = platform.ledger.append(endpoint, expected_seq=state.seq, events=events, origin=platform.origin)
         except LedgerConflict:
-            state = load(platform, endpoint)
+            state = load(platform, endpoint, rollout_id=rollout_id)
             continue
         return fold(endpoint, entries, state)
     raise LedgerConflict(

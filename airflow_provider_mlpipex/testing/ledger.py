@@ -10,7 +10,9 @@ from datetime import datetime
 from airflow_provider_mlpipex.adapters.system_clock import SystemClock
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout import hash_chain
-from airflow_provider_mlpipex.domain.rollout.events import Entry, Event, Origin
+from airflow_provider_mlpipex.domain.rollout.events import Entry, Event, Origin, RoutineRecord, subject_of
+from airflow_provider_mlpipex.domain.rollout.projection import Projection, empty
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.ports import Clock
 
 
@@ -20,6 +22,8 @@ class MemoryLedger:
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
         self._chains: dict[EndpointRef, list[Entry]] = defaultdict(list)
+        self._projections: dict[EndpointRef, Projection] = {}
+        self._records: list[RoutineRecord] = []
         self._lock = threading.Lock()
 
     def append(
@@ -32,13 +36,83 @@ class MemoryLedger:
             head = entries[-1] if entries else None
             linked = hash_chain.extend(endpoint, head, events, now=self._clock.now(), origin=origin)
             entries.extend(linked)
+            if linked:
+                before = self._projections.get(endpoint) or empty(endpoint)
+                self._projections[endpoint] = before.advanced(linked)
             return linked
 
-    def read(self, endpoint: EndpointRef, *, after_seq: int = 0, until: datetime | None = None) -> list[Entry]:
+    def read(
+        self,
+        endpoint: EndpointRef,
+        *,
+        after_seq: int = 0,
+        before_seq: int | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        types: Sequence[str] = (),
+        subject: str | None = None,
+        task: Origin | None = None,
+        newest_first: bool = False,
+        limit: int | None = None,
+    ) -> list[Entry]:
         with self._lock:
-            entries = self._chains[endpoint][after_seq:]
-        return [entry for entry in entries if until is None or entry.recorded_at <= until]
+            entries = self._chains[endpoint][after_seq : before_seq - 1 if before_seq is not None else None]
+        chosen = [
+            entry
+            for entry in (reversed(entries) if newest_first else entries)
+            if (since is None or entry.recorded_at >= since)
+            and (until is None or entry.recorded_at <= until)
+            and (not types or entry.event.type in types)
+            and (subject is None or subject_of(entry.event) == subject)
+            and (task is None or _task(entry.origin) == _task(task))
+        ]
+        return chosen[:limit]
+
+    def state(self, endpoint: EndpointRef) -> EndpointState:
+        projection = self.projection(endpoint)
+        return projection.state if projection else EndpointState(endpoint=endpoint)
+
+    def projection(self, endpoint: EndpointRef) -> Projection | None:
+        with self._lock:
+            return self._projections.get(endpoint)
 
     def endpoints(self) -> list[EndpointRef]:
         with self._lock:
             return sorted((endpoint for endpoint, entries in self._chains.items() if entries), key=str)
+
+    def record(self, endpoint: EndpointRef, event: Event, *, origin: Origin) -> RoutineRecord:
+        record = RoutineRecord(endpoint=endpoint, recorded_at=self._clock.now(), origin=origin, event=event)
+        with self._lock:
+            self._records.append(record)
+        return record
+
+    def records(
+        self,
+        endpoint: EndpointRef,
+        *,
+        since: datetime | None = None,
+        types: Sequence[str] = (),
+        subject: str | None = None,
+        limit: int | None = None,
+    ) -> list[RoutineRecord]:
+        with self._lock:
+            chosen = [
+                record
+                for record in reversed(self._records)
+                if record.endpoint == endpoint
+                and (since is None or record.recorded_at >= since)
+                and (not types or record.event.type in types)
+                and (subject is None or subject_of(record.event) == subject)
+            ]
+        return chosen[:limit]
+
+    def prune(self, *, before: datetime) -> int:
+        with self._lock:
+            kept = [record for record in self._records if record.recorded_at >= before]
+            forgotten = len(self._records) - len(kept)
+            self._records = kept
+        return forgotten
+
+
+def _task(origin: Origin) -> tuple[str, str, str, str]:
+    return origin.kind, origin.dag_id, origin.run_id, origin.task_id

@@ -13,16 +13,17 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_mlpipex.adapters.sql.database import make_engine
 from airflow_provider_mlpipex.adapters.sql.ledger import SqlLedger
 from airflow_provider_mlpipex.adapters.sql.outcomes import SqlOutcomes
 from airflow_provider_mlpipex.domain.errors import LedgerUnavailable, OutcomeConflict
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import Added, LabelledPrediction, LabelledSpan
+from airflow_provider_mlpipex.domain.rollout import hash_chain
 from airflow_provider_mlpipex.domain.rollout.events import AlertRaised
 from airflow_provider_mlpipex.ports import OutcomeStore
 from airflow_provider_mlpipex.testing.outcomes import MemoryOutcomes
 from tests.support.factories import NOON, ORIGIN, make_release
+from tests.support.ledgers import make_old_ledger
 from tests.support.postgres import PostgresServer, postgres_server
 
 OLD, NEW = make_release("1.0.0").id, make_release("1.1.0").id
@@ -162,10 +163,8 @@ def test_outcomes_live_beside_a_ledger_that_was_there_before(url: str, endpoint:
 
 def test_a_ledger_from_before_outcomes_is_brought_up_to_date(tmp_path: Path, endpoint: EndpointRef) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
-    SqlLedger(url).append(endpoint, expected_seq=0, events=[AlertRaised(title="a")], origin=ORIGIN)
-    with make_engine(url).begin() as connection:
-        connection.exec_driver_sql("DROP TABLE mlpipex_outcomes")
-        connection.exec_driver_sql("UPDATE mlpipex_schema_version SET version_num = 'r0001'")
+    entries = hash_chain.extend(endpoint, None, [AlertRaised(title="a")], now=NOON, origin=ORIGIN)
+    make_old_ledger(url, revision="r0001", entries=entries)
     assert SqlOutcomes(url).add(endpoint, [outcome("a")]) == Added(added=1)
     assert len(SqlLedger(url).read(endpoint)) == 1
 

@@ -6,19 +6,21 @@ dialect.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, NoSuchModuleError, SQLAlchemyError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.exc import DBAPIError, DisconnectionError, NoSuchModuleError, SQLAlchemyError
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, LedgerUnavailable
 
@@ -27,20 +29,30 @@ LOCK_TIMEOUT_S = 5
 #: Any number, the same in every process: serialises migrations of processes that start together.
 _MIGRATION_LOCK = 6_170_118
 VERSION_TABLE = "mlpipex_schema_version"
+#: The newest revision under ``migrations/versions``.
+HEAD_REVISION = "r0003"
+#: Connections that stay open between calls. More are opened where more are needed at once, and closed after.
+POOLED = 4
+_POOL: dict[str, Any] = {"pool_size": POOLED, "max_overflow": -1, "pool_recycle": 1800}
 #: Option of a connection whose transactions only read.
 _READS = "mlpipex_reads"
+#: Where a pooled connection to SQLite remembers which file it has open.
+_FILE = "mlpipex_file"
 
 
 class SqlDatabase:
-    """:param url: SQLAlchemy url, ``sqlite:///path`` or ``postgresql+psycopg://…``.
+    """A database with its schema. Connections are kept open between calls, and never shared with a forked child.
+
+    :param url: SQLAlchemy url, ``sqlite:///path`` or ``postgresql+psycopg://…``.
     :raises ConfigurationInvalid: a url of another kind.
     """
 
     def __init__(self, url: str) -> None:
         self._engine = make_engine(url)
         self._shown = self._engine.url.render_as_string(hide_password=True)
-        self._upgraded = False
+        self._upgraded: object = None
         self._upgrading = threading.Lock()
+        _open_databases.add(self)
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
@@ -64,9 +76,10 @@ class SqlDatabase:
     def _begin(self, engine: sa.Engine) -> Iterator[sa.Connection]:
         try:
             with self._upgrading:
-                if not self._upgraded:
+                there = _identity(self._engine.url)
+                if self._upgraded != there:
                     upgrade(self._engine)
-                    self._upgraded = True
+                    self._upgraded = there
             with engine.begin() as connection:
                 yield connection
         except SQLAlchemyError as error:
@@ -78,9 +91,46 @@ class SqlDatabase:
                 remedy="nothing was written; look at the database, then run the task again",
             ) from None
 
+    def leave_to_parent(self) -> None:
+        """In a forked child: connect anew when next used. What the parent has open is not closed here either, for that
+        would say good-bye to its server, and let SQLite clean up after it."""
+        _of_the_parent.append(self._engine.pool)
+        self._engine.dispose(close=False)
+        self._upgrading = threading.Lock()
+
+
+_open_databases: weakref.WeakSet[SqlDatabase] = weakref.WeakSet()
+#: Kept from the garbage collector, which would close their connections.
+_of_the_parent: list[sa.Pool] = []
+
+
+def _after_fork_in_child() -> None:
+    for database in list(_open_databases):
+        database.leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+@cache
+def shared_database(url: str) -> SqlDatabase:
+    """One database for all of a process that name the same url: a triggerer has hundreds of them."""
+    return SqlDatabase(url)
+
+
+def _identity(url: sa.URL) -> object:
+    """Which database stands behind ``url``: a SQLite file may be replaced by another one, say from a backup."""
+    if url.get_backend_name() != "sqlite" or not url.database:
+        return True
+    try:
+        file = os.stat(url.database)
+    except FileNotFoundError:
+        return None
+    return file.st_dev, file.st_ino
+
 
 def make_engine(url: str) -> sa.Engine:
-    """An engine without a pool: ledger calls are few, tasks are short, and a fork must not share a connection."""
+    """An engine with a pool of the connections that were needed at once, at most :data:`POOLED` of them."""
     try:
         parsed = sa.make_url(url)
         if parsed.get_backend_name() not in ("sqlite", "postgresql"):
@@ -100,7 +150,7 @@ def _postgresql_engine(url: sa.URL) -> sa.Engine:
     if url.drivername == "postgresql" and find_spec("psycopg") is not None:
         url = url.set(drivername="postgresql+psycopg")
     try:
-        return sa.create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": LOCK_TIMEOUT_S})
+        return sa.create_engine(url, connect_args={"connect_timeout": LOCK_TIMEOUT_S}, pool_pre_ping=True, **_POOL)
     except (ImportError, NoSuchModuleError) as error:
         raise ConfigurationInvalid(
             "ledger url",
@@ -115,14 +165,23 @@ def _sqlite_engine(url: sa.URL) -> sa.Engine:
         path = Path(url.database)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600)
-    engine = sa.create_engine(url, poolclass=NullPool, connect_args={"timeout": LOCK_TIMEOUT_S})
+    # Threads of the pool take turns with a connection, and never share one.
+    arguments = {"timeout": LOCK_TIMEOUT_S, "check_same_thread": False}
+    engine = sa.create_engine(url, poolclass=sa.QueuePool, connect_args=arguments, **_POOL)
 
     @sa.event.listens_for(engine, "connect")
-    def _configure(connection: Any, _: object) -> None:
+    def _configure(connection: Any, record: Any) -> None:
+        record.info[_FILE] = _identity(url)
         # The driver's own transaction handling begins too late for BEGIN IMMEDIATE.
         connection.isolation_level = None
         _write_ahead(connection)
         connection.execute("PRAGMA synchronous=FULL")
+
+    @sa.event.listens_for(engine, "checkout")
+    def _is_still_the_file(_: Any, record: Any, __: Any) -> None:
+        if record.info.get(_FILE) != _identity(url):
+            # What is written to a file that was replaced or removed is lost: the pool connects anew.
+            raise DisconnectionError
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
@@ -153,17 +212,17 @@ def upgrade(engine: sa.Engine) -> None:
 
     Where it is there already, that is only read: every task begins here, and most of them write nothing.
     """
+    with engine.execution_options(**{_READS: True}).begin() as connection:
+        if sa.inspect(connection).has_table(VERSION_TABLE):
+            found = connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
+            if found == HEAD_REVISION:
+                return
+    # Alembic takes a tenth of a second to import: only whoever needs it pays.
     from alembic import command
     from alembic.config import Config
-    from alembic.runtime.migration import MigrationContext
-    from alembic.script import ScriptDirectory
 
     config = Config()
     config.set_main_option("script_location", "airflow_provider_mlpipex.adapters.sql:migrations")
-    with engine.execution_options(**{_READS: True}).begin() as connection:
-        found = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
-    if found == ScriptDirectory.from_config(config).get_current_head():
-        return
     with engine.begin() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))

@@ -1,7 +1,8 @@
 """The ledger on SQLAlchemy.
 
 Compare and append is one transaction over a primary key of endpoint and sequence number, so the database itself
-refuses the second of two writers. The hash chain needs times to come back to the microsecond (``sql_database``).
+refuses the second of two writers. The same transaction writes the state after the entries (:mod:`.kept_state`). The
+hash chain needs times to come back to the microsecond (``database``).
 """
 
 from __future__ import annotations
@@ -14,71 +15,169 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from airflow_provider_mlpipex.adapters.sql.database import SqlDatabase, moment_text
+from airflow_provider_mlpipex.adapters.sql import kept_state
+from airflow_provider_mlpipex.adapters.sql.database import moment_text, shared_database
+from airflow_provider_mlpipex.adapters.sql.routine_records import RoutineRecords
+from airflow_provider_mlpipex.adapters.sql.tables import LEDGER, subject_is
 from airflow_provider_mlpipex.adapters.system_clock import SystemClock
-from airflow_provider_mlpipex.domain.errors import LedgerTampered
+from airflow_provider_mlpipex.domain.errors import LedgerTampered, LedgerUnavailable
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout import hash_chain
 from airflow_provider_mlpipex.domain.rollout.events import Entry, Event, Origin
+from airflow_provider_mlpipex.domain.rollout.projection import STATE_EVENTS, Projection, empty
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.ports import Clock
 
-_metadata = sa.MetaData()
-_ledger = sa.Table(
-    "mlpipex_ledger",
-    _metadata,
-    sa.Column("endpoint", sa.String(130), primary_key=True),
-    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("recorded_at", sa.String(32)),
-    sa.Column("type", sa.String(40)),
-    sa.Column("origin", sa.Text),
-    sa.Column("event", sa.Text),
-    sa.Column("previous_hash", sa.String(64)),
-    sa.Column("hash", sa.String(64)),
-)
+#: Entries that are read at once where a state is folded anew.
+PAGE = 1000
+#: Up to so many types are looked up one by one in the index of types; more of them are sifted on the way.
+_FEW_TYPES = 4
+_MINE = LEDGER.c
 
 
-class SqlLedger:
+class _StateOutdated(Exception):
+    """The kept state does not belong to the last entry: it has to be folded before anything is appended."""
+
+
+class SqlLedger(RoutineRecords):
     """:param url: SQLAlchemy url, ``sqlite:///path`` or ``postgresql+psycopg://…``.
     :raises ConfigurationInvalid: a url of another kind.
     """
 
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
-        self._clock = clock or SystemClock()
-        self._database = SqlDatabase(url)
+        super().__init__(shared_database(url), clock or SystemClock())
 
     def append(
         self, endpoint: EndpointRef, *, expected_seq: int, events: Sequence[Event], origin: Origin
     ) -> list[Entry]:
+        try:
+            return self._append(endpoint, expected_seq, events, origin, fold_here=False)
+        except _StateOutdated:
+            # Of a long chain that takes a while, so other writers are not kept waiting meanwhile.
+            self.state(endpoint)
+            return self._append(endpoint, expected_seq, events, origin, fold_here=True)
+
+    def _append(
+        self, endpoint: EndpointRef, expected_seq: int, events: Sequence[Event], origin: Origin, *, fold_here: bool
+    ) -> list[Entry]:
         with self._database.transaction() as connection:
-            newest = sa.select(_ledger).where(_ledger.c.endpoint == str(endpoint)).order_by(_ledger.c.seq.desc())
-            row = connection.execute(newest.limit(1)).mappings().first()
-            head = _entry(row) if row else None
+            head = kept_state.head_of(connection, endpoint)
             actual = head.seq if head else 0
             if actual != expected_seq:
                 raise hash_chain.lost_race(endpoint, expected=expected_seq, actual=actual)
             linked = hash_chain.extend(endpoint, head, events, now=self._clock.now(), origin=origin)
-            if linked:
-                try:
-                    connection.execute(_ledger.insert(), [_row(entry) for entry in linked])
-                except IntegrityError:
-                    raise hash_chain.lost_race(endpoint, expected=expected_seq, actual=expected_seq + 1) from None
+            if not linked:
+                return linked
+            before = empty(endpoint) if head is None else kept_state.of(connection, endpoint)
+            if head and (before is None or (before.seq, before.hash) != (head.seq, head.hash)):
+                if not fold_here:
+                    raise _StateOutdated
+                before = self._folded(connection, endpoint, before, head)
+            assert before is not None
+            try:
+                connection.execute(LEDGER.insert(), [_row(entry) for entry in linked])
+            except IntegrityError:
+                raise hash_chain.lost_race(endpoint, expected=expected_seq, actual=expected_seq + 1) from None
+            kept_state.keep(connection, before.advanced(linked))
         return linked
 
-    def read(self, endpoint: EndpointRef, *, after_seq: int = 0, until: datetime | None = None) -> list[Entry]:
-        query = (
-            sa.select(_ledger)
-            .where(_ledger.c.endpoint == str(endpoint), _ledger.c.seq > after_seq)
-            .order_by(_ledger.c.seq)
-        )
-        if until is not None:
-            query = query.where(_ledger.c.recorded_at <= moment_text(until))
+    def read(
+        self,
+        endpoint: EndpointRef,
+        *,
+        after_seq: int = 0,
+        before_seq: int | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        types: Sequence[str] = (),
+        subject: str | None = None,
+        task: Origin | None = None,
+        newest_first: bool = False,
+        limit: int | None = None,
+    ) -> list[Entry]:
         with self._database.reading() as connection:
-            return [_entry(row) for row in connection.execute(query).mappings()]
+            query = sa.select(LEDGER).where(_MINE.endpoint == str(endpoint), _MINE.seq > after_seq)
+            if before_seq is not None:
+                query = query.where(_MINE.seq < before_seq)
+            # Time never runs backwards in a chain, so a moment is a place in it.
+            if since is not None:
+                first = _place(connection, endpoint, _MINE.recorded_at >= moment_text(since), _MINE.seq)
+                if first is None:
+                    return []
+                query = query.where(_MINE.seq >= first)
+            if until is not None:
+                last = _place(connection, endpoint, _MINE.recorded_at <= moment_text(until), _MINE.seq.desc())
+                query = query.where(_MINE.seq <= (last or 0))
+            if subject is not None:
+                query = query.where(subject_is(connection.dialect.name, subject))
+            if task is not None:
+                query = query.where(*_by_task(connection.dialect.name, task))
+            query = query.order_by(_MINE.seq.desc() if newest_first else _MINE.seq)
+            if limit is not None:
+                query = query.limit(limit)
+            rows: list[Any] = []
+            few = 1 < len(types) <= _FEW_TYPES and limit is not None
+            for some in [[one] for one in types] if few else [list(types)]:
+                of_type = query.where(_MINE.type.in_(some)) if some else query
+                rows += connection.execute(of_type).mappings().all()
+        rows.sort(key=lambda row: row["seq"], reverse=newest_first)
+        return [_entry(row) for row in rows[:limit]]
+
+    def state(self, endpoint: EndpointRef) -> EndpointState:
+        with self._database.reading() as connection:
+            head, kept = kept_state.head_and_kept(connection, endpoint)
+            if head is None:
+                return EndpointState(endpoint=endpoint)
+            if kept and (kept.seq, kept.hash) == (head.seq, head.hash):
+                return kept.state
+            folded = self._folded(connection, endpoint, kept, head)
+        try:
+            with self._database.transaction() as connection:
+                kept_state.keep(connection, folded)
+        except LedgerUnavailable:
+            pass  # The state is right all the same; whoever may write, and finds no lock, keeps it.
+        return folded.state
+
+    def projection(self, endpoint: EndpointRef) -> Projection | None:
+        with self._database.reading() as connection:
+            return kept_state.of(connection, endpoint)
 
     def endpoints(self) -> list[EndpointRef]:
+        # One step in the primary key for each endpoint, not for each entry.
+        first = sa.select(sa.func.min(_MINE.endpoint).label("endpoint")).cte("known", recursive=True)
+        following = sa.select(sa.func.min(_MINE.endpoint)).where(_MINE.endpoint > first.c.endpoint).scalar_subquery()
+        known = first.union_all(sa.select(following).where(first.c.endpoint.is_not(None)))
         with self._database.reading() as connection:
-            found = connection.execute(sa.select(_ledger.c.endpoint).distinct().order_by(_ledger.c.endpoint))
-            return [EndpointRef.parse(endpoint) for (endpoint,) in found]
+            found = connection.execute(sa.select(known.c.endpoint).where(known.c.endpoint.is_not(None)))
+            return sorted((EndpointRef.parse(endpoint) for (endpoint,) in found), key=str)
+
+    def _folded(
+        self, connection: sa.Connection, endpoint: EndpointRef, kept: Projection | None, head: hash_chain.Head
+    ) -> Projection:
+        """The state at ``head``, from the kept one where that belongs to an earlier entry of this chain."""
+        state = kept if kept and kept_state.is_of_chain(connection, endpoint, kept) else empty(endpoint)
+        query = sa.select(LEDGER).where(_MINE.endpoint == str(endpoint), _MINE.seq <= head.seq)
+        query = query.where(_MINE.type.in_(STATE_EVENTS)).order_by(_MINE.seq).limit(PAGE)
+        while page := connection.execute(query.where(_MINE.seq > state.seq)).mappings().all():
+            state = state.advanced(_entry(row) for row in page)
+        return state.moved_to(head.seq, head.hash)
+
+
+def _place(connection: sa.Connection, endpoint: EndpointRef, where: Any, order: Any) -> int | None:
+    """Sequence number of the first entry in ``order`` that ``where`` takes."""
+    direction = _MINE.recorded_at.desc() if order is not _MINE.seq else _MINE.recorded_at
+    query = sa.select(_MINE.seq).where(_MINE.endpoint == str(endpoint), where).order_by(direction, order).limit(1)
+    return connection.execute(query).scalar()
+
+
+def _by_task(dialect: str, task: Origin) -> list[sa.ColumnElement[bool]]:
+    """Conditions on the origin, whose text is JSON as this module writes it."""
+    fields = {"kind": task.kind, "dag_id": task.dag_id, "run_id": task.run_id, "task_id": task.task_id}
+    finder = sa.func.instr if dialect == "sqlite" else sa.func.strpos
+    return [
+        finder(_MINE.origin, f'"{name}": {json.dumps(value, ensure_ascii=False)},') > 0
+        for name, value in fields.items()
+    ]
 
 
 def _row(entry: Entry) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from airflow_provider_mlpipex.adapters.sql.database import SqlDatabase, moment_text
+from airflow_provider_mlpipex.adapters.sql.database import moment_text, shared_database
 from airflow_provider_mlpipex.adapters.sql.outcome_rules import conflicting
 from airflow_provider_mlpipex.domain.errors import LedgerUnavailable
 from airflow_provider_mlpipex.domain.names import EndpointRef
@@ -53,7 +53,7 @@ class SqlOutcomes:
     """:param url: of the ledger. :raises ConfigurationInvalid: a url that cannot work."""
 
     def __init__(self, url: str) -> None:
-        self._database = SqlDatabase(url)
+        self._database = shared_database(url)
 
     def add(self, endpoint: EndpointRef, outcomes: Sequence[LabelledPrediction], *, correct: bool = False) -> Added:
         for _ in range(_TRIES):

@@ -56,7 +56,7 @@ def open_rollout(
     :raises ManifestChanged: it was opened under another manifest.
     :raises PromotionInDoubt: late labels have reopened the promotion of this model here.
     """
-    if rollout_id in state.results:
+    if state.result_of(rollout_id):
         raise ended(state, rollout_id)
     if state.rollout and state.rollout.id == rollout_id:
         if state.rollout.candidate.digest != release.digest:
@@ -291,7 +291,7 @@ def pass_watch(state: EndpointState, *, rollout_id: str, verdict: VerdictName) -
 
 def reject(state: EndpointState, *, rollout_id: str, cause: str) -> list[Event]:
     """End a rollout whose candidate has not received traffic."""
-    if rollout_id in state.results:
+    if state.result_of(rollout_id):
         return []
     own(state, rollout_id)
     require_no_traffic(state, "reject")

@@ -350,3 +350,28 @@ class Entry(Value):
     event: Event
     previous_hash: str
     hash: str
+
+
+class RoutineRecord(Value):
+    """A fact that decides nothing: a stage that ended well, a look at drift without news. It stands beside the chain,
+    in no order that anybody could forge to his advantage, and is forgotten after a while."""
+
+    endpoint: EndpointRef
+    recorded_at: datetime
+    origin: Origin
+    event: Event
+
+
+def subject_of(event: Event) -> str | None:
+    """What an event is about, by which it is looked up: a rollout, else a batch, else a release."""
+    subject: str | None = None
+    match event:
+        case BatchServed():
+            subject = event.batch
+        case DriftJudged() | OutcomesJudged() | PromotionReopened() | PromotionConfirmed():
+            subject = event.release
+        case TrafficPlanned() | TrafficConfirmed() | AlertRaised() | StageEnded():
+            subject = None
+        case _:
+            subject = event.rollout_id
+    return subject

@@ -6,8 +6,9 @@ changing, removing, inserting or reordering an entry breaks every link after it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from airflow_provider_mlpipex.domain.errors import LedgerConflict, LedgerTampered
 from airflow_provider_mlpipex.domain.names import EndpointRef
@@ -16,6 +17,14 @@ from airflow_provider_mlpipex.domain.values import digest_of
 
 #: What the first entry of a chain links to.
 GENESIS = "0" * 64
+
+
+class Head(NamedTuple):
+    """Of the last entry of a chain, what the next one is linked to."""
+
+    seq: int
+    hash: str
+    recorded_at: datetime
 
 
 def link(
@@ -35,7 +44,7 @@ def link(
 
 
 def extend(
-    endpoint: EndpointRef, head: Entry | None, events: Sequence[Event], *, now: datetime, origin: Origin
+    endpoint: EndpointRef, head: Entry | Head | None, events: Sequence[Event], *, now: datetime, origin: Origin
 ) -> list[Entry]:
     """``events`` as the entries that follow ``head``.
 
@@ -74,30 +83,50 @@ def entry_hash(entry: Entry) -> str:
     return digest_of(entry.model_dump(mode="json", exclude={"hash"}))
 
 
-def verify(entries: Sequence[Entry], *, expected_head: str | None = None) -> None:
+class Verifier:
+    """Checks a chain entry by entry, from its first one, and remembers no more than the last.
+
+    :param endpoint: whose chain it is; ``None``: that of the first entry.
+    """
+
+    def __init__(self, endpoint: EndpointRef | None = None) -> None:
+        self.endpoint = endpoint
+        self.head: Head | None = None
+
+    def add(self, entry: Entry) -> None:
+        """:raises LedgerTampered: ``entry`` is not what follows the entries before it."""
+        seq, previous, previous_at = self.head or (0, GENESIS, None)
+        self.endpoint = self.endpoint or entry.endpoint
+        if entry.seq != seq + 1:
+            limit = f"{seq + 1}: an entry is missing or was moved"
+            raise _tampered(entry, f"sequence number {entry.seq}", limit)
+        if entry.endpoint != self.endpoint:
+            raise _tampered(entry, str(entry.endpoint), f"one chain an endpoint: {self.endpoint}")
+        if entry.previous_hash != previous:
+            raise _tampered(entry, f"previous_hash {entry.previous_hash[:12]}", f"hash before it: {previous[:12]}")
+        own = entry_hash(entry)
+        if entry.hash != own:
+            raise _tampered(entry, f"hash {entry.hash[:12]}", f"hash of its content: {own[:12]}")
+        if previous_at is not None and entry.recorded_at < previous_at:
+            raise _tampered(entry, entry.recorded_at.isoformat(), f"not before {previous_at.isoformat()}")
+        self.head = Head(entry.seq, entry.hash, entry.recorded_at)
+
+
+def verify(entries: Iterable[Entry], *, expected_head: str | None = None) -> None:
     """Check a whole chain, from its first entry.
 
     :param expected_head: hash of the last entry as noted elsewhere. A chain cannot know by itself that its tail was
         cut off.
     :raises LedgerTampered: naming the first entry that does not verify, and how.
     """
-    previous, previous_at = GENESIS, None
-    for position, entry in enumerate(entries, start=1):
-        if entry.seq != position:
-            raise _tampered(entry, f"sequence number {entry.seq}", f"{position}: an entry is missing or was moved")
-        if entry.endpoint != entries[0].endpoint:
-            raise _tampered(entry, str(entry.endpoint), f"one chain an endpoint: {entries[0].endpoint}")
-        if entry.previous_hash != previous:
-            raise _tampered(entry, f"previous_hash {entry.previous_hash[:12]}", f"hash before it: {previous[:12]}")
-        if entry.hash != entry_hash(entry):
-            raise _tampered(entry, f"hash {entry.hash[:12]}", f"hash of its content: {entry_hash(entry)[:12]}")
-        if previous_at is not None and entry.recorded_at < previous_at:
-            raise _tampered(entry, entry.recorded_at.isoformat(), f"not before {previous_at.isoformat()}")
-        previous, previous_at = entry.hash, entry.recorded_at
-    if expected_head is not None and previous != expected_head:
+    verifier = Verifier()
+    for entry in entries:
+        verifier.add(entry)
+    last = verifier.head.hash if verifier.head else GENESIS
+    if expected_head is not None and last != expected_head:
         raise LedgerTampered(
             "ledger head",
-            value=previous[:12],
+            value=last[:12],
             limit=f"expected {expected_head[:12]}",
             remedy="entries were cut off the end: restore the database and find who could write to it",
         )

@@ -13,7 +13,7 @@ def own(state: EndpointState, rollout_id: str) -> Rollout:
     :raises RolloutEnded: it was promoted or rejected; or it was, or is being, rolled back.
     :raises IllegalTransition: another one or none is in progress.
     """
-    if rollout_id in state.results or (state.rollback and state.rollback.rollout_id == rollout_id):
+    if state.result_of(rollout_id) or (state.rollback and state.rollback.rollout_id == rollout_id):
         raise ended(state, rollout_id)
     if state.rollout is None or state.rollout.id != rollout_id:
         holder = state.rollout.id if state.rollout else "no rollout"
@@ -28,7 +28,7 @@ def own(state: EndpointState, rollout_id: str) -> Rollout:
 
 def ended(state: EndpointState, rollout_id: str) -> RolloutEnded:
     """The error that a verb of a rollout raises which is over."""
-    result = state.results.get(rollout_id)
+    result = state.result_of(rollout_id)
     cause = result.cause if result else state.rollback.cause if state.rollback else ""
     return RolloutEnded(
         f"rollout {rollout_id} of {state.endpoint}",
@@ -40,7 +40,8 @@ def ended(state: EndpointState, rollout_id: str) -> RolloutEnded:
 
 def is_promoted(state: EndpointState, rollout_id: str) -> bool:
     """Whether the rollout has ended, and well."""
-    return rollout_id in state.results and state.results[rollout_id].ending == "promoted"
+    result = state.result_of(rollout_id)
+    return result is not None and result.ending == "promoted"
 
 
 def last_promoted(state: EndpointState) -> str:

@@ -39,7 +39,7 @@ def roll_back(
     if state.rollback:
         return []
     rollout = state.rollout
-    if rollout_id is not None and rollout_id in state.results:
+    if rollout_id is not None and state.result_of(rollout_id):
         if not is_promoted(state, rollout_id) or rollout_id != last_promoted(state):
             return []
         if rollout is not None:

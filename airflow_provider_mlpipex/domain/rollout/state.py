@@ -1,4 +1,8 @@
-"""The state of one endpoint: a fold over its ledger, and nothing else."""
+"""The state of one endpoint: a fold over its ledger, and nothing else.
+
+What it holds has a bound, however old the endpoint is: of rollouts that ended, and of alerts, the latest. Older ones
+are looked up in the ledger.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from functools import reduce
 from typing import Any, Literal
+
+from pydantic import Field
 
 from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
 from airflow_provider_mlpipex.domain.names import EndpointRef
@@ -39,6 +45,9 @@ from airflow_provider_mlpipex.domain.values import Value
 Phase = Literal["opened", "review", "shadow", "canary", "watching"]
 Ending = Literal["promoted", "rolled-back", "rejected"]
 
+#: Ended rollouts, and titles of alerts of the rollout in progress, that a state holds.
+KEPT_RESULTS, KEPT_ALERTS = 32, 64
+
 
 class Hold(Value):
     """A rollout that waits for a person. ``by``: who stopped it; empty where its gates could not decide."""
@@ -50,8 +59,8 @@ class Hold(Value):
 
 class Rollout(Value):
     """A candidate on its way. ``verdicts`` holds the last verdict of each judged step (see :func:`verdict_key`),
-    ``alerts`` the titles of what on-call has been told since it opened, ``resumed_at`` when a person last ended a
-    hold: the patience with a stage begins anew there."""
+    ``alerts`` the titles of what on-call has been told since it opened, the latest of them, ``resumed_at`` when a
+    person last ended a hold: the patience with a stage begins anew there."""
 
     id: str
     candidate: Release
@@ -110,6 +119,7 @@ class EndpointState(Value):
     """``previous`` stays warm and is what a rollback returns to; it is ``None`` after one.
 
     ``outcomes_judged``, ``doubt`` and ``confirmed_gates`` (gates that a person has seen fail) are of ``current``.
+    ``results`` holds the rollouts that ended last, by id; ``looked_up`` an older one that a verb asked the ledger for.
     """
 
     endpoint: EndpointRef
@@ -127,6 +137,7 @@ class EndpointState(Value):
     outcomes_judged: OutcomesJudged | None = None
     doubt: PromotionDoubt | None = None
     confirmed_gates: tuple[str, ...] = ()
+    looked_up: RolloutResult | None = Field(default=None, exclude=True)
 
     @property
     def is_first(self) -> bool:
@@ -146,6 +157,11 @@ class EndpointState(Value):
     def last_result(self) -> RolloutResult | None:
         """How the rollout ended that ended last; by order, because times are equal while a clock catches up."""
         return next(reversed(self.results.values()), None)
+
+    def result_of(self, rollout_id: str) -> RolloutResult | None:
+        """How this rollout ended; ``None`` if it did not, or so long ago that it has to be looked up."""
+        older = self.looked_up if self.looked_up and self.looked_up.rollout_id == rollout_id else None
+        return self.results.get(rollout_id, older)
 
     def release(self, release_id: str) -> Release | None:
         """The release with this id among current, previous and candidate."""
@@ -271,7 +287,8 @@ def _told(state: EndpointState, title: str) -> dict[str, Any]:
     if state.doubt and title == PromotionDoubt.title(state.endpoint):
         changes["doubt"] = state.doubt.model_copy(update={"notified": True})
     if state.rollout:
-        changes |= _rollout(state.rollout, alerts=tuple(dict.fromkeys([*state.rollout.alerts, title])))
+        others = [known for known in state.rollout.alerts if known != title]
+        changes |= _rollout(state.rollout, alerts=tuple([*others, title][-KEPT_ALERTS:]))
     return changes
 
 
@@ -282,5 +299,12 @@ def _rollout(rollout: Rollout, **changes: Any) -> dict[str, Any]:
 def _ended(state: EndpointState, rollout_id: str, ending: Ending, cause: str, at: datetime) -> dict[str, Any]:
     outcome = RolloutResult(rollout_id=rollout_id, ending=ending, cause=cause, at=at)
     # A promoted rollout that is rolled back later ends once more, and last.
-    earlier = {known: ended for known, ended in state.results.items() if known != rollout_id}
-    return {"rollout": None, "rollback": None, "results": {**earlier, rollout_id: outcome}}
+    others = {known: ended for known, ended in state.results.items() if known != rollout_id}
+    return {"rollout": None, "rollback": None, "results": _latest({**others, rollout_id: outcome})}
+
+
+def _latest(results: dict[str, RolloutResult]) -> dict[str, RolloutResult]:
+    """The :data:`KEPT_RESULTS` that ended last, and of the older ones the last promoted: it can still be undone."""
+    promoted = [known for known, result in results.items() if result.ending == "promoted"]
+    kept = {*list(results)[-KEPT_RESULTS:], *promoted[-1:]}
+    return {known: result for known, result in results.items() if known in kept}

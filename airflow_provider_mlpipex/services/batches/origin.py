@@ -35,13 +35,15 @@ def batches_of(platform: Platform, endpoint: EndpointRef, names: Collection[str]
 
     A batch that no task of this provider sent has none: its name is whatever its client chose.
     """
-    wanted = set(names)
-    if not wanted:
-        return {}
+    newest = (
+        platform.ledger.read(endpoint, types=("batch-served",), subject=name, newest_first=True, limit=1)
+        for name in set(names)
+    )
     return {
         entry.event.batch: _facts(entry, entry.event)
-        for entry in platform.ledger.read(endpoint)
-        if isinstance(entry.event, BatchServed) and entry.event.batch in wanted
+        for entries in newest
+        for entry in entries
+        if isinstance(entry.event, BatchServed)
     }
 
 

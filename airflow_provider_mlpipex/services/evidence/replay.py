@@ -24,14 +24,16 @@ from airflow_provider_mlpipex.domain.planning.sampling import spans_canary
 from airflow_provider_mlpipex.domain.rollout.events import (
     CanaryStepped,
     GatesJudged,
+    Promoted,
+    RollbackDecided,
     RolledBack,
     RolloutOpened,
     RolloutRejected,
     StageName,
     WatchPassed,
 )
-from airflow_provider_mlpipex.domain.rollout.state import EndpointState, evolve
 from airflow_provider_mlpipex.domain.values import Value
+from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
 
 #: ``missing``: the ledger does not hold what the verdict would need.
@@ -39,6 +41,17 @@ Replay = Literal["pass", "fail", "inconclusive", "error", "missing"]
 #: What becomes of a rollout. ``goes on``: past the stage that ended it then, and nothing is known of what follows.
 Course = Literal["promoted", "stopped", "goes on", "unknown", "in progress"]
 _LIVE: tuple[LiveStage, ...] = get_args(LiveStage)
+#: Events that say how a rollout went.
+_TOLD_BY = (
+    "rollout-opened",
+    "canary-stepped",
+    "gates-judged",
+    "promoted",
+    "rollback-decided",
+    "watch-passed",
+    "rolled-back",
+    "rollout-rejected",
+)
 
 
 class ReplayedGate(Value):
@@ -104,7 +117,7 @@ def replay(platform: Platform, manifest: Manifest, *, last: int) -> list[Replaye
     found: list[ReplayedRollout] = []
     for name, environment in manifest.environments.items():
         endpoint = EndpointRef(environment=name, name=manifest.name)
-        past = _past(platform, endpoint)[-last:]
+        past = _past(platform, endpoint, last=last)
         found += [_replayed(endpoint, environment, each) for each in reversed(past)]
     if not found:
         raise NotFound(
@@ -116,10 +129,15 @@ def replay(platform: Platform, manifest: Manifest, *, last: int) -> list[Replaye
     return found
 
 
-def _past(platform: Platform, endpoint: EndpointRef) -> list[_Past]:
-    state, rollouts = EndpointState(endpoint=endpoint), dict[str, _Past]()
-    for entry in platform.ledger.read(endpoint):
-        before, state = state, evolve(state, entry)
+def _past(platform: Platform, endpoint: EndpointRef, *, last: int) -> list[_Past]:
+    """The rollouts that were opened last, the oldest of them first."""
+    opened = platform.ledger.read(endpoint, types=("rollout-opened",), newest_first=True, limit=last)
+    if not opened:
+        return []
+    began, rollouts = opened[-1].seq, dict[str, _Past]()
+    first = not platform.ledger.read(endpoint, before_seq=began, types=("promoted",), limit=1)
+    causes: dict[str, str] = {}
+    for entry in journal.walk(platform, endpoint, after_seq=began - 1, types=_TOLD_BY):
         event = entry.event
         match event:
             case RolloutOpened():
@@ -130,11 +148,18 @@ def _past(platform: Platform, endpoint: EndpointRef) -> list[_Past]:
                 # What made a rollout go back is written down when it has ended: the step is not in the state any more.
                 past = rollouts[event.rollout_id]
                 step = past.step if event.stage == "canary" else -1
-                past.kept.append(_Kept(event, step, entry.recorded_at, before.is_first))
-            case WatchPassed() | RolledBack() | RolloutRejected() if event.rollout_id in rollouts:
-                ended = state.results[event.rollout_id]
+                past.kept.append(_Kept(event, step, entry.recorded_at, first))
+            case Promoted():
+                first = False
+            case RollbackDecided():
+                causes[event.rollout_id] = event.cause
+            case WatchPassed() if event.rollout_id in rollouts:
                 past = rollouts[event.rollout_id]
-                past.course, past.cause = ("promoted" if ended.ending == "promoted" else "stopped"), ended.cause
+                past.course, past.cause = "promoted", f"watch ended {event.verdict}"
+            case RolledBack() | RolloutRejected() if event.rollout_id in rollouts:
+                past = rollouts[event.rollout_id]
+                cause = event.cause if isinstance(event, RolloutRejected) else causes.get(event.rollout_id, "")
+                past.course, past.cause = "stopped", cause
     return list(rollouts.values())
 
 

@@ -12,6 +12,7 @@ from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import Label,
 from airflow_provider_mlpipex.domain.release.training import Task
 from airflow_provider_mlpipex.domain.rollout.events import RolloutOpened
 from airflow_provider_mlpipex.domain.values import Value
+from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.training.evaluation import evaluate
 
@@ -143,7 +144,7 @@ class Tasks:
     def __init__(self, platform: Platform, endpoint: EndpointRef) -> None:
         self._of: dict[str, Task] = {}
         self.newest: Task
-        for entry in platform.ledger.read(endpoint):
+        for entry in journal.walk(platform, endpoint, types=("rollout-opened",)):
             if isinstance(entry.event, RolloutOpened) and (training := entry.event.manifest.get("training")):
                 self._of[entry.event.release.id] = self.newest = training["task"]
         if not self._of:

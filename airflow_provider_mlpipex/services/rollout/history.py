@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from airflow_provider_mlpipex.domain.errors import IllegalTransition, ModelNotFound
+from airflow_provider_mlpipex.domain.errors import IllegalTransition, LedgerTampered, ModelNotFound
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
-from airflow_provider_mlpipex.domain.rollout import hash_chain
-from airflow_provider_mlpipex.domain.rollout.events import RolloutOpened
+from airflow_provider_mlpipex.domain.rollout import hash_chain, projection
+from airflow_provider_mlpipex.domain.rollout.events import Entry, RolloutOpened
+from airflow_provider_mlpipex.domain.rollout.projection import STATE_EVENTS
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState, evolve
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services import journal
@@ -36,7 +37,7 @@ def tenures(platform: Platform, endpoint: EndpointRef) -> list[Tenure]:
     """Every release that was ever current, oldest first."""
     found: list[Tenure] = []
     state = EndpointState(endpoint=endpoint)
-    for entry in platform.ledger.read(endpoint):
+    for entry in journal.walk(platform, endpoint, types=STATE_EVENTS):
         before, state = state, evolve(state, entry)
         if (before.current and before.current.id) == (state.current and state.current.id):
             continue
@@ -57,7 +58,7 @@ def tenures(platform: Platform, endpoint: EndpointRef) -> list[Tenure]:
 
 def as_of(platform: Platform, endpoint: EndpointRef, at: datetime) -> EndpointState:
     """The whole state of ``endpoint`` at ``at`` (UTC): what served, why, and who approved."""
-    return journal.load(platform, endpoint, at=at)
+    return journal.load_at(platform, endpoint, at)
 
 
 def released(platform: Platform, named: str) -> tuple[Release, Manifest]:
@@ -77,12 +78,7 @@ def released(platform: Platform, named: str) -> tuple[Release, Manifest]:
                 remedy="name an endpoint that mlpipex status shows a current release for",
             )
         return state.current, Manifest.model_validate(state.current_manifest)
-    opened = [
-        (entry.recorded_at, entry.event)
-        for endpoint in platform.ledger.endpoints()
-        for entry in platform.ledger.read(endpoint)
-        if isinstance(entry.event, RolloutOpened) and entry.event.release.id == named
-    ]
+    opened = [found for each in platform.ledger.endpoints() if (found := _last_opened(platform, each, named))]
     if not opened:
         raise ModelNotFound(
             "release",
@@ -90,18 +86,41 @@ def released(platform: Platform, named: str) -> tuple[Release, Manifest]:
             limit="a release that was rolled out, like 1.1.0-rt1.0.0-3fa9c2d1, or an endpoint",
             remedy="copy it from mlpipex status or mlpipex history",
         )
-    _, newest = max(opened, key=lambda one: one[0])
+    newest = max(opened, key=lambda each: each.recorded_at).event
+    assert isinstance(newest, RolloutOpened)
     return newest.release, Manifest.model_validate(newest.manifest)
 
 
-def audit(platform: Platform) -> dict[str, int]:
-    """Verify every chain; return entries per endpoint.
+def _last_opened(platform: Platform, endpoint: EndpointRef, release: str) -> Entry | None:
+    """The last entry by which ``release`` was rolled out there."""
+    for entry in journal.walk_back(platform, endpoint, types=("rollout-opened",)):
+        if isinstance(entry.event, RolloutOpened) and entry.event.release.id == release:
+            return entry
+    return None
 
-    :raises LedgerTampered: naming the first entry that does not verify.
+
+def audit(platform: Platform) -> dict[str, int]:
+    """Verify every chain, and the state that is kept beside it; return entries per endpoint. Holds a page at a time.
+
+    :raises LedgerTampered: naming the first entry that does not verify, or the state that is none of its chain.
     """
-    counts = {}
-    for endpoint in platform.ledger.endpoints():
-        entries = platform.ledger.read(endpoint)
-        hash_chain.verify(entries)
-        counts[str(endpoint)] = len(entries)
-    return counts
+    return {str(endpoint): _audit(platform, endpoint) for endpoint in platform.ledger.endpoints()}
+
+
+def _audit(platform: Platform, endpoint: EndpointRef) -> int:
+    # Read first: whatever is appended meanwhile, the chain then reaches at least as far.
+    kept = platform.ledger.projection(endpoint)
+    verifier, folded = hash_chain.Verifier(endpoint), projection.empty(endpoint)
+    for entry in journal.walk(platform, endpoint):
+        verifier.add(entry)
+        folded = folded.advanced([entry])
+        if kept is not None and entry.seq == kept.seq:
+            kept.check(folded)
+    if kept is not None and kept.seq > folded.seq:
+        raise LedgerTampered(
+            f"ledger of {endpoint}",
+            value=f"last entry {folded.seq}",
+            limit=f"a kept state that has read entry {kept.seq}",
+            remedy="entries were cut off the end: restore the database and find who could write to it",
+        )
+    return folded.seq

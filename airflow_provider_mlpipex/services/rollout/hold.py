@@ -16,7 +16,10 @@ def hold(platform: Platform, *, endpoint: EndpointRef, rollout_id: str, cause: s
     :raises RolloutEnded: it is over, or is being rolled back.
     """
     state = journal.decide(
-        platform, endpoint, lambda now: decisions.hold(now, rollout_id=rollout_id, cause=cause, by=by)
+        platform,
+        endpoint,
+        lambda now: decisions.hold(now, rollout_id=rollout_id, cause=cause, by=by),
+        rollout_id=rollout_id,
     )
     ask_on_call(platform, state)
     return state
@@ -41,6 +44,7 @@ def resume(
         platform,
         endpoint,
         lambda now: decisions.resume(now, rollout_id=rollout_id, reviewer=reviewer, note=note, accept=accept),
+        rollout_id=rollout_id,
     )
 
 

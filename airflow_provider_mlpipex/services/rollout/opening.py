@@ -89,7 +89,7 @@ def check_offline_gates(
     :raises PromotionInDoubt: late labels have reopened a promotion of this model, and nobody has decided.
     """
     environment = manifest.environments[endpoint.environment]
-    before = traffic.converge(platform, endpoint)
+    before = traffic.converge(platform, endpoint, rollout_id=rollout_id)
     opened = before.rollout is not None and before.rollout.id == rollout_id
     if not opened and not decisions.is_current(before, release):
         promotion_doubt.require_no_doubt(platform, endpoint, release.model)
@@ -103,6 +103,7 @@ def check_offline_gates(
             policy=policy_of(now, manifest),
             manifest=manifest.to_json(),
         ),
+        rollout_id=rollout_id,
     )
     if state.rollout is None:
         return GateCheck(verdict="pass", already_current=True)
@@ -120,7 +121,7 @@ def check_offline_gates(
         rejected = [] if verdict == "pass" else decisions.reject(now, rollout_id=rollout_id, cause=explain(results))
         return [*decisions.record_verdict(now, judged=judged, step=-1), *rejected]
 
-    after = journal.decide(platform, endpoint, record)
+    after = journal.decide(platform, endpoint, record, rollout_id=rollout_id)
     alerts.tell_endings(platform, state, after)
     return GateCheck(verdict=verdict, results=results)
 

@@ -18,10 +18,10 @@ def promote(platform: Platform, *, endpoint: EndpointRef, rollout_id: str, timeo
     :raises GateUndecided: a stage that the policy demands has no passing verdict.
     :raises PromotionInDoubt: late labels have reopened a promotion of this model elsewhere since it was opened.
     """
-    state = traffic.converge(platform, endpoint)
+    state = traffic.converge(platform, endpoint, rollout_id=rollout_id)
     if trial.already_there(state, rollout_id):
         return state
-    ending = state.results.get(rollout_id)
+    ending = state.result_of(rollout_id)
     if ending and ending.ending == "promoted":
         return state
     if state.rollout is not None and state.rollout.phase != "watching":
@@ -33,6 +33,7 @@ def promote(platform: Platform, *, endpoint: EndpointRef, rollout_id: str, timeo
         endpoint,
         intend=lambda now: decisions.plan_promotion(now, rollout_id=rollout_id),
         conclude=lambda now: decisions.confirm_promotion(now, rollout_id=rollout_id, now=platform.clock.now()),
+        rollout_id=rollout_id,
     )
 
 

@@ -29,8 +29,8 @@ def open_review(platform: Platform, *, endpoint: EndpointRef, rollout_id: str) -
 
     Where policy approves by itself, the approval is recorded at once with the policy's name.
     """
-    state = journal.load(platform, endpoint)
-    if state.rollout is None and rollout_id not in state.results:
+    state = journal.load(platform, endpoint, rollout_id=rollout_id)
+    if state.rollout is None and state.result_of(rollout_id) is None:
         return ReviewRequest(needs_person=False, why="the release is already current here")
     if state.rollout and state.rollout.id == rollout_id and state.rollout.approved:
         return ReviewRequest(needs_person=False, why="answered before")
@@ -44,7 +44,10 @@ def open_review(platform: Platform, *, endpoint: EndpointRef, rollout_id: str) -
             policy = diff(before, Manifest.model_validate(rollout.manifest))
             changes += tuple(c for c in policy if c.kind in ("gate-tightened", "gate-loosened", "policy"))
     state = journal.decide(
-        platform, endpoint, lambda now: decisions.open_review(now, rollout_id=rollout_id, changes=changes)
+        platform,
+        endpoint,
+        lambda now: decisions.open_review(now, rollout_id=rollout_id, changes=changes),
+        rollout_id=rollout_id,
     )
     assert state.rollout is not None  # open_review raises otherwise
     spec = review_of(state, Manifest.model_validate(state.rollout.manifest))
@@ -89,5 +92,6 @@ def decide_review(
         lambda now: decisions.decide_review(
             now, rollout_id=rollout_id, approved=approved, reviewer=reviewer, note=note, automatic=automatic
         ),
+        rollout_id=rollout_id,
     )
     alerts.tell_endings(platform, before, after)

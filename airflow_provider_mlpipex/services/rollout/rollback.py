@@ -7,7 +7,6 @@ from datetime import datetime
 from airflow_provider_mlpipex.domain.errors import LedgerUnavailable, MlpipexError
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout import rollback as rollback_decisions
-from airflow_provider_mlpipex.domain.rollout.events import RollbackDecided, RolloutRejected
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services import alerts, journal
@@ -46,6 +45,7 @@ def roll_back(
             intend=lambda now: rollback_decisions.roll_back(
                 now, cause=cause, detected_at=detected, rollout_id=rollout_id, release_id=release_id
             ),
+            rollout_id=rollout_id,
         )
     except MlpipexError as error:
         _tell_undone(platform, endpoint, error)
@@ -109,11 +109,9 @@ def answer_request(
 def _decided_before(platform: Platform, endpoint: EndpointRef) -> bool:
     """Whether an earlier try of this very task has decided a rollback here."""
     mine = platform.origin
-    return mine.kind == "task" and any(
-        isinstance(entry.event, (RollbackDecided, RolloutRejected))
-        and (entry.origin.kind, entry.origin.dag_id, entry.origin.run_id, entry.origin.task_id)
-        == ("task", mine.dag_id, mine.run_id, mine.task_id)
-        for entry in platform.ledger.read(endpoint)
+    decisions = ("rollback-decided", "rollout-rejected")
+    return mine.kind == "task" and bool(
+        platform.ledger.read(endpoint, types=decisions, task=mine, newest_first=True, limit=1)
     )
 
 
@@ -142,7 +140,7 @@ def end_trial(platform: Platform, endpoint: EndpointRef, *, cause: str, rollout_
     For whoever cleans up after a failed or killed Dag run: a promotion and an ordinary end are left alone, a trial
     must not go on without anybody waiting for it. Releases that nothing refers to any more are stopped.
     """
-    state = traffic.converge(platform, endpoint)
+    state = traffic.converge(platform, endpoint, rollout_id=rollout_id)
     open_here = state.rollout is not None and state.rollout.id == rollout_id and state.rollout.phase != "watching"
     ended = roll_back(platform, endpoint, cause=cause, rollout_id=rollout_id) if open_here else None
     retire_superseded(platform, endpoint)

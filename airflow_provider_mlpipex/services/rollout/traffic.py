@@ -36,24 +36,30 @@ _REFUSALS = (PlanRefused, ReleaseNotReady, ArtifactMismatch, RuntimeMismatch, Si
 
 
 def shift(
-    platform: Platform, endpoint: EndpointRef, *, intend: Decision, conclude: Decision | None = None
+    platform: Platform,
+    endpoint: EndpointRef,
+    *,
+    intend: Decision,
+    conclude: Decision | None = None,
+    rollout_id: str | None = None,
 ) -> EndpointState:
     """Append what ``intend`` decides, put the plan in force, then append confirmation and ``conclude`` together.
 
     By default it concludes what the plan stands for: a rollback or a promotion. On-call is told of a rollout that ends
     by this. A plan that the plane refuses ends the trial that wanted it.
 
+    :param rollout_id: the rollout that ``intend`` is about, as in ``journal.load``.
     :raises PlanRefused: and its siblings of ``ServingPlane.apply``; traffic is where it was.
     :raises LedgerConflict: somebody wrote another plan meanwhile; that one is in force.
     """
     conclude = conclude or (lambda now: decisions.conclude(now, now=platform.clock.now()))
     before = journal.load(platform, endpoint)
-    state = journal.decide(platform, endpoint, intend)
+    state = journal.decide(platform, endpoint, intend, rollout_id=rollout_id)
     if state.planned is not None and not state.confirmed:
         applied = _put_in_force(platform, state, state.planned)
-        after = _confirm(platform, endpoint, applied, conclude)
+        after = _confirm(platform, endpoint, applied, conclude, rollout_id=rollout_id)
     else:
-        after = journal.decide(platform, endpoint, conclude)
+        after = journal.decide(platform, endpoint, conclude, rollout_id=rollout_id)
     alerts.tell_endings(platform, before, after)
     return after
 
@@ -109,7 +115,9 @@ def apply(platform: Platform, state: EndpointState, plan: TrafficPlan) -> Applie
         return platform.plane.apply(plan)
 
 
-def _confirm(platform: Platform, endpoint: EndpointRef, applied: AppliedPlan, conclude: Decision) -> EndpointState:
+def _confirm(
+    platform: Platform, endpoint: EndpointRef, applied: AppliedPlan, conclude: Decision, *, rollout_id: str | None
+) -> EndpointState:
     outdated = False
 
     def decision(now: EndpointState) -> list[Event]:
@@ -120,7 +128,7 @@ def _confirm(platform: Platform, endpoint: EndpointRef, applied: AppliedPlan, co
         confirmed = TrafficConfirmed(plan_id=applied.plan.id, acknowledged_ms=applied.acknowledged_ms)
         return [*([] if now.confirmed else [confirmed]), *conclude(now)]
 
-    state = journal.decide(platform, endpoint, decision)
+    state = journal.decide(platform, endpoint, decision, rollout_id=rollout_id)
     if outdated:
         newest = _restore_newest(platform, state, applied.plan)
         raise LedgerConflict(
@@ -140,7 +148,7 @@ def _restore_newest(platform: Platform, state: EndpointState, applied: TrafficPl
     return applied.id
 
 
-def converge(platform: Platform, endpoint: EndpointRef) -> EndpointState:
+def converge(platform: Platform, endpoint: EndpointRef, *, rollout_id: str | None = None) -> EndpointState:
     """Finish what a killed writer left half done, and take note of what the plane did by itself.
 
     - A decided rollback is carried out; a planned shift is put in force, and a promotion by it concluded.
@@ -148,11 +156,12 @@ def converge(platform: Platform, endpoint: EndpointRef) -> EndpointState:
     - A trial whose lease ran out was taken back by the plane: the rollout is rolled back in the ledger as well.
     - Any other plan in force than the confirmed one is put right.
 
+    :param rollout_id: the rollout that the caller goes on to ask about, as in ``journal.load``.
     :raises PlaneUnavailable: something is under way, and the plane does not answer.
     """
-    state = journal.load(platform, endpoint)
+    state = journal.load(platform, endpoint, rollout_id=rollout_id)
     if state.rollback is not None or not state.confirmed:
-        return _finish(platform, endpoint)
+        return _finish(platform, endpoint, rollout_id)
     if state.planned is None or _in_force(platform, state) == state.planned.id:
         return state
     planned = state.planned
@@ -165,14 +174,14 @@ def converge(platform: Platform, endpoint: EndpointRef) -> EndpointState:
             return roll_back(now, cause=cause, detected_at=platform.clock.now())
         return [TrafficPlanned(plan=planned, reason="the plane did not serve the confirmed plan")]
 
-    return shift(platform, endpoint, intend=intend)
+    return shift(platform, endpoint, intend=intend, rollout_id=rollout_id)
 
 
-def _finish(platform: Platform, endpoint: EndpointRef) -> EndpointState:
+def _finish(platform: Platform, endpoint: EndpointRef, rollout_id: str | None) -> EndpointState:
     try:
-        return shift(platform, endpoint, intend=lambda _: [])
+        return shift(platform, endpoint, intend=lambda _: [], rollout_id=rollout_id)
     except _REFUSALS:
-        state = journal.load(platform, endpoint)
+        state = journal.load(platform, endpoint, rollout_id=rollout_id)
         if state.rollback is None and state.confirmed:
             return state  # given up: the ledger says so, and why
         raise

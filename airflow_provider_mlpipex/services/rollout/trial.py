@@ -25,7 +25,10 @@ def make_ready(platform: Platform, state: EndpointState, *, rollout_id: str, tim
         if not error.transient and rollout.phase in ("opened", "review"):
             cause = str(error)
             after = journal.decide(
-                platform, state.endpoint, lambda now: decisions.reject(now, rollout_id=rollout_id, cause=cause)
+                platform,
+                state.endpoint,
+                lambda now: decisions.reject(now, rollout_id=rollout_id, cause=cause),
+                rollout_id=rollout_id,
             )
             alerts.tell_endings(platform, state, after)
         raise
@@ -64,14 +67,14 @@ def step_canary(
 def _advance(
     platform: Platform, endpoint: EndpointRef, rollout_id: str, intend: traffic.Decision, timeout_s: float
 ) -> EndpointState:
-    state = traffic.converge(platform, endpoint)
+    state = traffic.converge(platform, endpoint, rollout_id=rollout_id)
     if already_there(state, rollout_id):
         return state
     intend(state)  # what may not happen is refused before anything is built or started for it
     make_ready(platform, state, rollout_id=rollout_id, timeout_s=timeout_s)
-    return traffic.shift(platform, endpoint, intend=intend)
+    return traffic.shift(platform, endpoint, intend=intend, rollout_id=rollout_id)
 
 
 def already_there(state: EndpointState, rollout_id: str) -> bool:
     """Whether this rollout was never opened because its release is current: every verb then has nothing to do."""
-    return state.rollout is None and rollout_id not in state.results and state.current is not None
+    return state.rollout is None and state.result_of(rollout_id) is None and state.current is not None

@@ -70,8 +70,8 @@ def look(
     :raises IllegalTransition: the stage has not begun.
     :raises PlaneUnavailable: a trial is on, and the plane does not answer. Nobody renews its lease then.
     """
-    state = traffic.converge(platform, endpoint)
-    result = state.results.get(rollout_id)
+    state = traffic.converge(platform, endpoint, rollout_id=rollout_id)
+    result = state.result_of(rollout_id)
     if result and result.ending != "promoted":
         return WatchResult(status="ended", verdict="fail", ending=result.ending, cause=result.cause)
     if result or already_there(state, rollout_id):
@@ -310,6 +310,7 @@ class _Watched:
             self.platform,
             self.state.endpoint,
             lambda now: decisions.record_verdict(now, judged=judged, step=step),
+            rollout_id=self.rollout.id,
         )
         passed = after.rollout and after.rollout.verdicts.get(verdict_key(self.stage, step)) == "pass"
         return WatchResult(status="passed" if passed else "watching", verdict="pass", results=results)
@@ -325,6 +326,7 @@ class _Watched:
                 *decisions.record_verdict(now, judged=judged, step=self.rollout.step),
                 *decisions.pass_watch(now, rollout_id=rollout_id, verdict=verdict),
             ],
+            rollout_id=rollout_id,
         )
         alerts.tell_endings(self.platform, self.state, after)
         if verdict == "error":

@@ -16,6 +16,7 @@ from airflow_provider_mlpipex.domain.errors import (
     IllegalTransition,
     InvalidQuantity,
     ManifestInvalid,
+    NotFound,
     PlaneUnavailable,
     SketchUnusable,
 )
@@ -438,13 +439,13 @@ def test_any_column_may_be_attributed(world: DriftWorld) -> None:
 
 
 def test_there_must_be_something_to_attribute(world: DriftWorld) -> None:
-    with pytest.raises(IllegalTransition, match="a look that found drift"):
+    with pytest.raises(NotFound, match="a look that found drift"):
         attribute(world.platform, ENDPOINT)
     world.send("monday")
     seen = world.look_at_drift()
     with pytest.raises(IllegalTransition, match="name a column"):
         attribute(world.platform, ENDPOINT, seq=seen.seq)
-    with pytest.raises(IllegalTransition, match="entry 1"):
+    with pytest.raises(NotFound, match="entry 1"):
         attribute(world.platform, ENDPOINT, seq=1)
 
 

@@ -1,0 +1,89 @@
+"""The state of each endpoint beside its chain: one row for each version of the fold."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from airflow_provider_mlpipex.adapters.sql.tables import LEDGER, STATE
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout.hash_chain import Head
+from airflow_provider_mlpipex.domain.rollout.projection import Projection, fold_version
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState
+
+_HEAD = (
+    sa.select(LEDGER.c.endpoint, LEDGER.c.seq, LEDGER.c.hash, LEDGER.c.recorded_at)
+    .where(LEDGER.c.endpoint == sa.bindparam("of"))
+    .order_by(LEDGER.c.seq.desc())
+    .limit(1)
+)
+_KEPT = sa.select(STATE.c.seq, STATE.c.hash, STATE.c.state).where(
+    STATE.c.endpoint == sa.bindparam("of"), STATE.c.fold_version == sa.bindparam("version")
+)
+#: The same words in SQLite and PostgreSQL. A state never gives way to that of an earlier entry: whoever folded a chain
+#: while others wrote comes late, and a chain whose end was cut off stays found out.
+_KEEP = sa.text(
+    "INSERT INTO mlpipex_state (endpoint, fold_version, seq, hash, state) VALUES (:of, :version, :seq, :hash, :state) "
+    "ON CONFLICT (endpoint, fold_version) DO UPDATE SET seq = excluded.seq, hash = excluded.hash, "
+    "state = excluded.state WHERE mlpipex_state.seq < excluded.seq"
+)
+
+
+def head_of(connection: sa.Connection, endpoint: EndpointRef) -> Head | None:
+    """The last entry of the chain; ``None`` where there is none."""
+    row = connection.execute(_HEAD, {"of": str(endpoint)}).mappings().first()
+    return None if row is None else _head(row)
+
+
+def of(connection: sa.Connection, endpoint: EndpointRef) -> Projection | None:
+    """What this version of the fold has kept; ``None`` where that is nothing, or cannot be read."""
+    row = connection.execute(_KEPT, {"of": str(endpoint), "version": fold_version()}).mappings().first()
+    return None if row is None else _projection(row)
+
+
+def head_and_kept(connection: sa.Connection, endpoint: EndpointRef) -> tuple[Head | None, Projection | None]:
+    """:func:`head_of` and :func:`of` in one row."""
+    head, kept = _HEAD.subquery("head"), _KEPT.subquery("kept")
+    query = sa.select(
+        head.c.seq.label("head_seq"), head.c.hash.label("head_hash"), head.c.recorded_at, kept
+    ).select_from(head.outerjoin(kept, sa.true()))
+    row = connection.execute(query, {"of": str(endpoint), "version": fold_version()}).mappings().first()
+    if row is None:
+        return None, None
+    head_of_row = _head({"seq": row["head_seq"], "hash": row["head_hash"], "recorded_at": row["recorded_at"]})
+    return head_of_row, None if row["seq"] is None else _projection(row)
+
+
+def keep(connection: sa.Connection, projection: Projection) -> None:
+    """Write ``projection``, unless a later one is there."""
+    connection.execute(
+        _KEEP,
+        {
+            "of": str(projection.state.endpoint),
+            "version": fold_version(),
+            "seq": projection.seq,
+            "hash": projection.hash,
+            "state": json.dumps(projection.state.to_json(), ensure_ascii=False),
+        },
+    )
+
+
+def is_of_chain(connection: sa.Connection, endpoint: EndpointRef, kept: Projection) -> bool:
+    """Whether the entry that ``kept`` has read last is in the chain as it was then."""
+    query = sa.select(LEDGER.c.hash).where(LEDGER.c.endpoint == str(endpoint), LEDGER.c.seq == kept.seq)
+    return connection.execute(query).scalar() == kept.hash
+
+
+def _head(row: Any) -> Head:
+    return Head(row["seq"], row["hash"], datetime.fromisoformat(row["recorded_at"]))
+
+
+def _projection(row: Any) -> Projection | None:
+    try:
+        state = EndpointState.model_validate_json(row["state"])
+    except ValueError:
+        return None  # No state of this version, whoever wrote it: the chain says what is true.
+    return Projection(seq=row["seq"], hash=row["hash"], state=state)
