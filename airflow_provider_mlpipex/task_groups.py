@@ -1,15 +1,18 @@
 """Ready-made pieces of a Dag: from data to a registered model, and from there through every environment.
 
-Both read the manifest when the Dag file is parsed, so that canary steps are visible tasks. That is plain YAML and
-pydantic; nothing is contacted.
+Both return what can be chained: ``check >> training_tasks(…)``, ``release_tasks(…) >> announce``. Both read the
+manifest when the Dag file is parsed, so that canary steps are visible tasks. That is plain YAML and pydantic; nothing
+is contacted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from airflow.sdk import TaskGroup, chain
+from airflow.sdk import BaseOperator, TaskGroup, XComArg, chain
+from airflow.sdk.definitions._internal.mixins import DependencyMixin
 
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
@@ -28,8 +31,8 @@ from airflow_provider_mlpipex.operators.snapshot import AS_OF, SnapshotDatasetOp
 from airflow_provider_mlpipex.operators.train import TrainModelOperator
 from airflow_provider_mlpipex.sensors.rollout import CanarySensor, EndpointHealthSensor, ShadowSensor
 
-if TYPE_CHECKING:
-    from airflow.sdk import BaseOperator
+#: What may stand before a piece: tasks, their outputs, task groups, other pieces.
+Before = DependencyMixin | Sequence[DependencyMixin]
 
 #: Every verb may be run twice, and an error that does not pass by itself fails the task whatever retries it has. What
 #: is left to retry is a worker that was killed, a database or plane that restarts, a task that Airflow lost on its way
@@ -42,47 +45,121 @@ _RETRIES: dict[str, Any] = {
 }
 
 
+class Piece(DependencyMixin):
+    """Tasks from a first to a last one. What is put before it runs before its first, what is put behind it after its
+    last, and only if that one has succeeded.
+
+    :param first: the task that everything else in the piece waits for.
+    :param last: the task that says how the piece has ended.
+    """
+
+    def __init__(self, *, first: BaseOperator, last: BaseOperator) -> None:
+        self.first = first
+        self.last = last
+
+    @property
+    def roots(self) -> Sequence[DependencyMixin]:
+        return [self.first]
+
+    @property
+    def leaves(self) -> Sequence[DependencyMixin]:
+        return [self.last]
+
+    def set_upstream(self, other: Before, edge_modifier: Any = None) -> None:
+        self.first.set_upstream(other, edge_modifier)
+
+    def set_downstream(self, other: Before, edge_modifier: Any = None) -> None:
+        self.last.set_downstream(other, edge_modifier)
+
+
+class TrainingTasks(Piece):
+    """What :func:`training_tasks` made. ``output`` is what the registering task returns: ``model``, ``version``, …"""
+
+    last: RegisterModelOperator
+
+    @property
+    def output(self) -> XComArg:
+        return self.last.output
+
+
+class ReleaseTasks(Piece):
+    """What :func:`release_tasks` made. Each environment is a piece for itself: ``gate >> released["production"]``."""
+
+    def __init__(self, environments: Mapping[str, Piece]) -> None:
+        pieces = list(environments.values())
+        super().__init__(first=pieces[0].first, last=pieces[-1].last)
+        self.environments = dict(environments)
+
+    def __getitem__(self, environment: str) -> Piece:
+        return self.environments[environment]
+
+
 def training_tasks(
     manifest: str,
     *,
     as_of: str = AS_OF,
+    after: Before = (),
     group_id: str = "model",
     mlpipex_conn_id: str = MlpipexHook.default_conn_name,
-) -> RegisterModelOperator:
+) -> TrainingTasks:
     """Snapshot, train and register; where the manifest pins a model version, only look that up.
 
     :param manifest: path of the deployment manifest.
     :param as_of: end of the evaluation window, ISO 8601.
-    :return: the registering task; hand it to :func:`release_tasks`.
+    :param after: tasks that must have succeeded before.
+    :return: to be chained, and to be handed to :func:`release_tasks`; its ``output`` to other tasks.
     """
     common: dict[str, Any] = {"manifest": manifest, "mlpipex_conn_id": mlpipex_conn_id, **_RETRIES}
     with TaskGroup(group_id):
         if load_manifest_file(manifest).model.pinned:
-            return RegisterModelOperator(task_id="register", **common)
-        snapshot = SnapshotDatasetOperator(task_id="snapshot", as_of=as_of, **common)
-        trained = TrainModelOperator(task_id="train", snapshot=snapshot.output, **common)
-        return RegisterModelOperator(task_id="register", trained=trained.output, **common)
+            register = RegisterModelOperator(task_id="register", **common)
+            made = TrainingTasks(first=register, last=register)
+        else:
+            snapshot = SnapshotDatasetOperator(task_id="snapshot", as_of=as_of, **common)
+            trained = TrainModelOperator(task_id="train", snapshot=snapshot.output, **common)
+            register = RegisterModelOperator(task_id="register", trained=trained.output, **common)
+            made = TrainingTasks(first=snapshot, last=register)
+    _put_after(made, after)
+    return made
+
+
+def _put_after(piece: Piece, after: Before) -> None:
+    # An XComArg can be chained, and would say of itself that it can be iterated.
+    for before in (after,) if isinstance(after, DependencyMixin) else after:
+        piece.set_upstream(before)
 
 
 def release_tasks(
     manifest: str,
     *,
-    registered: RegisterModelOperator,
+    registered: TrainingTasks | RegisterModelOperator,
+    after: Before = (),
     mlpipex_conn_id: str = MlpipexHook.default_conn_name,
-) -> None:
+) -> ReleaseTasks:
     """One task group an environment, in the manifest's order; each begins when the one before has promoted and has been
     watched for its rollback window.
 
     A group ends with a teardown that ends the rollout if it is still on trial, whatever happened before it. The Dag
     run's state is that of the other tasks.
 
+    The gates that the Dag declares for an endpoint (``@task.gate``) come before its group, whether they are chained or
+    not, and nothing there opens, steps or is promoted unless each has passed.
+
     :param manifest: path of the deployment manifest.
-    :param registered: the task that registered (or looked up) the model.
+    :param registered: what registers (or looks up) the model.
+    :param after: tasks that must have succeeded before.
+    :return: to be chained.
     """
     spec = load_manifest_file(manifest)
-    before: BaseOperator = registered
+    before: DependencyMixin = registered
+    made: dict[str, Piece] = {}
     for name, environment in spec.environments.items():
-        before = _environment_tasks(manifest, spec, name, environment, registered, before, mlpipex_conn_id)
+        made[name] = _environment_tasks(manifest, spec, name, environment, registered, mlpipex_conn_id)
+        made[name].set_upstream(before)
+        before = made[name]
+    released = ReleaseTasks(made)
+    _put_after(released, after)
+    return released
 
 
 def _environment_tasks(
@@ -90,11 +167,10 @@ def _environment_tasks(
     spec: Manifest,
     name: str,
     environment: EnvironmentSpec,
-    registered: RegisterModelOperator,
-    before: BaseOperator,
+    registered: TrainingTasks | RegisterModelOperator,
     mlpipex_conn_id: str,
-) -> BaseOperator:
-    """The group of one environment; returns its last task that counts."""
+) -> Piece:
+    """The group of one environment, up to its last task that counts."""
     common: dict[str, Any] = {
         "endpoint": str(EndpointRef(environment=name, name=spec.name)),
         "mlpipex_conn_id": mlpipex_conn_id,
@@ -106,6 +182,7 @@ def _environment_tasks(
             manifest=manifest,
             environment=name,
             registered=registered.output,
+            endpoint_hint=common["endpoint"],
             mlpipex_conn_id=mlpipex_conn_id,
             **_RETRIES,
         )
@@ -132,9 +209,9 @@ def _environment_tasks(
         abandon = RollbackOperator(
             task_id="end_trial", cause="the Dag run did not get to the promotion", only_open=True, **common
         ).as_teardown()
-        chain(before, *stages)
+        chain(*stages)
         stages[-1] >> abandon
-    return stages[-1]
+    return Piece(first=gates, last=stages[-1])
 
 
 def _poll(stage: timedelta) -> float:

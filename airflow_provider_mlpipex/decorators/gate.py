@@ -1,4 +1,4 @@
-"""``@task.gate``: a team's own measurement, judged like any other gate."""
+"""``@task.gate``: a team's own measurement, judged like any other gate, and as hard to get around."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.manifest.manifest import OfflineGates
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
-from airflow_provider_mlpipex.operators.base import StageTask
+from airflow_provider_mlpipex.operators.base import ROLLOUT_ID, StageTask, is_template
+from airflow_provider_mlpipex.operators.declared_gates import DeclaredGate, mapped_gate, put_gates_first
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -25,19 +26,24 @@ if TYPE_CHECKING:
 _GATES = TypeAdapter(OfflineGates)
 
 
-class GateDecoratedOperator(StageTask, DecoratedOperator, PythonOperator):
+class GateDecoratedOperator(DeclaredGate, StageTask, DecoratedOperator, PythonOperator):
     """Judges what the decorated function returns: metric -> number, or metric -> fields of :class:`Evidence`.
 
-    The function must return ``samples`` beside its metrics where a gate asks for a minimum.
+    The function returns ``samples`` beside its metrics, how many rows they were measured on: a number that rests on
+    nothing passes no gate. The verdict stands in the ledger of ``endpoint``, and a rollout there by the same Dag run
+    can neither open, step nor be promoted unless every gate that its Dag declares for the endpoint has passed.
 
-    :param endpoint: ``environment/name`` whose ledger keeps the verdict.
+    :param endpoint: ``environment/name`` whose release is judged.
     :param gates: as in a manifest, sentences or mappings: ``["auc at least 70% from at least 1000 rows"]``.
+    :param rollout_id: the rollout that is judged; one a Dag run by default.
     :param mlpipex_conn_id: connection of type ``mlpipex``.
+    :raises ConfigurationInvalid: when the Dag file is parsed: ``endpoint`` can name none.
+    :raises ManifestInvalid: likewise: a gate that cannot be read, or none that has a say.
     """
 
     stage_name = "gate"
     custom_operator_name = "@task.gate"
-    template_fields = (*PythonOperator.template_fields, "endpoint", "gates")
+    template_fields = (*PythonOperator.template_fields, "endpoint", "gates", "rollout_id")
 
     def __init__(
         self,
@@ -47,6 +53,7 @@ class GateDecoratedOperator(StageTask, DecoratedOperator, PythonOperator):
         op_kwargs: Mapping[str, Any],
         endpoint: str,
         gates: Sequence[str | Mapping[str, Any]],
+        rollout_id: str = ROLLOUT_ID,
         mlpipex_conn_id: str = MlpipexHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -55,22 +62,33 @@ class GateDecoratedOperator(StageTask, DecoratedOperator, PythonOperator):
         super().__init__(kwargs_to_upstream=called, **called, **kwargs)
         self.endpoint = endpoint
         self.gates = gates
+        self.rollout_id = rollout_id
         self.mlpipex_conn_id = mlpipex_conn_id
+        self.check_endpoint()
+        if not is_template(gates):
+            read_gates(gates, where=f"@task.gate {self.task_id}")
+        put_gates_first(self)
 
     def stage_endpoint(self) -> EndpointRef:
         return EndpointRef.parse(self.endpoint)
 
     def execute(self, context: Context) -> dict[str, Any]:
+        from airflow_provider_mlpipex.services.rollout.task_gates import record_task_gate
+
         with self.in_stage(context) as run:
+            if context["ti"].map_index is not None and context["ti"].map_index >= 0:
+                raise mapped_gate(self.task_id)
             gates = read_gates(self.gates, where=f"@task.gate {self.task_id}")
             measured = super().execute(context)
             now = run.platform.clock.now()
             evidence = read_evidence(measured, gates, now=now)
             results = tuple(judging.judge(gate, evidence.get(gate.metric), now=now) for gate in gates)
-            verdict = judging.overall(results)
             run.envelope.gates(results)
-            run.envelope.add(verdict=verdict)
             run.push("gates", [result.to_json() for result in results])
+            verdict = record_task_gate(
+                run.platform, run.endpoint, rollout_id=self.rollout_id, gate=self.task_id, results=results
+            )
+            run.envelope.add(verdict=verdict)
             if verdict != "pass":
                 stopped = [result for result in results if result.verdict != "pass" and not result.advisory]
                 raise (GateFailed if verdict == "fail" else GateUndecided)(
@@ -117,9 +135,11 @@ def read_evidence(measured: Any, gates: Sequence[Gate], *, now: datetime) -> dic
             value = measured.get(gate.metric, measured.get(metric))
             if value is None:
                 continue
-            fields = value if isinstance(value, Mapping) else {"value": value, "samples": measured.get("samples", 1)}
+            fields = value if isinstance(value, Mapping) else {"value": value, "samples": measured.get("samples", 0)}
+            if isinstance(fields.get("value"), bool):
+                raise TypeError
             found[gate.metric] = Evidence.model_validate({**where, **fields})
-        except (AttributeError, ValidationError) as error:
+        except (AttributeError, TypeError, ValidationError) as error:
             returned = f"the function returned {measured!r:.80} for it ({type(error).__name__})"
             found[gate.metric] = Evidence.model_validate({**where, "broken": returned})
     return found

@@ -12,7 +12,7 @@ from airflow.sdk import BaseOperator, XComArg
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.observability import stats
 
-from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, ManifestChanged, MlpipexError
+from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, InvalidName, ManifestChanged, MlpipexError
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.quality.report import QualityReport
@@ -33,6 +33,17 @@ ROLLOUT_ID = "{{ dag.dag_id }}/{{ run_id }}"
 
 #: What another task hands over: its ``output`` in a Dag file, the mapping that it returned once the task runs.
 HandedOver = Mapping[str, Any] | XComArg
+
+
+def is_template(value: Any) -> bool:
+    """Whether ``value`` of a Dag file, or any part of it, is known only once the task runs."""
+    if isinstance(value, str):
+        return "{{" in value or "{%" in value
+    if isinstance(value, Mapping):
+        return any(is_template(part) for part in value.values())
+    if isinstance(value, Sequence):
+        return any(is_template(part) for part in value)
+    return isinstance(value, XComArg)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +96,21 @@ class StageTask:
         return ConfigurationInvalid(
             f"{type(self).__name__} {self.task_id}, {what}", value=value, limit=limit, remedy="correct the Dag file"
         )
+
+    def check_endpoint(self) -> None:
+        """:raises ConfigurationInvalid: ``endpoint`` of a Dag file can never name one."""
+        endpoint = getattr(self, "endpoint", None)
+        if is_template(endpoint):
+            return
+        try:
+            EndpointRef.parse(endpoint if isinstance(endpoint, str) else "")
+        except InvalidName as error:
+            raise self.invalid("endpoint", endpoint, f"environment/name, {error.limit}") from None
+
+    def check_step(self, step: object) -> None:
+        """:raises ConfigurationInvalid: ``step`` of a Dag file counts no canary step."""
+        if not isinstance(step, int) or isinstance(step, bool) or step < 0:
+            raise self.invalid("step", step, "an index into the manifest's canary.steps, from 0")
 
     @contextmanager
     def in_stage(self, context: Context) -> Iterator[StageRun]:
@@ -226,6 +252,7 @@ class EndpointOperator(MlpipexOperator):
         super().__init__(**kwargs)
         self.endpoint = endpoint
         self.rollout_id = rollout_id
+        self.check_endpoint()
 
     def stage_endpoint(self) -> EndpointRef:
         return EndpointRef.parse(self.endpoint)

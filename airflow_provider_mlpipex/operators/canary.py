@@ -25,6 +25,7 @@ class CanaryDeployOperator(TrafficOperator):
     def __init__(self, *, step: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.step = step
+        self.check_step(step)
 
     def verb(self, run: StageRun) -> dict[str, Any]:
         from airflow_provider_mlpipex.services.rollout.trial import step_canary

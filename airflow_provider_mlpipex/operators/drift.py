@@ -137,6 +137,7 @@ class DriftCheckOperator(DriftTask, MlpipexOperator):
         self.until = until
         self.on_drift = on_drift
         self.undecided = undecided
+        self.check_endpoint()
         self.require_one_of("on_drift", on_drift, OnDrift)
         self.require_one_of("undecided", undecided, Undecided)
         if on_drift == "announce":

@@ -9,10 +9,14 @@ from airflow_provider_mlpipex.domain.errors import GateFailed, GateUndecided, Ma
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.operators.base import ROLLOUT_ID, HandedOver, ManifestOperator, StageRun, handed_over
+from airflow_provider_mlpipex.operators.declared_gates import OpensRollout, declared_gates, put_gates_first
 
 
-class GateCheckOperator(ManifestOperator):
+class GateCheckOperator(OpensRollout, ManifestOperator):
     """Open the rollout of a registered model to one environment, and judge its offline gates.
+
+    The gates that the Dag itself declares for that endpoint (``@task.gate``) must have passed before, and the rollout
+    keeps their names: no later verb goes on without them.
 
     A gate that fails or cannot be decided ends the rollout and fails the task; observed value, threshold and margin of
     every gate are in log, ledger and XCom ``gates`` either way.
@@ -21,18 +25,28 @@ class GateCheckOperator(ManifestOperator):
     :param environment: which of its environments.
     :param registered: what :class:`RegisterModelOperator` returned.
     :param rollout_id: the rollout to open; one a Dag run by default.
+    :param endpoint_hint: ``environment/name``, where whoever makes the task knows it: the Dag's gates of that endpoint
+        are put before it.
     """
 
     stage_name = "gate"
     template_fields = ("manifest", "environment", "registered", "rollout_id")
 
     def __init__(
-        self, *, environment: str, registered: HandedOver, rollout_id: str = ROLLOUT_ID, **kwargs: Any
+        self,
+        *,
+        environment: str,
+        registered: HandedOver,
+        rollout_id: str = ROLLOUT_ID,
+        endpoint_hint: str | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.environment = environment
         self.registered = registered
         self.rollout_id = rollout_id
+        self.endpoint_hint = endpoint_hint
+        put_gates_first(self)
 
     def stage_endpoint(self) -> EndpointRef:
         manifest = load_manifest_file(self.manifest)
@@ -53,7 +67,12 @@ class GateCheckOperator(ManifestOperator):
         model = run.platform.registry.get(registered["model"], registered["version"])
         release = opening.make_release(run.platform, manifest, model, manifest_dir=Path(self.manifest).resolve().parent)
         check = opening.check_offline_gates(
-            run.platform, endpoint=run.endpoint, rollout_id=self.rollout_id, release=release, manifest=manifest
+            run.platform,
+            endpoint=run.endpoint,
+            rollout_id=self.rollout_id,
+            release=release,
+            manifest=manifest,
+            declared_gates=declared_gates(self, run.endpoint, run.context),
         )
         run.envelope.gates(check.results)
         run.envelope.add(release=release.id, verdict=check.verdict)

@@ -44,6 +44,7 @@ class IngestOutcomesOperator(TableOperator):
     ) -> None:
         super().__init__(load=load, load_kwargs=load_kwargs, path=path, **kwargs)
         self.endpoint = endpoint
+        self.check_endpoint()
         self.correct = correct
         self.one_of("the table", load=load, path=path)
 

@@ -77,6 +77,8 @@ class QualityCheckOperator(TableOperator):
         self.as_of = as_of
         self.key = [key] if isinstance(key, str) else key
         self.endpoint = endpoint
+        if endpoint is not None:
+            self.check_endpoint()
         if manifest is None or any(given is not None for given in (load, path, table)):
             self.one_of("the table", load=load, path=path, table=table)
         self.one_of("the expectations", expectations=expectations, manifest=manifest)

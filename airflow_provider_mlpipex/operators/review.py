@@ -51,6 +51,7 @@ class DeploymentReviewOperator(StageTask, ApprovalOperator):
         self.endpoint = endpoint
         self.rollout_id = rollout_id
         self.mlpipex_conn_id = mlpipex_conn_id
+        self.check_endpoint()
 
     def stage_endpoint(self) -> EndpointRef:
         return EndpointRef.parse(self.endpoint)

@@ -54,6 +54,7 @@ class ScoreBatchOperator(TableOperator):
     ) -> None:
         super().__init__(load=load, load_kwargs=load_kwargs, path=path, **kwargs)
         self.endpoint = endpoint
+        self.check_endpoint()
         self.output_path = output_path
         self.batch = batch
         self.chunk_rows = chunk_rows

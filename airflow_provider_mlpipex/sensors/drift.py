@@ -70,6 +70,7 @@ class DriftSensor(DriftTask, BaseSensorOperator):
         self.release = release
         self.undecided = undecided
         self.mlpipex_conn_id = mlpipex_conn_id
+        self.check_endpoint()
         self.require_one_of("undecided", undecided, Undecided)
         self.add_outlets([DRIFT_ALIAS])
 

@@ -64,6 +64,7 @@ class RolloutSensor(StageTask, BaseSensorOperator):
         self.endpoint = endpoint
         self.rollout_id = rollout_id
         self.mlpipex_conn_id = mlpipex_conn_id
+        self.check_endpoint()
 
     def stage_endpoint(self) -> EndpointRef:
         return EndpointRef.parse(self.endpoint)
@@ -152,6 +153,7 @@ class CanarySensor(RolloutSensor):
     def __init__(self, *, step: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.step = step
+        self.check_step(step)
 
 
 class EndpointHealthSensor(RolloutSensor):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from airflow_provider_mlpipex.domain.gates.evidence import Evidence
+from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName
 from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, ModelVersion, Release, RuntimeEnvironment
 from airflow_provider_mlpipex.domain.rollout.events import Origin, RolloutPolicy
 from airflow_provider_mlpipex.domain.values import digest_of
@@ -59,6 +61,12 @@ def make_release(version: str = "1.0.0", *, runtime: str = "1.0.0", manifest: st
         runtime=RuntimeEnvironment(version=runtime, kind="provider", digest=digest_of(["runtime", runtime])),
         manifest_digest=digest_of(manifest),
     )
+
+
+def make_gate_result(gate: str, verdict: VerdictName) -> GateResult:
+    evidence = Evidence(source="evaluation", metric="recall", value=0.5, samples=40, since=NOON, until=NOON)
+    rule = "evaluation.recall at least 80%"
+    return GateResult(gate=gate, verdict=verdict, rule=rule, evidence=evidence, reason="observed 50%")
 
 
 def make_policy(**changes: object) -> RolloutPolicy:

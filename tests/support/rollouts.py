@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import ModelVersion, Release
@@ -28,9 +30,10 @@ from airflow_provider_mlpipex.services.rollout import (
 )
 from airflow_provider_mlpipex.services.rollout.opening import GateCheck
 from airflow_provider_mlpipex.services.rollout.review import ReviewRequest
+from airflow_provider_mlpipex.services.rollout.task_gates import record_task_gate
 from airflow_provider_mlpipex.services.rollout.watch import WatchedStage, WatchResult
 from airflow_provider_mlpipex.testing.platform import MemoryPlatform, memory_platform
-from tests.support.factories import make_model, make_snapshot
+from tests.support.factories import make_gate_result, make_model, make_snapshot
 from tests.support.faults import Faulty
 from tests.support.manifests import make_manifest
 
@@ -73,11 +76,30 @@ class World:
             self.platform, manifest or self.manifest, make_candidate(version, **model), manifest_dir=Path()
         )
 
-    def open(self, run: str, version: str, *, manifest: Manifest | None = None, **model: Any) -> GateCheck:
+    def open(
+        self,
+        run: str,
+        version: str,
+        *,
+        manifest: Manifest | None = None,
+        declared_gates: Sequence[str] = (),
+        **model: Any,
+    ) -> GateCheck:
         manifest = manifest or self.manifest
         release = self.release(version, manifest=manifest, **model)
         return opening.check_offline_gates(
-            self.platform, endpoint=ENDPOINT, rollout_id=run, release=release, manifest=manifest
+            self.platform,
+            endpoint=ENDPOINT,
+            rollout_id=run,
+            release=release,
+            manifest=manifest,
+            declared_gates=declared_gates,
+        )
+
+    def gate(self, run: str, gate: str, verdict: VerdictName) -> VerdictName:
+        """A gate of the Dag's own judges ``run``."""
+        return record_task_gate(
+            self.platform, ENDPOINT, rollout_id=run, gate=gate, results=[make_gate_result(gate, verdict)]
         )
 
     def review(self, run: str) -> ReviewRequest:

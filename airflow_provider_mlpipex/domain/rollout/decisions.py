@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow_provider_mlpipex.domain.changes import Change
 from airflow_provider_mlpipex.domain.errors import IllegalTransition, ManifestChanged, RolloutInProgress
-from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
+from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout.events import (
     CanaryStepped,
@@ -27,17 +27,20 @@ from airflow_provider_mlpipex.domain.rollout.events import (
     RolloutRejected,
     ShadowStarted,
     StageName,
+    TaskGateJudged,
     TrafficPlanned,
     WatchPassed,
 )
 from airflow_provider_mlpipex.domain.rollout.hold import require_not_held
 from airflow_provider_mlpipex.domain.rollout.preconditions import (
     ended,
+    has_traffic,
     is_promoted,
     own,
+    require_gates,
     require_no_traffic,
-    require_offline_gates,
     require_review,
+    require_task_gates,
     require_verdict,
 )
 from airflow_provider_mlpipex.domain.rollout.promotion_doubt import require_no_doubt
@@ -55,9 +58,12 @@ def open_rollout(
     :raises RolloutEnded: this very rollout has ended already.
     :raises ManifestChanged: it was opened under another manifest.
     :raises PromotionInDoubt: late labels have reopened the promotion of this model here.
+    :raises GateFailed: and :class:`GateUndecided`: a gate of the Dag's own stands against it.
     """
     if state.result_of(rollout_id):
         raise ended(state, rollout_id)
+    mine = state.rollout if state.rollout and state.rollout.id == rollout_id else None
+    require_task_gates(state, rollout_id, (mine.policy if mine else policy).declared_gates or ())
     if state.rollout and state.rollout.id == rollout_id:
         if state.rollout.candidate.digest != release.digest:
             raise IllegalTransition(
@@ -122,13 +128,32 @@ def record_verdict(state: EndpointState, *, judged: GatesJudged, step: int) -> l
 _PHASE: dict[StageName, Phase] = {"shadow": "shadow", "canary": "canary", "watch": "watching"}
 
 
+def judge_task_gate(
+    state: EndpointState, *, rollout_id: str, gate: str, verdict: VerdictName, results: Sequence[GateResult]
+) -> list[Event]:
+    """Write down what a gate of the Dag's own says of a rollout, open or yet to open. A failure rejects one that waits;
+    one whose candidate has traffic is for ``rollback.roll_back`` to undo."""
+    judged = TaskGateJudged(rollout_id=rollout_id, gate=gate, verdict=verdict, results=tuple(results))
+    rollout = state.rollout
+    waits = rollout is not None and rollout.id == rollout_id and state.rollback is None and not has_traffic(state)
+    if verdict != "fail" or not waits:
+        return [judged]
+    return [judged, RolloutRejected(rollout_id=rollout_id, cause=task_gate_cause(gate, results))]
+
+
+def task_gate_cause(gate: str, results: Sequence[GateResult]) -> str:
+    """Why a gate of the Dag's own ends a rollout, in words."""
+    stopped = [f"{r.gate} {r.verdict}: {r.reason}" for r in results if r.verdict != "pass" and not r.advisory]
+    return f"gate {gate} of the Dag failed: {'; '.join(stopped)}"
+
+
 def open_review(state: EndpointState, *, rollout_id: str, changes: Sequence[Change]) -> list[Event]:
     """Ask for approval of ``changes``, where anybody demands one.
 
     Offline gates come first, so that nobody reviews what cannot pass.
     """
     rollout = own(state, rollout_id)
-    require_offline_gates(rollout)
+    require_gates(state, rollout)
     if not rollout.policy.review or rollout.approved is not None or rollout.phase != "opened":
         return []
     return [ReviewOpened(rollout_id=rollout_id, changes=tuple(changes))]
@@ -162,7 +187,7 @@ def decide_review(
 def start_shadow(state: EndpointState, *, rollout_id: str) -> list[Event]:
     """Mirror live requests to the candidate."""
     rollout = own(state, rollout_id)
-    require_offline_gates(rollout)
+    require_gates(state, rollout)
     require_review(rollout)
     fraction = rollout.policy.shadow_fraction
     if fraction is None or not needs_live_trial(state) or rollout.phase in ("shadow", "canary", "watching"):
@@ -175,7 +200,7 @@ def start_shadow(state: EndpointState, *, rollout_id: str) -> list[Event]:
 def step_canary(state: EndpointState, *, rollout_id: str, step: int) -> list[Event]:
     """Move the candidate to the weight of ``step`` (from 0). Every step before it must have passed its gates."""
     rollout = own(state, rollout_id)
-    require_offline_gates(rollout)
+    require_gates(state, rollout)
     require_review(rollout)
     weights = rollout.policy.canary_weights
     if not 0 <= step < len(weights):
@@ -211,7 +236,7 @@ def plan_promotion(state: EndpointState, *, rollout_id: str) -> list[Event]:
     if is_promoted(state, rollout_id):
         return []
     rollout = own(state, rollout_id)
-    require_offline_gates(rollout)
+    require_gates(state, rollout)
     require_review(rollout)
     if rollout.phase == "watching":
         return []

@@ -57,9 +57,10 @@ class RolloutPolicy(Recorded):
     :param lease_s: seconds a shadow or canary plan lives without its watcher.
     :param timeout_s: seconds that the candidate may take over a request before current is asked as well.
     :param fallback: ``none`` where the previous release must not answer what current cannot.
+    :param declared_gates: task ids of the gates that the Dag itself declares (``@task.gate``); each must have passed.
     """
 
-    added_later = frozenset({"control_weight", "timeout_s", "fallback"})
+    added_later = frozenset({"control_weight", "timeout_s", "fallback", "declared_gates"})
 
     serve: bool = True
     offline_gates: bool = True
@@ -72,6 +73,7 @@ class RolloutPolicy(Recorded):
     sticky_header: StickyHeader = StickyHeader()
     timeout_s: float | None = None
     fallback: Literal["none"] | None = None
+    declared_gates: tuple[str, ...] | None = None
 
     def fallback_to(self, previous: Release | None, *, beside: Release) -> str | None:
         """Id of the release that answers what current cannot: ``previous``, unless the manifest forbids it, or it is
@@ -104,6 +106,20 @@ class GatesJudged(Recorded):
     verdict: VerdictName
     results: tuple[GateResult, ...]
     facts: dict[str, Any] | None = None
+
+
+class TaskGateJudged(Value):
+    """A gate of the Dag's own (``@task.gate``) has judged what its task measured, for a rollout open or yet to open.
+
+    :param gate: id of the task.
+    :param verdict: what its criteria say as one, advisory ones left out.
+    """
+
+    type: Literal["task-gate-judged"] = "task-gate-judged"
+    rollout_id: str
+    gate: str
+    verdict: VerdictName
+    results: tuple[GateResult, ...]
 
 
 class ReviewOpened(Value):
@@ -315,6 +331,7 @@ class StageEnded(Value):
 Event = Annotated[
     RolloutOpened
     | GatesJudged
+    | TaskGateJudged
     | ReviewOpened
     | ReviewDecided
     | ShadowStarted

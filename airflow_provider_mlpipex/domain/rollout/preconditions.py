@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from airflow_provider_mlpipex.domain.errors import GateUndecided, IllegalTransition, RolloutEnded
+from collections.abc import Iterable
+
+from airflow_provider_mlpipex.domain.errors import GateFailed, GateUndecided, IllegalTransition, RolloutEnded
 from airflow_provider_mlpipex.domain.rollout.events import StageName
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Rollout, verdict_key
 
@@ -50,10 +52,15 @@ def last_promoted(state: EndpointState) -> str:
     return next((outcome.rollout_id for outcome in latest_first if outcome.ending == "promoted"), "")
 
 
+def has_traffic(state: EndpointState) -> bool:
+    """Whether the candidate in progress has requests, or a plan that gives it some has been written."""
+    return state.rollout is not None and (state.rollout.phase == "watching" or state.on_trial)
+
+
 def require_no_traffic(state: EndpointState, verb: str) -> None:
     """:raises IllegalTransition: the candidate has requests, or a plan that gives it some has been written."""
     rollout = state.rollout
-    if rollout is not None and (rollout.phase == "watching" or state.on_trial):
+    if rollout is not None and has_traffic(state):
         raise IllegalTransition(
             f"rollout {rollout.id} of {state.endpoint}",
             value=f"{verb} in {rollout.phase}",
@@ -66,6 +73,41 @@ def require_offline_gates(rollout: Rollout) -> None:
     """:raises GateUndecided: the policy has offline gates, and they have not passed."""
     if rollout.policy.offline_gates:
         require_verdict(rollout, "gate", step=-1)
+
+
+def require_task_gates(state: EndpointState, rollout_id: str, declared: Iterable[str]) -> None:
+    """No gate of the Dag's own stands against ``rollout_id``: none failed, and each that is declared has passed.
+
+    :raises GateFailed: one failed. :raises GateUndecided: one could not decide, or has not judged at all.
+    """
+    judged = state.task_gates.get(rollout_id, {})
+    failed = [gate for gate, verdict in judged.items() if verdict == "fail"]
+    if failed:
+        raise GateFailed(
+            f"rollout {rollout_id} of {state.endpoint}",
+            value=f"{', '.join(failed)} failed",
+            limit="every gate that its Dag declares passes",
+            remedy="the numbers are in that task's log and XCom 'gates'; mend the model and start a new run",
+        )
+    undecided = {gate: judged.get(gate, "never judged") for gate in dict.fromkeys([*declared, *judged])}
+    open_gates = [f"{gate} {verdict}" for gate, verdict in undecided.items() if verdict != "pass"]
+    if open_gates:
+        raise GateUndecided(
+            f"rollout {rollout_id} of {state.endpoint}",
+            value=", ".join(open_gates),
+            limit="every gate that its Dag declares passes",
+            remedy="put the gate before the release (gate >> release_tasks(…)) and let it run; a task that somebody "
+            "marked as successful has judged nothing",
+        )
+
+
+def require_gates(state: EndpointState, rollout: Rollout) -> None:
+    """The gates before any traffic: those of the manifest on offline evidence, and those of the Dag's own.
+
+    :raises GateFailed: one of the Dag's own failed. :raises GateUndecided: one has not passed.
+    """
+    require_offline_gates(rollout)
+    require_task_gates(state, rollout.id, rollout.policy.declared_gates or ())
 
 
 def require_review(rollout: Rollout) -> None:

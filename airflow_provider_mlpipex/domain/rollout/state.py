@@ -35,6 +35,7 @@ from airflow_provider_mlpipex.domain.rollout.events import (
     RolloutRejected,
     RolloutResumed,
     ShadowStarted,
+    TaskGateJudged,
     TrafficConfirmed,
     TrafficPlanned,
     WatchPassed,
@@ -44,9 +45,10 @@ from airflow_provider_mlpipex.domain.values import Value
 
 Phase = Literal["opened", "review", "shadow", "canary", "watching"]
 Ending = Literal["promoted", "rolled-back", "rejected"]
-
 #: Ended rollouts, and titles of alerts of the rollout in progress, that a state holds.
 KEPT_RESULTS, KEPT_ALERTS = 32, 64
+#: Rollouts not in progress whose task gates a state holds. A verdict that is forgotten stops like one that is missing.
+KEPT_UNOPENED = 50
 
 
 class Hold(Value):
@@ -118,6 +120,10 @@ class PromotionDoubt(Value):
 class EndpointState(Value):
     """``previous`` stays warm and is what a rollback returns to; it is ``None`` after one.
 
+    ``task_gates`` holds the last verdict of each gate of a Dag's own, by rollout: of the one in progress, and of those
+    that may still be opened (the newest :data:`KEPT_UNOPENED`). ``current_gates`` are those that the Dag declared which
+    released *current*, ``previous_gates`` those of *previous*.
+
     ``outcomes_judged``, ``doubt`` and ``confirmed_gates`` (gates that a person has seen fail) are of ``current``.
     ``results`` holds the rollouts that ended last, by id; ``looked_up`` an older one that a verb asked the ledger for.
     """
@@ -129,11 +135,14 @@ class EndpointState(Value):
     current_since: datetime | None = None
     previous: Release | None = None
     previous_manifest: dict[str, Any] | None = None
+    current_gates: tuple[str, ...] = ()
+    previous_gates: tuple[str, ...] = ()
     rollout: Rollout | None = None
     rollback: RollbackIntent | None = None
     planned: TrafficPlan | None = None
     confirmed: bool = True
     results: dict[str, RolloutResult] = {}
+    task_gates: dict[str, dict[str, VerdictName]] = {}
     outcomes_judged: OutcomesJudged | None = None
     doubt: PromotionDoubt | None = None
     confirmed_gates: tuple[str, ...] = ()
@@ -201,6 +210,8 @@ def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
         case GatesJudged() if rollout and rollout.id == event.rollout_id:
             key = verdict_key(event.stage, rollout.step)
             return _rollout(rollout, verdicts={**rollout.verdicts, key: event.verdict})
+        case TaskGateJudged():
+            return {"task_gates": _with_task_gate(state, event)}
         case ReviewOpened() if rollout:
             return _rollout(rollout, phase="review", since=at)
         case ReviewDecided() if rollout:
@@ -223,6 +234,7 @@ def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
                 "current": rollout.candidate,
                 "current_manifest": rollout.manifest,
                 "current_since": at,
+                "current_gates": rollout.policy.declared_gates or (),
                 **watching,
             }
             if state.current and state.current.digest == rollout.candidate.digest:
@@ -232,6 +244,7 @@ def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
                 **_NOTHING_KNOWN,
                 "previous": state.current,
                 "previous_manifest": state.current_manifest,
+                "previous_gates": state.current_gates,
             }
         case WatchPassed():
             return _ended(state, event.rollout_id, "promoted", f"watch ended {event.verdict}", at)
@@ -248,6 +261,8 @@ def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
                     "current_since": at,
                     "previous": None,
                     "previous_manifest": None,
+                    "current_gates": state.previous_gates,
+                    "previous_gates": (),
                     **_NOTHING_KNOWN,
                 }
                 return {**ended, **restored}
@@ -300,7 +315,9 @@ def _ended(state: EndpointState, rollout_id: str, ending: Ending, cause: str, at
     outcome = RolloutResult(rollout_id=rollout_id, ending=ending, cause=cause, at=at)
     # A promoted rollout that is rolled back later ends once more, and last.
     others = {known: ended for known, ended in state.results.items() if known != rollout_id}
-    return {"rollout": None, "rollback": None, "results": _latest({**others, rollout_id: outcome})}
+    gates = {known: verdicts for known, verdicts in state.task_gates.items() if known != rollout_id}
+    results = _latest({**others, rollout_id: outcome})
+    return {"rollout": None, "rollback": None, "results": results, "task_gates": gates}
 
 
 def _latest(results: dict[str, RolloutResult]) -> dict[str, RolloutResult]:
@@ -308,3 +325,12 @@ def _latest(results: dict[str, RolloutResult]) -> dict[str, RolloutResult]:
     promoted = [known for known, result in results.items() if result.ending == "promoted"]
     kept = {*list(results)[-KEPT_RESULTS:], *promoted[-1:]}
     return {known: result for known, result in results.items() if known in kept}
+
+
+def _with_task_gate(state: EndpointState, event: TaskGateJudged) -> dict[str, dict[str, VerdictName]]:
+    judged = {**state.task_gates.get(event.rollout_id, {}), event.gate: event.verdict}
+    in_progress = state.rollout.id if state.rollout else None
+    others = [known for known in state.task_gates if known not in (event.rollout_id, in_progress)]
+    forgotten = set(others[: -(KEPT_UNOPENED - 1)])
+    kept = {known: gates for known, gates in state.task_gates.items() if known not in {event.rollout_id, *forgotten}}
+    return {**kept, event.rollout_id: judged}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from airflow_provider_mlpipex.domain.gates import judging
@@ -48,8 +49,10 @@ def make_release(platform: Platform, manifest: Manifest, model: ModelVersion, *,
     )
 
 
-def policy_of(state: EndpointState, manifest: Manifest) -> RolloutPolicy:
+def policy_of(state: EndpointState, manifest: Manifest, declared_gates: Sequence[str] = ()) -> RolloutPolicy:
     """The rollout policy that ``manifest`` demands for the endpoint of ``state``.
+
+    :param declared_gates: task ids of the gates that the Dag itself declares.
 
     Whether a review is due, the current release's manifest has a say in: none can excuse itself from it.
     """
@@ -67,6 +70,7 @@ def policy_of(state: EndpointState, manifest: Manifest) -> RolloutPolicy:
         sticky_header=StickyHeader(manifest.traffic.sticky_header),
         timeout_s=manifest.traffic.timeout.total_seconds(),
         fallback="none" if manifest.traffic.fallback == "none" else None,
+        declared_gates=tuple(declared_gates) or None,
     )
 
 
@@ -80,10 +84,18 @@ def review_of(state: EndpointState, manifest: Manifest) -> ReviewSpec | None:
 
 
 def check_offline_gates(
-    platform: Platform, *, endpoint: EndpointRef, rollout_id: str, release: Release, manifest: Manifest
+    platform: Platform,
+    *,
+    endpoint: EndpointRef,
+    rollout_id: str,
+    release: Release,
+    manifest: Manifest,
+    declared_gates: Sequence[str] = (),
 ) -> GateCheck:
     """Take the endpoint for ``release`` and judge its offline gates; a failed or undecided gate ends the rollout.
 
+    :param declared_gates: task ids of the gates that the Dag itself declares for this endpoint.
+    :raises GateFailed: one of those failed. :raises GateUndecided: one has not passed. Nothing was opened.
     :raises RolloutInProgress: another rollout holds the endpoint.
     :raises ManifestChanged: the rollout was opened under another manifest.
     :raises PromotionInDoubt: late labels have reopened a promotion of this model, and nobody has decided.
@@ -100,7 +112,7 @@ def check_offline_gates(
             now,
             rollout_id=rollout_id,
             release=release,
-            policy=policy_of(now, manifest),
+            policy=policy_of(now, manifest, declared_gates),
             manifest=manifest.to_json(),
         ),
         rollout_id=rollout_id,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from airflow_provider_mlpipex.domain.changes import Change
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 from airflow_provider_mlpipex.domain.manifest.diff import diff, release_changes, review_needed
@@ -43,6 +45,7 @@ def open_review(platform: Platform, *, endpoint: EndpointRef, rollout_id: str) -
             before = Manifest.model_validate(state.current_manifest)
             policy = diff(before, Manifest.model_validate(rollout.manifest))
             changes += tuple(c for c in policy if c.kind in ("gate-tightened", "gate-loosened", "policy"))
+            changes += declared_gates_changes(state.current_gates, rollout.policy.declared_gates or ())
     state = journal.decide(
         platform,
         endpoint,
@@ -66,6 +69,21 @@ def open_review(platform: Platform, *, endpoint: EndpointRef, rollout_id: str) -
     return ReviewRequest(
         needs_person=needs_person, changes=changes, results=_offline_results(platform, endpoint, rollout_id), why=why
     )
+
+
+def declared_gates_changes(before: Sequence[str], after: Sequence[str]) -> tuple[Change, ...]:
+    """Which gates of its own the Dag has dropped, and which it has taken on, since the current release."""
+    dropped = [
+        Change(kind="gate-loosened", what=f"gate {gate} of the Dag", before="must pass", after="not declared any more")
+        for gate in before
+        if gate not in after
+    ]
+    added = [
+        Change(kind="gate-tightened", what=f"gate {gate} of the Dag", before="not declared", after="must pass")
+        for gate in after
+        if gate not in before
+    ]
+    return (*dropped, *added)
 
 
 def _offline_results(platform: Platform, endpoint: EndpointRef, rollout_id: str) -> tuple[GateResult, ...]:

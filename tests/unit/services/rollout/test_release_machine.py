@@ -1,9 +1,10 @@
 """Every verb in any order, by several processes, with every fault in between: the promises hold all the same.
 
 Traffic is only ever on what is current, previous or on trial. Whoever converges makes the plane serve what the ledger
-says. Nothing is promoted without passing verdicts and a due approval. A rollback ends on a release that was good. One
-rollout at a time. The ledger's chain verifies. Late labels move no traffic: they put a promotion in doubt, only a
-person or a newer promotion ends that, and meanwhile the same model is not rolled out again.
+says. Nothing is promoted without passing verdicts and a due approval, nor goes a step against a gate of its Dag. A
+rollback ends on a release that was good. One rollout at a time. The ledger's chain verifies. Late labels move no
+traffic: they put a promotion in doubt, only a person or a newer promotion ends that, and meanwhile the same model is
+not rolled out again.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from airflow_provider_mlpipex.domain.errors import LedgerConflict, LedgerUnavailable, MlpipexError, ReleaseNotReady
+from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.rollout import hash_chain
 from airflow_provider_mlpipex.domain.rollout.events import (
+    CanaryStepped,
     Entry,
     GatesJudged,
     OutcomesJudged,
@@ -28,6 +31,8 @@ from airflow_provider_mlpipex.domain.rollout.events import (
     PromotionReopened,
     RolledBack,
     RolloutOpened,
+    ShadowStarted,
+    TaskGateJudged,
     TrafficPlanned,
 )
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Rollout, evolve
@@ -118,15 +123,34 @@ class ReleaseMachine(RuleBasedStateMachine):
 
     # The way of a release, so that deep states are reached.
 
-    @rule(manifest=st.sampled_from(list(MANIFESTS)), good=st.booleans(), version=st.integers(0, 3))
-    def open(self, manifest: str, good: bool, version: int) -> None:
+    @rule(
+        manifest=st.sampled_from(list(MANIFESTS)),
+        good=st.booleans(),
+        version=st.integers(0, 3),
+        declared=st.sampled_from([(), ("recall",), ("recall", "fairness")]),
+    )
+    def open(self, manifest: str, good: bool, version: int, declared: tuple[str, ...]) -> None:
         self.count += 1
         accuracy = 0.8 if good or self.count < 3 else 0.7
         self.attempt(
             lambda: self.world.open(
-                f"run-{self.count}", f"1.{version}.0", manifest=MANIFESTS[manifest], accuracy=accuracy
+                f"run-{self.count}",
+                f"1.{version}.0",
+                manifest=MANIFESTS[manifest],
+                declared_gates=declared,
+                accuracy=accuracy,
             )
         )
+
+    @rule(
+        gate=st.sampled_from(["recall", "fairness"]),
+        verdict=st.sampled_from(["pass", "pass", "fail", "inconclusive"]),
+        ahead=st.booleans(),
+    )
+    def a_gate_of_the_dag(self, gate: str, verdict: VerdictName, ahead: bool) -> None:
+        """It judges the rollout in progress, or the next one before it is opened."""
+        run = f"run-{self.count + 1}" if ahead else self.run
+        self.attempt(lambda: self.world.gate(run, gate, verdict))
 
     @rule(manifest=st.sampled_from(list(MANIFESTS)), steps=st.integers(1, 5))
     def start_a_run(self, manifest: str, steps: int) -> None:
@@ -141,7 +165,12 @@ class ReleaseMachine(RuleBasedStateMachine):
             if self.rollout is None:
                 self.count += 1
                 version = f"1.{self.count % 5}.0"
-                self.attempt(lambda v=version: self.world.open(f"run-{self.count}", v, manifest=MANIFESTS[manifest]))
+                self.attempt(lambda: self.world.gate(f"run-{self.count}", "recall", "pass"))
+                self.attempt(
+                    lambda v=version: self.world.open(
+                        f"run-{self.count}", v, manifest=MANIFESTS[manifest], declared_gates=("recall",)
+                    )
+                )
             else:
                 self.attempt(lambda: self.next_step(self.rollout))
 
@@ -334,6 +363,7 @@ class ReleaseMachine(RuleBasedStateMachine):
         hash_chain.verify(entries)
         state = EndpointState(endpoint=ENDPOINT)
         due: dict[str, bool] = {}
+        gates: dict[str, dict[str, str]] = {}
         good: set[str] = set()
         for entry in entries:
             before, state = state, evolve(state, entry)
@@ -342,6 +372,13 @@ class ReleaseMachine(RuleBasedStateMachine):
                 newer = isinstance(event, Promoted) and state.current != before.current
                 assert newer or isinstance(event, (PromotionConfirmed, RolledBack)), "labels do not take it back"
             assert state.doubt is None or (state.current is not None and state.doubt.release == state.current.id)
+            if isinstance(event, TaskGateJudged):
+                gates.setdefault(event.rollout_id, {})[event.gate] = event.verdict
+            if isinstance(event, (RolloutOpened, ShadowStarted, CanaryStepped)) or is_promotion(event):
+                assert state.rollout is not None
+                judged_here = gates.get(state.rollout.id, {})
+                assert {*judged_here.values()} <= {"pass"}, "against a gate of its Dag"
+                assert {*(state.rollout.policy.declared_gates or ())} <= {*judged_here}
             if isinstance(event, RolloutOpened):
                 assert before.rollout is None and before.rollback is None, "one rollout at a time"
                 assert before.doubt is None or not is_same_model(before, event), "in doubt, and rolled out again"
@@ -376,6 +413,10 @@ class ReleaseMachine(RuleBasedStateMachine):
         self.converge()
         self.traffic_is_on_current_previous_or_a_trial()
         self.the_ledger_tells_a_story_that_keeps_the_promises()
+
+
+def is_promotion(event: object) -> bool:
+    return isinstance(event, TrafficPlanned) and event.reason == "promotion"
 
 
 def is_same_model(state: EndpointState, opened: RolloutOpened) -> bool:
