@@ -94,19 +94,23 @@ class Envelope:
         self.facts.update(json.loads(to_json(facts, inf_nan_mode="strings", fallback=str)))
 
     def gates(self, results: Sequence[GateResult]) -> None:
-        """Log and count every gate with observed value, threshold and margin."""
+        """Log and count every gate with observed value, threshold and margin.
+
+        A log page is about a hundred characters wide and cuts the rest, so the verdict comes first, and then, in one
+        sentence, what was observed beside what is asked for.
+        """
         for result in results:
             self.metrics.incr(GATE_COUNT, tags={"gate": result.gate, "verdict": result.verdict})
             self.log.info(
                 GATE_JUDGED,
-                gate=result.gate,
                 verdict=result.verdict,
+                reason=f"{result.evidence.metric}: {result.reason}",
+                gate=result.gate,
                 rule=result.rule,
                 observed=str(result.evidence.value),
                 threshold=str(result.threshold),
                 margin=str(result.margin),
                 samples=result.evidence.samples,
-                reason=result.reason,
             )
 
     def quality(self, report: QualityReport) -> None:
@@ -116,19 +120,19 @@ class Envelope:
         for broken in report.broken:
             self.log.warning(
                 EXPECTATION_BROKEN,
-                expectation=broken.expectation,
-                column=broken.column or "",
                 severity=broken.severity,
-                expected=broken.expected,
+                column=broken.column or "",
                 observed=broken.observed,
+                expected=broken.expected,
+                expectation=broken.expectation,
                 sample=", ".join(broken.sample),
                 rows=", ".join(broken.keys),
             )
         counts = {"judged": report.judged, "broken": len(report.critical), "warnings": len(report.warnings)}
         self.log.info(
             QUALITY_JUDGED,
-            subject=report.subject,
             verdict=verdict,
+            subject=report.subject,
             **counts,
             page=report.results,
             trouble=report.trouble,
@@ -221,7 +225,9 @@ def _emit(envelope: Envelope, *, seconds: float, error: BaseException | None = N
     span.set_attributes({f"mlpipex.{key}": str(value) for key, value in envelope.facts.items()})
     span.set_attribute("mlpipex.outcome", envelope.outcome)
     facts = {key: value for key, value in envelope.facts.items() if key not in _ON_EVERY_LINE}
-    envelope.log.info(STAGE_ENDED, **tags, outcome=envelope.outcome, seconds=seconds, **facts)
+    # What a person looks for first stands first: how it ended, and by which error.
+    facts = {**{name: facts.pop(name) for name in ("verdict", "error_class") if name in facts}, **facts}
+    envelope.log.info(STAGE_ENDED, outcome=envelope.outcome, **facts, seconds=seconds, **tags)
     return StageEnded(
         stage=envelope.stage,
         outcome=envelope.outcome,

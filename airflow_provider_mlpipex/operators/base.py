@@ -104,8 +104,9 @@ class StageTask:
             return
         try:
             EndpointRef.parse(endpoint if isinstance(endpoint, str) else "")
-        except InvalidName as error:
-            raise self.invalid("endpoint", endpoint, f"environment/name, {error.limit}") from None
+        except InvalidName:
+            limit = "environment/name in lower-case letters, digits and hyphens, like production/fraud-scorer"
+            raise self.invalid("endpoint", endpoint, limit) from None
 
     def check_step(self, step: object) -> None:
         """:raises ConfigurationInvalid: ``step`` of a Dag file counts no canary step."""

@@ -82,16 +82,16 @@ class DriftTrigger(LookingTrigger):
                 seen = await self._look(platform)
             except DriftUndecided as error:
                 # Nothing is current yet: that may change any minute.
-                self.lines.info(DRIFT_LOOKED, endpoint=self.endpoint, verdict="inconclusive", reason=str(error))
+                self.lines.info(DRIFT_LOOKED, verdict="inconclusive", reason=str(error), endpoint=self.endpoint)
                 answered = time.monotonic()
                 continue
             except MlpipexError as error:
-                self.lines.warning(LOOK_FAILED, endpoint=self.endpoint, **error.as_dict())
+                self.lines.warning(LOOK_FAILED, **error.as_dict(), endpoint=self.endpoint)
                 if not error.transient or time.monotonic() - answered > self.give_up_after:
                     return {"status": "error", **error.as_dict()}
                 continue
             answered = time.monotonic()
-            self.lines.info(DRIFT_LOOKED, endpoint=self.endpoint, verdict=seen.verdict, reason=seen.reason)
+            self.lines.info(DRIFT_LOOKED, verdict=seen.verdict, reason=seen.reason, endpoint=self.endpoint)
             if seen.verdict == "fail":
                 return {"status": "found", "reason": seen.reason}
 

@@ -75,7 +75,7 @@ class RolloutTrigger(LookingTrigger):
             try:
                 seen = await self._look(platform, endpoint)
             except MlpipexError as error:
-                self.lines.warning(LOOK_FAILED, endpoint=self.endpoint, **error.as_dict())
+                self.lines.warning(LOOK_FAILED, **error.as_dict(), endpoint=self.endpoint)
                 if not error.transient or time.monotonic() - answered > self.give_up_after:
                     return {"status": "error", "rollout_id": self.rollout_id, **error.as_dict()}
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, get_args
 
 import pytest
@@ -11,12 +12,25 @@ from airflow.sdk.exceptions import AirflowFailException
 
 import airflow_provider_mlpipex as public
 from airflow_provider_mlpipex import (
+    CanaryDeployOperator,
+    CanarySensor,
+    DeploymentReviewOperator,
+    DriftCheckOperator,
+    DriftSensor,
     GateCheckOperator,
+    IngestOutcomesOperator,
     PromoteModelOperator,
     RegisterModelOperator,
     RollbackOperator,
+    ScoreBatchOperator,
+    ShadowSensor,
 )
-from airflow_provider_mlpipex.domain.errors import InvariantBroken, PlaneUnavailable, ReleaseNotReady
+from airflow_provider_mlpipex.domain.errors import (
+    ConfigurationInvalid,
+    InvariantBroken,
+    PlaneUnavailable,
+    ReleaseNotReady,
+)
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.events import StageEnded, StageName
 from airflow_provider_mlpipex.operators.base import ManifestOperator
@@ -288,7 +302,35 @@ def test_the_log_has_event_names_and_fields_not_sentences(second: ReleaseRun, mo
 
 
 def test_an_endpoint_that_is_none_fails_before_anything_is_asked(fakes: MemoryPlatform) -> None:
-    operator = PromoteModelOperator(task_id="promote", endpoint="Production", rollout_id="run-1")
+    operator = PromoteModelOperator(task_id="promote", endpoint="{{ params.endpoint }}", rollout_id="run-1")
+    operator.endpoint = "Production"  # as rendered
     with pytest.raises(AirflowFailException, match="environment/name"):
         operator.execute(TaskRun("promote").context)
     assert fakes.ledger.endpoints() == []
+
+
+@pytest.mark.parametrize("endpoint", ["Production", "production/", "production/Fraud", "", None])
+@pytest.mark.parametrize(
+    "make",
+    [
+        PromoteModelOperator,
+        DeploymentReviewOperator,
+        RollbackOperator,
+        ShadowSensor,
+        DriftCheckOperator,
+        DriftSensor,
+        partial(CanarySensor, step=0),
+        partial(ScoreBatchOperator, output_path="answers.parquet", path="rows.parquet"),
+        partial(IngestOutcomesOperator, path="labels.parquet"),
+    ],
+)
+def test_an_endpoint_that_can_be_none_is_refused_when_the_dag_is_parsed(make: Any, endpoint: Any) -> None:
+    with pytest.raises(ConfigurationInvalid, match="task, endpoint .*correct the Dag file"):
+        make(task_id="task", endpoint=endpoint)
+
+
+@pytest.mark.parametrize("step", [-1, 1.0, True, "0", None])
+@pytest.mark.parametrize("make", [CanaryDeployOperator, CanarySensor])
+def test_a_step_that_counts_none_is_refused_when_the_dag_is_parsed(make: Any, step: Any) -> None:
+    with pytest.raises(ConfigurationInvalid, match=r"task, step .*canary\.steps, from 0"):
+        make(task_id="task", endpoint="production/fraud-scorer", step=step)

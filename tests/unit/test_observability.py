@@ -12,8 +12,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from airflow_provider_mlpipex import observability
+from airflow_provider_mlpipex.decorators.gate import read_gates
 from airflow_provider_mlpipex.domain.errors import GateFailed, InvariantBroken, LedgerUnavailable, MlpipexError
 from airflow_provider_mlpipex.domain.gates.evidence import Evidence
+from airflow_provider_mlpipex.domain.gates.judging import judge
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 from airflow_provider_mlpipex.domain.rollout import hash_chain
 from airflow_provider_mlpipex.domain.rollout.events import Entry, Origin, StageEnded
@@ -227,8 +229,45 @@ def test_gates_are_logged_and_counted_with_their_numbers(platform: MemoryPlatfor
         "threshold": "0.01",
         "margin": "-0.24",
         "samples": 40,
-        "reason": "observed 25%",
+        "reason": "error_rate: observed 25%",
     }
+
+
+#: What a log page shows of a line before it is cut.
+PAGE_WIDTH = 100
+
+
+def shown(line: tuple[str, str, dict[str, Any]]) -> str:
+    """A line as Airflow's log page writes it: the event, then each fact."""
+    return (line[1] + "".join(f" {name}={value}" for name, value in line[2].items()))[:PAGE_WIDTH]
+
+
+def test_a_gate_says_in_the_width_of_a_page_what_was_observed_and_what_is_asked_for(
+    platform: MemoryPlatform, told: Recorder
+) -> None:
+    (gate,) = read_gates(["recall at least 80% from at least 5000 samples"], where="here")
+    evidence = Evidence(source="evaluation", metric="recall", value=0.01, samples=12_000, since=NOON, until=NOON)
+    few = evidence.model_copy(update={"samples": 10})
+    with in_stage(platform, told) as envelope:
+        envelope.gates([judge(gate, evidence, now=NOON), judge(gate, few, now=NOON), judge(gate, None, now=NOON)])
+    failed, undecided, unknown = [shown(line) for line in told.lines[1:4]]
+    assert failed.startswith(
+        "gate judged verdict=fail reason=recall: observed 1% from 12000 samples, threshold at least 80%"
+    )
+    assert (
+        undecided
+        == "gate judged verdict=inconclusive reason=recall: 10 samples, at least 5000 needed; observed 1% so far"
+    )
+    assert unknown.startswith("gate judged verdict=inconclusive reason=recall: no evidence of evaluation.recall gate=")
+
+
+def test_a_stage_that_fails_says_so_and_by_what_first(platform: MemoryPlatform, told: Recorder) -> None:
+    with pytest.raises(GateFailed), in_stage(platform, told) as envelope:
+        envelope.add(release="1.1.0-rt1.0.0-3fa9c2d1", verdict="fail")
+        raise gate_failed()
+    assert shown(told.lines[-1]).startswith(
+        "stage ended outcome=failed verdict=fail error_class=GateFailed release=1.1.0"
+    )
 
 
 def test_a_rollback_is_counted_and_its_cause_kept(platform: MemoryPlatform, told: Recorder) -> None:

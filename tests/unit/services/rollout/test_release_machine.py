@@ -393,7 +393,7 @@ class ReleaseMachine(RuleBasedStateMachine):
                 judged = before.outcomes_judged
                 assert judged is not None and judged.release == event.release and before.rollback is None
                 failed = {result.gate for result in judged.results if result.verdict == "fail"}
-                assert failed == {*event.gates} and not failed <= {*before.accepted}
+                assert failed == {*event.gates} and not failed <= {*before.confirmed_gates}
             elif isinstance(event, OutcomesJudged):
                 assert state.outcomes_judged == event != before.outcomes_judged
             elif isinstance(event, TrafficPlanned):
