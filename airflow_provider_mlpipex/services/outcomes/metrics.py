@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +56,7 @@ def measure(
 
     :param labels: every label that the endpoint has ever had, which says what classes there are.
     """
+    outcomes, labels = _in_one_language(outcomes, labels)
     scored = [outcome for outcome in outcomes if outcome.score is not None or outcome.kind == "text"]
     kinds = sorted({outcome.kind for outcome in scored})
     metrics: dict[str, float] = {}
@@ -76,6 +79,50 @@ def measure(
         why=why,
         waiting=waiting,
     )
+
+
+def _in_one_language(
+    outcomes: Sequence[LabelledPrediction], labels: Sequence[Label]
+) -> tuple[Sequence[LabelledPrediction], Sequence[Label]]:
+    """Answers and labels that say the same as numbers, where one side says it in words: ``true`` is 1, ``"2"`` is 2.
+
+    Which words are numbers depends on who wrote the table and in which format, and the model knows nothing of that.
+    """
+    if all(isinstance(label, str) and label.lower() in _FLAGS for label in labels):
+        if not all(outcome.kind == "number" or _is_flag(outcome) for outcome in outcomes):
+            return outcomes, labels
+        outcomes = [replace(outcome, label=_number(str(outcome.label))) for outcome in outcomes]
+        labels = sorted({_number(str(label)) for label in labels})
+    if any(isinstance(label, str) for label in labels):
+        return outcomes, labels
+    numbers = {
+        outcome.predicted: _number(outcome.predicted)
+        for outcome in outcomes
+        if outcome.kind == "text" and outcome.score is None
+    }
+    if not all(map(math.isfinite, numbers.values())):
+        return outcomes, labels
+    return [
+        replace(outcome, kind="number", score=numbers[outcome.predicted])
+        if outcome.kind == "text" and outcome.score is None
+        else outcome
+        for outcome in outcomes
+    ], labels
+
+
+_FLAGS = {"true": 1.0, "false": 0.0}
+
+
+def _is_flag(outcome: LabelledPrediction) -> bool:
+    return outcome.kind == "text" and outcome.predicted.lower() in _FLAGS
+
+
+def _number(text: str) -> float:
+    """NaN where it is none."""
+    try:
+        return _FLAGS[text.lower()] if text.lower() in _FLAGS else float(text)
+    except ValueError:
+        return math.nan
 
 
 def _unseen_classes(task: Task, kind: str, outcomes: Sequence[LabelledPrediction], labels: Sequence[Label]) -> str:
