@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import json
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +53,38 @@ def test_reads_back_what_was_written(store: SnapshotStore) -> None:
     assert list(snapshot.columns) == ["at", "distance", "wind", "carrier", "size", "late"]
     assert snapshot.columns["at"] == "timestamp[ns, tz=UTC]"
     pd.testing.assert_frame_equal(store.read(snapshot), table())
+
+
+@pytest.mark.parametrize(
+    "nested",
+    [
+        [["x", "y"]] * 9 + [[]],
+        [["x"], None] * 5,
+        [np.array([0.5, 1.5])] * 10,
+        [[[1], [2, 3]]] * 10,
+        [{"a": 1, "b": ["x"]}] * 10,
+        [Decimal("1.25"), None] * 5,
+        [date(2026, 3, 1), None] * 5,
+        [b"ab", None] * 5,
+        [None] * 10,
+    ],
+    ids=["lists", "gaps", "arrays", "lists of lists", "structs", "decimals", "dates", "bytes", "nothing"],
+)
+def test_columns_that_are_no_scalars_are_kept_beside_the_others(store: SnapshotStore, nested: list[object]) -> None:
+    frame = table(beside=pd.Series(nested, dtype=object))
+    snapshot = write(store, frame)
+    held = store.read(snapshot)["beside"].tolist()
+    plain = [value.tolist() if isinstance(value, np.ndarray) else value for value in held]
+    given = [value.tolist() if isinstance(value, np.ndarray) else value for value in nested]
+    assert json.loads(json.dumps(plain, default=_listed)) == json.loads(json.dumps(given, default=_listed))
+    assert write(store, frame) == snapshot
+    changed = [nested[0], *nested[:9]] if nested[1] is None else [*nested[:9], None]
+    other = write(store, table(beside=pd.Series(changed, dtype=object)))
+    assert (other.digest == snapshot.digest) == (nested[0] is None)
+
+
+def _listed(value: object) -> object:
+    return value.tolist() if isinstance(value, np.ndarray) else str(value)
 
 
 def test_the_digest_of_rows_is_that_of_their_snapshot_and_keeps_nothing(store: SnapshotStore, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from airflow_provider_mlpipex.adapters.files.atomic import write_whole
-from airflow_provider_mlpipex.adapters.files.snapshot_table import describe, digest_of_rows, table_of
+from airflow_provider_mlpipex.adapters.files.snapshot_table import altered_columns, describe, digest_of_rows, table_of
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, DataQualityFailed, SnapshotCorrupt
 from airflow_provider_mlpipex.domain.names import check_name
 from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot
@@ -66,11 +66,14 @@ class ParquetSnapshots:
         if _rows_in(path) != digest:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, lambda part: pq.write_table(table, part, compression="zstd"))
-            if (held := _rows_in(path)) != digest:
+            held = _read(path)
+            if held is None or digest_of_rows(held) != digest:
                 path.unlink(missing_ok=True)
+                altered = altered_columns(table, held) if held is not None else table.column_names
                 raise DataQualityFailed(
-                    f"dataset {name}",
-                    value=f"rows written {digest}, rows read back {held}",
+                    f"dataset {name}, {'columns' if len(altered) > 1 else 'column'} {', '.join(altered)}",
+                    value="other rows are read back than were written: "
+                    + ", ".join(f"{column} is {table.schema.field(column).type}" for column in altered),
                     limit="a table that Parquet holds exactly",
                     remedy="convert unusual column types to numbers, text or timestamps in the data source",
                 )

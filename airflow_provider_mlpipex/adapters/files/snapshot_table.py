@@ -59,12 +59,18 @@ def digest_of_rows(table: pa.Table) -> str:
     Every NaN counts as the same value. The order of categories counts, since a model may depend on it.
     """
     table = table.unify_dictionaries()
-    # Which of its two text types Arrow is given depends on the pandas version, not on the rows.
-    header = [[field.name, str(field.type).replace("large_", "")] for field in table.schema]
+    header = [[field.name, _type_name(field.type)] for field in table.schema]
     digest = hashlib.blake2b(json.dumps([table.num_rows, header]).encode(), digest_size=32)
     for column in table.columns:
         _hash_column(digest, column)
     return digest.hexdigest()
+
+
+def altered_columns(given: pa.Table, held: pa.Table) -> list[str]:
+    """Columns of ``given`` that ``held`` lacks, or holds with other values or of another type."""
+    names = [name for name in given.column_names if name in held.column_names]
+    same = {name for name in names if digest_of_rows(given.select([name])) == digest_of_rows(held.select([name]))}
+    return [name for name in given.column_names if name not in same]
 
 
 def describe(
@@ -194,6 +200,18 @@ def _plain(column: pa.ChunkedArray) -> bytes:
     if np.issubdtype(values.dtype, np.floating) and np.isnan(values).any():
         values = np.where(np.isnan(values), np.array(np.nan, values.dtype), values)
     return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).tobytes()
+
+
+def _type_name(kind: pa.DataType) -> str:
+    """A type by what it holds: which of two text or list types Arrow is given depends on the versions of pandas and of
+    Parquet, not on the rows, and so does the name of what is in a list."""
+    import pyarrow as pa
+
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return f"list<{_type_name(kind.value_type)}>"
+    if pa.types.is_struct(kind):
+        return f"struct<{', '.join(f'{field.name}: {_type_name(field.type)}' for field in kind.fields)}>"
+    return str(kind).replace("large_", "")
 
 
 def _is_text(kind: pa.DataType) -> bool:
