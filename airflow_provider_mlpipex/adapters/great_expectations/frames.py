@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.adapters.great_expectations.suite import ROW
@@ -33,6 +34,30 @@ def plain_frame(frame: pd.DataFrame, columns: Collection[str]) -> pd.DataFrame:
         and not isinstance(dtype, pd.DatetimeTZDtype)
     ]
     return frame.assign(**{str(name): _plain(frame[name]) for name in odd})
+
+
+def with_moments(frame: pd.DataFrame, columns: Collection[str]) -> pd.DataFrame:
+    """``frame`` with ``columns`` as moments in UTC, wherever every value of a column is one.
+
+    What was trained on as a timestamp is served as ISO text, and a data source may give dates: bounds hold for the
+    same moments in whichever form. A column that holds anything else stays as it is, and cannot be judged by moments.
+    """
+    moments = {name: _moments(frame[name]) for name in columns if name in frame.columns}
+    return frame.assign(**{name: values for name, values in moments.items() if values is not None})
+
+
+def _moments(values: pd.Series) -> pd.Series | None:
+    import pandas as pd
+
+    if values.dtype.kind == "M":
+        return values.dt.tz_localize("UTC") if values.dt.tz is None else values.dt.tz_convert("UTC")
+    present = values.dropna()
+    if values.dtype.kind != "O" or not all(isinstance(value, str | date) for value in present):
+        return None
+    try:
+        return pd.to_datetime(values.map(str, na_action="ignore"), utc=True, format="ISO8601")
+    except (ValueError, OverflowError):  # a word, or a year that no timestamp reaches
+        return None
 
 
 def _plain(values: pd.Series) -> pd.Series:

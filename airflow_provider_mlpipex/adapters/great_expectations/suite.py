@@ -34,12 +34,14 @@ ROW = "row"
 class Suite:
     """The vendor's side of ``expectations``.
 
+    :param in_utc: bounds that are moments are compared with moments in UTC, as :func:`frames.plain_frame` makes them;
+        a database compares them as they are written.
     :raises ManifestInvalid: one that the installed version does not know, or arguments that it does not take.
     """
 
-    def __init__(self, expectations: Sequence[Expectation]) -> None:
+    def __init__(self, expectations: Sequence[Expectation], *, in_utc: bool = False) -> None:
         self._expectations = tuple(expectations)
-        self._judges = [_judge(expectation, mark=at) for at, expectation in enumerate(expectations)]
+        self._judges = [_judge(expectation, mark=at, in_utc=in_utc) for at, expectation in enumerate(expectations)]
 
     def run(self, batch: Batch, *, key: Sequence[str] = ()) -> tuple[ExpectationSuiteValidationResult, int]:
         """Judge ``batch``; return what was found, in the order of the manifest, and the number of rows.
@@ -132,7 +134,7 @@ def count_successes(found: ExpectationSuiteValidationResult) -> None:
     found.success = held == total
 
 
-def _judge(expectation: Expectation, *, mark: int) -> Any:
+def _judge(expectation: Expectation, *, mark: int, in_utc: bool) -> Any:
     require_great_expectations()
     from great_expectations.exceptions.exceptions import ExpectationNotFoundError
     from great_expectations.expectations.registry import get_expectation_impl
@@ -144,7 +146,8 @@ def _judge(expectation: Expectation, *, mark: int) -> Any:
     except ExpectationNotFoundError:
         limit = "an expectation of the installed Great Expectations"
         raise ManifestInvalid(thing, value=expectation.expect, limit=limit, remedy=remedy) from None
-    arguments: dict[str, Any] = {**expectation.arguments, "meta": {"mlpipex": mark}}
+    moments = {name: moment.isoformat() for name, moment in expectation.moments.items()} if in_utc else {}
+    arguments: dict[str, Any] = {**expectation.arguments, **moments, "meta": {"mlpipex": mark}}
     if expectation.column is not None:
         arguments["column"] = expectation.column
     try:

@@ -19,6 +19,7 @@ from airflow_provider_mlpipex.adapters.great_expectations.frames import (
     plain_frame,
     repeated_columns,
     unjudgeable,
+    with_moments,
 )
 from airflow_provider_mlpipex.adapters.great_expectations.results import ResultsFolder
 from airflow_provider_mlpipex.adapters.great_expectations.suite import Suite, count_successes, overrule
@@ -67,7 +68,7 @@ class GxValidator:
         :raises ManifestInvalid: arguments that an expectation does not take.
         :raises DataQualityFailed: Great Expectations itself gave up.
         """
-        suite, judged = Suite(expectations), len(expectations)
+        suite, judged = Suite(expectations, in_utc=True), len(expectations)
         if repeated := repeated_columns(frame):
             names = ", ".join(repeated)
             twice = BrokenExpectation(
@@ -82,6 +83,7 @@ class GxValidator:
         if judged == 0:
             return QualityReport(subject=subject, rows=len(frame), judged=0)
         frame = plain_frame(frame, {column for one in expectations for column in one.columns})
+        frame = with_moments(frame, {column for one in expectations if one.moments for column in one.columns})
         with _context() as context:
             asset = context.data_sources.add_pandas("memory").add_dataframe_asset("table")
             batch = asset.add_batch_definition_whole_dataframe("whole").get_batch({"dataframe": frame})

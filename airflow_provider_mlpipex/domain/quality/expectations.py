@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeGuard, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_serializer, model_validator
@@ -71,9 +72,30 @@ class Expectation(Value):
         return next(one for one in SEVERITIES if one == self.arguments.get("severity", "critical"))
 
     @property
+    def moments(self) -> Mapping[str, datetime]:
+        """Its bounds that are moments, by argument. Without a zone they are in UTC, as are the moments of a column."""
+        bounds = {name: moment_of(self.arguments.get(name)) for name in ("min_value", "max_value")}
+        return {name: moment for name, moment in bounds.items() if moment is not None}
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The columns whose values it reads."""
         return tuple(_columns(self))
+
+
+def moment_of(bound: Any) -> datetime | None:
+    """A date or a time in ISO 8601 as a moment in UTC; ``None`` for any other bound."""
+    if not isinstance(bound, str) or not _MOMENT.match(bound):
+        return None
+    try:
+        moment = datetime.fromisoformat(bound)
+    except ValueError:
+        return None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+#: With dashes: digits alone may be a code.
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 def _columns(expectation: Expectation) -> Iterator[str]:
@@ -127,7 +149,10 @@ def _check_values(expectation: Expectation, kind: ExpectationKind) -> None:
         shown = f"min_value: {low}, max_value: {high}"
         if _is_number(low) != _is_number(high):
             raise Refusal("bounds of one type", value=shown, remedy="correct one of them")
-        if low > high:  # type: ignore[operator]  # two numbers or two texts
+        moments = moment_of(low), moment_of(high)
+        if moments[0] and moments[1]:
+            low, high = moments  # type: ignore[assignment]
+        if low > high:  # type: ignore[operator]  # two numbers, moments or texts
             raise Refusal("min_value at most max_value", value=shown, remedy="swap them")
 
 

@@ -286,10 +286,19 @@ def _outputs(target: pd.Series, training: TrainingSpec) -> Iterator[Line]:
         # The label of probabilities is the place of the largest.
         labels = [str(place) for place in range(len(classes))]
     else:
-        labels = [value if isinstance(value, str) else repr(float(value)) for value in classes]
+        labels = [_label(value) for value in classes]
     if 0 < len(classes) <= MAX_SET:
         asked = {"expect": "column_values_to_be_in_set", "column": "label", "value_set": labels}
         yield Line(asked, f"{training.target}: {len(classes)} classes")
+
+
+def _label(value: Any) -> str:
+    """A class as the prediction log says it."""
+    import numpy as np
+
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value))
+    return value if isinstance(value, str) else repr(float(value))
 
 
 def _shown(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -320,3 +321,46 @@ def test_where_great_expectations_is_not_installed_is_said(monkeypatch: pytest.M
 def test_usage_reporting_is_off() -> None:
     judge(flights(), DISTANCE)
     assert os.environ["GX_ANALYTICS_ENABLED"] == "false"
+
+
+# Moments
+
+MOMENTS = pd.Series(pd.to_datetime(["2026-03-01T00:00", "2026-03-02T12:00", "2026-03-03T00:00", None]))
+FORMS = {
+    "naive": MOMENTS,
+    "zone": MOMENTS.dt.tz_localize("UTC").dt.tz_convert("Asia/Kathmandu"),
+    "text": MOMENTS.dt.strftime("%Y-%m-%dT%H:%M:%S"),
+    "text with a zone": MOMENTS.dt.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    "dates": pd.Series([date(2026, 3, 1), date(2026, 3, 2), date(2026, 3, 3), None]),
+}
+
+
+@pytest.mark.parametrize("column", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize(
+    ("bounds", "offending"),
+    [
+        ({"min_value": "2026-03-01", "max_value": "2026-03-03"}, 0),
+        ({"min_value": "2026-03-01T01:00:00+01:00"}, 0),
+        ({"min_value": "2026-03-02"}, 1),
+        ({"max_value": "2026-03-02T23:59:59"}, 1),
+        ({"min_value": "2026-03-04"}, 3),
+    ],
+)
+def test_moments_hold_in_whichever_form_they_come(column: pd.Series, bounds: dict[str, str], offending: int) -> None:
+    asked = expectation("column_values_to_be_between", "at", **bounds)
+    report = judge(pd.DataFrame({"at": column}), asked)
+    assert report.passed == (offending == 0), explain(report)
+    if offending:
+        assert f"{offending} of 4 values break it" in report.broken[0].observed
+        assert all(repr(bound) in report.broken[0].expected for bound in bounds.values())
+
+
+def test_the_latest_moment_is_bounded_too() -> None:
+    asked = expectation("column_max_to_be_between", "at", min_value="2026-03-03", max_value="2026-03-03T00:00:00Z")
+    assert all(judge(pd.DataFrame({"at": column}), asked).passed for column in FORMS.values())
+
+
+@pytest.mark.parametrize("values", [["2026-03-01", "soon"], [1.0, 2.0]])
+def test_what_is_no_moment_cannot_be_bounded_by_one(values: list[Any]) -> None:
+    asked = expectation("column_values_to_be_between", "at", min_value="2026-01-01")
+    assert not judge(pd.DataFrame({"at": values}), asked).passed

@@ -65,6 +65,15 @@ def test_the_catalogue_is_that_of_the_installed_great_expectations() -> None:
         ({"expect": "column_values_to_be_in_set", "column": "x"}, "no value_set"),
         ({"expect": "column_values_to_be_between", "column": "x"}, "min_value, max_value or both"),
         ({"expect": "column_values_to_be_between", "column": "x", "min_value": 2, "max_value": 1}, "swap them"),
+        (
+            {
+                "expect": "column_values_to_be_between",
+                "column": "x",
+                "min_value": "2026-03-01T00:30:00",
+                "max_value": "2026-03-01T01:00:00+01:00",
+            },
+            "swap them",
+        ),
         ({"expect": "column_values_to_be_between", "column": "x", "min_value": "a", "max_value": 1}, "one type"),
         ({"expect": "column_values_to_be_between", "column": "x", "min_value": float("inf")}, "a finite number"),
         ({"expect": "column_values_to_be_between", "column": "x", "min_value": [1]}, "a finite number"),
