@@ -102,7 +102,8 @@ def training_tasks(
     group_id: str = "model",
     mlpipex_conn_id: str = MlpipexHook.default_conn_name,
 ) -> TrainingTasks:
-    """Snapshot, train and register; where the manifest pins a model version, only look that up.
+    """Snapshot, train and register; where the manifest pins a model version or adopts a model,
+    only look that up or adopt it.
 
     :param manifest: path of the deployment manifest.
     :param as_of: end of the evaluation window, ISO 8601.
@@ -111,7 +112,7 @@ def training_tasks(
     """
     common: dict[str, Any] = {"manifest": manifest, "mlpipex_conn_id": mlpipex_conn_id, **_RETRIES}
     with TaskGroup(group_id):
-        if load_manifest_file(manifest).model.pinned:
+        if not load_manifest_file(manifest).model.trained:
             register = RegisterModelOperator(task_id="register", **common)
             made = TrainingTasks(first=register, last=register)
         else:
@@ -188,7 +189,8 @@ def _environment_tasks(
         )
         # Also where this manifest asks for none: the one in force may, and only a task can be answered. Where neither
         # does, it says so and passes at once.
-        waits: dict[str, Any] = {"response_timeout": environment.review.timeout} if environment.review else {}
+        review = spec.review_in(name)
+        waits: dict[str, Any] = {"response_timeout": review.timeout} if review else {}
         stages: list[BaseOperator] = [gates, DeploymentReviewOperator(task_id="review", **waits, **common)]
         if environment.shadow:
             poke = _poll(environment.shadow.duration)

@@ -14,7 +14,7 @@ from airflow_provider_mlpipex import drift_asset, read_manifests
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 
 for manifest in read_manifests(Path(__file__).parent / "manifests").values():
-    if not isinstance(manifest, Manifest) or manifest.model.pinned:
+    if not isinstance(manifest, Manifest) or not manifest.model.trained:
         continue
     with DAG(
         f"retrain__{manifest.name}".replace("-", "_"),

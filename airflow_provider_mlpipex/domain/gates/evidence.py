@@ -11,7 +11,17 @@ from airflow_provider_mlpipex.domain.statistics.summaries import Summary, Timed
 from airflow_provider_mlpipex.domain.values import Recorded, Value
 
 Source = Literal[
-    "evaluation", "baseline", "shadow", "canary", "serving", "drift", "quality", "parity", "outcomes", "prometheus"
+    "evaluation",
+    "baseline",
+    "shadow",
+    "canary",
+    "serving",
+    "drift",
+    "quality",
+    "parity",
+    "provenance",
+    "outcomes",
+    "prometheus",
 ]
 
 

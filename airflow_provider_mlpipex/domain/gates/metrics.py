@@ -102,6 +102,8 @@ METRICS: Mapping[Source, Mapping[str, Metric]] = {
     "quality": _QUALITY,
     # Share of served feature rows that the offline path gives just so.
     "parity": {"equality": Metric("ratio", "higher", compared=False)},
+    # What nobody knows of a model that was adopted.
+    "provenance": {"missing": Metric("count", "lower", compared=False)},
     # Of what was served, by labels that came late; compared with what the release was registered with.
     "outcomes": _EVALUATED,
     "prometheus": {},

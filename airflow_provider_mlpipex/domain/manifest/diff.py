@@ -31,6 +31,7 @@ _SECTIONS: Mapping[str, ChangeKind] = {
     "training": "model",
     "runtime": "runtime",
     "data": "data",
+    "evaluation": "data",
     "features": "features",
     "apiVersion": "policy",
     "kind": "policy",
@@ -122,7 +123,8 @@ def _sections(before: Manifest, after: Manifest) -> Iterator[Change]:
         # What must hold for tables is a demand, and compared as one.
         manifest["quality"] = {name: manifest["quality"][name] for name in ("key", "results")}
     for section, kind in _SECTIONS.items():
-        a, b = _leaves(old[section], section), _leaves(new[section], section)
+        # A section that was added later is not there while it says nothing.
+        a, b = _leaves(old.get(section), section), _leaves(new.get(section), section)
         for field in dict.fromkeys([*a, *b]):
             if a.get(field, NONE) != b.get(field, NONE):
                 yield Change(kind=kind, what=field, before=a.get(field, NONE), after=b.get(field, NONE))
@@ -154,6 +156,7 @@ def _environment(path: str, before: EnvironmentSpec | None, after: EnvironmentSp
     for stage in ("shadow", "canary", "rollback"):
         yield from _stage(f"{path}.{stage}", getattr(before, stage), getattr(after, stage))
     yield from diff_drift(f"{path}.drift", before.drift, after.drift)
+    yield from compare(f"{path}.provenance", [_provenance(before)], [_provenance(after)])
     yield from diff_outcomes(f"{path}.outcomes", before.outcomes, after.outcomes)
     old, new = (_leaves(env.alerts.to_json(), f"{path}.alerts") if env.alerts else {} for env in (before, after))
     for field in dict.fromkeys([*old, *new]):
@@ -163,6 +166,11 @@ def _environment(path: str, before: EnvironmentSpec | None, after: EnvironmentSp
 
 def _alarms(environment: EnvironmentSpec) -> Strictness:
     return Strictness("false_alarms", environment.false_alarms, format_ratio(environment.false_alarms))
+
+
+def _provenance(environment: EnvironmentSpec) -> Strictness:
+    asked = environment.provenance or "required"
+    return Strictness("", 1 if asked == "required" else 0, asked)
 
 
 def _stage(path: str, before: Any, after: Any) -> Iterator[Change]:

@@ -41,13 +41,14 @@ class ParitySpec(Value):
 class FeaturesSpec(Value):
     """Model inputs, in order, and where they come from.
 
+    :param columns: needed wherever a model is trained; an adopted one brings its own signature.
     :param service: of the feature store. With it the data source gives entities, time and label alone, and a model
         server takes entities alone; without it both get the columns themselves.
     :param entities: columns that name what is predicted for; exactly those that the service asks for.
     :param max_dropped: share of rows that the store may be unable to answer; above it the snapshot is refused.
     """
 
-    columns: tuple[Column, ...] = Field(min_length=1)
+    columns: tuple[Column, ...] = ()
     service: Name | None = None
     entities: tuple[Column, ...] = ()
     max_dropped: Ratio = Field(default=0.05, ge=0, le=1)

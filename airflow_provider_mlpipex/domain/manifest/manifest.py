@@ -6,12 +6,23 @@ These models check each field for itself. ``validation.loading`` reads them from
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from airflow_provider_mlpipex.domain.changes import ChangeKind
+from airflow_provider_mlpipex.domain.errors import MlpipexError
 from airflow_provider_mlpipex.domain.fields.quantities import Duration, Rate, Ratio, parse_duration
 from airflow_provider_mlpipex.domain.fields.refusal import Refusal
 from airflow_provider_mlpipex.domain.fields.types import (
@@ -21,6 +32,7 @@ from airflow_provider_mlpipex.domain.fields.types import (
     ImageReference,
     ImportPath,
     Method,
+    ModelUri,
     RelativePath,
     Sha256,
     Version,
@@ -30,10 +42,12 @@ from airflow_provider_mlpipex.domain.gates.evidence import Source
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.gates.sentence_grammar import read_sentence
 from airflow_provider_mlpipex.domain.manifest.drift_block import DriftSpec
+from airflow_provider_mlpipex.domain.manifest.evaluation_block import EvaluationSpec, Labels
 from airflow_provider_mlpipex.domain.manifest.features_block import FeaturesSpec
 from airflow_provider_mlpipex.domain.manifest.outcomes_block import OutcomesSpec
 from airflow_provider_mlpipex.domain.names import Name
 from airflow_provider_mlpipex.domain.quality.expectations import QualitySpec
+from airflow_provider_mlpipex.domain.release.adoption import ModelReference
 from airflow_provider_mlpipex.domain.release.training import Task
 from airflow_provider_mlpipex.domain.rollout.state import Ending
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import StickyHeader
@@ -49,15 +63,63 @@ class Owner(Value):
     contact: Words = Field(description="where on-call is")
 
 
-class ModelSpec(Value):
-    """``version``: ``auto`` trains and registers a new version; a number deploys that registered version."""
+class ModelSpec(Recorded):
+    """Which model is released.
+
+    :param name: of the registered model; of an adopted one the manifest's name with ``-adopted``, if not given.
+    :param adopt: a model that another pipeline logged in MLflow. It is copied under ``name``, never changed.
+    :param version: ``auto`` trains and registers a new version, or gives an adopted one the number that MLflow has for
+        it (version 7 is 7.0.0). A version deploys that registered one, or is what the adopted one shall be called.
+    """
+
+    added_later = frozenset({"adopt"})
 
     name: Name
+    adopt: ModelUri | None = None
     version: AutoOrVersion = "auto"
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _number_of_mlflow(cls, raw: Any, info: ValidationInfo) -> Any:
+        """MLflow counts 1, 2, 3; where a model is adopted, 7 can only mean its version 7."""
+        if type(raw) is not int or raw < 1:
+            return raw
+        if not info.data.get("adopt"):
+            raise Refusal(
+                "auto, or major.minor.patch; MLflow's own numbers belong to a model that is adopted",
+                remedy=f"write {raw}.0.0, or adopt: models:/NAME/{raw} to bring in MLflow's version {raw}",
+            )
+        return f"{raw}.0.0"
+
+    @model_validator(mode="after")
+    def _names_a_model(self) -> ModelSpec:
+        if self.adopt is not None:
+            try:
+                _ = self.reference
+            except MlpipexError as error:
+                raise Refusal.of(error) from None
+        return self
 
     @property
     def pinned(self) -> bool:
         return self.version != "auto"
+
+    @property
+    def trained(self) -> bool:
+        """Whether a new version is trained, and not looked up or adopted."""
+        return self.adopt is None and not self.pinned
+
+    @property
+    def reference(self) -> ModelReference | None:
+        """What is adopted: ``models:/fraud`` with version 7.0.0 is ``models:/fraud/7``. ``None`` where nothing is.
+
+        :raises InvalidQuantity: it names no model.
+        """
+        if self.adopt is None:
+            return None
+        if re.fullmatch(r"models:/[^/@]+", self.adopt) and self.pinned and self.version.endswith(".0.0"):
+            return ModelReference.parse(f"{self.adopt}/{self.version.partition('.')[0]}")
+        return ModelReference.parse(self.adopt)
 
 
 class TrainingSpec(Value):
@@ -252,6 +314,10 @@ class RollbackSpec(Value):
     gates: ServingGates = ()
 
 
+#: What an environment asks of an adopted model.
+Provenance = Literal["required", "recorded-as-missing"]
+
+
 class AlertsSpec(Value):
     """Which endings are told, and where. A rollback always is."""
 
@@ -267,9 +333,11 @@ class EnvironmentSpec(Recorded):
         together (``live_gates`` shares it among them).
     :param drift: by what numbers what is served may move; a manifest of before there was such a block keeps its digest.
     :param outcomes: how good a release must prove to be once labels come; of this block the same holds.
+    :param provenance: whether an adopted model may be released here of which nobody knows everything that a trained one
+        brings: training data, code version, configuration, signature, metrics. ``required`` if not given.
     """
 
-    added_later = frozenset({"drift", "outcomes"})
+    added_later = frozenset({"drift", "outcomes", "provenance"})
 
     serve: bool = True
     false_alarms: Ratio = Field(default=0.05, gt=0, lt=1)
@@ -280,12 +348,19 @@ class EnvironmentSpec(Recorded):
     rollback: RollbackSpec | None = None
     drift: DriftSpec | None = None
     outcomes: OutcomesSpec | None = None
+    provenance: Provenance | None = None
     alerts: AlertsSpec | None = None
 
 
-class Manifest(Value):
-    """One deployment manifest, ``apiVersion: mlpipex/v1``."""
+class Manifest(Recorded):
+    """One deployment manifest, ``apiVersion: mlpipex/v1``.
 
+    :param data: needed where something is trained.
+    :param evaluation: rows that an adopted model is proven on; its inputs are those of its own signature, unless
+        ``features`` names them.
+    """
+
+    added_later = frozenset({"evaluation"})
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_by_alias=True, validate_by_name=True, serialize_by_alias=True
     )
@@ -297,11 +372,33 @@ class Manifest(Value):
     model: ModelSpec
     training: TrainingSpec | None = None
     runtime: RuntimeSpec
-    data: DataSpec
+    data: DataSpec | None = None
+    evaluation: EvaluationSpec | None = None
     quality: QualitySpec = QualitySpec()
-    features: FeaturesSpec
+    features: FeaturesSpec = FeaturesSpec()
     traffic: TrafficSpec = TrafficSpec()
     environments: dict[Name, EnvironmentSpec] = Field(min_length=1, description="in order of promotion")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_of_adopted(cls, raw: Any) -> Any:
+        model = raw.get("model") if isinstance(raw, Mapping) else None
+        if not isinstance(model, Mapping) or not model.get("adopt") or model.get("name") is not None:
+            return raw
+        return {**raw, "model": {**model, "name": f"{raw.get('name')}-adopted"}}
+
+    @property
+    def labels(self) -> Labels | None:
+        """What the model predicts and where the truth stands; ``None`` where no block says so."""
+        if self.training is not None:
+            return Labels(self.training.task, self.training.target)
+        return self.evaluation.labels if self.evaluation else None
+
+    def review_in(self, environment: str) -> ReviewSpec | None:
+        """The review that an environment asks for; what is adopted by a name that others can move always has one."""
+        reference = self.model.reference
+        moves = reference is not None and reference.moves
+        return self.environments[environment].review or (ReviewSpec() if moves else None)
 
     @cached_property
     def digest(self) -> str:

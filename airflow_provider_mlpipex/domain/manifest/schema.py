@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from airflow_provider_mlpipex.domain.fields.quantities import DURATION_PATTERN, RATIO_PATTERN
 from airflow_provider_mlpipex.domain.gates.gate import CRITERIA
 from airflow_provider_mlpipex.domain.gates.metrics import METRICS
 from airflow_provider_mlpipex.domain.gates.sentence_grammar import FORMS
+from airflow_provider_mlpipex.domain.manifest.evaluation_block import SOURCES
 from airflow_provider_mlpipex.domain.manifest.manifest import API_VERSION, Manifest
 from airflow_provider_mlpipex.domain.names import MAX_NAME_LENGTH, NAME_PATTERN
 from airflow_provider_mlpipex.domain.quality.catalogue import CATALOGUE
@@ -31,6 +33,8 @@ def manifest_schema() -> dict[str, Any]:
     expectation["additionalProperties"] = True
     del expectation["properties"]["arguments"]
     expectation["properties"]["expect"] = {"enum": list(CATALOGUE), "description": "without expect_"}
+    definitions["ModelSpec"] = _model(definitions["ModelSpec"])
+    definitions["EvaluationSpec"]["oneOf"] = _one_of(SOURCES)
     environments = schema["properties"]["environments"]
     environments["propertyNames"] = {"pattern": f"^{NAME_PATTERN.pattern}$", "maxLength": MAX_NAME_LENGTH}
     title = f"MLPipeX deployment manifest, {API_VERSION}"
@@ -56,7 +60,25 @@ def _gate_mapping(gate: dict[str, Any]) -> dict[str, Any]:
                 {"type": "null"},
             ],
         }
-    one_criterion = [
-        {"required": [criterion], "properties": {criterion: {"not": {"type": "null"}}}} for criterion in CRITERIA
-    ]
-    return {**gate, "properties": properties, "oneOf": one_criterion}
+    return {**gate, "properties": properties, "oneOf": _one_of(CRITERIA)}
+
+
+def _one_of(fields: Iterable[str]) -> list[dict[str, Any]]:
+    """Exactly one of ``fields`` says something."""
+    return [{"required": [field], "properties": {field: {"not": {"type": "null"}}}} for field in fields]
+
+
+def _model(model: dict[str, Any]) -> dict[str, Any]:
+    """An adopted model needs no name, and its version may be MLflow's number."""
+    properties = dict(model["properties"])
+    version = properties["version"]
+    properties["version"] = {
+        "default": version["default"],
+        "title": version["title"],
+        "anyOf": [
+            {name: value for name, value in version.items() if name not in ("default", "title")},
+            {"type": "integer", "minimum": 1, "description": "with adopt: the number of MLflow's version"},
+        ],
+    }
+    rest = {name: value for name, value in model.items() if name != "required"}
+    return {**rest, "properties": properties, "anyOf": [{"required": ["name"]}, {"required": ["adopt"]}]}

@@ -90,7 +90,9 @@ def plan(manifest: Manifest, environment: str) -> RolloutPlan:
             limit=f"one of {', '.join(manifest.environments)}",
             remedy="name a declared environment",
         )
-    steps = tuple(_judged(step, manifest) for step in _steps(spec, manifest.traffic.expected_rate))
+    # As the rollout itself takes it: what is adopted by an alias is reviewed although nobody wrote that.
+    spec = spec.model_copy(update={"review": manifest.review_in(environment)})
+    steps = tuple(_judged(step, manifest, environment) for step in _steps(spec, manifest.traffic.expected_rate))
     reverts = [step.rolls_back_after[1] for step in steps if step.rolls_back_after is not None]
     return RolloutPlan(
         manifest=manifest.name,
@@ -107,7 +109,7 @@ def plan(manifest: Manifest, environment: str) -> RolloutPlan:
     )
 
 
-def _judged(step: PlannedStep, manifest: Manifest) -> PlannedStep:
+def _judged(step: PlannedStep, manifest: Manifest, environment: str) -> PlannedStep:
     """``step`` with what is expected of the predictions that it sees, and of the features behind them."""
     count, parity = len(manifest.quality.predictions), manifest.features.parity
     notes = list(step.notes)
@@ -116,7 +118,16 @@ def _judged(step: PlannedStep, manifest: Manifest) -> PlannedStep:
     if parity and step.stage in ("shadow", "canary"):
         notes.append("at its end, features as looked up for it beside the offline path")
     gates = (*step.gates, _offline(parity.gate)) if parity and step.stage == "gate" else step.gates
+    if manifest.model.adopt is not None and step.stage == "gate":
+        notes.append(_of_adopted(manifest, environment))
     return step.model_copy(update={"notes": tuple(notes), "gates": gates})
+
+
+def _of_adopted(manifest: Manifest, environment: str) -> str:
+    """What else decides about a model that is adopted."""
+    asked = manifest.environments[environment].provenance or "required"
+    effect = "stops it here" if asked == "required" else "is written down, and stops nothing"
+    return f"adopts {manifest.model.adopt}: what nobody knows of it {effect} (provenance: {asked})"
 
 
 def _steps(spec: EnvironmentSpec, rate: float | None) -> Iterator[PlannedStep]:

@@ -7,9 +7,10 @@ from datetime import datetime
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from airflow_provider_mlpipex.domain.names import Name
+from airflow_provider_mlpipex.domain.release.adoption import Fact
 from airflow_provider_mlpipex.domain.values import Recorded, Value, digest_of
 
 #: A content digest as 64 lower-case hex digits (blake2b-256 or SHA-256; the producer says which).
@@ -76,8 +77,33 @@ class RuntimeEnvironment(Value):
     image: str | None = None
 
 
-class ModelVersion(Value):
-    """A registered model: nothing here may be missing (see ``services.registration``)."""
+class Adoption(Recorded):
+    """Where an adopted version came from: pinned as it was resolved, whatever its alias says later.
+
+    :param source: ``models:/fraud/7``, ``runs:/…`` or an artifact's uri; never an alias.
+    :param source_digest: of its bytes as they were then. The version's own digest is of a copy, with golden rows and
+        the drift reference beside them.
+    :param request_digest: of everything that was asked: source, rows, labels. The same again is the same version.
+    :param training_data: what its run says it was trained on; MLflow's digest is of the first rows alone.
+    :param missing: what nobody knows of it.
+    """
+
+    source: str
+    source_digest: Digest
+    request_digest: Digest
+    run_id: str = ""
+    training_data: str = ""
+    missing: tuple[Fact, ...] = Field(default=())
+
+
+class ModelVersion(Recorded):
+    """A registered model: nothing here may be missing (see ``adapters.mlflow.registration_rules``).
+
+    :param adopted: where it came from, if it was not trained here; then ``dataset`` are the rows that it was evaluated
+        on, and what nobody knows is named and not made up.
+    """
+
+    added_later = frozenset({"adopted"})
 
     name: Name
     version: SemVer
@@ -89,9 +115,16 @@ class ModelVersion(Value):
     configuration_digest: Digest = Field(description="of hyper-parameters and feature columns")
     dataset: DatasetSnapshot
     code_version: str = Field(min_length=7, description="git commit the training code came from")
-    metrics: dict[str, float] = Field(min_length=1)
+    metrics: dict[str, float]
     evaluation_rows: int = Field(default=0, ge=0, description="rows behind ``metrics``")
     run_id: str = Field(description="training run in the registry")
+    adopted: Adoption | None = None
+
+    @model_validator(mode="after")
+    def _measured(self) -> ModelVersion:
+        if not self.metrics and self.adopted is None:
+            raise ValueError("a trained model has metrics")
+        return self
 
 
 class Release(Recorded):

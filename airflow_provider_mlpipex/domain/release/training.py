@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_mlpipex.domain.names import Name
-from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, Digest
-from airflow_provider_mlpipex.domain.values import Value, digest_of
+from airflow_provider_mlpipex.domain.release.release import Adoption, DatasetSnapshot, Digest
+from airflow_provider_mlpipex.domain.values import Recorded, digest_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +45,7 @@ class TrainedModel:
     :param evaluated: those rows, feature columns only: what later traffic is compared with. The model has not learned
         from them, so its scores are as honest as those that it will give in production, and its metrics hold for as
         long as the traffic looks like them. ``None``: drift of this model cannot be measured.
+    :param folder: an MLflow model directory that holds ``model`` already, to be copied as it is; ``None``: it is saved.
     """
 
     model: Any
@@ -53,10 +55,16 @@ class TrainedModel:
     evaluation_rows: int
     parameters: Mapping[str, Any] = field(default_factory=dict)
     evaluated: pd.DataFrame | None = None
+    folder: Path | None = None
 
 
-class TrainingRecord(Value):
-    """Everything a registration will ask for. Empty strings are what is not known yet; registration refuses them."""
+class TrainingRecord(Recorded):
+    """Everything a registration will ask for. Empty strings are what is not known yet; registration refuses them.
+
+    :param task: ``None`` only of an adopted model whose rows have no labels.
+    """
+
+    added_later = frozenset({"adopted"})
 
     model_name: Name
     endpoint_name: Name
@@ -64,17 +72,20 @@ class TrainingRecord(Value):
     architecture: str
     configuration_digest: Digest
     code_version: str
-    task: Task
+    task: Task | None
     metrics: dict[str, float] = {}
     evaluation_rows: int = 0
     run_id: str = ""
     artifact_uri: str = ""
     artifact_digest: str = ""
     signature: dict[str, object] = {}
+    adopted: Adoption | None = None
 
     @property
     def key(self) -> str:
         """Identity of the work: same data, code and configuration give the same key, so a retry finds its run."""
+        if self.adopted is not None:
+            return digest_of([self.model_name, self.adopted.request_digest])[:16]
         return digest_of(
             [
                 self.model_name,

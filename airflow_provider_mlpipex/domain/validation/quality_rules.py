@@ -12,10 +12,12 @@ from airflow_provider_mlpipex.domain.quality.expectations import Expectation
 
 
 def broken_rules(manifest: Manifest) -> Iterator[Problem]:
-    """Every rule that the block breaks. What columns a snapshot has, only its source knows."""
+    """Every rule that the block breaks. What columns a snapshot has, only its source knows;
+    of an adopted model without ``features``, only its signature."""
     quality, features = manifest.quality, manifest.features.columns
-    yield from _known(quality.features, (*features, *quality.key), ("quality", "features"))
-    yield from _known(quality.predictions, (*features, *PREDICTION_COLUMNS), ("quality", "predictions"))
+    if features:
+        yield from _known(quality.features, (*features, *quality.key), ("quality", "features"))
+        yield from _known(quality.predictions, (*features, *PREDICTION_COLUMNS), ("quality", "predictions"))
     if quality.predictions:
         yield from _served(manifest)
     for name, environment in manifest.environments.items():

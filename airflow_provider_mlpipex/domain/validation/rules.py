@@ -11,9 +11,10 @@ from airflow_provider_mlpipex.domain.fields.yaml_text import FieldPath, Problem
 from airflow_provider_mlpipex.domain.gates.gate import Gate, known_metric
 from airflow_provider_mlpipex.domain.gates.metrics import TASK_METRICS
 from airflow_provider_mlpipex.domain.manifest import drift_block, features_block
-from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, Manifest, TrainingSpec
+from airflow_provider_mlpipex.domain.manifest.evaluation_block import Labels
+from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.planning.proof import prove_environment
-from airflow_provider_mlpipex.domain.validation import live_rules, quality_rules, slice_rules
+from airflow_provider_mlpipex.domain.validation import adoption_rules, live_rules, quality_rules, slice_rules
 
 Block = Literal["gates", "shadow", "canary", "rollback", "outcomes"]
 #: Where the gates of a block may take their evidence from.
@@ -32,9 +33,10 @@ _OF_PROBABILITIES = ("auc", "log_loss", "brier")
 
 def broken_rules(manifest: Manifest) -> list[Problem]:
     """Every rule that ``manifest`` breaks."""
-    target = manifest.training.target if manifest.training else None
+    target = manifest.labels.target if manifest.labels else None
     features = features_block.broken_rules(manifest.features, target=target)
     problems = [*_training(manifest), *features, *_durations(manifest), *_lease(manifest)]
+    problems += adoption_rules.broken_rules(manifest)
     problems += quality_rules.broken_rules(manifest)
     problems += slice_rules.broken_rules(manifest)
     for name, environment in manifest.environments.items():
@@ -88,20 +90,24 @@ def gate_blocks(environment: EnvironmentSpec) -> Iterator[tuple[Block, FieldPath
 
 
 def _training(manifest: Manifest) -> Iterator[Problem]:
-    if manifest.training is None and not manifest.model.pinned:
+    if manifest.training is None and manifest.model.trained:
         yield Problem(
             ("training",),
             "missing",
             "model.version auto trains a new version",
-            "add a training block, or pin model.version to a registered one",
+            "add a training block, pin model.version to a registered one, or adopt a model that MLflow has",
         )
 
 
 def _durations(manifest: Manifest) -> Iterator[Problem]:
-    stated: list[tuple[FieldPath, timedelta | None]] = [
-        (("data", "window", "train"), manifest.data.window.train),
-        (("data", "window", "evaluate"), manifest.data.window.evaluate),
-        (("data", "max_age"), manifest.data.max_age),
+    stated: list[tuple[FieldPath, timedelta | None]] = []
+    if manifest.data is not None:
+        stated += [
+            (("data", "window", "train"), manifest.data.window.train),
+            (("data", "window", "evaluate"), manifest.data.window.evaluate),
+            (("data", "max_age"), manifest.data.max_age),
+        ]
+    stated += [
         (("traffic", "timeout"), manifest.traffic.timeout),
         (("traffic", "lease"), manifest.traffic.lease),
     ]
@@ -149,7 +155,7 @@ def _review(environment: EnvironmentSpec, path: FieldPath) -> Iterator[Problem]:
 
 
 def _offline(manifest: Manifest, environment: EnvironmentSpec, path: FieldPath) -> Iterator[Problem]:
-    gates, training = environment.gates, manifest.training
+    gates, labels = environment.gates, manifest.labels
     if gates and all(gate.advisory for gate in gates):
         yield Problem(
             (*path, "gates"), "only advisory gates", "one gate that has a say", "make one binding, or remove them all"
@@ -158,9 +164,17 @@ def _offline(manifest: Manifest, environment: EnvironmentSpec, path: FieldPath) 
         at: FieldPath = (*path, "gates", index)
         if gate.source not in ("evaluation", "baseline"):
             continue
-        yield from live_rules.window_fits(gate, at, manifest.data.window.evaluate, "data.window.evaluate")
-        if training is not None:
-            yield from _yields(gate, at, training)
+        if manifest.data is not None:
+            yield from live_rules.window_fits(gate, at, manifest.data.window.evaluate, "data.window.evaluate")
+        if labels is not None:
+            yield from _yields(gate, at, labels, predict_method=_predict_method(manifest))
+        elif manifest.evaluation is not None:
+            yield Problem(
+                at,
+                gate.rule,
+                "labels, or nothing is evaluated and the gate could never pass",
+                "add task and target to evaluation, or remove the gate",
+            )
         elif gate.needs_current:
             yield Problem(
                 at,
@@ -170,18 +184,23 @@ def _offline(manifest: Manifest, environment: EnvironmentSpec, path: FieldPath) 
             )
 
 
-def _yields(gate: Gate, at: FieldPath, training: TrainingSpec) -> Iterator[Problem]:
+def _predict_method(manifest: Manifest) -> str:
+    """What is served of the model; empty where only the model itself knows."""
+    return manifest.training.predict_method if manifest.training else ""
+
+
+def _yields(gate: Gate, at: FieldPath, labels: Labels, *, predict_method: str) -> Iterator[Problem]:
     """Whether the evaluation of the task gives the gate's metric."""
     metric = gate.metric.partition(".")[2]
-    if metric not in TASK_METRICS[training.task]:
-        yielded = ", ".join(TASK_METRICS[training.task])
+    if metric not in TASK_METRICS[labels.task]:
+        yielded = ", ".join(TASK_METRICS[labels.task])
         yield Problem(
             at,
             gate.metric,
-            f"a metric that the evaluation of a {training.task} task yields",
+            f"a metric that the evaluation of a {labels.task} task yields",
             f"use one of {yielded}",
         )
-    elif metric in _OF_PROBABILITIES and training.predict_method == "predict":
+    elif metric in _OF_PROBABILITIES and predict_method == "predict":
         yield Problem(
             at,
             gate.metric,
@@ -192,16 +211,15 @@ def _yields(gate: Gate, at: FieldPath, training: TrainingSpec) -> Iterator[Probl
 
 def _outcomes(manifest: Manifest, environment: EnvironmentSpec, path: FieldPath) -> Iterator[Problem]:
     """Labels are of what was served, and their metrics are those of the task."""
-    outcomes, training = environment.outcomes, manifest.training
+    outcomes, labels = environment.outcomes, manifest.labels
     if outcomes is None:
         return
     path = (*path, "outcomes")
     if not environment.serve:
         yield Problem(path, "given", "serve: false serves nobody", "remove it, or write serve: true")
-    if training is None:
-        yield Problem(
-            path, "given", "the task, which says what a label is compared with", "add a training block, or remove it"
-        )
+    if labels is None:
+        block = "task and target to evaluation" if manifest.evaluation else "a training block"
+        yield Problem(path, "given", "the task, which says what a label is compared with", f"add {block}, or remove it")
     if all(gate.advisory for gate in outcomes.gates):
         yield Problem(
             (*path, "gates"),
@@ -214,8 +232,8 @@ def _outcomes(manifest: Manifest, environment: EnvironmentSpec, path: FieldPath)
         if gate.source != "outcomes":
             continue
         yield from live_rules.window_fits(gate, at, outcomes.window, "outcomes.window")
-        if training is not None:
-            yield from _yields(gate, at, training)
+        if labels is not None:
+            yield from _yields(gate, at, labels, predict_method=_predict_method(manifest))
 
 
 def _gates(gates: Iterable[Gate], block: Block, path: FieldPath) -> Iterator[Problem]:

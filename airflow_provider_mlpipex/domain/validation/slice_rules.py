@@ -24,7 +24,7 @@ def broken_rules(manifest: Manifest) -> Iterator[Problem]:
 def _shadow(shadow: ShadowSpec, inputs: tuple[str, ...], path: FieldPath) -> Iterator[Problem]:
     for index, column in enumerate(shadow.slices):
         at: FieldPath = (*path, "slices", index)
-        if column not in inputs:
+        if inputs and column not in inputs:
             remedy = did_you_mean(column, inputs) or "name a column that requests carry"
             yield Problem(at, column, f"a model input: {', '.join(inputs)}", remedy)
         if column in shadow.slices[:index]:

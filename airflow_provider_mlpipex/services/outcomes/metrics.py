@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -182,6 +182,12 @@ def _floats(values: Any) -> np.ndarray:
     return np.fromiter(values, dtype=float)
 
 
+def _task_of(manifest: Mapping[str, Any]) -> Task | None:
+    """What the model of a stored manifest predicts, whether it was trained or adopted under it."""
+    blocks = (manifest.get(name) or {} for name in ("training", "evaluation"))
+    return next((block["task"] for block in blocks if block.get("task")), None)
+
+
 class Tasks:
     """What the releases of an endpoint predict, from the manifests that they were rolled out under.
 
@@ -192,14 +198,14 @@ class Tasks:
         self._of: dict[str, Task] = {}
         self.newest: Task
         for entry in journal.walk(platform, endpoint, types=("rollout-opened",)):
-            if isinstance(entry.event, RolloutOpened) and (training := entry.event.manifest.get("training")):
-                self._of[entry.event.release.id] = self.newest = training["task"]
+            if isinstance(entry.event, RolloutOpened) and (task := _task_of(entry.event.manifest)):
+                self._of[entry.event.release.id] = self.newest = task
         if not self._of:
             raise ConfigurationInvalid(
                 f"outcomes of {endpoint}",
-                value="no manifest with a training block",
-                limit="training.task, which says what a label is compared with",
-                remedy="check the endpoint's name, or add a training block to its manifest and roll it out",
+                value="no manifest that says its task",
+                limit="training.task or evaluation.task, which says what a label is compared with",
+                remedy="check the endpoint's name, or add the task to its manifest and roll it out",
             )
 
     def of(self, release: str) -> Task:

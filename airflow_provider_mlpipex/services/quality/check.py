@@ -61,7 +61,9 @@ def candidate_evidence(platform: Platform, manifest: Manifest, candidate: ModelV
     subject = f"snapshot {dataset.name} {dataset.digest[:12]}"
     try:
         rows = platform.snapshots.read(dataset)
-        learned = rows[rows[dataset.time_column] < dataset.split_at]
+        # Of an adopted model nobody has the rows that it learned from: those that it was proven on are judged.
+        older = rows[dataset.time_column] < dataset.split_at
+        learned = rows if candidate.adopted else rows[older]
         tables = {"snapshot": (rows, quality.snapshot), "features": (learned, quality.features)}
         key = [column for column in quality.key if column in rows.columns]
         reports = [

@@ -17,7 +17,7 @@ from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT, StickyHeader
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services import alerts, journal
-from airflow_provider_mlpipex.services.evidence import feature_parity
+from airflow_provider_mlpipex.services.evidence import feature_parity, provenance
 from airflow_provider_mlpipex.services.evidence import offline as offline_evidence
 from airflow_provider_mlpipex.services.outcomes import promotion_doubt
 from airflow_provider_mlpipex.services.platform import Platform
@@ -49,8 +49,10 @@ def make_release(platform: Platform, manifest: Manifest, model: ModelVersion, *,
     )
 
 
-def policy_of(state: EndpointState, manifest: Manifest, declared_gates: Sequence[str] = ()) -> RolloutPolicy:
-    """The rollout policy that ``manifest`` demands for the endpoint of ``state``.
+def policy_of(
+    state: EndpointState, manifest: Manifest, model: ModelVersion, declared_gates: Sequence[str] = ()
+) -> RolloutPolicy:
+    """The rollout policy that ``manifest`` demands for ``model`` at the endpoint of ``state``.
 
     :param declared_gates: task ids of the gates that the Dag itself declares.
 
@@ -60,7 +62,7 @@ def policy_of(state: EndpointState, manifest: Manifest, declared_gates: Sequence
     control = environment.rollback.control if environment.rollback else None
     return RolloutPolicy(
         serve=environment.serve,
-        offline_gates=bool(environment.gates) or manifest.features.parity is not None,
+        offline_gates=bool(environment.gates) or manifest.features.parity is not None or model.adopted is not None,
         review=review_of(state, manifest) is not None,
         shadow_fraction=environment.shadow.fraction if environment.shadow else None,
         canary_weights=tuple(round(s * TOTAL_WEIGHT) for s in environment.canary.steps) if environment.canary else (),
@@ -76,7 +78,7 @@ def policy_of(state: EndpointState, manifest: Manifest, declared_gates: Sequence
 
 def review_of(state: EndpointState, manifest: Manifest) -> ReviewSpec | None:
     """The review that a rollout under ``manifest`` goes through: the stricter of its own and of the one in force."""
-    demanded = manifest.environments[state.endpoint.environment].review
+    demanded = manifest.review_in(state.endpoint.environment)
     if state.current_manifest is None:
         return demanded
     in_force = Manifest.model_validate(state.current_manifest).environments.get(state.endpoint.environment)
@@ -112,7 +114,7 @@ def check_offline_gates(
             now,
             rollout_id=rollout_id,
             release=release,
-            policy=policy_of(now, manifest, declared_gates),
+            policy=policy_of(now, manifest, release.model, declared_gates),
             manifest=manifest.to_json(),
         ),
         rollout_id=rollout_id,
@@ -125,6 +127,7 @@ def check_offline_gates(
         judging.judge(gate, evidence.get(gate.metric), now=platform.clock.now(), first_release=baseline is None)
         for gate in environment.gates
     )
+    results += provenance.judge(platform, manifest, endpoint=endpoint, model=state.rollout.candidate.model)
     results += feature_parity.judge(platform, manifest, endpoint=endpoint, release=state.rollout.candidate)
     verdict = judging.overall(results) if results else "pass"
     judged = GatesJudged(rollout_id=rollout_id, stage="gate", verdict=verdict, results=results)

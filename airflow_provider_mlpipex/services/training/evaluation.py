@@ -69,13 +69,13 @@ def metrics_on(
 ) -> tuple[dict[str, float], int]:
     """The metrics of ``model`` on the evaluation rows of ``snapshot``, and how many rows they are.
 
-    The model answers for its own feature columns, which need not be those of ``manifest``. A manifest without training
+    The model answers for its own feature columns, which need not be those of ``manifest``. A manifest without labels
     names no target, so nothing can be measured: no metrics, and relative gates find no evidence.
 
     :raises SignatureMismatch: the snapshot lacks a column that the model needs.
     """
-    training = manifest.training
-    if training is None:
+    labels = manifest.labels
+    if labels is None:
         return {}, 0
     rows = split_rows(snapshot, store).evaluation
     needed = [column["name"] for column in json.loads(str(model.signature["inputs"])) if "name" in column]
@@ -88,7 +88,7 @@ def metrics_on(
             remedy="keep the columns that the current release needs in the data source until it is replaced",
         )
     predictions = registry.load(model).predict(rows[needed])
-    return evaluate(training.task, rows[training.target], predictions), len(rows)
+    return evaluate(labels.task, rows[labels.target], predictions), len(rows)
 
 
 def _classes(truth: np.ndarray) -> np.ndarray:

@@ -39,6 +39,7 @@ def join(
         return frame, None
     chosen = require_store(manifest, store)
     service = service_of(manifest, chosen)
+    assert manifest.data is not None  # validation asks for it wherever features are joined
     joined = chosen.historical(service.name, frame, time_column=manifest.data.time_column)
     lost = joined.counts
     if lost.asked and (lost.lost_share > manifest.features.max_dropped or lost.lost_share == 1):
@@ -96,7 +97,8 @@ def require_store(manifest: Manifest, store: FeatureStore | None) -> FeatureStor
 
 def _explain(manifest: Manifest, frame: pd.DataFrame, joined: HistoricalFrame) -> str:
     lost = joined.counts
-    named = [*manifest.features.entities, manifest.data.time_column]
+    times = [manifest.data.time_column] if manifest.data else []
+    named = [*manifest.features.entities, *times]
     sample = frame[named].iloc[[*joined.dropped, *joined.unknown][:_SHOWN]]
     rows = "; ".join(", ".join(f"{name}={value}" for name, value in row.items()) for row in sample.to_dict("records"))
     return (

@@ -7,8 +7,8 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from airflow_provider_mlpipex.domain.errors import DataQualityFailed
-from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
+from airflow_provider_mlpipex.domain.errors import DataQualityFailed, ManifestInvalid
+from airflow_provider_mlpipex.domain.manifest.manifest import DataSpec, Manifest
 from airflow_provider_mlpipex.domain.quality.report import QualityReport
 from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, FeatureJoin
 from airflow_provider_mlpipex.services.quality.check import Tell, place_of, require, require_columns, unheard
@@ -43,7 +43,7 @@ def snapshot_dataset(
     :raises FeatureMismatch: the feature service is not what the manifest asks for.
     :raises ManifestInvalid: the source cannot be imported, or an expectation does not exist.
     """
-    quality, subject = manifest.quality, f"dataset {manifest.name}"
+    data, quality, subject = data_of(manifest), manifest.quality, f"dataset {manifest.name}"
     window = load_window(manifest, as_of, features=features, load=load)
     report = validator.validate(
         window.rows, quality.snapshot, subject=subject, key=quality.key, place=place_of(manifest, "snapshot")
@@ -57,12 +57,24 @@ def snapshot_dataset(
     snapshot = store.write(
         window.rows,
         name=manifest.name,
-        time_column=manifest.data.time_column,
+        time_column=data.time_column,
         window_start=window.start,
         split_at=window.split_at,
         window_end=as_of,
     )
     return snapshot.model_copy(update={"features": window.joined}), report
+
+
+def data_of(manifest: Manifest) -> DataSpec:
+    """:raises ManifestInvalid: the manifest does not say where rows come from: nothing is trained by it."""
+    if manifest.data is None:
+        raise ManifestInvalid(
+            f"manifest {manifest.name}, field data",
+            value="missing",
+            limit="where rows come from",
+            remedy="add a data block with source, time_column and window, or leave this stage out",
+        )
+    return manifest.data
 
 
 class Window(NamedTuple):
@@ -85,7 +97,7 @@ def load_window(
     load: Callable[..., pd.DataFrame] | None = None,
 ) -> Window:
     """The rows of ``manifest`` that are known at ``as_of``; parameters and errors as of :func:`snapshot_dataset`."""
-    data, subject = manifest.data, f"dataset {manifest.name}"
+    data, subject = data_of(manifest), f"dataset {manifest.name}"
     if as_of.tzinfo is None:
         raise DataQualityFailed(
             f"{subject}, as_of", value=as_of, limit="a moment with a time zone", remedy="give it in UTC"

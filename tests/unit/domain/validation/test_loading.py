@@ -150,7 +150,7 @@ def test_unknown_fields_do_not_hide_what_can_never_work() -> None:
 
 def test_missing_sections_are_all_named() -> None:
     fields = [problem.split(": ")[1] for problem in problems_of("apiVersion: mlpipex/v1\n")]
-    assert set(fields) == {"kind", "name", "owner", "model", "runtime", "data", "features", "environments"}
+    assert set(fields) == {"kind", "name", "owner", "model", "runtime", "environments"}
 
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(

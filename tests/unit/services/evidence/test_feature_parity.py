@@ -25,6 +25,7 @@ from airflow_provider_mlpipex.services.training.snapshots import snapshot_datase
 from airflow_provider_mlpipex.services.training.train import train_model
 from airflow_provider_mlpipex.testing.features import EVENT, MemoryFeatures
 from airflow_provider_mlpipex.testing.platform import MemoryPlatform
+from tests.support.factories import make_model
 from tests.support.flights_store import AS_OF, FLIGHTS, START, STEP, manifest, platform, weather
 
 ENDPOINT = EndpointRef.parse("production/wind-delay")
@@ -111,8 +112,8 @@ def test_a_skew_refuses_the_release_and_names_feature_and_rows(life: Life) -> No
 def test_the_offline_gate_must_have_spoken_before_promotion(life: Life) -> None:
     """A manifest whose only offline gate is parity has an offline gate."""
     state = journal.load(life.world, ENDPOINT)
-    assert opening.policy_of(state, life.of).offline_gates
-    assert not opening.policy_of(state, manifest()).offline_gates
+    assert opening.policy_of(state, life.of, make_model()).offline_gates
+    assert not opening.policy_of(state, manifest(), make_model()).offline_gates
 
 
 def test_entities_that_the_online_store_does_not_know_cannot_decide(life: Life) -> None:

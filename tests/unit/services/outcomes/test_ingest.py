@@ -212,7 +212,7 @@ def test_when_a_label_was_known_is_kept_in_utc(world: World, current: str, momen
 
 def test_an_endpoint_of_which_no_manifest_says_the_task_takes_no_labels(world: World) -> None:
     table = pd.DataFrame({"request_id": ["a"], "label": [1]})
-    with pytest.raises(ConfigurationInvalid, match="no manifest with a training block"):
+    with pytest.raises(ConfigurationInvalid, match="no manifest that says its task"):
         outcome_ingest.ingest(world.platform, EndpointRef.parse("production/nobody"), table, subject="labels.csv")
 
 
