@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from airflow_provider_mlpipex.domain.predictions import PredictionSample
     from airflow_provider_mlpipex.domain.quality.expectations import Expectation
     from airflow_provider_mlpipex.domain.quality.report import QualityReport, ResultPlace, SqlTable
+    from airflow_provider_mlpipex.domain.release.adoption import FoundModel, ModelReference, ModelSource
     from airflow_provider_mlpipex.domain.release.release import (
         DatasetSnapshot,
         ModelVersion,
@@ -315,6 +316,27 @@ class ModelRegistry(Protocol):
         """An MLflow pyfunc with ``predict(frame)``, digest verified before it is unpickled."""
         ...
 
+    def resolve(self, reference: ModelReference) -> ModelSource:
+        """What ``reference`` names at this moment, of models that other pipelines logged.
+
+        :raises ModelNotFound: nothing. :raises RegistrationRefused: a version that was registered through this port.
+        """
+        ...
+
+    def fetch(self, source: ModelSource, folder: Path) -> FoundModel:
+        """``source`` in a folder of its own below ``folder``; nothing of it is run.
+
+        :raises RegistrationRefused: it is no model that can be asked for predictions.
+        """
+        ...
+
+    def open(self, found: FoundModel) -> Any:
+        """An MLflow pyfunc with ``predict(frame)``. This runs code of whoever logged it.
+
+        :raises RegistrationRefused: it cannot be loaded here.
+        """
+        ...
+
     def page(self, run_id: str) -> str:
         """Address at which people look at a training run; empty where there is none."""
         ...
@@ -337,7 +359,14 @@ class SnapshotStore(Protocol):
         window_start: datetime,
         split_at: datetime,
         window_end: datetime,
-    ) -> DatasetSnapshot: ...
+        evaluation_only: bool = False,
+    ) -> DatasetSnapshot:
+        """Keep ``frame``; the same rows find the table that holds them.
+
+        :param evaluation_only: nothing is trained on it, and ``split_at`` is where it begins.
+        :raises DataQualityFailed: rows that do not fit the windows, or a window without rows.
+        """
+        ...
 
     def read(self, snapshot: DatasetSnapshot) -> pd.DataFrame:
         """:raises SnapshotCorrupt: the rows are not the recorded ones, or are gone."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import typer
 
 from airflow_provider_mlpipex.cli import (
+    adopt,
     audit,
     demo,
     drift,
@@ -28,7 +29,7 @@ from airflow_provider_mlpipex.cli.refusals import Commands
 app = typer.Typer(
     cls=Commands, no_args_is_help=True, add_completion=False, help="Ship models the way good teams ship code."
 )
-for commands in (plan, rollout, training, demo, version):
+for commands in (plan, rollout, training, adopt, demo, version):
     app.add_typer(commands.app)
 for name, group in {
     "manifest": manifest,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import threading
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_mlpipex.adapters.mlflow import sources
 from airflow_provider_mlpipex.adapters.mlflow.registration_rules import model_version_of, taken
 from airflow_provider_mlpipex.domain.errors import ModelNotFound
 from airflow_provider_mlpipex.domain.names import check_name
+from airflow_provider_mlpipex.domain.release.adoption import FoundModel, ModelReference, ModelSource
 from airflow_provider_mlpipex.domain.release.release import ModelVersion
 from airflow_provider_mlpipex.domain.release.semver import Version
 from airflow_provider_mlpipex.domain.release.training import TrainedModel, TrainingRecord
@@ -18,7 +21,9 @@ from airflow_provider_mlpipex.domain.release.training import TrainedModel, Train
 class MemoryRegistry:
     """Runs, versions and aliases in dicts; models as MLflow directories under a temporary folder.
 
-    ``aliases`` (``{model: {alias: version}}``) and ``folders`` (``{run id: path}``) are public for tests to look at.
+    ``aliases`` (``{model: {alias: version}}``) and ``folders`` (``{run id: path}``) are public for tests to look at;
+    ``elsewhere`` is what other pipelines have logged: an alias beside the version that it names, and that beside its
+    folder. A source of its own facts is put in as ``facts``.
     """
 
     def __init__(self) -> None:
@@ -28,6 +33,8 @@ class MemoryRegistry:
         self._versions: dict[str, dict[str, tuple[str, ModelVersion]]] = {}
         self.aliases: dict[str, dict[str, str]] = {}
         self.folders: dict[str, Path] = {}
+        self.elsewhere: dict[str, str | Path] = {}
+        self.facts: dict[str, ModelSource] = {}
 
     def log_training(self, trained: TrainedModel, record: TrainingRecord) -> TrainingRecord:
         from airflow_provider_mlpipex.adapters.mlflow.model import save_model
@@ -90,6 +97,23 @@ class MemoryRegistry:
         folder = self.folders[model.run_id]
         verify_directory(folder, model.artifact_digest)
         return mlflow.pyfunc.load_model(str(folder))
+
+    def resolve(self, reference: ModelReference) -> ModelSource:
+        uri, held = reference.text, self.elsewhere.get(reference.text)
+        if isinstance(held, str):
+            uri, held = held, self.elsewhere.get(held)
+        if held is None:
+            raise sources.not_there(reference, at="memory")
+        named = ModelReference.parse(uri)
+        number = int(named.which) if named.kind == "version" else None
+        return self.facts.get(uri) or ModelSource(uri=uri, number=number)
+
+    def fetch(self, source: ModelSource, folder: Path) -> FoundModel:
+        held = self.elsewhere[source.uri]
+        return sources.read_folder(source, Path(shutil.copytree(held, folder / "model", symlinks=True)))
+
+    def open(self, found: FoundModel) -> Any:
+        return sources.load(found)
 
     def page(self, run_id: str) -> str:
         return ""

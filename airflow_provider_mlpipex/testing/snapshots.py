@@ -30,6 +30,7 @@ class MemorySnapshots:
         window_start: datetime,
         split_at: datetime,
         window_end: datetime,
+        evaluation_only: bool = False,
     ) -> DatasetSnapshot:
         check_name(name, what="dataset name")
         table = table_of(frame, name=name)
@@ -43,6 +44,7 @@ class MemorySnapshots:
             window_start=window_start,
             split_at=split_at,
             window_end=window_end,
+            evaluation_only=evaluation_only,
         )
         self.tables.setdefault((name, digest), table)
         return snapshot

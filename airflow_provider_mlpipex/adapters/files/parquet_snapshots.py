@@ -41,6 +41,7 @@ class ParquetSnapshots:
         window_start: datetime,
         split_at: datetime,
         window_end: datetime,
+        evaluation_only: bool = False,
     ) -> DatasetSnapshot:
         """Keep ``frame`` (its index is dropped) and describe it.
 
@@ -61,6 +62,7 @@ class ParquetSnapshots:
             window_start=window_start,
             split_at=split_at,
             window_end=window_end,
+            evaluation_only=evaluation_only,
         )
         # A torn file under this name can only come from a broken disk; rewriting it is what heals it.
         if _rows_in(path) != digest:

@@ -83,8 +83,11 @@ def describe(
     window_start: datetime,
     split_at: datetime,
     window_end: datetime,
+    evaluation_only: bool = False,
 ) -> DatasetSnapshot:
     """The snapshot of ``table``, once its rows are seen to fit the windows that it claims.
+
+    :param evaluation_only: nothing is trained on it: it is split where it begins.
 
     :raises DataQualityFailed: no rows, no (or no timezone-aware) time column, rows without a time or outside the
         window, no training rows or no evaluation rows.
@@ -94,7 +97,8 @@ def describe(
 
     check_name(name, what="dataset name")
     subject = f"dataset {name}"
-    if not window_start < split_at < window_end:
+    begins_with_split = window_start == split_at if evaluation_only else window_start < split_at
+    if not (begins_with_split and split_at < window_end):
         raise DataQualityFailed(
             f"{subject}, windows",
             value=f"{window_start} / {split_at} / {window_end}",
@@ -138,7 +142,8 @@ def describe(
             remedy="let the data source filter by the start and end it is given",
         )
     training = _count(pc.less(times, split))
-    for part, rows in (("training", training), ("evaluation", table.num_rows - training)):
+    parts = {} if evaluation_only else {"training": training}
+    for part, rows in (parts | {"evaluation": table.num_rows - training}).items():
         if rows == 0:
             raise DataQualityFailed(
                 f"{subject}, {part} rows",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,8 @@ def settle_environment() -> None:
 def save_model(trained: TrainedModel, folder: Path) -> dict[str, object]:
     """Write ``trained`` to ``folder``, which must not exist; return its signature in MLflow's dict form.
 
+    A model that another pipeline saved is copied as it is; its own signature stays, if it has one.
+
     scikit-learn models are saved by cloudpickle, not in MLflow's default skops format: skops refuses every type that
     is not on its list, a team's own transformer among them, and then cannot be loaded without that list. What makes
     the pickle safe to load is the artifact digest, checked before it is opened.
@@ -59,12 +62,15 @@ def save_model(trained: TrainedModel, folder: Path) -> dict[str, object]:
     requirements = [f"{package}=={version(package)}" for package in _REQUIREMENTS]
     try:
         answers = getattr(trained.model, trained.predict_method)(trained.examples)
-        signature = _signature(trained.examples, answers)
-        if isinstance(trained.model, mlflow.pyfunc.PythonModel):
+        if trained.folder is not None:
+            signature = _copy(trained.folder, folder) or _sign(folder, _signature(trained.examples, answers))
+        elif isinstance(trained.model, mlflow.pyfunc.PythonModel):
+            signature = _signature(trained.examples, answers)
             mlflow.pyfunc.save_model(
                 folder, python_model=trained.model, signature=signature, pip_requirements=requirements
             )
         else:
+            signature = _signature(trained.examples, answers)
             mlflow.sklearn.save_model(
                 trained.model,
                 folder,
@@ -87,6 +93,23 @@ def save_model(trained: TrainedModel, folder: Path) -> dict[str, object]:
         reference = _drift_reference(trained, trained.evaluated)
         (folder / REFERENCE_PATH).write_text(json.dumps(reference.to_json()), encoding="utf-8")
     return dict(signature.to_dict())
+
+
+def _copy(saved: Path, folder: Path) -> ModelSignature | None:
+    """Copy a saved model, and say what signature it has."""
+    from mlflow.models import Model
+
+    # What MLflow writes into a download is no part of what was logged.
+    shutil.copytree(saved, folder, symlinks=True, ignore=shutil.ignore_patterns("registered_model_meta"))
+    own: ModelSignature | None = Model.load(str(folder)).signature
+    return own
+
+
+def _sign(folder: Path, signature: ModelSignature) -> ModelSignature:
+    from mlflow.models import set_signature
+
+    set_signature(str(folder), signature)
+    return signature
 
 
 def _drift_reference(trained: TrainedModel, rows: pd.DataFrame) -> Reference:

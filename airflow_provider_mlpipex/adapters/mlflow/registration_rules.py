@@ -18,7 +18,8 @@ def model_version_of(record: TrainingRecord, version: str) -> ModelVersion:
     """
     check_name(record.model_name, what="model name")
     lacking = {
-        "metrics": not record.metrics,
+        # Of an adopted model that is named as missing, and its release is judged by it.
+        "metrics": not record.metrics and record.adopted is None,
         "signature": not record.signature,
         "dataset digest": not record.dataset.digest,
         "code version": len(record.code_version) < _COMMIT_LENGTH,
@@ -49,6 +50,7 @@ def model_version_of(record: TrainingRecord, version: str) -> ModelVersion:
         metrics=record.metrics,
         evaluation_rows=record.evaluation_rows,
         run_id=record.run_id,
+        adopted=record.adopted,
     )
 
 

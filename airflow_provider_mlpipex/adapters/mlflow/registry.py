@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from airflow_provider_mlpipex.adapters.mlflow import sources
 from airflow_provider_mlpipex.adapters.mlflow.model import save_model, settle_environment
 from airflow_provider_mlpipex.adapters.mlflow.registration_rules import model_version_of, taken
 from airflow_provider_mlpipex.domain.errors import (
@@ -29,6 +30,7 @@ from airflow_provider_mlpipex.domain.errors import (
 )
 from airflow_provider_mlpipex.domain.fields.urls import without_credentials
 from airflow_provider_mlpipex.domain.names import check_name
+from airflow_provider_mlpipex.domain.release.adoption import FoundModel, ModelReference, ModelSource
 from airflow_provider_mlpipex.domain.release.release import ModelVersion
 from airflow_provider_mlpipex.domain.release.semver import Version
 from airflow_provider_mlpipex.domain.release.training import TrainedModel, TrainingRecord
@@ -44,7 +46,7 @@ _FORBIDDEN = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
 _PROBE_TIMEOUT_S = 3.0
 #: Run and version tags hold 5,000 characters in older MLflow servers, so longer texts are spread over several tags.
 _TAG_LENGTH = 4_500
-_KEY, _VERSION, _RECORD, _MODEL = "mlpipex.key", "mlpipex.version", "mlpipex.record", "mlpipex.model_version"
+_KEY, _VERSION, _RECORD, _MODEL = "mlpipex.key", sources.VERSION_TAG, "mlpipex.record", "mlpipex.model_version"
 _MODEL_PATH = "model"
 _MLFLOW_BATCH = 100
 #: MLflow's limit for a dataset digest; the whole one is in the input's tags and profile.
@@ -156,6 +158,20 @@ class MlflowRegistry:
             raise
         weakref.finalize(loaded, shutil.rmtree, scratch, ignore_errors=True)
         return loaded
+
+    def resolve(self, reference: ModelReference) -> ModelSource:
+        with self._answering(f"find {reference.text}"):
+            return sources.resolve(self._client, reference, at=self._address)
+
+    def fetch(self, source: ModelSource, folder: Path) -> FoundModel:
+        with self._answering(f"download {source.uri}"):
+            return sources.read_folder(
+                source, sources.download(self._client, source, folder, tracking_uri=self.tracking_uri)
+            )
+
+    def open(self, found: FoundModel) -> Any:
+        settle_environment()
+        return sources.load(found)
 
     def page(self, run_id: str) -> str:
         """The run in MLflow's UI; empty where the tracking URI is no web server."""

@@ -137,7 +137,7 @@ def _training_of(manifest: Manifest) -> TrainingSpec:
 
 
 def _require_fresh(manifest: Manifest, snapshot: DatasetSnapshot, now: datetime | None) -> None:
-    limit = manifest.data.max_age
+    limit = manifest.data.max_age if manifest.data else None
     if limit is None or (now is not None and now - snapshot.window_end <= limit):
         return
     raise DataQualityFailed(
@@ -161,7 +161,7 @@ def _fit(manifest: Manifest, training: TrainingSpec, rows: SplitRows) -> Trained
     return TrainedModel(
         model=model,
         predict_method=training.predict_method,
-        examples=_golden_rows(features),
+        examples=golden_rows(features),
         metrics=evaluate(
             training.task, rows.evaluation[training.target], predictions, classes=getattr(model, "classes_", None)
         ),
@@ -196,7 +196,7 @@ def _call(training: TrainingSpec, context: TrainingContext, features: pd.DataFra
         raise failed(value=f"{type(error).__name__}: {error}", limit=limit) from error
 
 
-def _golden_rows(features: pd.DataFrame) -> pd.DataFrame:
+def golden_rows(features: pd.DataFrame) -> pd.DataFrame:
     """Rows spread evenly over the evaluation window, so that a quiet first hour does not stand for all of it."""
     step = max(1, len(features) // GOLDEN_ROWS)
     return features.iloc[::step].head(GOLDEN_ROWS).reset_index(drop=True)

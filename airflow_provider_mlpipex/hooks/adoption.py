@@ -1,0 +1,43 @@
+"""Adopting what a manifest names, with the rows that it names: what operator and terminal share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
+from airflow_provider_mlpipex.domain.release.adoption import ModelReference
+from airflow_provider_mlpipex.hooks.rows import rows_of
+from airflow_provider_mlpipex.services.platform import Platform
+from airflow_provider_mlpipex.services.training.adopt import Adopted, AdoptionRequest, adopt_model
+
+
+def adopt(platform: Platform, manifest: Manifest, *, folder: Path, reference: str = "") -> Adopted:
+    """Register what ``manifest`` adopts, evaluated on its rows; errors as of :func:`adopt_model`.
+
+    :param folder: of the manifest.
+    :param reference: another model than the one of ``model.adopt``.
+    :raises ConfigurationInvalid: the manifest names no rows, or nothing says what to adopt.
+    """
+    named = ModelReference.parse(reference) if reference else manifest.model.reference
+    if named is None or manifest.evaluation is None:
+        raise ConfigurationInvalid(
+            f"manifest {manifest.name}, adopting",
+            value="no model.adopt" if named is None else "no evaluation block",
+            limit="a model, and rows that it is proven on",
+            remedy="write model: {adopt: models:/NAME/7} and evaluation: {file: holdout.parquet}",
+        )
+    rows = rows_of(manifest.evaluation, folder=folder)
+    request = AdoptionRequest(
+        reference=named,
+        endpoint_name=manifest.name,
+        model_name=manifest.model.name,
+        evaluation=manifest.evaluation,
+        # A version that is given belongs to the model of the manifest, not to another one.
+        version=manifest.model.version if named == manifest.model.reference else "auto",
+        columns=manifest.features.columns,
+        rows_digest=rows.digest,
+    )
+    return adopt_model(
+        request, load=rows.load, registry=platform.registry, snapshots=platform.snapshots, clock=platform.clock
+    )
