@@ -34,6 +34,14 @@ from airflow_provider_mlpipex.domain.rollout.traffic_plan import (
     StickyHeader,
     TrafficPlan,
 )
+from airflow_provider_mlpipex.serving.limits import (
+    HEADERS_S,
+    IDLE_S,
+    MAX_BODY_BYTES,
+    MAX_HEADERS_KB,
+    MAX_REQUEST_ID,
+    UPLOAD_S,
+)
 from airflow_provider_mlpipex.serving.timeouts import KEEP_ALIVE_S, request_limit_s
 
 ROUTES = "mlpipex"
@@ -41,6 +49,27 @@ _TYPE = "type.googleapis.com/envoy."
 _HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _SHADOW = "--shadow"
 _OVER = "--over--"
+#: Host of every request that a client has sent. Envoy ends the host of a mirrored copy with ``-shadow``, and so could
+#: have a client.
+_HOST = "mlpipex"
+_ENVOYS_OWN_HEADERS = (
+    "x-envoy-decorator-operation",
+    "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-force-trace",
+    "x-envoy-hedge-on-per-try-timeout",
+    "x-envoy-ip-tags",
+    "x-envoy-max-retries",
+    "x-envoy-original-path",
+    "x-envoy-retriable-header-names",
+    "x-envoy-retriable-status-codes",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-retry-on",
+    "x-envoy-upstream-alt-stat-name",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-upstream-rq-timeout-alt-response",
+    "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-upstream-stream-duration-ms",
+)
 #: One part in a million: mirror fractions down to 0.0001 %.
 _MILLION = 1_000_000
 
@@ -83,18 +112,37 @@ def read_cluster_name(cluster: str) -> tuple[str, str] | None:
     return (f"{parts[0]}/{parts[1]}", parts[2]) if len(parts) == 3 else None
 
 
-def bootstrap(paths: Paths) -> dict[str, Any]:
-    """Static part: admin on a unix socket, everything else from files."""
+def bootstrap(paths: Paths, *, connections: int) -> dict[str, Any]:
+    """Static part: admin on a unix socket, everything else from files.
+
+    :param connections: of clients, at once. The admin socket is not among them: whoever takes traffic back needs it.
+    """
+    monitor = {
+        "@type": f"{_TYPE}extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+        "max_active_downstream_connections": connections,
+    }
     return {
         "node": {"id": "mlpipex", "cluster": "mlpipex"},
-        "admin": {"address": {"pipe": {"path": str(paths.admin_socket), "mode": 0o600}}},
+        "admin": {
+            "address": {"pipe": {"path": str(paths.admin_socket), "mode": 0o600}},
+            "ignore_global_conn_limit": True,
+        },
+        "overload_manager": {
+            "resource_monitors": [
+                {"name": "envoy.resource_monitors.global_downstream_max_connections", "typed_config": monitor}
+            ]
+        },
         "dynamic_resources": {"cds_config": _source(paths, "cds"), "lds_config": _source(paths, "lds")},
         "stats_flush_interval": "1s",
     }
 
 
 def listener(paths: Paths, *, port: int, client_token: str) -> dict[str, Any]:
-    """The ingress on loopback. Clients show a bearer token, which goes no further than here."""
+    """The ingress on loopback. Clients show a bearer token, which goes no further than here.
+
+    A request reaches a model server when all of it is here, so that no upload is ever unfinished there and every failed
+    attempt can be made again. What is refused is counted and not logged: it needs no token to be refused.
+    """
     authorised = {"name": "authorization", "string_match": {"exact": f"Bearer {client_token}"}}
     rbac = {
         "@type": f"{_TYPE}extensions.filters.http.rbac.v3.RBAC",
@@ -102,6 +150,10 @@ def listener(paths: Paths, *, port: int, client_token: str) -> dict[str, Any]:
             "action": "ALLOW",
             "policies": {"clients": {"permissions": [{"any": True}], "principals": [{"header": authorised}]}},
         },
+    }
+    buffer = {
+        "@type": f"{_TYPE}extensions.filters.http.buffer.v3.Buffer",
+        "max_request_bytes": MAX_BODY_BYTES,
     }
     router = {
         "@type": f"{_TYPE}extensions.filters.http.router.v3.Router",
@@ -113,19 +165,51 @@ def listener(paths: Paths, *, port: int, client_token: str) -> dict[str, Any]:
         "generate_request_id": True,
         "preserve_external_request_id": True,
         "always_set_request_id_in_response": True,
+        "early_header_mutation_extensions": [{"name": "clients-headers", "typed_config": _early_mutations()}],
+        "max_request_headers_kb": MAX_HEADERS_KB,
+        "request_headers_timeout": f"{HEADERS_S}s",
+        "request_timeout": f"{UPLOAD_S}s",
+        "common_http_protocol_options": {"idle_timeout": f"{IDLE_S}s"},
         "rds": {"route_config_name": ROUTES, "config_source": _source(paths, "rds")},
         "http_filters": [
             {"name": "envoy.filters.http.rbac", "typed_config": rbac},
+            {"name": "envoy.filters.http.buffer", "typed_config": buffer},
             {"name": "envoy.filters.http.router", "typed_config": router},
         ],
-        "access_log": [_file_log(paths.access_log)],
+        "access_log": [{**_file_log(paths.access_log), "filter": _only_answered()}],
     }
     return {
         "@type": f"{_TYPE}config.listener.v3.Listener",
         "name": "ingress",
         "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
         "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+        "per_connection_buffer_limit_bytes": MAX_BODY_BYTES,
+        # By default a second plane could listen on the same port, and would get half of the connections.
+        "enable_reuse_port": False,
     }
+
+
+def _early_mutations() -> dict[str, Any]:
+    """What a client says in headers that are not its own to say. Every client of loopback counts as a trusted proxy to
+    Envoy, so its ``x-envoy-*`` headers would set timeouts and ask for three hundred retries."""
+    cut = {"key": REQUEST_ID_HEADER, "value": f"%REQ({REQUEST_ID_HEADER}):{MAX_REQUEST_ID}%"}
+    return {
+        "@type": f"{_TYPE}extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+        "mutations": [
+            {"append": {"header": cut, "append_action": "OVERWRITE_IF_EXISTS"}},
+            *({"remove": header} for header in _ENVOYS_OWN_HEADERS),
+        ],
+    }
+
+
+def _only_answered() -> dict[str, Any]:
+    """Requests that a model server was asked for."""
+    expression = {
+        "@type": f"{_TYPE}extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+        "expression": "has(upstream.address)",
+    }
+    name = "envoy.access_loggers.extension_filters.cel"
+    return {"extension_filter": {"name": name, "typed_config": expression}}
 
 
 @dataclass(frozen=True)
@@ -222,6 +306,7 @@ def _forced(plan: TrafficPlan) -> list[dict[str, Any]]:
             "route": {
                 "cluster": cluster_name(plan.endpoint, release),
                 "prefix_rewrite": "/invocations",
+                "host_rewrite_literal": _HOST,
                 "timeout": _seconds(_request_limit_s(plan)),
             },
         }
@@ -236,6 +321,7 @@ def _by_chance(routing: Routing) -> dict[str, Any]:
     return {
         "name": f"{routing.plan.endpoint}/by-chance",
         "match": {**split["match"], "headers": [nothing]},
+        "request_body_buffer_limit": MAX_BODY_BYTES,
         "route": {key: value for key, value in split["route"].items() if key != "hash_policy"},
     }
 
@@ -250,6 +336,7 @@ def _split(routing: Routing) -> dict[str, Any]:
     assert sum(cluster["weight"] for cluster in weighted) == TOTAL_WEIGHT
     action: dict[str, Any] = {
         "prefix_rewrite": "/invocations",
+        "host_rewrite_literal": _HOST,
         # Current has as long as it always has, after a candidate that answers nothing has had its time.
         "timeout": _seconds(_request_limit_s(plan) + (routing.try_limit_s if plan.candidate_weight else 0.0)),
         "hash_policy": [_salted_hash(plan)],
@@ -264,7 +351,13 @@ def _split(routing: Routing) -> dict[str, Any]:
                 "runtime_fraction": {"default_value": fraction},
             }
         ]
-    return {"name": f"{plan.endpoint}/split", "match": _path(plan.endpoint), "route": action}
+    return {
+        "name": f"{plan.endpoint}/split",
+        "match": _path(plan.endpoint),
+        "route": action,
+        # What an attempt needs to be made again; beyond its limit Envoy gives a candidate's failure to the client.
+        "request_body_buffer_limit": MAX_BODY_BYTES,
+    }
 
 
 def _retries(routing: Routing) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import httpx
 from airflow_provider_mlpipex.domain.errors import PlaneUnavailable, PlanRefused
 from airflow_provider_mlpipex.serving.envoy import config as envoy_config
 from airflow_provider_mlpipex.serving.envoy.config import Paths
+from airflow_provider_mlpipex.serving.limits import max_connections
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
 from airflow_provider_mlpipex.serving.uds_client import client_of
 
@@ -39,6 +41,14 @@ _REJECTED_STAT = {
     "rds": f"http.ingress.rds.{envoy_config.ROUTES}.update_rejected",
     "lds": "listener_manager.lds.update_rejected",
 }
+#: Why a request was refused -> Envoy's counter of it.
+_REFUSED_STATS = {
+    "no token": "http.ingress.rbac.denied",
+    "no such endpoint": "http.ingress.no_route",
+    "body too large": "http.ingress.downstream_rq_too_large",
+    "too slow": "http.ingress.downstream_rq_timeout",
+    "no HTTP, or headers too large": "http.ingress.downstream_cx_protocol_error",
+}
 
 
 class Envoy:
@@ -48,13 +58,19 @@ class Envoy:
         self._paths = paths
         self._keeper = keeper
         self._listener_version = ""
+        self._reopen_due = False
         self._admin = client_of(paths.admin_socket, timeout_s=2.0)
 
     def start(self, *, port: int, client_token: str) -> None:
         """Start it, or find it running; returns when it takes requests on ``port``."""
         for folder in (self._paths.folder, self._paths.resource("cds").parent):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _replace(self._paths.bootstrap, envoy_config.bootstrap(self._paths))
+        bootstrap = envoy_config.bootstrap(self._paths, connections=max_connections())
+        if _read(self._paths.bootstrap) not in (None, bootstrap):
+            # One that an older version started goes on with what it was started with: it must start again.
+            self.drain()
+            self._keeper.stop(NAME, grace_s=RESTART_TIMEOUT_S)
+        _replace(self._paths.bootstrap, bootstrap)
         for kind, empty in (("cds", []), ("rds", [envoy_config.routes([])])):
             if not self._paths.resource(kind).exists():
                 _replace(self._paths.resource(kind), envoy_config.resource_file("empty", empty))
@@ -131,14 +147,32 @@ class Envoy:
                 )
             time.sleep(_POLL_S)
 
-    def reopen_logs(self) -> None:
-        """After the attempts log was renamed; renames the other log too, where it has grown too large.
+    def bound_logs(self) -> None:
+        """Put the log of answers aside where it has grown too large; one that was put aside before goes.
 
         :raises PlaneUnavailable: Envoy is away; it opens its logs when it starts.
         """
         access = self._paths.access_log
         if access.exists() and access.stat().st_size > ACCESS_LOG_BYTES:
             os.replace(access, access.with_suffix(".1.jsonl"))
+            self._reopen_due = True
+        if self._reopen_due:
+            self.reopen_logs()
+            self._reopen_due = False
+
+    def refusals(self) -> dict[str, int]:
+        """Requests since its start that never reached a model server, by why.
+
+        :raises PlaneUnavailable: Envoy does not answer.
+        """
+        stats = self._stats("^(" + "|".join(re.escape(stat) for stat in _REFUSED_STATS.values()) + ")$")
+        return {why: int(stats.get(stat, 0)) for why, stat in _REFUSED_STATS.items()}
+
+    def reopen_logs(self) -> None:
+        """After a log was renamed.
+
+        :raises PlaneUnavailable: Envoy is away; it opens its logs when it starts.
+        """
         try:
             self._admin.post("/reopen_logs").raise_for_status()
         except httpx.HTTPError as error:
@@ -177,6 +211,14 @@ def _away(error: httpx.HTTPError) -> PlaneUnavailable:
         limit="an answer within 2 s",
         remedy="the supervisor restarts Envoy by itself; run the task again",
     )
+
+
+def _read(path: Path) -> object:
+    """What stands in a JSON file; ``None`` where nothing can be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def _replace(path: Path, content: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Send
+from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from airflow_provider_mlpipex.domain import errors
@@ -42,7 +42,27 @@ class BearerToken:
             await JSONResponse({"error": "body too large"}, status_code=413)(scope, receive, send)
             return
         scope[HOLDER] = holder
-        await self._app(scope, receive, send)
+        await self._app(scope, _bounded(receive), send)
+
+
+def _bounded(receive: Receive) -> Receive:
+    """``receive``, which refuses a body that goes on beyond the limit: one in chunks does not say how long it is."""
+    size = 0
+
+    async def next_message() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > MAX_BODY_BYTES:
+            raise errors.ConfigurationInvalid(
+                "control API, request body",
+                value=f"more than {MAX_BODY_BYTES} bytes",
+                limit=f"at most {MAX_BODY_BYTES} bytes",
+                remedy="correct the request",
+            )
+        return message
+
+    return next_message
 
 
 def scoped(needed: Scope, path: str, handler: Handler, *, methods: Sequence[str] = ("GET",)) -> Route:

@@ -6,7 +6,6 @@ as the same class. The composition root mounts further routes (rollback, status)
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -28,6 +27,7 @@ from airflow_provider_mlpipex.domain.release.release import Release, ReleaseId
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.domain.shadow.slices import MAX_COLUMNS
 from airflow_provider_mlpipex.serving.plane.access import MAX_BODY_BYTES, BearerToken, require_scope, scoped
+from airflow_provider_mlpipex.serving.plane.lanes import Lane
 from airflow_provider_mlpipex.serving.plane.supervisor import Supervisor
 from airflow_provider_mlpipex.serving.plane.tokens import TokenFiles
 
@@ -53,7 +53,12 @@ _STATUS: dict[type[MlpipexError], int] = {
 
 
 def create_app(supervisor: Supervisor, *, tokens: TokenFiles, extra_routes: Sequence[Route] = ()) -> Starlette:
-    """The API over ``supervisor``. Its verbs block, so each runs in a thread."""
+    """The API over ``supervisor``. Its verbs block, so each runs in a thread: of one lane what moves traffic, of
+    another what may wait for a registry or for a model server, of the last what reads logs.
+    """
+    routing = Lane("plans and leases", threads=8, waiting=56)
+    releasing = Lane("releases", threads=8, waiting=56)
+    reading = Lane("telemetry", threads=4, waiting=60)
 
     async def put_release(request: Request) -> Response:
         asked = _release_id(request)
@@ -63,38 +68,38 @@ def create_app(supervisor: Supervisor, *, tokens: TokenFiles, extra_routes: Sequ
             raise _invalid("release.id", release.id, f"the release in the path: {asked}")
         timeout_s = _seconds(body.get("timeout_s", 120.0))
         # A rollback revives what it returns to; whoever may do no more brings nothing that is new here.
-        if (await asyncio.to_thread(supervisor.observe, _endpoint(request))).known.get(release.id) != release:
+        if (await routing.run(supervisor.observe, _endpoint(request))).known.get(release.id) != release:
             require_scope(request, "deploy")
-        status = await asyncio.to_thread(supervisor.ensure, _endpoint(request), release, timeout_s=timeout_s)
+        status = await releasing.run(supervisor.ensure, _endpoint(request), release, timeout_s=timeout_s)
         return JSONResponse(status.to_json())
 
     async def delete_release(request: Request) -> Response:
-        await asyncio.to_thread(supervisor.retire, _endpoint(request), _release_id(request))
+        await releasing.run(supervisor.retire, _endpoint(request), _release_id(request))
         return Response(status_code=204)
 
     async def put_plan(request: Request) -> Response:
         plan = _read(TrafficPlan, await _body(request), "plan")
         if plan.endpoint != _endpoint(request):
             raise _invalid("plan.endpoint", str(plan.endpoint), f"the endpoint in the path: {_endpoint(request)}")
-        if not await asyncio.to_thread(_returns_traffic, supervisor, plan):
+        if not await routing.run(_returns_traffic, supervisor, plan):
             require_scope(request, "deploy")
-        return JSONResponse((await asyncio.to_thread(supervisor.apply, plan)).to_json())
+        return JSONResponse((await routing.run(supervisor.apply, plan)).to_json())
 
     async def post_lease(request: Request) -> Response:
         body = await _body(request)
-        await asyncio.to_thread(supervisor.renew, _endpoint(request), str(body.get("plan_id")))
+        await routing.run(supervisor.renew, _endpoint(request), str(body.get("plan_id")))
         return Response(status_code=204)
 
     async def get_endpoint(request: Request) -> Response:
-        return JSONResponse((await asyncio.to_thread(supervisor.observe, _endpoint(request))).to_json())
+        return JSONResponse((await routing.run(supervisor.observe, _endpoint(request))).to_json())
 
     async def get_telemetry(request: Request) -> Response:
         since, until = _moment(request, "since"), _moment(request, "until")
-        found = await asyncio.to_thread(supervisor.telemetry, _endpoint(request), since=since, until=until)
+        found = await reading.run(supervisor.telemetry, _endpoint(request), since=since, until=until)
         return JSONResponse(found.to_json())
 
     async def get_comparison(request: Request) -> Response:
-        found = await asyncio.to_thread(
+        found = await reading.run(
             supervisor.compare,
             _endpoint(request),
             primary=_checked_release_id(request.query_params.get("primary", "")),
@@ -106,7 +111,7 @@ def create_app(supervisor: Supervisor, *, tokens: TokenFiles, extra_routes: Sequ
         return JSONResponse(found.to_json())
 
     async def get_predictions(request: Request) -> Response:
-        found = await asyncio.to_thread(
+        found = await reading.run(
             supervisor.predictions,
             _endpoint(request),
             _release_id(request),
@@ -119,11 +124,11 @@ def create_app(supervisor: Supervisor, *, tokens: TokenFiles, extra_routes: Sequ
 
     async def get_sketches(request: Request) -> Response:
         window = {"since": _moment(request, "since"), "until": _moment(request, "until")}
-        found = await asyncio.to_thread(supervisor.sketches, _endpoint(request), _release_id(request), **window)
-        return await _large_json(found.to_json)
+        found = await reading.run(supervisor.sketches, _endpoint(request), _release_id(request), **window)
+        return await _large_json(reading, found.to_json)
 
     async def get_batch_sketches(request: Request) -> Response:
-        found = await asyncio.to_thread(
+        found = await reading.run(
             supervisor.sketches_by_batch,
             _endpoint(request),
             _release_id(request),
@@ -131,13 +136,13 @@ def create_app(supervisor: Supervisor, *, tokens: TokenFiles, extra_routes: Sequ
             since=_moment(request, "since"),
             until=_moment(request, "until"),
         )
-        return await _large_json(found.to_json)
+        return await _large_json(reading, found.to_json)
 
     async def post_served(request: Request) -> Response:
         asked = (await _body(request)).get("request_ids")
         if not isinstance(asked, list) or not all(isinstance(rid, str) for rid in asked):
             raise _invalid("request_ids", str(asked)[:80], "a list of texts")
-        found = await asyncio.to_thread(supervisor.served, _endpoint(request), asked)
+        found = await reading.run(supervisor.served, _endpoint(request), asked)
         return JSONResponse(found.to_json())
 
     async def put_fault(request: Request) -> Response:
@@ -146,20 +151,26 @@ def create_app(supervisor: Supervisor, *, tokens: TokenFiles, extra_routes: Sequ
         unknown = body.keys() - {"error_rate", "latency_ms"}
         if unknown or any(isinstance(v, bool) or not isinstance(v, (int, float)) or v < 0 for v in body.values()):
             raise _invalid("fault", json.dumps(body)[:200], "error_rate and latency_ms, numbers from 0 up")
-        await asyncio.to_thread(supervisor.inject_fault, _endpoint(request), asked, body)
+        await routing.run(supervisor.inject_fault, _endpoint(request), asked, body)
         return Response(status_code=204)
 
     async def delete_fault(request: Request) -> Response:
-        await asyncio.to_thread(supervisor.inject_fault, _endpoint(request), _release_id(request), None)
+        await routing.run(supervisor.inject_fault, _endpoint(request), _release_id(request), None)
         return Response(status_code=204)
 
     async def health(_: Request) -> Response:
-        return JSONResponse({"status": "serving"})
+        try:
+            refused = await routing.run(supervisor.refusals)
+        except errors.PlaneUnavailable:
+            return JSONResponse({"status": "Envoy is being restarted"})
+        return JSONResponse({"status": "serving", "refused": refused})
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         supervisor.interrupt()
+        for lane in (routing, releasing, reading):
+            lane.close()
 
     base = "/v1/endpoints/{environment}/{name}"
     app = Starlette(
@@ -217,7 +228,7 @@ def _endpoint(request: Request) -> EndpointRef:
     return EndpointRef.parse(f"{request.path_params['environment']}/{request.path_params['name']}")
 
 
-async def _large_json(made: Callable[[], dict[str, Any]]) -> Response:
+async def _large_json(lane: Lane, made: Callable[[], dict[str, Any]]) -> Response:
     """Megabytes take a while to write: in a thread, so that a rollback need not wait for them."""
 
     def written() -> bytes:
@@ -227,7 +238,7 @@ async def _large_json(made: Callable[[], dict[str, Any]]) -> Response:
         except TypeError:  # sums of squares beyond 64 bits
             return json.dumps(content, allow_nan=False).encode()
 
-    return Response(await asyncio.to_thread(written), media_type="application/json")
+    return Response(await lane.run(written), media_type="application/json")
 
 
 def _column(request: Request) -> str:

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
 from airflow_provider_mlpipex.serving.envoy.process import NAME as ENVOY
+from airflow_provider_mlpipex.serving.limits import raise_descriptor_limit
 from airflow_provider_mlpipex.serving.plane.control_api import create_app
 from airflow_provider_mlpipex.serving.plane.state import find_plane_id
 from airflow_provider_mlpipex.serving.plane.supervisor import Supervisor
@@ -46,6 +47,7 @@ def run(
     """
     state_dir = state_dir.resolve()
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    raise_descriptor_limit()
     with _only_one(state_dir), _ended_by_sigterm():
         require_free_port(control_port, what="control API", variable="MLPIPEX_CONTROL_PORT")
         addresses = {
@@ -88,12 +90,15 @@ def _serve(app: ASGIApp, port: int) -> None:
     """
     import uvicorn
 
+    from airflow_provider_mlpipex.serving.plane.patience import Impatient
+
     uvicorn.run(
         app,
         host="127.0.0.1",
         port=port,
         log_level="warning",
         access_log=False,
+        http=Impatient,
         # A verb that waits for a model server would hold up the end for as long as it waits.
         timeout_graceful_shutdown=VERBS_END_S,
     )

@@ -213,6 +213,10 @@ class Supervisor:
             dropped_predictions=sum(read_stats(folder).dropped for folder in logs),
         )
 
+    def refusals(self) -> dict[str, int]:
+        """Requests that never reached a model server, by why, since Envoy's start."""
+        return self._envoy.refusals()
+
     def telemetry(self, endpoint: EndpointRef, *, since: datetime, until: datetime) -> Telemetry:
         return self._tail.telemetry(endpoint, list(self._of(endpoint).releases), since=since, until=until)
 
@@ -338,6 +342,7 @@ class Supervisor:
             "processes": self._revive,
             "leases": self._return_unwatched,
             "logs": self._keeper.bound_logs,
+            "log of answers": self._envoy.bound_logs,
         }
         while not self._stopping.wait(_WATCH_S):
             for name, duty in duties.items():

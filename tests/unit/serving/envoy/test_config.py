@@ -251,11 +251,12 @@ def test_the_client_token_goes_no_further_and_everything_is_local() -> None:
     manager = chain["filters"][0]["typed_config"]
     assert [http_filter["name"] for http_filter in manager["http_filters"]] == [
         "envoy.filters.http.rbac",
+        "envoy.filters.http.buffer",
         "envoy.filters.http.router",
     ]
     (policy,) = manager["http_filters"][0]["typed_config"]["rules"]["policies"].values()
     (principal,) = policy["principals"]
     assert principal["header"]["string_match"] == {"exact": "Bearer s3cret"}
     assert envoy_config.routes([])["request_headers_to_remove"] == ["authorization"]
-    admin = envoy_config.bootstrap(paths)["admin"]["address"]
+    admin = envoy_config.bootstrap(paths, connections=100)["admin"]["address"]
     assert admin == {"pipe": {"path": "/state/sock/envoy.sock", "mode": 0o600}}

@@ -111,12 +111,19 @@ def test_the_log_of_answers_is_put_aside_when_it_is_large(
     envoy: Envoy, admin: Admin, paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(envoy_process, "ACCESS_LOG_BYTES", 10)
-    envoy.reopen_logs()
+    envoy.bound_logs()
     paths.access_log.write_text("small")
-    envoy.reopen_logs()
+    envoy.bound_logs()
     assert paths.access_log.exists()
+    assert admin.reopened == 0
     paths.access_log.write_text("larger than ten bytes")
-    envoy.reopen_logs()
+    admin.away = True
+    with pytest.raises(PlaneUnavailable):
+        envoy.bound_logs()
     assert not paths.access_log.exists()
     assert paths.access_log.with_suffix(".1.jsonl").read_text() == "larger than ten bytes"
-    assert admin.reopened == 3
+    admin.away = False
+    # Envoy still writes into the file that was put aside: it is told as soon as it can be.
+    envoy.bound_logs()
+    envoy.bound_logs()
+    assert admin.reopened == 1
