@@ -1,6 +1,7 @@
 """``rollback``: return an endpoint to its last good release, from a form. One task, no build, no registry.
 
-The manifests only fill the form's suggestions: whatever has become of them, this Dag is there.
+The form opens empty: nobody takes back a service by one click that was meant for another. With a release named, only
+that one is taken away. The manifests only fill the form's suggestions: whatever has become of them, this Dag is there.
 """
 
 from __future__ import annotations
@@ -38,13 +39,32 @@ with DAG(
     is_paused_upon_creation=False,
     params={
         "endpoint": Param(
-            ENDPOINTS[0] if ENDPOINTS else "production/name", type="string", examples=ENDPOINTS, title="Endpoint"
+            type="string",
+            minLength=3,
+            pattern="^[^/]+/[^/]+$",
+            examples=ENDPOINTS,
+            title="Endpoint",
+            description="environment/name, for example production/fraud-scorer",
         ),
-        "cause": Param("manual rollback", type="string", minLength=3, maxLength=500, title="Why"),
+        "cause": Param(
+            type="string", minLength=3, maxLength=500, title="Why", description="Stands in ledger and alert."
+        ),
+        "release": Param(
+            None,
+            type=["null", "string"],
+            maxLength=200,
+            title="Only this release",
+            description="Where another one serves by now, nothing is done. What serves now: mlpipex status ENDPOINT.",
+        ),
     },
     tags=["mlpipex", "rollback"],
     doc_md=__doc__,
 ):
     RollbackOperator(
-        task_id="roll_back", endpoint="{{ params.endpoint }}", cause="{{ params.cause }}", retries=3, retry_delay=1.0
+        task_id="roll_back",
+        endpoint="{{ params.endpoint }}",
+        cause="{{ params.cause }}",
+        release="{{ params.release or '' }}",
+        retries=3,
+        retry_delay=1.0,
     )

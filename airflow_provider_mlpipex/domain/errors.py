@@ -325,6 +325,12 @@ class NotPermitted(MlpipexError):
     runbook = "not-authorised"
 
 
+class RequestInvalid(MlpipexError):
+    """A request to the plane's HTTP API that says something it cannot mean; nothing was done."""
+
+    runbook = "configuration-invalid"
+
+
 class ConfigurationInvalid(MlpipexError):
     """A connection, environment variable or port that cannot work as set."""
 

@@ -2,7 +2,8 @@
 
 So a rollback needs the plane and the ledger, and neither Airflow nor a registry: ``POST
 /v1/endpoints/production/fraud-scorer/rollback``. Its body may name the ``release`` to take away, so that a call whose
-answer was lost can be made again, or one ``rollout`` to undo and nothing else. Authentication, body limits and the
+answer was lost can be made again, or one ``rollout`` to undo and nothing else. What it does not know, it refuses: a
+slip of the pen in ``release`` must not take another one away. Authentication, body limits and the
 mapping of errors are the control API's; a request arrives here with a valid bearer token or not at all.
 """
 
@@ -10,11 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING
 
-from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
+from airflow_provider_mlpipex.domain.errors import RequestInvalid
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.events import Origin
 from airflow_provider_mlpipex.services.platform import Platform
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 MAX_CAUSE_LENGTH = 500
 #: Rollbacks that are carried out at once.
 ROLLBACK_THREADS = 8
+#: What the body of a rollback may say.
+FIELDS = ("cause", "user", "release", "rollout")
 
 
 def routes(platform: Platform) -> list[Route]:
@@ -43,6 +48,7 @@ def routes(platform: Platform) -> list[Route]:
     async def post_rollback(request: Request) -> Response:
         endpoint = _endpoint(request)
         body = _json(await request.body())
+        _refuse_unknown(body, request.query_params)
         cause, claimed = _text(body, "cause") or "manual rollback over HTTP", _text(body, "user")
         # Who it was is known by the token alone; what the body says of it stands beside, as said.
         user = f"{holder_of(request).name}, who says to be {claimed}" if claimed else holder_of(request).name
@@ -81,10 +87,24 @@ def _json(raw: bytes) -> object:
         return None
 
 
+def _refuse_unknown(body: object, query: Iterable[str]) -> None:
+    """:raises RequestInvalid: a field that means nothing here, or a parameter in the address."""
+    unknown = [name for name in body if name not in FIELDS] if isinstance(body, dict) else []
+    if unknown or [*query]:
+        where, name = ("request body", str(unknown[0])) if unknown else ("address", [*query][0])
+        near = get_close_matches(name, FIELDS, n=1)
+        raise RequestInvalid(
+            f"{where}, field {name[:80]}",
+            value="unknown",
+            limit=f"{', '.join(FIELDS)}, each a text in a JSON object",
+            remedy=f"did you mean {near[0]}? Nothing was rolled back" if near else "remove it; nothing was rolled back",
+        )
+
+
 def _text(body: object, field: str) -> str:
     value = body.get(field, "") if isinstance(body, dict) else None
     if not isinstance(value, str) or len(value) > MAX_CAUSE_LENGTH:
-        raise ConfigurationInvalid(
+        raise RequestInvalid(
             f"request body, field {field}",
             value=str(value)[:80],
             limit=f"a string of at most {MAX_CAUSE_LENGTH} characters in a JSON object",

@@ -17,18 +17,23 @@ class RollbackOperator(TrafficOperator):
 
     :param endpoint: ``environment/name``.
     :param cause: why; goes into ledger and alert.
+    :param release: take only this release away, by its id; where another one serves, nothing is done. Empty: whichever
+        serves.
     :param only_open: clean up instead, as the teardown of a release: end this run's rollout if it is still on trial,
         and do nothing after a promotion or an ordinary end.
     :param rollout_id: for ``only_open``, the rollout to end.
     """
 
     stage_name = "rollback"
-    template_fields: Sequence[str] = (*TrafficOperator.template_fields, "cause")
+    template_fields: Sequence[str] = (*TrafficOperator.template_fields, "cause", "release")
     operator_extra_links = (EndpointLink(),)
 
-    def __init__(self, *, cause: str = "manual rollback", only_open: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, *, cause: str = "manual rollback", release: str = "", only_open: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.cause = cause
+        self.release = release
         self.only_open = only_open
 
     def verb(self, run: StageRun) -> dict[str, Any]:
@@ -41,10 +46,16 @@ class RollbackOperator(TrafficOperator):
                 EndpointLink.push(run)
                 return {"rolled_back": False}
         else:
-            report = rollback.answer_request(run.platform, run.endpoint, cause=self.cause)
-            run.envelope.rolled_back(self.cause)
+            report = rollback.answer_request(
+                run.platform, run.endpoint, cause=self.cause, release_id=self.release or None
+            )
+            undone = bool(report.ended or report.returned_from)
+            if undone:
+                run.envelope.rolled_back(self.cause)
+            else:
+                run.envelope.outcome = "skipped"
             EndpointLink.push(run)
-            return {"rolled_back": True, "current": report.current, "done": report.sentence}
+            return {"rolled_back": undone, "current": report.current, "done": report.sentence}
         run.envelope.rolled_back(self.cause)
         EndpointLink.push(run)
         return {"rolled_back": True, "current": state.current.id if state.current else None}

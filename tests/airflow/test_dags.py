@@ -298,9 +298,11 @@ def test_without_a_folder_of_manifests_the_others_say_so_and_rollback_stays(
     assert all(f"folder of manifests {tmp_path / 'nowhere'}" in error for error in bag.import_errors.values())
 
 
-def test_the_rollback_form_suggests_what_serves_production_first(bag: DagBag) -> None:
-    endpoint = bag.dags["rollback"].params.get_param("endpoint")
-    assert endpoint.value == "production/flight-delay"
+def test_the_rollback_form_opens_empty_and_suggests_what_serves_production_first(bag: DagBag) -> None:
+    params = bag.dags["rollback"].params
+    endpoint = params.get_param("endpoint")
+    assert not endpoint.has_value and not params.get_param("cause").has_value
+    assert params.get_param("release").value is None
     # Development serves nobody.
     assert endpoint.schema["examples"] == ["production/flight-delay", "staging/flight-delay"]
     assert not bag.dags["rollback"].is_paused_upon_creation

@@ -198,9 +198,20 @@ def test_rollback_says_what_it_did_and_a_retry_that_nothing_was_left(second: Rel
     operator = RollbackOperator(task_id="roll_back", endpoint=str(PRODUCTION))
     told = second.execute(operator)
     assert told["done"].startswith(f"rollout run-2 rejected; {PRODUCTION} serves {before} as before")
+    assert told["rolled_back"] is True
     again = second.execute(operator, try_number=2)
     assert again["done"] == f"nothing was left to undo; {PRODUCTION} serves {before} as before"
+    assert again["rolled_back"] is False
+    assert second.stages("rollback")[-1].outcome == "skipped"
     assert [e.event.type for e in second.entries].count("rollout-rejected") == 1
+
+
+def test_rollback_of_a_release_that_does_not_serve_takes_no_other_away(second: ReleaseRun) -> None:
+    current = second.current
+    guard = {"endpoint": str(PRODUCTION), "cause": "wrong fares"}
+    told = second.execute(RollbackOperator(task_id="roll_back", release="9.9.9-rt1.0.0-0123abcd", **guard))
+    assert (told["rolled_back"], told["current"]) == (False, current)
+    assert second.current == current
 
 
 def test_rollback_needs_no_registry(second: ReleaseRun, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,7 @@ _RELEASE_ID: TypeAdapter[str] = TypeAdapter(ReleaseId)
 _STATUS: dict[type[MlpipexError], int] = {
     errors.NotAuthorised: 401,
     errors.NotPermitted: 403,
+    errors.RequestInvalid: 400,
     errors.InvalidName: 422,
     errors.ConfigurationInvalid: 422,
     errors.PlanRefused: 409,

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+from airflow_provider_mlpipex.domain.errors import RequestInvalid
 from airflow_provider_mlpipex.domain.rollout.events import RollbackDecided
 from airflow_provider_mlpipex.entrypoints.http_api import routes
 from airflow_provider_mlpipex.serving.plane.access import HOLDER
@@ -35,12 +36,37 @@ class HolderOf:
         await self._app({**scope, HOLDER: self._holder}, receive, send)
 
 
-async def post(world: World, **body: Any) -> dict[str, Any]:
+async def send(world: World, body: Any, query: str = "") -> httpx.Response:
     app = HolderOf("rollback", Starlette(routes=routes(world.platform)))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://plane") as client:
-        answer = await client.post(f"/v1/endpoints/{ENDPOINT}/rollback", json=body)
+        return await client.post(f"/v1/endpoints/{ENDPOINT}/rollback{query}", json=body)
+
+
+async def post(world: World, **body: Any) -> dict[str, Any]:
+    answer = await send(world, body)
     assert answer.status_code == 200
     return dict(answer.json())
+
+
+@pytest.mark.parametrize(
+    ("body", "query", "said"),
+    [
+        ({"cuase": "x"}, "", "did you mean cause?"),
+        ({"Release": "1.0.0"}, "", "did you mean release?"),
+        ({"cause": "x", "release_id": "1.0.0"}, "", "did you mean release?"),
+        ({"cause": "x", "dry": True}, "", "remove it; nothing was rolled back"),
+        ({"cause": "x"}, "?release=1.0.0", "address, field release"),
+        ({"cause": 7}, "", "request body, field cause"),
+        (["cause"], "", "request body"),
+        ("cause", "", "request body"),
+    ],
+)
+async def test_what_it_does_not_know_rolls_nothing_back(world: World, body: Any, query: str, said: str) -> None:
+    before = world.state
+    with pytest.raises(RequestInvalid) as refusal:
+        await send(world, body, query)
+    assert said in str(refusal.value)
+    assert world.state == before
 
 
 def ids(world: World) -> tuple[str, str]:
