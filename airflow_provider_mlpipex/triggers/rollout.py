@@ -69,9 +69,10 @@ class RolloutTrigger(LookingTrigger):
 
     async def watch(self, platform: Platform) -> dict[str, Any]:
         endpoint = EndpointRef.parse(self.endpoint)
-        answered = time.monotonic()
+        answered, pause = time.monotonic(), self.poll_interval
         while True:
-            await asyncio.sleep(self.poll_interval)
+            await asyncio.sleep(pause)
+            pause = self.poll_interval
             try:
                 seen = await self._look(platform, endpoint)
             except MlpipexError as error:
@@ -79,7 +80,7 @@ class RolloutTrigger(LookingTrigger):
                 if not error.transient or time.monotonic() - answered > self.give_up_after:
                     return {"status": "error", "rollout_id": self.rollout_id, **error.as_dict()}
                 continue
-            answered = time.monotonic()
+            answered, pause = time.monotonic(), min(self.poll_interval, seen.look_again_s or self.poll_interval)
             if seen.status != "watching":
                 return self._event(seen)
 

@@ -137,7 +137,7 @@ def test_a_first_release_a_second_on_trial_and_a_third_that_fails_in_its_canary(
     assert (state.current.model.version, state.previous.model.version) == ("1.0.1", "1.0.0")
     assert state.rollout is None
     weights = [plan.weights.get(state.current.id, 0) for plan in fast.plane.applied if plan.endpoint == PRODUCTION]
-    assert weights == [0, 0, 500, 5000, 10_000, 10_000]
+    assert weights == [0, 0, 500, 5000, 9_500, 10_000]
     assert [plan.mirror is not None for plan in fast.plane.applied if plan.endpoint == PRODUCTION].count(True) == 1
     entries = [e for e in fast.ledger.read(PRODUCTION) if e.origin.run_id == second.run_id]
     (decided,) = [e.event for e in entries if isinstance(e.event, ReviewDecided)]

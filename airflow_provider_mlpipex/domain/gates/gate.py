@@ -21,15 +21,17 @@ from airflow_provider_mlpipex.domain.fields.refusal import Refusal
 from airflow_provider_mlpipex.domain.gates.evidence import Source
 from airflow_provider_mlpipex.domain.gates.metrics import METRICS, Direction, Metric, Unit, find_metric
 from airflow_provider_mlpipex.domain.names import Name
-from airflow_provider_mlpipex.domain.values import Value
+from airflow_provider_mlpipex.domain.values import Recorded
 
 Criterion = Literal["max", "min", "within", "improves"]
+#: What a watch does with a broken limit that the control arm cannot tell from an outage yet.
+WhenBroken = Literal["grow-control", "revert"]
 CRITERIA: tuple[Criterion, ...] = ("max", "min", "within", "improves")
 #: Sources that are looked at again and again while they grow.
 LIVE_SOURCES: tuple[Source, ...] = ("shadow", "canary", "serving")
 
 
-class Gate(Value):
+class Gate(Recorded):
     """One criterion on one metric.
 
     :param metric: ``source.metric``, one of :data:`~airflow_provider_mlpipex.domain.gates.metrics.METRICS`.
@@ -44,7 +46,12 @@ class Gate(Value):
         metric's unit: ``0.5%`` is half a point.
     :param max_age: evidence that ended longer ago than this is stale.
     :param advisory: judged and recorded, but stops nothing.
+    :param on_fail: of a watch with a control arm: take the release back at once when nobody can tell whether an outage
+        broke the limit (``revert``), or first let the control arm have half of the requests, for a moment
+        (``grow-control``, which is what happens where nothing is written).
     """
+
+    added_later = frozenset({"on_fail"})
 
     name: Name
     metric: str
@@ -58,6 +65,7 @@ class Gate(Value):
     detects: float | None = None
     max_age: Duration | None = None
     advisory: bool = False
+    on_fail: WhenBroken | None = None
 
     @field_validator("metric")
     @classmethod
@@ -104,6 +112,16 @@ class Gate(Value):
                 f"{self.metric} gets better when {self._metric.better}",
                 value=f"direction: {self.direction}",
                 remedy="leave direction out",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _watched(self) -> Gate:
+        if self.on_fail is not None and (self.source != "serving" or self.relative or self.max is None):
+            raise Refusal(
+                "on_fail is for gates of a watch with max",
+                value=f"{self.metric}, on_fail: {self.on_fail}",
+                remedy="leave it out: what is on trial waits until it can be told, and a relative gate compares anyway",
             )
         return self
 

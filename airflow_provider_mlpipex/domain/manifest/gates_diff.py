@@ -80,6 +80,8 @@ def _strictness(gate: Gate) -> tuple[Strictness, ...]:
             NONE if gate.detects is None else gate.in_unit(gate.detects),
         ),
         Strictness("advisory", -float(gate.advisory), str(gate.advisory).lower()),
+        # At once is stricter than after a closer look.
+        Strictness("on_fail", float(gate.on_fail == "revert"), gate.on_fail or "grow-control"),
     )
 
 

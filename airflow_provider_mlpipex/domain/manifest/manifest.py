@@ -50,7 +50,7 @@ from airflow_provider_mlpipex.domain.quality.expectations import QualitySpec
 from airflow_provider_mlpipex.domain.release.adoption import ModelReference
 from airflow_provider_mlpipex.domain.release.training import Task
 from airflow_provider_mlpipex.domain.rollout.state import Ending
-from airflow_provider_mlpipex.domain.rollout.traffic_plan import StickyHeader
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import KEPT_ON_CURRENT, TOTAL_WEIGHT, StickyHeader
 from airflow_provider_mlpipex.domain.values import Recorded, Value, digest_of
 
 API_VERSION = "mlpipex/v1"
@@ -291,6 +291,11 @@ class CanarySpec(Recorded):
     undecided: WhenUndecided | None = None
     gates: CanaryGates = ()
 
+    @property
+    def judged_steps(self) -> tuple[float, ...]:
+        """Share of the requests that the candidate has in each step: the current release always keeps a little."""
+        return tuple(min(step, 1.0 - KEPT_ON_CURRENT / TOTAL_WEIGHT) for step in self.steps)
+
     @model_validator(mode="after")
     def _one_pace(self) -> CanarySpec:
         if (self.step_duration is None) == (self.exposure is None):
@@ -306,7 +311,7 @@ class RollbackSpec(Value):
     """For ``window`` after promotion, a failed gate returns traffic to the previous release by itself.
 
     :param control: share of the requests that the previous release keeps in that time. Then gates may be relative to
-        it, and a limit that it breaks as well is no reason to return to it (``control_arm``).
+        it, and a limit that it breaks as well is no reason to return to it (``concurrent_baseline``).
     """
 
     window: Duration

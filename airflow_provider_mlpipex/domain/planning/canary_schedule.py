@@ -67,7 +67,7 @@ def exposure(environment: EnvironmentSpec, rate: float | None) -> Exposure | Non
     effect = canary.exposure.effect
     enough = max(_enough(gate, effect, alpha_of(environment, "canary", gate)) for gate in found)
     requests = max([enough, *(gate.min_samples for gate in canary.gates)])
-    durations = tuple(needed_duration(requests, rate, share) for share in canary.steps)
+    durations = tuple(needed_duration(requests, rate, share) for share in canary.judged_steps)
     unreverted = rate * canary.steps[0] * (look_every(durations[0]) + REVERT).total_seconds()
     costs = {
         gate.name: max(

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from airflow_provider_mlpipex.domain.gates.concurrent_baseline import is_compared
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec
 from airflow_provider_mlpipex.domain.planning.canary_schedule import step_durations
 from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, alpha_of
-from airflow_provider_mlpipex.domain.planning.sampling import expected_samples, spans_canary
+from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE, expected_samples, spans_canary
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class LiveGate:
         release sees that it is compared with.
     :param duration: for how long evidence gathers.
     :param alpha: chance of a false alarm of this one sequence.
-    :param compared_for: for how long it can be compared with a control arm; nothing for all but gates of a watch.
+    :param compared_for: for how long it can be compared with the other release.
     """
 
     stage: LiveStage
@@ -37,11 +38,9 @@ class LiveGate:
     compared_for: timedelta = timedelta(0)
 
     @property
-    def has_control(self) -> bool:
-        """Whether a broken limit is held against the release only beside a control arm. A relative gate compares
-        anyway, and one that only waits for a count never breaks."""
-        waits = self.gate.counts and self.gate.min is not None
-        return self.stage == "watch" and self.baseline_share > 0 and not self.gate.relative and not waits
+    def is_compared(self) -> bool:
+        """Whether a broken limit is held against the release only beside another one."""
+        return self.baseline_share > 0 and is_compared(self.gate)
 
     def samples(self, rate: float) -> int:
         """Requests that the candidate sees at ``rate`` requests a second."""
@@ -66,17 +65,19 @@ def _live_gates(environment: EnvironmentSpec, rate: float | None) -> Iterator[Li
     for index, gate in enumerate(shadow.gates if shadow else ()):
         assert shadow is not None
         alpha = alpha_of(environment, "shadow", gate)
-        yield LiveGate("shadow", index, gate, shadow.fraction, 1.0, shadow.duration, alpha)
+        patience = PATIENCE * shadow.duration
+        yield LiveGate("shadow", index, gate, shadow.fraction, 1.0, shadow.duration, alpha, compared_for=patience)
     for index, gate in enumerate(canary.gates if canary else ()):
         assert canary is not None
         alpha = alpha_of(environment, "canary", gate)
         if spans_canary(gate, canary):
             whole = sum(durations, timedelta(0))
-            share = average_share(canary.steps, durations)
-            yield LiveGate("canary", index, gate, share, 1.0 - share, whole, alpha)
+            share = average_share(canary.judged_steps, durations)
+            yield LiveGate("canary", index, gate, share, 1.0 - share, whole, alpha, compared_for=PATIENCE * whole)
             continue
-        for step, (share, lasting) in enumerate(zip(canary.steps, durations, strict=True)):
-            yield LiveGate("canary", index, gate, share, 1.0 - share, lasting, alpha, step)
+        for step, (share, lasting) in enumerate(zip(canary.judged_steps, durations, strict=True)):
+            patience = PATIENCE * lasting
+            yield LiveGate("canary", index, gate, share, 1.0 - share, lasting, alpha, step, compared_for=patience)
     for index, gate in enumerate(rollback.gates if rollback else ()):
         assert rollback is not None
         alpha, control = alpha_of(environment, "watch", gate), rollback.control or 0.0

@@ -15,6 +15,7 @@ from airflow_provider_mlpipex.domain.fields.quantities import (
     format_rate,
     format_ratio,
 )
+from airflow_provider_mlpipex.domain.gates.concurrent_baseline import is_compared
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.manifest.manifest import CanarySpec, EnvironmentSpec, Manifest, RollbackSpec
 from airflow_provider_mlpipex.domain.names import Name
@@ -23,6 +24,7 @@ from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, seq
 from airflow_provider_mlpipex.domain.planning.live_gates import LiveGate, average_share, live_gates
 from airflow_provider_mlpipex.domain.planning.power import power, soonest_failure
 from airflow_provider_mlpipex.domain.planning.sampling import REVERT, expected_samples, look_every
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import GROWN_CONTROL, TOTAL_WEIGHT
 from airflow_provider_mlpipex.domain.values import Value
 
 
@@ -173,12 +175,12 @@ def _steps(spec: EnvironmentSpec, rate: float | None) -> Iterator[PlannedStep]:
 
 def _canary(spec: EnvironmentSpec, canary: CanarySpec, rate: float | None) -> Iterator[PlannedStep]:
     durations, budget = step_durations(spec, rate), exposure(spec, rate)
-    for index, (share, lasting) in enumerate(zip(canary.steps, durations, strict=True)):
+    for index, (share, lasting) in enumerate(zip(canary.judged_steps, durations, strict=True)):
         gates = []
         for live in live_gates(spec, rate):
             if live.stage == "canary" and live.step is None:
                 passed = durations[: index + 1]
-                pooled = average_share(canary.steps[: index + 1], passed)
+                pooled = average_share(canary.judged_steps[: index + 1], passed)
                 so_far = replace(live, share=pooled, baseline_share=1 - pooled, duration=sum(passed, timedelta(0)))
                 gates.append(_live(so_far, rate, fails_at=share))
             elif live.stage == "canary" and live.step == index:
@@ -240,7 +242,11 @@ def _control(rollback: RollbackSpec) -> tuple[str, ...]:
     if rollback.control is None:
         return ()
     kept = f"{format_ratio(rollback.control)} of the requests stay on the previous release until the watch is over"
-    return (f"{kept}: a limit that it breaks as well alerts, and reverts nothing",)
+    notes = [f"{kept}: a limit that it breaks as well alerts, and reverts nothing"]
+    if any(gate.on_fail != "revert" and is_compared(gate) for gate in rollback.gates):
+        half = format_ratio(GROWN_CONTROL / TOTAL_WEIGHT)
+        notes.append(f"a limit that breaks gives it {half} for a moment, to tell an outage")
+    return tuple(notes)
 
 
 def _expected(rate: float | None, share: float, duration: timedelta) -> int | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 from airflow_provider_mlpipex.domain.fields.quantities import (
@@ -17,19 +18,22 @@ from airflow_provider_mlpipex.domain.fields.quantities import (
     format_rate,
     format_ratio,
 )
-from airflow_provider_mlpipex.domain.gates.control_arm import is_worse
+from airflow_provider_mlpipex.domain.gates.concurrent_baseline import breaks_too, is_worse
 from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.gates.judging import judge
 from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
 from airflow_provider_mlpipex.domain.planning import synthetic_evidence
 from airflow_provider_mlpipex.domain.planning.live_gates import LiveGate
-from airflow_provider_mlpipex.domain.planning.sampling import needed_duration
+from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE, needed_duration
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import GROWN_CONTROL, TOTAL_WEIGHT
 from airflow_provider_mlpipex.domain.statistics.detection import smallest_excess, trials_to_detect
 from airflow_provider_mlpipex.domain.values import Value
 
 #: Requests beyond which waiting for a gate is no plan.
 _MAX_SAMPLES = 10**10
+#: What each arm has of the requests while the control arm is grown.
+_HALF = GROWN_CONTROL / TOTAL_WEIGHT
 #: One of how many requests is taken to lie in the slice that a gate on the worst of them is asked about.
 _SLICE = 10
 
@@ -39,7 +43,8 @@ class Power(Value):
 
     :param alpha: its chance of a false alarm; ``None`` for counts, which are exact.
     :param samples: requests that its window brings.
-    :param fails_after: time after which it fails if every request is bad, those of a control arm not; ``None``: never.
+    :param fails_after: time after which it fails if every request is bad, those of the other release not; ``None``:
+        never.
     :param excess: smallest share of bad requests beyond the allowed one that its window shows; ``None`` where that
         depends on the baseline, or where nothing can be seen.
     :param decides_after: time that it needs to see what it ``detects``; ``None`` where it states nothing, or never.
@@ -60,7 +65,9 @@ def power(live: LiveGate, rate: float) -> Power:
     """What ``live`` can decide at ``rate`` requests a second."""
     gate, samples = live.gate, live.samples(rate)
     alone = soonest_failure(live, rate)
-    soonest = told_apart_after(live, rate) if live.has_control else alone
+    # A trial waits until the candidate is shown to be worse; a watch goes back unless an outage is shown.
+    waits = live.is_compared and live.stage != "watch" and not gate.counts
+    soonest = told_apart_after(live, rate) if waits else alone
     needed = time_to_decide(live, rate) if gate.detects is not None else None
     allowed = synthetic_evidence.allowed_share(gate)
     excess = None
@@ -69,8 +76,8 @@ def power(live: LiveGate, rate: float) -> Power:
         seen, part = (samples // _SLICE, synthetic_evidence.SLICE_PART) if gate.of_slices else (samples, 1.0)
         excess = smallest_excess(allowed, seen, alpha=live.alpha * part) if seen else None
     in_time = gate.counts or (alone is not None and alone <= live.duration)
-    if live.has_control:
-        in_time = in_time and soonest is not None and soonest <= live.compared_for
+    if waits:
+        in_time = in_time and soonest is not None and soonest <= (live.compared_for or PATIENCE * live.duration)
     decides = in_time and (gate.detects is None or (needed is not None and needed <= live.duration))
     return Power(
         alpha=None if gate.counts else live.alpha,
@@ -79,7 +86,7 @@ def power(live: LiveGate, rate: float) -> Power:
         excess=excess,
         decides_after=needed,
         decides=decides,
-        says=_say(live, rate, needed=needed, excess=excess, in_time=in_time) + _beside(live, soonest),
+        says=_say(live, rate, needed=needed, excess=excess, in_time=in_time) + _beside(live, rate),
     )
 
 
@@ -92,7 +99,7 @@ def soonest_failure(live: LiveGate, rate: float) -> timedelta | None:
 
 
 def told_apart_after(live: LiveGate, rate: float) -> timedelta | None:
-    """How soon it is clear, of a candidate whose every request is bad, that the control arm is better."""
+    """How soon it is clear, of a candidate whose every request is bad, that the other release is better."""
     gate, alone = live.gate, soonest_failure(live, rate)
 
     def is_clear(samples: int) -> bool:
@@ -101,6 +108,18 @@ def told_apart_after(live: LiveGate, rate: float) -> timedelta | None:
 
     beside = _soonest(live, rate, is_clear)
     return None if alone is None or beside is None else max(alone, beside)
+
+
+def outage_told_after(live: LiveGate, rate: float) -> timedelta | None:
+    """How soon it is clear, when every request of both releases is bad, that the control arm is no better. It has half
+    of the requests by then, unless the gate reverts at once."""
+    own = live if live.gate.on_fail == "revert" else replace(live, share=_HALF, baseline_share=_HALF)
+
+    def is_clear(samples: int) -> bool:
+        beside = math.floor(samples * own.baseline_share / own.share)
+        return breaks_too(live.gate, synthetic_evidence.outage(live.gate, samples=samples, baseline_samples=beside))
+
+    return _soonest(own, rate, is_clear)
 
 
 def time_to_decide(live: LiveGate, rate: float) -> timedelta | None:
@@ -147,10 +166,11 @@ def _made_up(live: LiveGate, samples: int, *, bad: int) -> Evidence:
     return synthetic_evidence.live_evidence(live.gate, bad=bad, samples=samples, baseline_samples=beside)
 
 
-def _beside(live: LiveGate, soonest: timedelta | None) -> str:
-    if not live.has_control or soonest is None:
+def _beside(live: LiveGate, rate: float) -> str:
+    if not live.is_compared or live.stage != "watch":
         return ""
-    return f"; a total failure is told from an outage after {about(soonest)}"
+    shown = outage_told_after(live, rate)
+    return "" if shown is None else f"; an outage of both releases shows in the control arm after {about(shown)}"
 
 
 def _say(live: LiveGate, rate: float, *, needed: timedelta | None, excess: float | None, in_time: bool) -> str:

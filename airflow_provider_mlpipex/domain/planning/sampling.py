@@ -10,6 +10,8 @@ from airflow_provider_mlpipex.domain.manifest.manifest import CanarySpec
 
 #: From the decision to the last request that the bad release answers; the embedded plane needs milliseconds.
 REVERT = timedelta(seconds=1)
+#: A trial that is still undecided after this many times its planned duration is put before a person.
+PATIENCE = 3.0
 _LOOKS = 10
 _SHORTEST_PAUSE, _MAX_PAUSE = timedelta(seconds=1), timedelta(seconds=15)
 

@@ -45,6 +45,19 @@ def live_evidence(gate: Gate, *, bad: int, samples: int, baseline_samples: int =
     )
 
 
+def outage(gate: Gate, *, samples: int, baseline_samples: int) -> Evidence:
+    """Both releases with nothing but bad requests."""
+    own = live_evidence(gate, bad=samples, samples=samples)
+    both = live_evidence(gate, bad=baseline_samples, samples=baseline_samples)
+    return own.model_copy(
+        update={
+            "baseline": both.value,
+            "baseline_samples": baseline_samples,
+            "baseline_summary": both.summary if baseline_samples else None,
+        }
+    )
+
+
 def offline_evidence(gate: Gate, *, value: float, baseline: float) -> Evidence:
     """A candidate that measured ``value`` on as many rows as the gate asks for."""
     return Evidence(

@@ -17,6 +17,7 @@ from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictNam
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout.events import (
     CanaryStepped,
+    ControlGrown,
     Event,
     GatesJudged,
     Promoted,
@@ -46,7 +47,13 @@ from airflow_provider_mlpipex.domain.rollout.preconditions import (
 from airflow_provider_mlpipex.domain.rollout.promotion_doubt import require_no_doubt
 from airflow_provider_mlpipex.domain.rollout.rollback import confirm_rollback, roll_back
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Phase, Rollout
-from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT, Mirror, TrafficPlan
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import (
+    GROWN_CONTROL,
+    KEPT_ON_CURRENT,
+    TOTAL_WEIGHT,
+    Mirror,
+    TrafficPlan,
+)
 
 
 def open_rollout(
@@ -198,7 +205,10 @@ def start_shadow(state: EndpointState, *, rollout_id: str) -> list[Event]:
 
 
 def step_canary(state: EndpointState, *, rollout_id: str, step: int) -> list[Event]:
-    """Move the candidate to the weight of ``step`` (from 0). Every step before it must have passed its gates."""
+    """Move the candidate to the weight of ``step`` (from 0). Every step before it must have passed its gates.
+
+    In a step of 100 % the current release keeps a little until the step is judged: the promotion gives it away.
+    """
     rollout = own(state, rollout_id)
     require_gates(state, rollout)
     require_review(rollout)
@@ -218,9 +228,10 @@ def step_canary(state: EndpointState, *, rollout_id: str, step: int) -> list[Eve
             require_verdict(rollout, "shadow", step=-1)
     else:
         require_verdict(rollout, "canary", step=step - 1)
-    plan = _plan(state, candidate=rollout.candidate.id, weight=weights[step])
+    weight = min(weights[step], TOTAL_WEIGHT - KEPT_ON_CURRENT)
+    plan = _plan(state, candidate=rollout.candidate.id, weight=weight)
     return [
-        CanaryStepped(rollout_id=rollout_id, step=step, weight=weights[step]),
+        CanaryStepped(rollout_id=rollout_id, step=step, weight=weight),
         TrafficPlanned(plan=plan, reason=f"canary step {step + 1} of {len(weights)}"),
     ]
 
@@ -286,6 +297,35 @@ def confirm_promotion(state: EndpointState, *, rollout_id: str, now: datetime) -
 def _is_watched_after(state: EndpointState, rollout: Rollout) -> bool:
     """Whether a promotion has something to watch for: a release to return to that another one has replaced."""
     return rollout.policy.serve and rollout.policy.rollback_window_s > 0 and needs_live_trial(state)
+
+
+def grow_control(state: EndpointState, *, rollout_id: str, gates: Sequence[str], broken_since: datetime) -> list[Event]:
+    """Intent to give the control arm of a watched promotion half of the requests, because it is to tell whether an
+    outage broke the limit of ``gates``; nothing where it has them, or where there is no arm."""
+    names = ", ".join(gates)
+    planned = _resize_control(
+        state, rollout_id, GROWN_CONTROL, f"a control arm that can tell an outage: {names} broken"
+    )
+    grown = ControlGrown(rollout_id=rollout_id, gates=tuple(gates), broken_since=broken_since)
+    return [grown, *planned] if planned else []
+
+
+def shrink_control(state: EndpointState, *, rollout_id: str) -> list[Event]:
+    """Intent to give a grown control arm its own share again."""
+    own = state.rollout.policy.control_weight if state.rollout else None
+    if not own or own == GROWN_CONTROL:
+        return []
+    return _resize_control(state, rollout_id, own, "no limit is broken any more: the control arm is small again")
+
+
+def _resize_control(state: EndpointState, rollout_id: str, weight: int, reason: str) -> list[Event]:
+    rollout, planned = state.rollout, state.planned
+    if rollout is None or rollout.id != rollout_id or rollout.phase != "watching" or state.rollback is not None:
+        return []
+    if planned is None or planned.control is None or planned.control_weight == weight:
+        return []
+    resized = TrafficPlan.model_validate({**planned.model_dump(), "control_weight": weight})
+    return [TrafficPlanned(plan=resized, reason=reason)]
 
 
 def end_control(state: EndpointState, *, reason: str) -> list[Event]:

@@ -230,6 +230,18 @@ class RolloutHeld(Value):
     by: str = ""
 
 
+class ControlGrown(Value):
+    """The control arm of a watch gets half of the requests, to tell a bad release from an outage.
+
+    :param gates: whose limit is broken. :param broken_since: when the window began in which it is.
+    """
+
+    type: Literal["control-grown"] = "control-grown"
+    rollout_id: str
+    gates: tuple[str, ...]
+    broken_since: datetime
+
+
 class RolloutResumed(Value):
     """A person lets a held rollout go on.
 
@@ -344,6 +356,7 @@ Event = Annotated[
     | RolledBack
     | RolloutRejected
     | RolloutHeld
+    | ControlGrown
     | RolloutResumed
     | AlertRaised
     | BatchServed

@@ -19,6 +19,7 @@ from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout.events import (
     AlertRaised,
     CanaryStepped,
+    ControlGrown,
     Entry,
     GatesJudged,
     OutcomesJudged,
@@ -40,7 +41,7 @@ from airflow_provider_mlpipex.domain.rollout.events import (
     TrafficPlanned,
     WatchPassed,
 )
-from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import GROWN_CONTROL, TrafficPlan
 from airflow_provider_mlpipex.domain.values import Value
 
 Phase = Literal["opened", "review", "shadow", "canary", "watching"]
@@ -62,7 +63,9 @@ class Hold(Value):
 class Rollout(Value):
     """A candidate on its way. ``verdicts`` holds the last verdict of each judged step (see :func:`verdict_key`),
     ``alerts`` the titles of what on-call has been told since it opened, the latest of them, ``resumed_at`` when a
-    person last ended a hold: the patience with a stage begins anew there."""
+    person last ended a hold: the patience with a stage begins anew there. ``broken_since`` holds gates of a watch that
+    a grown control arm is to tell from an outage, ``excused_at`` when an outage was last written down to have broken
+    one."""
 
     id: str
     candidate: Release
@@ -77,6 +80,8 @@ class Rollout(Value):
     verdicts: dict[str, VerdictName] = {}
     watch_until: datetime | None = None
     alerts: tuple[str, ...] = ()
+    broken_since: dict[str, datetime] = {}
+    excused_at: dict[str, datetime] = {}
     hold: Hold | None = None
     resumed_at: datetime | None = None
 
@@ -124,6 +129,7 @@ class EndpointState(Value):
     that may still be opened (the newest :data:`KEPT_UNOPENED`). ``current_gates`` are those that the Dag declared which
     released *current*, ``previous_gates`` those of *previous*.
 
+    ``confirmed_at`` is when the plan in force was: since then every release has had its present share.
     ``outcomes_judged``, ``doubt`` and ``confirmed_gates`` (gates that a person has seen fail) are of ``current``.
     ``results`` holds the rollouts that ended last, by id; ``looked_up`` an older one that a verb asked the ledger for.
     """
@@ -141,6 +147,7 @@ class EndpointState(Value):
     rollback: RollbackIntent | None = None
     planned: TrafficPlan | None = None
     confirmed: bool = True
+    confirmed_at: datetime | None = None
     results: dict[str, RolloutResult] = {}
     task_gates: dict[str, dict[str, VerdictName]] = {}
     outcomes_judged: OutcomesJudged | None = None
@@ -209,7 +216,8 @@ def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
             return {"rollout": opened}
         case GatesJudged() if rollout and rollout.id == event.rollout_id:
             key = verdict_key(event.stage, rollout.step)
-            return _rollout(rollout, verdicts={**rollout.verdicts, key: event.verdict})
+            judged = {"verdicts": {**rollout.verdicts, key: event.verdict}}
+            return _rollout(rollout, **judged, **_excused(rollout, event, at))
         case TaskGateJudged():
             return {"task_gates": _with_task_gate(state, event)}
         case ReviewOpened() if rollout:
@@ -220,14 +228,18 @@ def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
             return _rollout(rollout, phase="shadow", since=at)
         case CanaryStepped() if rollout:
             return _rollout(rollout, phase="canary", step=event.step, since=at, canary_since=rollout.canary_since or at)
+        case ControlGrown() if rollout and rollout.id == event.rollout_id:
+            return _rollout(rollout, broken_since=dict.fromkeys(event.gates, event.broken_since))
         case TrafficPlanned():
-            return {"planned": event.plan, "confirmed": False}
+            planned = {"planned": event.plan, "confirmed": False}
+            grown = event.plan.control_weight == GROWN_CONTROL
+            return planned if rollout is None or grown else {**planned, **_rollout(rollout, broken_since={})}
         case TrafficConfirmed() if state.planned and state.planned.id == event.plan_id:
             # A stage's clock starts when its traffic flows, not when it was planned.
             if rollout and rollout.phase in ("shadow", "canary"):
                 canary_since = at if rollout.step == 0 else rollout.canary_since
-                return {"confirmed": True, **_rollout(rollout, since=at, canary_since=canary_since)}
-            return {"confirmed": True}
+                return {"confirmed": True, "confirmed_at": at, **_rollout(rollout, since=at, canary_since=canary_since)}
+            return {"confirmed": True, "confirmed_at": at}
         case Promoted() if rollout:
             watching = _rollout(rollout, phase="watching", since=at, watch_until=event.watch_until)
             promoted = {
@@ -305,6 +317,14 @@ def _told(state: EndpointState, title: str) -> dict[str, Any]:
         others = [known for known in state.rollout.alerts if known != title]
         changes |= _rollout(state.rollout, alerts=tuple([*others, title][-KEPT_ALERTS:]))
     return changes
+
+
+def _excused(rollout: Rollout, event: GatesJudged, at: datetime) -> dict[str, Any]:
+    excused = [result.gate for result in event.results if result.excused] if event.stage == "watch" else []
+    if not excused:
+        return {}
+    left = {gate: since for gate, since in rollout.broken_since.items() if gate not in excused}
+    return {"broken_since": left, "excused_at": {**rollout.excused_at, **dict.fromkeys(excused, at)}}
 
 
 def _rollout(rollout: Rollout, **changes: Any) -> dict[str, Any]:

@@ -14,6 +14,10 @@ from airflow_provider_mlpipex.domain.values import Recorded, Value, digest_of
 TOTAL_WEIGHT = 10_000
 #: Seconds that a candidate may take before current is asked as well, where no plan says otherwise.
 TIMEOUT_S = 2.0
+#: What the current release keeps in a canary's last step until that is judged: beside nobody a limit says little.
+KEPT_ON_CURRENT = 500
+#: What a control arm grows to where it must be told at once whether an outage has broken a limit.
+GROWN_CONTROL = 5_000
 VARIANT_HEADER = "x-mlpipex-variant"
 RELEASE_HEADER = "x-mlpipex-release"
 REQUEST_ID_HEADER = "x-request-id"

@@ -26,7 +26,13 @@ from airflow_provider_mlpipex.domain.planning.canary_schedule import (
 )
 from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, alpha_of
 from airflow_provider_mlpipex.domain.planning.live_gates import LiveGate, live_gates
-from airflow_provider_mlpipex.domain.planning.power import about, soonest_failure, time_to_decide, told_apart_after
+from airflow_provider_mlpipex.domain.planning.power import (
+    about,
+    outage_told_after,
+    soonest_failure,
+    time_to_decide,
+    told_apart_after,
+)
 from airflow_provider_mlpipex.domain.planning.sampling import (
     REVERT,
     expected_samples,
@@ -135,19 +141,35 @@ def _never_fails(live: LiveGate, environment: EnvironmentSpec, rate: float) -> P
 
 
 def _never_told_apart(live: LiveGate, rate: float) -> Problem | None:
-    """A control arm so small that not even a total failure could be told from an outage would disarm the gate."""
-    if not live.has_control:
+    """The other release must have enough requests to be compared with, or comparing would disarm the gate of a trial,
+    and be without effect in a watch."""
+    if not live.is_compared:
         return None
+    if live.stage == "watch":
+        return _reverts_first(live, rate)
     needed = told_apart_after(live, rate)
-    if needed is not None and needed <= live.compared_for:
+    if live.gate.counts or (needed is not None and needed <= live.compared_for):
         return None
     return Problem(
         (),
         live.gate.rule,
-        f"a control of {format_ratio(live.baseline_share)} that tells a total failure from an outage within "
-        f"{format_duration(live.compared_for)}; at {format_rate(rate)} it needs "
-        f"{'for ever' if needed is None else about(needed)}",
-        "give control a larger share, or lengthen rollback.window",
+        f"a total failure that shows beside the current release within {format_duration(live.compared_for)}; at "
+        f"{format_rate(rate)} it needs {'for ever' if needed is None else about(needed)}",
+        "lengthen the stage, or take a larger share",
+    )
+
+
+def _reverts_first(live: LiveGate, rate: float) -> Problem | None:
+    alone, shown = soonest_failure(live, rate), outage_told_after(live, rate)
+    if live.gate.on_fail != "revert" or alone is None or (shown is not None and shown <= alone):
+        return None
+    return Problem(
+        ("on_fail",),
+        "revert",
+        f"a control arm that shows an outage of both before the release is taken back: at {format_rate(rate)} and "
+        f"{format_ratio(live.baseline_share)} after {about(shown) if shown else 'all time'}, and the limit is broken "
+        f"after {about(alone)}",
+        "write on_fail: grow-control, or give control a larger share",
     )
 
 
@@ -238,7 +260,6 @@ def _canary(environment: EnvironmentSpec, canary: CanarySpec, rate: float | None
         at: FieldPath = (*path, "gates", index)
         if whole:
             yield from window_fits(gate, at, whole, "the whole canary")
-        yield from _canary_baseline(gate, canary, at)
         if rate is not None and whole:
             yield from _canary_samples(gate, canary, durations, rate, at)
 
@@ -290,29 +311,11 @@ def _exposure(
     )
 
 
-def _canary_baseline(gate: Gate, canary: CanarySpec, at: FieldPath) -> Iterator[Problem]:
-    """At 100 % the current release answers nobody, so a comparison must reach back to earlier steps."""
-    if not gate.relative:
-        return
-    if len(canary.steps) < 2 or not spans_canary(gate, canary):
-        yield Problem(
-            at,
-            gate.rule,
-            "at 100% the current release answers nobody: there is no baseline within that step",
-            f"add a window{_longer_than(canary)} that reaches back to earlier steps, compare in shadow, or state max "
-            "or min",
-        )
-
-
-def _longer_than(canary: CanarySpec) -> str:
-    return f" longer than step_duration ({format_duration(canary.step_duration)})" if canary.step_duration else ""
-
-
 def _canary_samples(
     gate: Gate, canary: CanarySpec, durations: Sequence[timedelta], rate: float, at: FieldPath
 ) -> Iterator[Problem]:
     """An exposure budget makes every step long enough for the candidate's samples, whatever they are."""
-    shares = [share for share in canary.steps if _SMALLEST_SHARE <= share <= 1]
+    shares = [share for share in canary.judged_steps if _SMALLEST_SHARE <= share <= 1]
     if not shares or len(shares) < len(durations):
         return
     over_all = spans_canary(gate, canary)
@@ -322,6 +325,8 @@ def _canary_samples(
     if gate.relative and over_all:
         beside = sum((1.0 - share) * (lasting / step) for share, lasting in zip(shares, durations, strict=True))
         sides.append((" of the current release", beside))
+    elif gate.relative and canary.exposure is None:
+        sides.append((" of the current release", 1.0 - max(shares)))
     where = "over all steps" if over_all else f"in the {format_ratio(own)} step"
     for whose, share in sides:
         expected = expected_samples(rate, share, step)

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple, get_args
 
 from airflow_provider_mlpipex.domain.errors import NotFound
-from airflow_provider_mlpipex.domain.gates.control_arm import beside_control
+from airflow_provider_mlpipex.domain.gates.concurrent_baseline import after_promotion, in_trial
 from airflow_provider_mlpipex.domain.gates.derived_evidence import find_evidence
 from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates.gate import Gate
@@ -224,9 +224,12 @@ def _judged(environment: EnvironmentSpec, gate: Gate, evidence: Evidence | None,
         return "missing", f"of {gate.metric} the value alone was kept, not what it was computed from"
     alpha = alpha_of(environment, live, gate) if live else None
     result = judge(gate, evidence, now=kept.at, first_release=kept.first, alpha=alpha)
-    control = environment.rollback.control if environment.rollback and live == "watch" else None
-    if control and alpha and evidence is not None and evidence.baseline_summary is not None:
-        result = beside_control(gate, result, [evidence], alpha=alpha, share=control)
+    if alpha and evidence is not None and evidence.baseline_summary is not None:
+        control = environment.rollback.control if environment.rollback else None
+        if live == "watch" and control:
+            result, _ = after_promotion(gate, result, [evidence], alpha=alpha, share=control)
+        elif live != "watch":
+            result = in_trial(gate, result, evidence, alpha=alpha, share=0.5)
     return result.verdict, result.reason
 
 

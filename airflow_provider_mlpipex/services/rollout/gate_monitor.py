@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from airflow_provider_mlpipex.domain.gates import watch_windows
-from airflow_provider_mlpipex.domain.gates.control_arm import beside_control
+from airflow_provider_mlpipex.domain.gates.concurrent_baseline import Standing, after_promotion, in_trial
 from airflow_provider_mlpipex.domain.gates.evidence import Evidence, Source
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.gates.judging import judge
@@ -23,12 +23,18 @@ class GateWindows:
     """How one gate is looked at.
 
     :param begins: when its open windows began, the oldest first; each is judged at ``alpha``.
-    :param compared: since when the candidate is compared with a control arm, should the gate fail; empty without one.
+    :param compared: since when the candidate is compared with the other release, should the gate fail; empty where
+        there is none.
+    :param broken_since: when the window began in which its limit was broken, while nobody can tell by what. A failure
+        that was seen is not unseen because a better second follows.
+    :param excused_at: when both releases were last shown to break its limit.
     """
 
     begins: tuple[datetime, ...]
     alpha: float
     compared: tuple[datetime, ...] = ()
+    broken_since: datetime | None = None
+    excused_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class GateMonitor:
 
     :param judged: release id.
     :param beside: release id that it is compared with over the same minutes.
-    :param control_share: of the requests, that ``beside`` is meant to get as a control arm; 0 if it is none.
+    :param beside_share: of both releases' requests, that ``beside`` is meant to get; 0 where it gets none.
     :param slices: model inputs by whose values a shadow's pairs are grouped.
     """
 
@@ -47,9 +53,11 @@ class GateMonitor:
     judged: str
     beside: str | None
     now: datetime
-    control_share: float = 0.0
+    beside_share: float = 0.0
     slices: tuple[str, ...] = ()
     _measured: dict[datetime, Measurement] = field(default_factory=dict)
+    #: How the release stands by each gate of a watch whose limit is broken.
+    standings: dict[str, Standing] = field(default_factory=dict)
 
     def look(self, gates: Mapping[Gate, GateWindows]) -> tuple[GateResult, ...]:
         """What each gate says, in their order."""
@@ -66,11 +74,23 @@ class GateMonitor:
             judge(gate, self._evidence(gate, since), now=self.now, alpha=windows.alpha) for since in windows.begins
         ]
         decisive = watch_windows.decisive(of_each)
+        if decisive.verdict != "fail" and windows.broken_since is not None:
+            again = judge(gate, self._evidence(gate, windows.broken_since), now=self.now, alpha=windows.alpha)
+            reason = f"the limit was broken before: {again.reason}"
+            decisive = again.model_copy(update={"verdict": "fail", "reason": reason})
         if decisive.verdict != "fail" or not windows.compared:
             return decisive
-        seen = [self._evidence(gate, since) for since in windows.compared]
-        compared = [evidence for evidence in seen if evidence is not None]
-        return beside_control(gate, decisive, compared, alpha=windows.alpha, share=self.control_share)
+        each = [self._evidence(gate, since) for since in windows.compared]
+        compared = [evidence for evidence in each if evidence is not None]
+        alpha, share = windows.alpha, self.beside_share
+        if self.source != "serving":
+            return in_trial(gate, decisive, compared[0] if compared else None, alpha=alpha, share=share)
+        result, stands = after_promotion(
+            gate, decisive, compared, alpha=alpha, share=share, excused_at=windows.excused_at
+        )
+        if stands is not None:
+            self.standings[gate.name] = stands
+        return result
 
     def _evidence(self, gate: Gate, since: datetime) -> Evidence | None:
         if since not in self._measured:

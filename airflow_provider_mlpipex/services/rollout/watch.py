@@ -15,7 +15,7 @@ from typing import Literal
 from airflow_provider_mlpipex.domain.errors import IllegalTransition, PlanRefused
 from airflow_provider_mlpipex.domain.fields.quantities import format_duration
 from airflow_provider_mlpipex.domain.gates import judging
-from airflow_provider_mlpipex.domain.gates.control_arm import compared_since
+from airflow_provider_mlpipex.domain.gates.concurrent_baseline import compared_since, is_compared
 from airflow_provider_mlpipex.domain.gates.evidence import Source
 from airflow_provider_mlpipex.domain.gates.gate import Gate, known_metric
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName
@@ -24,7 +24,7 @@ from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, M
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.planning.canary_schedule import step_durations
 from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, alpha_of, stage_gates
-from airflow_provider_mlpipex.domain.planning.sampling import spans_canary
+from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE, spans_canary
 from airflow_provider_mlpipex.domain.rollout import decisions
 from airflow_provider_mlpipex.domain.rollout.events import Event, GatesJudged
 from airflow_provider_mlpipex.domain.rollout.state import Ending, EndpointState, Rollout, verdict_key
@@ -35,7 +35,7 @@ from airflow_provider_mlpipex.services import alerts, journal
 from airflow_provider_mlpipex.services.evidence import feature_parity
 from airflow_provider_mlpipex.services.evidence.served_quality import judge_predictions
 from airflow_provider_mlpipex.services.platform import Platform
-from airflow_provider_mlpipex.services.rollout import hold, traffic
+from airflow_provider_mlpipex.services.rollout import control_arm, hold, traffic
 from airflow_provider_mlpipex.services.rollout.gate_monitor import GateMonitor, GateWindows
 from airflow_provider_mlpipex.services.rollout.opening import explain
 from airflow_provider_mlpipex.services.rollout.rollback import roll_back
@@ -43,15 +43,14 @@ from airflow_provider_mlpipex.services.rollout.trial import already_there
 
 WatchedStage = LiveStage
 _SOURCE: dict[WatchedStage, Source] = {"shadow": "shadow", "canary": "canary", "watch": "serving"}
-#: A trial that is still undecided after this many times its planned duration is put before a person.
-PATIENCE = 3.0
 
 
 class WatchResult(Value):
     """What one look found.
 
-    ``watching``: look again; ``cause`` says why, where the rollout is on hold. ``passed``: the stage is over, go on.
-    ``ended``: the rollout is over and was not promoted (``ending`` says how, ``cause`` why).
+    ``watching``: look again, as soon as ``look_again_s`` says, whatever the pace; ``cause`` says why, where the rollout
+    is on hold. ``passed``: the stage is over, go on. ``ended``: the rollout is over and was not promoted (``ending``
+    says how, ``cause`` why).
     """
 
     status: Literal["watching", "passed", "ended"]
@@ -59,6 +58,7 @@ class WatchResult(Value):
     results: tuple[GateResult, ...] = ()
     ending: Ending | None = None
     cause: str = ""
+    look_again_s: float | None = None
 
 
 def look(
@@ -163,12 +163,14 @@ class _Watched:
             results = (*results, *self._predictions(), *self._feature_parity())
             verdict = self._verdict(results)
         if verdict == "fail":
-            return self._revert(results, explain(results))
+            return self._tell_apart(results) or self._revert(results, explain(results))
+        self._tell_excused([result for result in results if result.excused and not result.advisory], results)
         if self.rollout.hold is not None:
             hold.ask_on_call(self.platform, self.state)
             return self._wait(verdict, results)
         if self.stage == "watch":
-            self._tell_excused([result for result in results if result.excused and not result.advisory], results)
+            if not any(result.excused for result in results):
+                control_arm.shrink(self.platform, self.state, self.rollout)
             # No evidence is no reason to take a promoted release away; evidence that cannot be read is worth a wait.
             over = now >= (patient_until if verdict == "error" else ends)
             return self._end_watch(verdict, results) if over else self._wait(verdict, results)
@@ -191,7 +193,7 @@ class _Watched:
             judged=self.rollout.candidate.id,
             beside=self._beside,
             now=self.platform.clock.now(),
-            control_share=self._control_share,
+            beside_share=self._beside_share,
             slices=shadow.slices if shadow else (),
         )
 
@@ -225,14 +227,37 @@ class _Watched:
         planned = self.state.planned if self.stage == "watch" else None
         return planned.control_weight / TOTAL_WEIGHT if planned else 0.0
 
+    @property
+    def _beside_share(self) -> float:
+        """Of the requests of both releases, that the other one gets."""
+        planned = self.state.planned
+        if self.stage == "watch" or planned is None:
+            return self._control_share
+        if self.stage == "shadow":
+            return 1.0 / (1.0 + (planned.mirror.fraction if planned.mirror else 1.0))
+        return 1.0 - planned.candidate_weight / TOTAL_WEIGHT
+
     def _windows(self, gate: Gate) -> GateWindows:
-        """A trial is judged from its start; a watch in windows, so that a good past does not dilute a late failure."""
+        """A trial is judged from its start; a watch in windows, so that a good past does not dilute a late failure.
+        Nothing is compared across a change of the shares."""
         began, alpha = self.rollout.since, alpha_of(self.environment, self.stage, gate)
-        if self.stage == "watch":
-            now, window, watch = self.platform.clock.now(), gate.window, self.duration
-            compared = compared_since(began, now, window=window, watch=watch) if self._control_share else ()
-            return GateWindows(open_since(began, now, window=window, watch=watch), alpha, compared)
-        return GateWindows((self.rollout.canary_since or began if gate.name in self._spanning else began,), alpha)
+        if self.stage != "watch":
+            since = self.rollout.canary_since if gate.name in self._spanning else None
+            beside = bool(self._beside_share) and is_compared(gate)
+            return GateWindows((since or began,), alpha, (began,) if beside else ())
+        now, window, watch = self.platform.clock.now(), gate.window, self.duration
+        compared = (
+            compared_since(began, now, window=window, watch=watch, shares_since=self.state.confirmed_at)
+            if self._control_share
+            else ()
+        )
+        return GateWindows(
+            open_since(began, now, window=window, watch=watch),
+            alpha,
+            compared,
+            broken_since=self.rollout.broken_since.get(gate.name),
+            excused_at=self.rollout.excused_at.get(gate.name),
+        )
 
     @cached_property
     def _spanning(self) -> dict[str, Gate]:
@@ -333,27 +358,64 @@ class _Watched:
             self._tell_unmeasured(results)
         return WatchResult(status="passed", verdict=verdict, results=results)
 
+    def _tell_apart(self, results: tuple[GateResult, ...]) -> WatchResult | None:
+        """Wait for the control arm, where only that can tell a bad release from an outage; ``None`` where the release
+        goes back at once."""
+        at_once = {gate.name for gate in stage_gates(self.environment, self.stage) if gate.on_fail == "revert"}
+        broken = [result for result in results if result.verdict == "fail" and not result.advisory]
+        stands = self._monitor.standings
+        if any(result.gate in at_once or stands.get(result.gate) != "undecided" for result in broken):
+            return None
+        again = control_arm.tells_within(self.platform, self.state, self.rollout, broken)
+        if again is None:
+            return None
+        return WatchResult(
+            status="watching", results=results, cause=explain(results), look_again_s=again.total_seconds()
+        )
+
     def _end_control(self, now: EndpointState) -> list[Event]:
         watched = now.rollout is not None and now.rollout.id == self.rollout.id
         return decisions.end_control(now, reason="the watch is over: no control arm any more") if watched else []
 
     def _tell_excused(self, excused: list[GateResult], results: tuple[GateResult, ...]) -> None:
-        """Tell on-call, once for the same gates, of a limit that both releases break: no rollback would mend it."""
-        endpoint, names = self.state.endpoint, ", ".join(result.gate for result in excused)
-        title = f"{endpoint}: {names} broken, and the previous release is no better"
-        if not excused or title in self.rollout.alerts:
+        """Tell on-call, once for the same gates, of a limit that both releases break: no rollback would mend it. And
+        write it down where the watch must remember it."""
+        if not excused:
             return
-        alerts.raise_alert(
-            self.platform,
-            endpoint,
-            channel=alerts.channel_of(self.rollout.manifest, endpoint),
-            title=title,
-            body="; ".join(f"{result.gate}: {result.reason}" for result in excused),
-            severity="critical",
-            facts={"endpoint": str(endpoint), "rollout": self.rollout.id, "serving now": self.rollout.candidate.id},
-        )
+        endpoint, names = self.state.endpoint, ", ".join(result.gate for result in excused)
+        other = "previous" if self.stage == "watch" else "current"
+        title = f"{endpoint}: {names} broken, and the {other} release is no better"
+        known = title in self.rollout.alerts
+        if not known:
+            alerts.raise_alert(
+                self.platform,
+                endpoint,
+                channel=alerts.channel_of(self.rollout.manifest, endpoint),
+                title=title,
+                body="; ".join(f"{result.gate}: {result.reason}" for result in excused),
+                severity="critical",
+                facts={
+                    "endpoint": str(endpoint),
+                    "rollout": self.rollout.id,
+                    "serving now": self.state.current.id if self.state.current else "nothing",
+                },
+            )
+        if known and (self.stage != "watch" or all(self._remembers(result) for result in excused)):
+            return
         judged, step = self._judged("inconclusive", results), self.rollout.step
         journal.decide(self.platform, endpoint, lambda now: decisions.record_verdict(now, judged=judged, step=step))
+
+    def _remembers(self, excused: GateResult) -> bool:
+        """Whether the ledger has this excuse already, but for a few looks."""
+        if self._monitor.standings.get(excused.gate) == "excused-before":
+            return True
+        last = self.rollout.excused_at.get(excused.gate)
+        if last is None or excused.gate in self.rollout.broken_since:
+            return False
+        window = next(
+            (gate.window for gate in stage_gates(self.environment, self.stage) if gate.name == excused.gate), None
+        )
+        return window is None or self.platform.clock.now() - last < window / 4
 
     def _tell_unmeasured(self, results: tuple[GateResult, ...]) -> None:
         endpoint, release = self.state.endpoint, self.rollout.candidate.id

@@ -39,7 +39,7 @@ def test_a_heavier_step_is_shorter_and_each_brings_as_many_requests() -> None:
     planned = exposure(spec, 10.0)
     assert planned is not None and spec.canary is not None
     assert all(before > after for before, after in pairwise(planned.durations))
-    for share, duration in zip(spec.canary.steps, planned.durations, strict=True):
+    for share, duration in zip(spec.canary.judged_steps, planned.durations, strict=True):
         assert planned.requests <= expected_samples(10.0, share, duration) < planned.requests + 10 * share + 1
 
 

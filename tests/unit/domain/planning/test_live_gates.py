@@ -40,9 +40,9 @@ def test_a_gate_that_spans_the_canary_is_one_sequence() -> None:
     canary = {"steps": ["5%", "25%", "100%"], "step_duration": "10m", "gates": [errors("canary", window="20m")]}
     (live,) = live_gates(spec(canary=canary))
     assert (live.step, live.duration) == (None, timedelta(minutes=30))
-    assert live.share == pytest.approx(1.3 / 3)
-    assert live.samples(10.0) == pytest.approx(10 * 600 * 1.3, abs=1)
-    assert live.baseline_samples(10.0) == pytest.approx(10 * 600 * 1.7, abs=1)
+    assert live.share == pytest.approx(1.25 / 3), "at 100 % the current release keeps 5 %"
+    assert live.samples(10.0) == pytest.approx(10 * 600 * 1.25, abs=1)
+    assert live.baseline_samples(10.0) == pytest.approx(10 * 600 * 1.75, abs=1)
 
 
 def test_an_environment_that_serves_nobody_looks_at_nothing() -> None:

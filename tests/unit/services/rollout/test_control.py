@@ -74,6 +74,85 @@ def test_a_bad_release_goes_back(world: World) -> None:
     assert world.alerts == [ROLLED_BACK]
 
 
+def reacting(world: World, *, looks: int, every: float = 5.0, **traffic: float) -> WatchResult:
+    """Looks as the trigger makes them: sooner, where a look asks for it."""
+    seen, pause = WatchResult(status="watching"), every
+    for _ in range(looks):
+        world.serve(pause, **traffic)
+        world.clock.advance(pause)
+        seen = world.look("run-2", "watch")
+        if seen.status != "watching":
+            return seen
+        pause = min(every, seen.look_again_s or every)
+    return seen
+
+
+SMALL = ("rollback:\n      window: 30m", "rollback:\n      window: 30m\n      control: 0.5%")
+
+
+def test_a_small_control_arm_grows_when_a_limit_breaks_and_tells_an_outage() -> None:
+    world = watched(World(SMALL))
+    seen = reacting(world, looks=1, outage=0.6)
+    assert (seen.status, failing(seen), seen.look_again_s) == ("watching", "fail", 1.0)
+    assert shares(world) == {"new": 5000, "old": 5000}, "0 of 0 requests tell nothing: it gets half of them"
+    seen = reacting(world, looks=20, outage=0.6)
+    assert (seen.status, failing(seen)) == ("watching", "inconclusive")
+    assert world.alerts == [OUTAGE]
+    # It is over: the arm is small again, and the watch ends as it would have.
+    seen = reacting(world, looks=60)
+    assert shares(world) == {"new": 9950, "old": 50}
+    assert world.watch("run-2", "watch", seconds=WATCH_S).status == "passed"
+    assert world.alerts == [OUTAGE] and world.state.current == world.release("1.1.0")
+
+
+def test_a_bad_release_is_told_by_the_grown_arm_before_half_as_long_again() -> None:
+    world = watched(World(SMALL))
+    began = world.clock.now()
+    seen = reacting(world, looks=60, failing=0.6)
+    assert (seen.status, seen.verdict) == ("ended", "fail")
+    assert world.clock.now() - began <= 1.5 * timedelta(seconds=5)
+    assert shares(world) == {"new": 10_000} and world.state.current == world.release("1.0.0")
+
+
+def test_what_the_grown_arm_cannot_tell_in_time_goes_back() -> None:
+    """Nobody asks the previous release any more: what is undecided is no excuse."""
+    world = watched(World(SMALL))
+    assert reacting(world, looks=1, failing=0.6).status == "watching"
+    began = world.clock.now()
+    for _ in range(3):
+        world.memory.plane.serve(ENDPOINT, world.release("1.1.0").id, requests=2, errors=2)
+        world.clock.advance(1)
+        seen = world.look("run-2", "watch")
+        if seen.status == "ended":
+            break
+    assert seen.status == "ended" and "not told from an outage" in seen.cause
+    assert world.clock.now() - began <= timedelta(seconds=3)
+
+
+def test_a_gate_may_revert_at_once() -> None:
+    at_once = ("max: 2%, window: 1m", "max: 2%, window: 1m, on_fail: revert")
+    world = watched(
+        World(("rollback:\n      window: 30m", "rollback:\n      window: 30m\n      control: 50%"), at_once)
+    )
+    world.memory.plane.serve(ENDPOINT, world.release("1.1.0").id, requests=30, errors=15)
+    world.memory.plane.serve(ENDPOINT, world.release("1.0.0").id, requests=1)
+    world.clock.advance(5)
+    assert world.look("run-2", "watch").status == "ended"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_watcher_killed_while_the_arm_grows_leaves_it_to_the_next(when: str) -> None:
+    world = watched(World(SMALL))
+    world.serve(5.0, outage=0.6)
+    world.clock.advance(5.0)
+    world.plane.once(when, "apply", Killed())
+    with pytest.raises(Killed):
+        world.look("run-2", "watch")
+    seen = reacting(world, looks=20, outage=0.6)
+    assert (seen.status, failing(seen)) == ("watching", "inconclusive")
+    assert shares(world) == {"new": 5000, "old": 5000}
+
+
 def test_an_outage_alerts_once_and_the_watch_goes_on(world: World) -> None:
     seen = world.watch("run-2", "watch", seconds=5 * LOOK_EVERY, outage=0.6)
     assert (seen.status, failing(seen)) == ("watching", "inconclusive")

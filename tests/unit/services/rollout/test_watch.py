@@ -13,6 +13,7 @@ from airflow_provider_mlpipex.domain.errors import (
     ReleaseNotReady,
     RolloutOnHold,
 )
+from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE
 from airflow_provider_mlpipex.domain.rollout.events import (
     GatesJudged,
     RollbackDecided,
@@ -23,7 +24,7 @@ from airflow_provider_mlpipex.domain.rollout.events import (
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.rollout import hold
 from airflow_provider_mlpipex.services.rollout.health import check_health
-from airflow_provider_mlpipex.services.rollout.watch import PATIENCE, WatchResult
+from airflow_provider_mlpipex.services.rollout.watch import WatchResult
 from tests.support.rollouts import ENDPOINT, LOOK_EVERY, SHADOW_S, STEP_S, WATCH_S, World
 
 SPANNING_ONLY = (
@@ -88,6 +89,45 @@ def test_lossy_prediction_logs_decide_nothing(world: World) -> None:
     assert verdicts(seen)["min-pairs"] == "inconclusive"
 
 
+# Beside the current release.
+
+
+@pytest.mark.parametrize(("stage", "step", "to"), [("shadow", -1, "shadow"), ("canary", 0, "canary-0")])
+def test_a_slow_machine_takes_no_trial_back(stage: str, step: int, to: str) -> None:
+    """Both releases answer in 363 ms, three times the limit."""
+    world = World(("error_rate, max: 1%, min_samples: 100", "latency_p95, max: 120ms, min_samples: 100"))
+    world.first_release()
+    world.bring("run-2", "1.1.0", to=to)  # type: ignore[arg-type]
+    for _ in range(6):
+        for release in (world.state.current.id, world.release("1.1.0").id):
+            world.memory.plane.serve(ENDPOINT, release, requests=200, latency_ms=363.0)
+        world.clock.advance(LOOK_EVERY)
+        seen = world.look("run-2", stage, step)  # type: ignore[arg-type]
+    assert (seen.status, seen.verdict) == ("watching", "inconclusive")
+    assert [title for _, title in world.alerts if "the current release is no better" in title], "on-call is told, once"
+    assert len(world.alerts) == 1
+    # What is slower still goes back.
+    seen = world.watch("run-2", stage, step, seconds=STEP_S, latency_ms=900.0)  # type: ignore[arg-type]
+    assert seen.status == "ended"
+
+
+def test_an_outage_takes_no_canary_back_and_it_waits_for_a_person_while_both_are_broken(world: World) -> None:
+    world.first_release()
+    world.bring("run-2", "1.1.0", to="canary-1")
+    seen = world.watch("run-2", "canary", 1, seconds=PATIENCE * STEP_S + LOOK_EVERY, outage=0.3)
+    assert seen.status == "watching" and seen.cause.startswith("on hold") and "no better" in seen.cause
+    assert world.state.results.get("run-2") is None
+
+
+def test_the_last_step_keeps_a_little_on_the_current_release_until_it_is_judged(world: World) -> None:
+    first = world.first_release()
+    world.bring("run-2", "1.1.0", to="canary-2")
+    assert world.weights == {first.id: 500, world.release("1.1.0").id: 9_500}
+    assert world.watch("run-2", "canary", 2, seconds=STEP_S).status == "passed"
+    world.promote("run-2")
+    assert world.weights == {world.release("1.1.0").id: 10_000}
+
+
 # Canary.
 
 
@@ -101,7 +141,7 @@ def test_a_canary_gate_can_look_back_over_all_its_steps(world: World) -> None:
     assert windows["errors"] == timedelta(seconds=STEP_S), "a gate without a long window judges its own step"
     assert windows["critical-errors-max-30m"] == timedelta(seconds=3 * STEP_S)
     samples = {result.gate: result.evidence.samples for result in seen.results}
-    assert samples["critical-errors-max-30m"] == sum(500 * STEP_S // LOOK_EVERY * s // 100 for s in (5, 50, 100))
+    assert samples["critical-errors-max-30m"] == sum(500 * STEP_S // LOOK_EVERY * s // 100 for s in (5, 50, 95))
     assert began == world.clock.now() - timedelta(seconds=3 * STEP_S)
 
 
