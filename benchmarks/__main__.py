@@ -13,9 +13,12 @@ import sys
 import benchmarks
 from benchmarks.table import Table
 
+#: Modules that the benchmarks share.
+_NO_BENCHMARKS = ("__main__", "rollouts", "table")
+
 
 def main(argv: list[str]) -> int:
-    names = sorted(m.name for m in pkgutil.iter_modules(benchmarks.__path__) if m.name not in ("__main__", "table"))
+    names = sorted(m.name for m in pkgutil.iter_modules(benchmarks.__path__) if m.name not in _NO_BENCHMARKS)
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=benchmarks.__doc__)
     parser.add_argument("name", nargs="*", choices=[*names, []], help=", ".join(names))
     parser.add_argument("--quick", action="store_true", help="a tenth of the work, to see that it runs")

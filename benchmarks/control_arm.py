@@ -85,17 +85,15 @@ def _rollback(control: str | None) -> dict[str, object]:
 
 
 def _bad_release(error: float, control: str | None, number: int) -> Watched:
-    generator = np.random.default_rng([SEED, number])
     return play_watch(
-        _rollback(control), lambda who, _: error if who == "new" else OLD, generator, rate=RATE, seconds=1800.0
+        _rollback(control), lambda who, _: error if who == "new" else OLD, (SEED, number), rate=RATE, seconds=1800.0
     )
 
 
 def _outage(control: str | None, number: int) -> Watched:
-    generator = np.random.default_rng([SEED, 1, number])
-    begins = float(generator.uniform(30.0, 120.0))
+    begins = float(np.random.default_rng([SEED, 1, number]).uniform(30.0, 120.0))
 
     def failing(_: str, at: float) -> float:
         return 0.3 if begins <= at < begins + 30.0 else OLD
 
-    return play_watch(_rollback(control), failing, generator, rate=RATE, seconds=begins + 150.0)
+    return play_watch(_rollback(control), failing, (SEED, 1, number), rate=RATE, seconds=begins + 150.0)

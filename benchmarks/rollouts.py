@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -38,14 +38,18 @@ class Watched(NamedTuple):
 def play_watch(
     rollback: dict[str, Any],
     failing: Failing,
-    generator: np.random.Generator,
+    seed: Sequence[int],
     *,
     rate: float,
     seconds: float,
     every: float = 5.0,
 ) -> Watched:
     """One promotion under ``rollback`` (the manifest's block), looked at ``every`` so many seconds, or sooner where a
-    look asks for it."""
+    look asks for it.
+
+    :param seed: the same requests come, and would fail, whatever share the control arm has: so plays are compared that
+        differ in nothing else.
+    """
     platform = memory_platform()
     spec = EnvironmentSpec.model_validate({"rollback": rollback})
     manifest, control = _manifest(spec), spec.rollback.control if spec.rollback else None
@@ -65,15 +69,18 @@ def play_watch(
         journal.note(platform, ENDPOINT, opened)
         promote.promote(platform, endpoint=ENDPOINT, rollout_id=opened.rollout_id, timeout_s=1.0)
     new = _release("1.1.0", manifest).id
-    passed, pause, bad = 0.0, every, 0
+    passed, pause, bad, looks = 0.0, every, 0, 0
     while passed < seconds:
         plan = platform.plane.plan_in_force(ENDPOINT)
         assert plan is not None
-        for release, weight in plan.weights.items():
-            requests = int(generator.poisson(rate * pause * weight / TOTAL_WEIGHT))
-            errors = int(generator.binomial(requests, failing("new" if release == new else "old", passed)))
-            platform.plane.serve(ENDPOINT, release, requests=requests, errors=errors)
-            bad += errors if release == new else 0
+        generator, looks = np.random.default_rng([*seed, looks]), looks + 1
+        which, luck = generator.random((2, generator.poisson(rate * pause)))
+        to_control = which < plan.control_weight / TOTAL_WEIGHT
+        for release, own in ((plan.current, ~to_control), (plan.control, to_control)):
+            if release is not None:
+                errors = int((luck[own] < failing("new" if release == new else "old", passed)).sum())
+                platform.plane.serve(ENDPOINT, release, requests=int(own.sum()), errors=errors)
+                bad += errors if release == new else 0
         platform.clock.advance(pause)
         passed += pause
         seen = watch.look(platform, endpoint=ENDPOINT, rollout_id="run-2", stage="watch")

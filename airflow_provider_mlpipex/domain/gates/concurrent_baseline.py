@@ -27,7 +27,7 @@ from airflow_provider_mlpipex.domain.gates import watch_windows
 from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult
-from airflow_provider_mlpipex.domain.statistics import summaries
+from airflow_provider_mlpipex.domain.statistics.confidence import difference_exceeds, proportion
 from airflow_provider_mlpipex.domain.statistics.summaries import Counted, Timed
 
 Standing = Literal["worse", "as-broken", "no-worse", "excused-before", "undecided"]
@@ -90,7 +90,10 @@ def is_worse(gate: Gate, evidence: Evidence, *, alpha: float, share: float) -> b
     if not evidence.baseline_samples or evidence.baseline_summary is None:
         return evidence.samples * share / (1.0 - share) > math.log(1.0 / alpha) if share < 1.0 else False
     arms = _arms(gate, evidence, excuse=False)
-    return arms is not None and summaries.excess(*arms, scale=1.0, alpha=alpha, quantile=gate.quantile).lower > 0
+    if arms is None:
+        return False
+    own, base = arms
+    return difference_exceeds(0.0, own.events, own.trials, base.events, base.trials, alpha=alpha)
 
 
 def breaks_too(gate: Gate, evidence: Evidence) -> bool:
@@ -100,8 +103,8 @@ def breaks_too(gate: Gate, evidence: Evidence) -> bool:
         return False
     _, base = arms
     if gate.counts:
-        return isinstance(base, Counted) and base.events > gate.bound
-    return summaries.interval(base, alpha=EXCUSE_ALPHA, quantile=gate.quantile).lower > _allowed(gate)
+        return base.events > gate.bound
+    return proportion(base.events, base.trials, alpha=EXCUSE_ALPHA).lower > _allowed(gate)
 
 
 def is_no_worse(gate: Gate, evidence: Evidence) -> bool:
@@ -111,7 +114,9 @@ def is_no_worse(gate: Gate, evidence: Evidence) -> bool:
         return False
     allowed = _allowed(gate)
     matters = gate.detects if gate.detects is not None and gate.quantile is None else _MATTERS * allowed
-    return summaries.excess(*arms, scale=1.0, alpha=EXCUSE_ALPHA, quantile=gate.quantile).upper <= matters
+    own, base = arms
+    # The other way round: the baseline's share minus the candidate's lies wholly above what matters, negative.
+    return difference_exceeds(-matters, base.events, base.trials, own.events, own.trials, alpha=EXCUSE_ALPHA)
 
 
 def _arms(gate: Gate, evidence: Evidence, *, excuse: bool) -> tuple[Counted, Counted] | None:

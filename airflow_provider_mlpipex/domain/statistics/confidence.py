@@ -184,6 +184,18 @@ def difference_of_proportions(
     )
 
 
+def difference_exceeds(
+    gap: float, successes: int, trials: int, baseline_successes: int, baseline_trials: int, *, alpha: float
+) -> bool:
+    """Whether the whole of :func:`difference_of_proportions` lies above ``gap``, without computing its ends."""
+    _check(successes, trials, alpha)
+    _check(baseline_successes, baseline_trials, alpha)
+    own, base = _Evidence(successes, trials), _Evidence(baseline_successes, baseline_trials)
+    if own.estimate - base.estimate <= gap:
+        return False
+    return _least_evidence(own, base, gap, 1.0) > math.log(1.0 / alpha)
+
+
 def _least_evidence(own: _Evidence, base: _Evidence, gap: float, scale: float) -> float:
     """The least joint evidence against any pair of probabilities with ``p = scale * p_baseline + gap``."""
     if scale == 0.0:

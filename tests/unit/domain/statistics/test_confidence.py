@@ -137,6 +137,14 @@ def test_a_difference_holds_its_own_estimate_and_widens_as_alpha_falls(
         assert own[0] / own[1] - scale * base[0] / base[1] in narrow
 
 
+@given(st.integers(0, 400), st.integers(0, 400), st.integers(0, 400), st.integers(0, 400), st.floats(-0.2, 0.2))
+def test_what_a_difference_exceeds_is_where_its_interval_begins(a: int, b: int, c: int, d: int, gap: float) -> None:
+    own, base = (a, a + b), (c, c + d)
+    lower = stats.difference_of_proportions(*own, *base, alpha=0.05).lower
+    if abs(lower - gap) > 1e-6:
+        assert stats.difference_exceeds(gap, *own, *base, alpha=0.05) == (lower > gap)
+
+
 @given(ARMS, ARMS)
 def test_a_difference_mirrors_its_arms(own: tuple[int, int], base: tuple[int, int]) -> None:
     one = stats.difference_of_proportions(*own, *base, alpha=0.05)
