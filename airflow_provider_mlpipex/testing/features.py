@@ -14,6 +14,7 @@ from airflow_provider_mlpipex.domain.features.service import (
     HistoricalFrame,
     OnlineRow,
     OnlineState,
+    exact_integers,
     plain,
 )
 from airflow_provider_mlpipex.domain.values import digest_of
@@ -127,7 +128,7 @@ def _join(asked: pd.DataFrame, view: MemoryView) -> pd.DataFrame:
     import pandas as pd
 
     by = list(view.entities)
-    rows = view.rows.sort_values(EVENT)
+    rows = exact_integers(view.rows.sort_values(EVENT), view.features)
     asked = asked.sort_values(MOMENT)
     found = pd.merge_asof(
         asked,

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed, FeatureMismatch
+from airflow_provider_mlpipex.domain.features.service import plain
 from airflow_provider_mlpipex.ports import FeatureStore
 from tests.support.feature_stores import FeastHarness, Harness, MemoryHarness, view
 
@@ -101,6 +102,25 @@ def test_an_unknown_entity_is_kept_as_missing_and_counted(made: Harness) -> None
     assert joined.frame.loc[1, ["wind", "gate", "seats"]].isna().all()
     assert list(joined.answered["flight"]) == ["UA1"]
     assert joined.answered["seats"].dtype == "int64"
+
+
+BIG = 2**53 + 1
+
+
+def test_large_integers_keep_every_digit(made: Harness) -> None:
+    numbers = {"account": "Int64", "seats": "Int64", "wind": "Float64"}
+    made.define(
+        view("accounts", "flight", numbers, ("UA1", NOON, BIG, 1, 0.5), ("UA2", NOON, BIG + 2, 2, None)),
+        accounts_v1=["accounts"],
+    )
+    asked = rows(("UA1", NOON), ("XX9", NOON), ("UA2", NOON), ("UA1", NOON + HOUR))
+    joined = made.store.historical("accounts-v1", asked, time_column="at")
+    assert joined.answered["account"].tolist() == [BIG, BIG + 2, BIG]
+    assert joined.answered["account"].dtype == "int64"
+    assert [plain(value) for value in joined.frame["account"]] == [BIG, None, BIG + 2, BIG]
+    made.materialise(NOON)
+    online = made.store.online("accounts-v1", [{"flight": "UA1"}, {"flight": "UA2"}], as_of=NOON)
+    assert [row.values["account"] for row in online] == [BIG, BIG + 2]
 
 
 def test_one_missing_value_is_no_unknown_entity(made: Harness) -> None:

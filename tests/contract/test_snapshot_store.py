@@ -55,6 +55,16 @@ def test_reads_back_what_was_written(store: SnapshotStore) -> None:
     pd.testing.assert_frame_equal(store.read(snapshot), table())
 
 
+def test_integers_that_pandas_would_round_are_refused_by_name(store: SnapshotStore) -> None:
+    whole = pd.array([2**53 + 1] * 10, dtype="Int64")
+    assert store.read(write(store, table(account=whole)))["account"].tolist() == [2**53 + 1] * 10
+    gaps = pd.array([2**53 + 1, None] * 5, dtype="Int64")
+    with pytest.raises(DataQualityFailed, match=r"column account.*2\^53"):
+        write(store, table(account=gaps))
+    small = pd.array([2**53, None] * 5, dtype="Int64")
+    assert store.read(write(store, table(account=small)))["account"][0] == 2**53
+
+
 @pytest.mark.parametrize(
     "nested",
     [

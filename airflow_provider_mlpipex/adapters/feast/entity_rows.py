@@ -6,14 +6,20 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed
-from airflow_provider_mlpipex.domain.features.service import FeatureServiceRef, HistoricalFrame, settle_types
+from airflow_provider_mlpipex.domain.features.service import (
+    INTEGERS,
+    FeatureServiceRef,
+    HistoricalFrame,
+    exact_integers,
+    settle_types,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
 #: The moment of an entity row, UTC to the nanosecond, whatever the column is called in its table.
 MOMENT = "mlpipex_moment"
-_NUMBERS = ("Int32", "Int64", "Float32", "Float64")
+_NUMBERS = (*INTEGERS, "Float32", "Float64")
 
 
 def numbered(entity_rows: pd.DataFrame, *, entities: Mapping[str, str], time_column: str, service: str) -> pd.DataFrame:
@@ -88,7 +94,8 @@ def attach(
     features = list(ref.features)
     own = [column for column in rows.columns if column not in ref.features or column in key or column == time_column]
     taken = [table[[*key, *features]] for table in answers if len(table)] or [answers[0][[*key, *features]]]
-    told = pd.concat(taken, ignore_index=True).astype({MOMENT: "datetime64[ns, UTC]"})
+    exact = [exact_integers(table, ref.features) for table in taken]
+    told = pd.concat(exact, ignore_index=True).astype({MOMENT: "datetime64[ns, UTC]"})
     joined = rows[own].reset_index(names="_at").merge(told, on=key, how="inner", validate="many_to_one")
     joined = joined.sort_values("_at").set_index("_at").drop(columns=MOMENT)
     joined.index.name = None

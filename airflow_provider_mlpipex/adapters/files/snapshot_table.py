@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed
 from airflow_provider_mlpipex.domain.names import check_name
 from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot
+from airflow_provider_mlpipex.domain.values import LARGEST_EXACT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +27,8 @@ def table_of(frame: pd.DataFrame, *, name: str) -> pa.Table:
     Missing is missing: ``NaN``, ``None``, ``NaT`` and ``pd.NA`` all become Arrow nulls. Categories that
     are not text become plain values, because Parquet cannot hold them.
 
-    :raises DataQualityFailed: on repeated or non-text column names, and on a column that mixes types.
+    :raises DataQualityFailed: on repeated or non-text column names, on a column that mixes types, and on one whose
+        integers would lose digits.
     """
     import pyarrow as pa
 
@@ -47,6 +49,13 @@ def table_of(frame: pd.DataFrame, *, name: str) -> pa.Table:
                 limit="one type a column",
                 remedy="convert the column to one type in the data source",
             ) from error
+        if pa.types.is_integer(values.type) and values.null_count and _is_inexact(values):
+            raise DataQualityFailed(
+                f"dataset {name}, column {column}",
+                value="integers beyond 2^53, and missing values beside them",
+                limit="integers without a gap, or such as a float can hold exactly",
+                remedy="fill the gaps in the data source, or give the column as text: it names something",
+            )
         if pa.types.is_dictionary(values.type) and not _is_text(values.type.value_type):
             values = values.dictionary_decode()
         columns[column] = values
@@ -205,6 +214,14 @@ def _plain(column: pa.ChunkedArray) -> bytes:
     if np.issubdtype(values.dtype, np.floating) and np.isnan(values).any():
         values = np.where(np.isnan(values), np.array(np.nan, values.dtype), values)
     return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).tobytes()
+
+
+def _is_inexact(integers: pa.Array) -> bool:
+    """Whether pandas, which has no gaps among integers, would cost them digits by making floats of them."""
+    import pyarrow.compute as pc
+
+    bounds = pc.min_max(integers).as_py()
+    return any(bound is not None and abs(bound) > LARGEST_EXACT for bound in bounds.values())
 
 
 def _type_name(kind: pa.DataType) -> str:

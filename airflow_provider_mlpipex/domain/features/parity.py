@@ -100,13 +100,18 @@ def compare(
 
 
 def same(served: Any, offline: Any, tolerance: float) -> bool:
-    """Whether two values of one feature are the same: missing equals missing, and nothing else."""
+    """Whether two values of one feature are the same: missing equals missing, and nothing else.
+
+    ``tolerance`` is for what was computed. Integers are counts or names, so they are equal or not, in every digit.
+    """
     if served is None or offline is None:
         return served is offline
     if isinstance(served, list) and isinstance(offline, list):
         return len(served) == len(offline) and all(
             same(one, other, tolerance) for one, other in zip(served, offline, strict=True)
         )
+    if isinstance(served, int) and isinstance(offline, int):
+        return served == offline
     if isinstance(served, (int, float)) and isinstance(offline, (int, float)):
         return served == offline or math.isclose(served, offline, rel_tol=tolerance, abs_tol=0.0)
     return bool(served == offline)

@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, JsonValue
 
-from airflow_provider_mlpipex.domain.errors import FeatureMismatch
+from airflow_provider_mlpipex.domain.errors import DataQualityFailed, FeatureMismatch
 from airflow_provider_mlpipex.domain.names import Name
 from airflow_provider_mlpipex.domain.release.release import Digest, FeatureJoin
-from airflow_provider_mlpipex.domain.values import Value
+from airflow_provider_mlpipex.domain.values import LARGEST_EXACT, Value
 
 if TYPE_CHECKING:
     import pandas as pd
 
+#: Types of features that are whole numbers.
+INTEGERS = ("Int32", "Int64")
 #: ``expired``: the store holds a value, but an older one than its feature view's time to live allows.
 OnlineState = Literal["found", "unknown", "expired"]
 
@@ -66,7 +68,7 @@ class HistoricalFrame:
 
     :param frame: the rows that the store answered, in the order asked: the columns of the entity row, then every
         feature of the service; a column that both have is the store's. Its index is the row's position among those
-        asked. An integer feature without a missing value is ``int64``, with one ``float64``.
+        asked. An integer feature without a missing value is ``int64``, with one pandas' ``Int64``.
     :param asked: entity rows given.
     :param dropped: positions of rows for which the store has no value at or before their moment, or only an expired
         one, or whose key or moment is missing.
@@ -81,9 +83,21 @@ class HistoricalFrame:
 
     @property
     def answered(self) -> pd.DataFrame:
-        """:attr:`frame` without the unknown rows, numbered from 0; features as their types want to be."""
-        rows = self.frame.drop(index=list(self.unknown)).reset_index(drop=True)
-        return settle_types(rows, self.service.features)
+        """:attr:`frame` without the unknown rows, numbered from 0; features as a model gets them.
+
+        :raises DataQualityFailed: an integer feature has missing values, and is too large to be a float instead.
+        """
+        rows = settle_types(self.frame.drop(index=list(self.unknown)).reset_index(drop=True), self.service.features)
+        gaps = [name for name in self.service.features if str(rows[name].dtype) == "Int64"]
+        for name in gaps:
+            if (rows[name].abs() > LARGEST_EXACT).any():
+                raise DataQualityFailed(
+                    f"feature service {self.service.name}, feature {name}",
+                    value="integers beyond 2^53, and missing values beside them",
+                    limit="integers without a gap, or such as a float can hold exactly",
+                    remedy="fill the gaps in its feature view, or make it a String: it names something",
+                )
+        return rows.astype(dict.fromkeys(gaps, "float64"))
 
     @property
     def counts(self) -> FeatureJoin:
@@ -133,11 +147,17 @@ def plain(value: Any) -> Any:
     return value
 
 
+def exact_integers(frame: pd.DataFrame, features: Mapping[str, str]) -> pd.DataFrame:
+    """``frame`` with integer features in a type that holds integers and gaps, so that joining them costs no digit."""
+    whole = [name for name, kind in features.items() if kind in INTEGERS and name in frame.columns]
+    return frame.astype({name: "Int64" for name in whole if (frame[name].dropna() % 1 == 0).all()})
+
+
 def settle_types(frame: pd.DataFrame, features: Mapping[str, str]) -> pd.DataFrame:
     """``frame`` with integer features as ``int64`` where none is missing: a join passes them through ``float64``."""
     whole = {
         name: "int64"
         for name, kind in features.items()
-        if kind in ("Int32", "Int64") and name in frame.columns and len(frame) and not frame[name].isna().any()
+        if kind in INTEGERS and name in frame.columns and len(frame) and not frame[name].isna().any()
     }
     return frame.astype(whole)

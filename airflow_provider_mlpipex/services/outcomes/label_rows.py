@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed
 from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import MAX_ID_LENGTH, MAX_LABEL_LENGTH, Label
 from airflow_provider_mlpipex.domain.predictions import REQUEST_ID
+from airflow_provider_mlpipex.domain.values import LARGEST_EXACT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,7 +110,7 @@ def _labels(raw: Sequence[Any], *, subject: str) -> list[Label | None]:
         raise _refused(
             f"{subject}, column {LABEL}",
             value=f"{len(bad)} unusable labels, in rows {_some(list(map(str, bad)))}: {first}",
-            limit=f"finite numbers, true and false, or text of at most {MAX_LABEL_LENGTH} characters",
+            limit=f"finite numbers, integers up to 2^53, flags, or text of at most {MAX_LABEL_LENGTH} characters",
             remedy="write the value that the model was trained to predict",
         )
     usable = [label for label in labels if not isinstance(label, _Unusable)]
@@ -128,7 +129,9 @@ def _label(value: Any) -> Label | _Unusable:
             number = float(value)
         except OverflowError:
             number = math.inf
-        return number if math.isfinite(number) else _Unusable(value)
+        # A label is kept as a float: beyond 2^53 two whole numbers could become one class.
+        is_rounded = isinstance(value, int | np.integer) and abs(int(value)) > LARGEST_EXACT
+        return number if math.isfinite(number) and not is_rounded else _Unusable(value)
     if isinstance(value, str) and len(value) <= MAX_LABEL_LENGTH:
         return value
     return _Unusable(f"{type(value).__name__} {str(value)[:40]}")
@@ -142,6 +145,8 @@ def _numbers_in_text(labels: list[Label | None]) -> list[Label | None]:
     except ValueError:
         return labels
     if not all(map(math.isfinite, numbers.values())):
+        return labels
+    if any(label.isdecimal() and int(label) > LARGEST_EXACT for label in numbers):
         return labels
     return [numbers[label] if isinstance(label, str) else label for label in labels]
 

@@ -12,9 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_mlpipex.domain.errors import FeatureMismatch, ManifestInvalid
+from airflow_provider_mlpipex.domain.errors import DataQualityFailed, FeatureMismatch, ManifestInvalid
 from airflow_provider_mlpipex.domain.features.parity import compare, same
-from airflow_provider_mlpipex.domain.features.service import FeatureServiceRef, ServedRow, plain, settle_types
+from airflow_provider_mlpipex.domain.features.service import (
+    FeatureServiceRef,
+    HistoricalFrame,
+    ServedRow,
+    plain,
+    settle_types,
+)
 from airflow_provider_mlpipex.domain.manifest.diff import diff, release_changes, review_needed
 from airflow_provider_mlpipex.domain.planning.plan import plan
 from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, FeatureJoin, Release
@@ -182,6 +188,21 @@ def test_whole_numbers_stay_whole_where_none_is_missing() -> None:
     assert list(settled.dtypes.astype(str)) == ["int64", "float64", "float64"]
 
 
+@pytest.mark.parametrize(("largest", "refused"), [(2**53, False), (2**53 + 1, True)])
+def test_integers_with_gaps_are_floats_for_a_model_or_refused_by_name(largest: int, refused: bool) -> None:
+    service = FeatureServiceRef(
+        name="fraud-v1", digest=digest_of(1), entities={"card": "String"}, features={"account": "Int64"}
+    )
+    frame = pd.DataFrame({"card": ["a", "b"], "account": pd.array([largest, None], dtype="Int64")})
+    joined = HistoricalFrame(service=service, frame=frame, asked=2)
+    if refused:
+        with pytest.raises(DataQualityFailed, match=r"feature account.*2\^53"):
+            _ = joined.answered
+    else:
+        assert joined.answered["account"].dtype == "float64"
+        assert joined.answered["account"][0] == largest
+
+
 # Parity.
 
 
@@ -190,6 +211,9 @@ def test_whole_numbers_stay_whole_where_none_is_missing() -> None:
     [
         (1.0, 1.0, True),
         (1, 1.0, True),
+        (2**53 + 1, 2**53 + 1, True),
+        (2**53 + 1, 2**53 + 3, False),
+        (1_000_000, 1_000_001, False),
         (1.0, 1.0 + 1e-9, True),
         (1.0, 1.0 + 1e-3, False),
         (0.0, 1e-300, False),

@@ -135,6 +135,7 @@ def test_a_plane_that_is_away_keeps_nothing(world: World, current: str) -> None:
         ({"request_id": ["a", "a"], "label": [1, 0]}, r"1 ids with several labels: a"),
         ({"request_id": ["a"], "label": [float("inf")]}, "1 unusable labels, in rows 1: inf"),
         ({"request_id": ["a"], "label": [Decimal("Infinity")]}, "1 unusable labels, in rows 1"),
+        ({"request_id": ["a"], "label": [2**53 + 1]}, r"1 unusable labels, in rows 1: 9007199254740993.*up to 2\^53"),
         ({"request_id": ["a"], "label": [1], "observed_at": [1772353980]}, "column observed_at"),
         ({"request_id": ["a"], "label": [[1]]}, "unusable labels, in rows 1: list"),
         ({"request_id": ["a"], "label": ["x" * 201]}, "text of at most 200"),

@@ -7,11 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score
 
 from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import Label, LabelledPrediction
 from airflow_provider_mlpipex.domain.release.training import Task
+from airflow_provider_mlpipex.services.outcomes.label_rows import read_labels
 from airflow_provider_mlpipex.services.outcomes.metrics import Performance, measure
 from airflow_provider_mlpipex.serving.prediction_log.outputs import describe
 
@@ -61,6 +63,20 @@ def test_answers_and_labels_meet_whatever_they_are_written_as(model: str, labels
     assert found.why == ""
     assert found.metrics["accuracy"] == pytest.approx(accuracy_score(TRUTH, ANSWERED))
     assert found.samples == 200
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ([1e300, 0.5], [1e300, 0.5]),
+        (["1e300", "2"], [1e300, 2.0]),
+        (["9007199254740993", "9007199254740992"], ["9007199254740993", "9007199254740992"]),
+        ([True, False], [1.0, 0.0]),
+    ],
+)
+def test_a_label_is_kept_with_all_its_digits(given: list[Any], kept: list[Label]) -> None:
+    table = pd.DataFrame({"request_id": ["a", "b"], "label": pd.Series(given, dtype=object)})
+    assert [row.label for row in read_labels(table, subject="labels").labels] == kept
 
 
 def test_flags_that_were_logged_before_they_had_a_score_count_too() -> None:
