@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         Release,
         RuntimeEnvironment,
     )
-    from airflow_provider_mlpipex.domain.release.training import TrainedModel, TrainingRecord
+    from airflow_provider_mlpipex.domain.release.training import ModelAnswers, TrainedModel, TrainingRecord
     from airflow_provider_mlpipex.domain.rollout.events import Entry, Event, Origin, RoutineRecord
     from airflow_provider_mlpipex.domain.rollout.plane_observation import AppliedPlan, PlaneObservation, ReleaseStatus
     from airflow_provider_mlpipex.domain.rollout.projection import Projection
@@ -312,8 +312,13 @@ class ModelRegistry(Protocol):
         """All registered versions in semver order; empty if the model is unknown."""
         ...
 
-    def load(self, model: ModelVersion) -> Any:
-        """An MLflow pyfunc with ``predict(frame)``, digest verified before it is unpickled."""
+    def answer(self, model: ModelVersion, rows: pd.DataFrame) -> ModelAnswers:
+        """What clients of ``model`` get for ``rows``: by the served path, digest verified before it is unpickled.
+
+        :raises ArtifactMismatch: the bytes are not the registered ones.
+        :raises ReleaseNotReady: it does not load here.
+        :raises SignatureMismatch: its server refuses such rows; the message names the column.
+        """
         ...
 
     def resolve(self, reference: ModelReference) -> ModelSource:

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.adapters.mlflow import sources
 from airflow_provider_mlpipex.adapters.mlflow.registration_rules import model_version_of, taken
@@ -15,7 +15,10 @@ from airflow_provider_mlpipex.domain.names import check_name
 from airflow_provider_mlpipex.domain.release.adoption import FoundModel, ModelReference, ModelSource
 from airflow_provider_mlpipex.domain.release.release import ModelVersion
 from airflow_provider_mlpipex.domain.release.semver import Version
-from airflow_provider_mlpipex.domain.release.training import TrainedModel, TrainingRecord
+from airflow_provider_mlpipex.domain.release.training import ModelAnswers, TrainedModel, TrainingRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class MemoryRegistry:
@@ -89,14 +92,14 @@ class MemoryRegistry:
                 key=lambda model: Version.parse(model.version),
             )
 
-    def load(self, model: ModelVersion) -> Any:
-        import mlflow.pyfunc
-
+    def answer(self, model: ModelVersion, rows: pd.DataFrame) -> ModelAnswers:
+        from airflow_provider_mlpipex.adapters.mlflow.served_path import chunks, served_answers_of
         from airflow_provider_mlpipex.serving.artifacts import verify_directory
+        from airflow_provider_mlpipex.serving.model_server.clean_process import answer_here
 
         folder = self.folders[model.run_id]
         verify_directory(folder, model.artifact_digest)
-        return mlflow.pyfunc.load_model(str(folder))
+        return served_answers_of(model, answer_here(folder, chunks(rows)))
 
     def resolve(self, reference: ModelReference) -> ModelSource:
         uri, held = reference.text, self.elsewhere.get(reference.text)

@@ -31,6 +31,7 @@ from airflow_provider_mlpipex.domain.errors import (
     ModelNotFound,
     RegistrationRefused,
     RegistryUnavailable,
+    SignatureMismatch,
     TrainingFailed,
 )
 from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot
@@ -133,7 +134,7 @@ def test_log_training_completes_the_record(registry: ModelRegistry, name: str) -
 
 def test_the_signature_does_not_depend_on_which_examples_lack_a_value(registry: ModelRegistry, name: str) -> None:
     examples = FEATURES.head(20)
-    samples = {"a": examples, "b": examples.dropna(), "c": examples.assign(carrier=[None, *["AA"] * 19])}
+    samples = {"a": examples, "b": examples.dropna(), "c": FEATURES.head(40)}
     signatures = [
         registry.log_training(trained(examples=rows), record(name, configuration_digest=digit * 64)).signature
         for digit, rows in samples.items()
@@ -228,17 +229,25 @@ def test_refuses_a_record_that_lacks_something(
     assert registry.versions(name) == []
 
 
-def test_load_answers_as_the_trained_model(registry: ModelRegistry, name: str) -> None:
+def test_a_registered_model_answers_as_the_trained_model(registry: ModelRegistry, name: str) -> None:
     done = registry.log_training(trained(), record(name))
-    loaded = registry.load(registry.register(done, version="1.0.0"))
-    np.testing.assert_array_equal(loaded.predict(FEATURES), MODEL.predict_proba(FEATURES))
+    answers = registry.answer(registry.register(done, version="1.0.0"), FEATURES)
+    assert answers.predictions == MODEL.predict_proba(FEATURES).tolist()
+    assert answers.classes == [0, 1]
 
 
-def test_load_refuses_other_bytes(registry: ModelRegistry, name: str) -> None:
+def test_an_answer_that_its_server_would_refuse_names_the_column(registry: ModelRegistry, name: str) -> None:
+    model = registry.register(registry.log_training(trained(), record(name)), version="1.0.0")
+    with pytest.raises(SignatureMismatch, match="column distance in row 1") as refused:
+        registry.answer(model, FEATURES.assign(distance=FEATURES["distance"].where(FEATURES.index != 1)))
+    assert "B6" not in str(refused.value)
+
+
+def test_other_bytes_are_not_asked(registry: ModelRegistry, name: str) -> None:
     done = registry.log_training(trained(), record(name))
     model = registry.register(done, version="1.0.0").model_copy(update={"artifact_digest": "0" * 64})
     with pytest.raises(ArtifactMismatch, match=done.artifact_digest):
-        registry.load(model)
+        registry.answer(model, FEATURES)
 
 
 def test_unknown_versions_are_not_found(registry: ModelRegistry, name: str) -> None:
@@ -337,8 +346,8 @@ def test_a_python_model_is_served_too(real: MlflowRegistry, name: str) -> None:
     done = real.log_training(
         trained(model=Halving(), predict_method="predict", examples=FEATURES[["distance"]]), record(name)
     )
-    loaded = real.load(real.register(done, version="1.0.0"))
-    assert loaded.predict(FEATURES[["distance"]]).tolist() == (FEATURES["distance"] / 2).tolist()
+    answers = real.answer(real.register(done, version="1.0.0"), FEATURES[["distance"]])
+    assert answers.predictions == (FEATURES["distance"] / 2).tolist()
 
 
 class Halving(mlflow.pyfunc.PythonModel):

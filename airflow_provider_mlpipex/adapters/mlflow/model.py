@@ -5,12 +5,30 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mlpipex.adapters.mlflow.code_paths import copy_modules, own_modules
+from airflow_provider_mlpipex.adapters.mlflow.served_path import own_answers, require_same
 from airflow_provider_mlpipex.domain.drift.references import REFERENCE_PATH
-from airflow_provider_mlpipex.domain.errors import TrainingFailed
+from airflow_provider_mlpipex.domain.errors import ReleaseNotReady, TrainingFailed
+from airflow_provider_mlpipex.domain.release.inputs import (
+    INPUTS_PATH,
+    SERVABLE,
+    InputColumn,
+    ModelInputs,
+    Unservable,
+    describe_column,
+)
+from airflow_provider_mlpipex.serving.model_server.clean_process import ask_in_clean_process
+from airflow_provider_mlpipex.serving.model_server.input_frame import cells_of, request_of
+from airflow_provider_mlpipex.serving.model_server.loading import scorer_of
+from airflow_provider_mlpipex.serving.model_server.same_answers import same
 from airflow_provider_mlpipex.serving.prediction_log.outputs import drift_answers
 
 if TYPE_CHECKING:
@@ -47,30 +65,105 @@ def settle_environment() -> None:
 def save_model(trained: TrainedModel, folder: Path) -> dict[str, object]:
     """Write ``trained`` to ``folder``, which must not exist; return its signature in MLflow's dict form.
 
-    A model that another pipeline saved is copied as it is; its own signature stays, if it has one.
+    A model that another pipeline saved is copied as it is, and served by its own signature, if it has one.
 
     scikit-learn models are saved by cloudpickle, not in MLflow's default skops format: skops refuses every type that
     is not on its list, a team's own transformer among them, and then cannot be loaded without that list. What makes
-    the pickle safe to load is the artifact digest, checked before it is opened.
+    the pickle safe to load is the artifact digest, checked before it is opened. Modules of the team's own, which the
+    pickle only names, lie beside it.
 
-    :raises TrainingFailed: the model does not answer its own example rows, or cannot be saved.
+    :raises TrainingFailed: a column cannot be served, the model does not answer its own example rows, answers them
+        otherwise once it is served, or cannot be saved.
     """
     settle_environment()
-    import mlflow.sklearn
     from mlflow.exceptions import MlflowException
 
-    requirements = [f"{package}=={version(package)}" for package in _REQUIREMENTS]
+    inputs = _inputs_of(trained)
     try:
-        answers = getattr(trained.model, trained.predict_method)(trained.examples)
+        made = _signature(inputs, trained.ask(trained.examples))
         if trained.folder is not None:
-            signature = _copy(trained.folder, folder) or _sign(folder, _signature(trained.examples, answers))
-        elif isinstance(trained.model, mlflow.pyfunc.PythonModel):
-            signature = _signature(trained.examples, answers)
+            signature = _copy(trained.folder, folder) or _sign(folder, made)
+        else:
+            signature = made
+            _save(trained, folder, signature)
+        (folder / GOLDEN_PATH).parent.mkdir()
+        if trained.folder is None:
+            (folder / INPUTS_PATH).write_text(inputs.model_dump_json(), encoding="utf-8")
+        with _path_as_it_was():
+            scorer, loaded = scorer_of(folder)
+        predictions = require_same(trained, scorer, inputs, loaded)
+    except TrainingFailed:
+        raise
+    except Exception as error:
+        # What MLflow says of a schema begins with the rows; what other libraries say quotes values.
+        said = str(error) if isinstance(error, AttributeError) else type(error).__name__
+        raise TrainingFailed(
+            f"model {type(trained.model).__name__}, method {trained.predict_method}",
+            value=said.partition("\n")[0][:200] if not isinstance(error, MlflowException) else said,
+            limit="a model that MLflow can save and that answers its own example rows",
+            remedy="return a fitted scikit-learn estimator, or an mlflow PythonModel; its own traceback is in the log",
+        ) from error
+    golden = {"request": request_of(cells_of(trained.examples)), "predictions": predictions}
+    (folder / GOLDEN_PATH).write_text(json.dumps(golden), encoding="utf-8")
+    if trained.evaluated is not None:
+        reference = _drift_reference(trained, trained.evaluated)
+        (folder / REFERENCE_PATH).write_text(json.dumps(reference.to_json()), encoding="utf-8")
+    return dict(signature.to_dict())
+
+
+def prove_in_clean_process(folder: Path) -> None:
+    """Load ``folder`` where nothing of this process is, and ask it its golden rows.
+
+    :raises TrainingFailed: it does not load there, or answers otherwise than it does here.
+    """
+    golden = json.loads((folder / GOLDEN_PATH).read_text(encoding="utf-8"))
+    try:
+        ((status, body),) = ask_in_clean_process(folder, [golden["request"]]).bodies
+    except ReleaseNotReady as error:
+        raise TrainingFailed(error.thing, value=error.value, limit=error.limit, remedy=error.remedy) from error
+    if status != 200 or not same(body.get("predictions"), golden["predictions"]):
+        raise TrainingFailed(
+            "model in a clean process",
+            value=f"{status}, other answers to its golden rows",
+            limit="the answers that it gives where it was trained",
+            remedy="let the model hold all that it needs: no global variable, file or environment of the worker",
+        )
+
+
+def _inputs_of(trained: TrainedModel) -> ModelInputs:
+    import pandas as pd
+
+    parts = [rows for rows in (trained.learned, trained.evaluated) if rows is not None] or [trained.examples]
+    columns = []
+    for name in trained.examples.columns:
+        try:
+            columns.append(describe_column(pd.concat([rows[name] for rows in parts], ignore_index=True)))
+        except Unservable as error:
+            raise TrainingFailed(
+                f"features, {error}",
+                limit=SERVABLE,
+                remedy="convert the column in the data source, or leave it out of features.columns",
+            ) from error
+    return ModelInputs(columns=tuple(columns))
+
+
+def _save(trained: TrainedModel, folder: Path, signature: ModelSignature) -> None:
+    import mlflow.sklearn
+
+    requirements = [f"{package}=={version(package)}" for package in _REQUIREMENTS]
+    with tempfile.TemporaryDirectory(prefix="mlpipex-code-") as scratch:
+        pickle = Path(scratch) / "model.pkl"
+        _pickle(trained.model, pickle)
+        code = copy_modules(own_modules(pickle, trained.code), Path(scratch) / "code") or None
+        if isinstance(trained.model, mlflow.pyfunc.PythonModel):
             mlflow.pyfunc.save_model(
-                folder, python_model=trained.model, signature=signature, pip_requirements=requirements
+                folder,
+                python_model=trained.model,
+                signature=signature,
+                pip_requirements=requirements,
+                code_paths=code,
             )
         else:
-            signature = _signature(trained.examples, answers)
             mlflow.sklearn.save_model(
                 trained.model,
                 folder,
@@ -78,21 +171,25 @@ def save_model(trained: TrainedModel, folder: Path) -> dict[str, object]:
                 pip_requirements=requirements,
                 pyfunc_predict_fn=trained.predict_method,
                 serialization_format=mlflow.sklearn.SERIALIZATION_FORMAT_CLOUDPICKLE,
+                code_paths=code,
             )
-        golden = _golden(folder, trained.examples)
-    except (MlflowException, ValueError, TypeError, AttributeError) as error:
-        raise TrainingFailed(
-            f"model {type(trained.model).__name__}, method {trained.predict_method}",
-            value=str(error),
-            limit="a model that MLflow can save and that answers its own example rows",
-            remedy="return a fitted scikit-learn estimator, or an mlflow PythonModel with predict(self, model_input)",
-        ) from error
-    (folder / GOLDEN_PATH).parent.mkdir()
-    (folder / GOLDEN_PATH).write_text(json.dumps(golden), encoding="utf-8")
-    if trained.evaluated is not None:
-        reference = _drift_reference(trained, trained.evaluated)
-        (folder / REFERENCE_PATH).write_text(json.dumps(reference.to_json()), encoding="utf-8")
-    return dict(signature.to_dict())
+
+
+def _pickle(model: Any, path: Path) -> None:
+    import cloudpickle
+
+    with path.open("wb") as stream:
+        cloudpickle.dump(model, stream)
+
+
+@contextmanager
+def _path_as_it_was() -> Iterator[None]:
+    """MLflow puts a model's code on the path for good; in a worker it would shadow the next version of that code."""
+    before = list(sys.path)
+    try:
+        yield
+    finally:
+        sys.path[:] = before
 
 
 def _copy(saved: Path, folder: Path) -> ModelSignature | None:
@@ -119,37 +216,25 @@ def _drift_reference(trained: TrainedModel, rows: pd.DataFrame) -> Reference:
     """
     from airflow_provider_mlpipex.domain.drift.references import make_reference
 
-    answers = getattr(trained.model, trained.predict_method)(rows)
-    outputs = answers.to_dict("records") if hasattr(answers, "to_dict") and answers.ndim == 2 else answers.tolist()
-    return make_reference({str(name): rows[name] for name in rows.columns}, scores=drift_answers(outputs))
+    scores = drift_answers(own_answers(trained, rows))
+    return make_reference({str(name): rows[name] for name in rows.columns}, scores=scores)
 
 
-def _signature(examples: pd.DataFrame, answers: Any) -> ModelSignature:
-    """What the column types say.
-
-    MLflow would also make a column optional whenever one of the examples lacks a value: the signature, and with it the
-    major version, would follow the weather. A required column may hold missing values; it may not be left out.
-    """
+def _signature(inputs: ModelInputs, answers: Any) -> ModelSignature:
+    """What the columns of all rows say, each required: it may hold missing values, it may not be left out."""
+    import pandas as pd
     from mlflow.models import infer_signature
     from mlflow.types import ColSpec, Schema
 
-    signature = infer_signature(examples, answers)
-    signature.inputs = Schema([ColSpec(column.type, column.name, required=True) for column in signature.inputs])
+    signature = infer_signature(pd.DataFrame({"x": [0.5]}), answers)
+    signature.inputs = Schema([ColSpec(_mlflow_type(column), column.name, required=True) for column in inputs.columns])
     return signature
 
 
-def _golden(folder: Path, examples: pd.DataFrame) -> dict[str, Any]:
-    """The request, and the answer that MLflow's own scoring server gives to it."""
-    import mlflow.pyfunc
-    from mlflow.pyfunc import scoring_server
-    from mlflow.utils.proto_json_utils import NumpyEncoder
-
-    # JSON has no NaN: what is missing travels as null, as a client would send it.
-    rows = examples.astype(object).where(examples.notna(), None)
-    split = {"columns": list(rows.columns), "data": rows.to_numpy().tolist()}
-    request = json.dumps({"dataframe_split": split}, cls=NumpyEncoder, allow_nan=False)
-    model = mlflow.pyfunc.load_model(str(folder))
-    answer = scoring_server.invocations(request, "application/json", model, model.metadata.get_input_schema())  # type: ignore[no-untyped-call]
-    if answer.status != 200:
-        raise ValueError(f"the model refuses its example rows: {answer.response[:300]}")
-    return {"request": json.loads(request), **json.loads(answer.response)}
+def _mlflow_type(column: InputColumn) -> str:
+    """The type that MLflow infers for such a column."""
+    if column.kind == "integer":
+        return "long" if column.dtype.lower() in ("int64", "uint32") else "integer"
+    if column.kind == "number":
+        return "double" if column.dtype.lower() == "float64" else "float"
+    return {"flag": "boolean", "time": "datetime"}.get(column.kind, "string")

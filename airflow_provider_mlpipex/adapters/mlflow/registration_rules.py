@@ -47,6 +47,7 @@ def model_version_of(record: TrainingRecord, version: str) -> ModelVersion:
         configuration_digest=record.configuration_digest,
         dataset=record.dataset,
         code_version=record.code_version,
+        source_digest=record.source_digest or None,
         metrics=record.metrics,
         evaluation_rows=record.evaluation_rows,
         run_id=record.run_id,

@@ -7,10 +7,8 @@ by the same call that creates it.
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import time
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -19,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_provider_mlpipex.adapters.mlflow import sources
-from airflow_provider_mlpipex.adapters.mlflow.model import save_model, settle_environment
+from airflow_provider_mlpipex.adapters.mlflow.model import prove_in_clean_process, save_model, settle_environment
 from airflow_provider_mlpipex.adapters.mlflow.registration_rules import model_version_of, taken
+from airflow_provider_mlpipex.adapters.mlflow.served_path import chunks, served_answers_of
 from airflow_provider_mlpipex.domain.errors import (
     ArtifactMismatch,
     ConfigurationInvalid,
@@ -33,9 +32,11 @@ from airflow_provider_mlpipex.domain.names import check_name
 from airflow_provider_mlpipex.domain.release.adoption import FoundModel, ModelReference, ModelSource
 from airflow_provider_mlpipex.domain.release.release import ModelVersion
 from airflow_provider_mlpipex.domain.release.semver import Version
-from airflow_provider_mlpipex.domain.release.training import TrainedModel, TrainingRecord
+from airflow_provider_mlpipex.domain.release.training import ModelAnswers, TrainedModel, TrainingRecord
+from airflow_provider_mlpipex.serving.model_server.clean_process import ask_in_clean_process
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput, Run
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
@@ -85,6 +86,7 @@ class MlflowRegistry:
                     self._client.set_terminated(run.info.run_id, "KILLED")
             folder = Path(scratch) / _MODEL_PATH
             signature = save_model(trained, folder)
+            prove_in_clean_process(folder)
             return self._log_run(experiment, trained, record, folder=folder, signature=signature)
 
     def register(self, record: TrainingRecord, *, version: str) -> ModelVersion:
@@ -132,18 +134,17 @@ class MlflowRegistry:
                 (_model_of(held) for held in self._held(name)), key=lambda model: Version.parse(model.version)
             )
 
-    def load(self, model: ModelVersion) -> Any:
-        """The model as an MLflow pyfunc; its files live as long as it does.
+    def answer(self, model: ModelVersion, rows: pd.DataFrame) -> ModelAnswers:
+        """What clients of ``model`` get for ``rows``, from a clean process: it may ship other code than this one's.
 
         :raises ArtifactMismatch: the bytes are not the registered ones. Nothing of them was unpickled.
+        :raises ReleaseNotReady: it does not load here.
+        :raises SignatureMismatch: its server refuses such rows.
         """
         from airflow_provider_mlpipex.serving.artifacts import directory_digest
 
-        scratch = tempfile.mkdtemp(prefix="mlpipex-model-")
-        try:
+        with tempfile.TemporaryDirectory(prefix="mlpipex-model-") as scratch:
             with self._answering(f"download {model.name} {model.version}"):
-                import mlflow.pyfunc
-
                 folder = self._client.download_artifacts(model.run_id, _MODEL_PATH, scratch)
             if (found := directory_digest(Path(folder))) != model.artifact_digest:
                 raise ArtifactMismatch(
@@ -152,12 +153,8 @@ class MlflowRegistry:
                     limit=f"artifact digest {model.artifact_digest}",
                     remedy="do not use this model; find out who changed the artifact store, and train again",
                 )
-            loaded = mlflow.pyfunc.load_model(folder)
-        except BaseException:
-            shutil.rmtree(scratch, ignore_errors=True)
-            raise
-        weakref.finalize(loaded, shutil.rmtree, scratch, ignore_errors=True)
-        return loaded
+            clean = ask_in_clean_process(Path(folder), chunks(rows))
+        return served_answers_of(model, clean)
 
     def resolve(self, reference: ModelReference) -> ModelSource:
         with self._answering(f"find {reference.text}"):

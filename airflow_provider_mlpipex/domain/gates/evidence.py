@@ -35,12 +35,13 @@ class Evidence(Recorded):
     :param samples: observations behind ``value``; ``baseline_samples`` those behind ``baseline``.
     :param since: start of the window, with ``until`` its end, both UTC.
     :param broken: why the measurement could not be made; a broken measurement is a verdict ``error``.
+    :param baseline_broken: why that of the current release could not; a gate that compares with it is an ``error``.
     :param about: what the value is of, where that is only a part: ``carrier = AA``.
     :param summary: what ``value`` was computed from, ``baseline_summary`` what ``baseline`` was. Without it evidence
         cannot be judged at an alpha, nor again under another gate.
     """
 
-    added_later = frozenset({"summary", "baseline_summary", "about"})
+    added_later = frozenset({"summary", "baseline_summary", "about", "baseline_broken"})
 
     source: Source
     metric: str
@@ -51,6 +52,7 @@ class Evidence(Recorded):
     since: datetime
     until: datetime
     broken: str | None = None
+    baseline_broken: str | None = None
     about: str | None = None
     summary: Summary | None = None
     baseline_summary: Summary | None = None

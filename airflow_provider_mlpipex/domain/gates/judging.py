@@ -135,6 +135,8 @@ class _Look:
         gate, evidence = self.gate, self.evidence
         if evidence.broken:
             return evidence.broken
+        if gate.relative and evidence.baseline_broken:
+            return evidence.baseline_broken
         if evidence.key != gate.metric:
             return f"the evidence is of {evidence.key}"
         for what, number in (("value", evidence.value), ("baseline", evidence.baseline if gate.relative else None)):

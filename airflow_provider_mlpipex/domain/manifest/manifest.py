@@ -122,8 +122,18 @@ class ModelSpec(Recorded):
         return ModelReference.parse(self.adopt)
 
 
-class TrainingSpec(Value):
-    """How a new version is trained."""
+#: Rows whose label is not known yet are ordinary at the end of a window, and no longer ordinary beyond this share.
+_MAX_UNLABELLED = 0.2
+
+
+class TrainingSpec(Recorded):
+    """How a new version is trained.
+
+    :param max_unlabelled: share of the snapshot's rows that may lack a label; they are left out and counted, and above
+        it the snapshot is refused. 20 % where not given.
+    """
+
+    added_later = frozenset({"max_unlabelled"})
 
     callable: ImportPath = Field(description="function that gets a TrainingContext and returns a fitted model")
     task: Task
@@ -131,6 +141,12 @@ class TrainingSpec(Value):
     predict_method: Method = "predict"
     seed: int = Field(default=0, ge=0, lt=2**32)
     parameters: dict[str, JsonValue] = {}
+    max_unlabelled: Ratio | None = Field(default=None, ge=0, lt=1)
+
+    @property
+    def unlabelled_limit(self) -> float:
+        """:attr:`max_unlabelled`, or what holds where it is not given."""
+        return _MAX_UNLABELLED if self.max_unlabelled is None else self.max_unlabelled
 
 
 class RuntimeSpec(Value):

@@ -103,7 +103,7 @@ class ModelVersion(Recorded):
         on, and what nobody knows is named and not made up.
     """
 
-    added_later = frozenset({"adopted"})
+    added_later = frozenset({"adopted", "source_digest"})
 
     name: Name
     version: SemVer
@@ -115,6 +115,7 @@ class ModelVersion(Recorded):
     configuration_digest: Digest = Field(description="of hyper-parameters and feature columns")
     dataset: DatasetSnapshot
     code_version: str = Field(min_length=7, description="git commit the training code came from")
+    source_digest: str | None = Field(default=None, description="of the training callable's source, and packages")
     metrics: dict[str, float]
     evaluation_rows: int = Field(default=0, ge=0, description="rows behind ``metrics``")
     run_id: str = Field(description="training run in the registry")

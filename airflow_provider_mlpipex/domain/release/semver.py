@@ -62,6 +62,8 @@ class Registered(Protocol):
     def configuration_digest(self) -> str: ...
     @property
     def code_version(self) -> str: ...
+    @property
+    def source_digest(self) -> str | None: ...
 
 
 class Bump(NamedTuple):
@@ -105,6 +107,11 @@ def bump(previous: Registered | None, record: TrainingRecord) -> Bump:
             "patch",
             previous.code_version != record.code_version,
             f"code: {previous.code_version[:12]} -> {record.code_version[:12]}",
+        ),
+        (
+            "patch",
+            bool(previous.source_digest and record.source_digest) and previous.source_digest != record.source_digest,
+            f"source or packages: {(previous.source_digest or '')[:12]} -> {record.source_digest[:12]}",
         ),
     )
     changed = [(kind, reason) for kind, differs, reason in weighed if differs]

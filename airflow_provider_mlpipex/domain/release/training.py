@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,8 +40,11 @@ class TrainedModel:
 
     :param model: a fitted scikit-learn estimator, or an ``mlflow.pyfunc.PythonModel`` for everything else.
     :param predict_method: the estimator method that is served (``predict`` or ``predict_proba``).
-    :param examples: up to 20 evaluation rows, feature columns only: the golden rows, answered by the model before
-        registration and by every model server before it may take traffic.
+    :param examples: the golden rows, feature columns only: answered by the model itself and by the served path before
+        registration, and by every model server before it may take traffic.
+    :param learned: all training rows, feature columns only: with ``evaluated`` they say what each column holds, gaps
+        and bounds included. ``examples`` stand for them where they are ``None``.
+    :param code: modules of the team's own that are shipped with the model, beside those that its pickle names.
     :param evaluation_rows: how many rows ``metrics`` are of.
     :param evaluated: those rows, feature columns only: what later traffic is compared with. The model has not learned
         from them, so its scores are as honest as those that it will give in production, and its metrics hold for as
@@ -55,13 +59,52 @@ class TrainedModel:
     evaluation_rows: int
     parameters: Mapping[str, Any] = field(default_factory=dict)
     evaluated: pd.DataFrame | None = None
+    learned: pd.DataFrame | None = None
+    code: tuple[str, ...] = ()
     folder: Path | None = None
+
+    def ask(self, rows: pd.DataFrame) -> Any:
+        """The model's own answer to ``rows``, called as MLflow would call it; ``rows`` stay as they are."""
+        return ask(self.model, self.predict_method, rows.copy())
+
+
+def ask(model: Any, predict_method: str, rows: pd.DataFrame) -> Any:
+    """What ``model`` itself answers to ``rows``; MLflow's ``predict(self, context, model_input)`` gets a context."""
+    predict = getattr(model, predict_method)
+    if next(iter(signature(predict).parameters), "") != "context":
+        return predict(rows)
+    context = _NoArtifacts()
+    if hasattr(model, "load_context"):
+        model.load_context(context)
+    return predict(context, rows)
+
+
+@dataclass(frozen=True)
+class _NoArtifacts:
+    """MLflow's context of a model that was logged without artifacts."""
+
+    artifacts: Mapping[str, str] = field(default_factory=dict)
+    model_config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelAnswers:
+    """What the model server of a registered model answers to rows, as JSON has it.
+
+    :param predictions: one a row. :param classes: labels in the order of probabilities; ``None`` if it does not say.
+    """
+
+    predictions: list[Any]
+    classes: list[Any] | None = None
 
 
 class TrainingRecord(Recorded):
     """Everything a registration will ask for. Empty strings are what is not known yet; registration refuses them.
 
     :param task: ``None`` only of an adopted model whose rows have no labels.
+    :param source_digest: of the training callable's own source and of the packages installed beside it.
+    :param evaluation_rows: behind ``metrics``, each with a label.
+    :param unlabelled: rows of the snapshot without one: neither learned from nor measured by.
     """
 
     added_later = frozenset({"adopted"})
@@ -72,9 +115,11 @@ class TrainingRecord(Recorded):
     architecture: str
     configuration_digest: Digest
     code_version: str
+    source_digest: str = ""
     task: Task | None
     metrics: dict[str, float] = {}
     evaluation_rows: int = 0
+    unlabelled: int = 0
     run_id: str = ""
     artifact_uri: str = ""
     artifact_digest: str = ""
@@ -83,7 +128,8 @@ class TrainingRecord(Recorded):
 
     @property
     def key(self) -> str:
-        """Identity of the work: same data, code and configuration give the same key, so a retry finds its run."""
+        """Identity of the work: same data, code, packages and configuration give the same key, so a retry finds its
+        run. Whatever else changed is other work."""
         if self.adopted is not None:
             return digest_of([self.model_name, self.adopted.request_digest])[:16]
         return digest_of(
@@ -95,6 +141,8 @@ class TrainingRecord(Recorded):
                 self.configuration_digest,
                 self.architecture,
                 self.code_version,
+                # A working tree that differs from its commit, or other packages, train another model.
+                *([self.source_digest] if self.source_digest else []),
                 # The same values from another definition would be served otherwise.
                 *([self.dataset.features.digest] if self.dataset.features else []),
             ]

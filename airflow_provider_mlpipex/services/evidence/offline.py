@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from airflow_provider_mlpipex.domain.errors import ReleaseNotReady, SignatureMismatch, TrainingFailed
 from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
@@ -34,16 +35,19 @@ def measure(
 
     A baseline measured on other rows would compare months, not models; so the baseline model is asked again. And a
     model that has learned from the rows looks better than it is; so of the two snapshots the one that was split later
-    judges both.
+    judges both. What the current release cannot answer as it is served is broken evidence, which names the column.
     """
     rows = _unseen_by_both(candidate, baseline)
     own, own_rows = _metrics_on(platform, manifest, candidate, rows)
     other: dict[str, float] = {}
-    other_rows = 0
+    other_rows, why_not = 0, None
     if baseline is not None and baseline.artifact_digest == candidate.artifact_digest:
         other, other_rows = own, own_rows
     elif baseline is not None:
-        other, other_rows = _metrics_on(platform, manifest, baseline, rows)
+        try:
+            other, other_rows = _metrics_on(platform, manifest, baseline, rows)
+        except (SignatureMismatch, ReleaseNotReady, TrainingFailed) as error:
+            why_not = f"the current release: {error}"
     window = {"since": rows.split_at, "until": rows.window_end}
     measured = [
         Evidence(
@@ -53,6 +57,7 @@ def measure(
             samples=own_rows,
             baseline=other.get(metric),
             baseline_samples=other_rows,
+            baseline_broken=why_not,
             **window,
         )
         for metric, value in own.items()
@@ -61,6 +66,8 @@ def measure(
         Evidence(source="baseline", metric=metric, value=value, samples=other_rows, **window)
         for metric, value in other.items()
     ]
+    if why_not:
+        measured += [Evidence(source="baseline", metric=metric, broken=why_not, **window) for metric in own]
     found = {evidence.key: evidence for evidence in measured}
     # Judging whole tables takes a while, so it is done only where somebody asks.
     asked = any(gate.source == "quality" for spec in manifest.environments.values() for gate in spec.gates)

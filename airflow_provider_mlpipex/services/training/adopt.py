@@ -35,7 +35,8 @@ from airflow_provider_mlpipex.domain.release.semver import Version, bump
 from airflow_provider_mlpipex.domain.release.training import TrainedModel, TrainingRecord
 from airflow_provider_mlpipex.domain.values import digest_of
 from airflow_provider_mlpipex.services.training.evaluation import evaluate
-from airflow_provider_mlpipex.services.training.train import architecture_of, golden_rows
+from airflow_provider_mlpipex.services.training.golden_rows import golden_rows
+from airflow_provider_mlpipex.services.training.train import architecture_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mlpipex.domain.errors import SignatureMismatch, TrainingFailed
 from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, ModelVersion
 from airflow_provider_mlpipex.domain.release.training import Task
+from airflow_provider_mlpipex.services.training.labels import labelled
 from airflow_provider_mlpipex.services.training.rows import split_rows
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def evaluate(task: Task, target: Any, predictions: Any, *, classes: Sequence[Any
 
     :param predictions: labels or values, one a row; or probabilities, one column a class, or of the last class alone.
     :param classes: labels in the order of the probability columns; those of ``target``, sorted, where not given.
-    :raises TrainingFailed: predictions whose number of rows or columns does not fit.
+    :raises TrainingFailed: predictions whose number of rows or columns does not fit, or that are no numbers.
     """
     import numpy as np
 
@@ -44,6 +45,13 @@ def evaluate(task: Task, target: Any, predictions: Any, *, classes: Sequence[Any
         )
     if answers.ndim == 2 and answers.shape[1] == 1:
         answers = answers[:, 0]
+    if answers.dtype.kind == "f" and (silent := int(np.isnan(answers).reshape(len(answers), -1).any(axis=1).sum())):
+        raise TrainingFailed(
+            f"predictions of a {task} model",
+            value=f"{silent} of {len(answers)} answers are NaN",
+            limit="a number for each row",
+            remedy="let the model answer every row, or leave such rows out in the data source",
+        )
     if task == "regression":
         measured = _regression(truth, answers)
     else:
@@ -69,10 +77,12 @@ def metrics_on(
 ) -> tuple[dict[str, float], int]:
     """The metrics of ``model`` on the evaluation rows of ``snapshot``, and how many rows they are.
 
-    The model answers for its own feature columns, which need not be those of ``manifest``. A manifest without labels
+    The model answers as it is served, for its own feature columns, which need not be those of ``manifest``, and with
+    its own classes, of which these rows may lack some. Rows without a label are left out. A manifest without labels
     names no target, so nothing can be measured: no metrics, and relative gates find no evidence.
 
-    :raises SignatureMismatch: the snapshot lacks a column that the model needs.
+    :raises SignatureMismatch: the snapshot lacks a column that the model needs, or holds what its server refuses.
+    :raises ReleaseNotReady: the model does not load here.
     """
     labels = manifest.labels
     if labels is None:
@@ -87,8 +97,10 @@ def metrics_on(
             limit="every input of the model's signature",
             remedy="keep the columns that the current release needs in the data source until it is replaced",
         )
-    predictions = registry.load(model).predict(rows[needed])
-    return evaluate(labels.task, rows[labels.target], predictions), len(rows)
+    known = labelled(rows, labels.target)
+    served = registry.answer(model, known.rows[needed])
+    answers = [[*row.values()] if isinstance(row, dict) else row for row in served.predictions]
+    return evaluate(labels.task, known.labels, answers, classes=served.classes), len(known.rows)
 
 
 def _classes(truth: np.ndarray) -> np.ndarray:
@@ -129,9 +141,11 @@ def _multiclass(truth: np.ndarray, answers: np.ndarray, classes: np.ndarray) -> 
         "accuracy": metrics.accuracy_score(truth, said),
         "f1_macro": metrics.f1_score(truth, said, average="macro", zero_division=0.0),
     }
-    if answers.ndim == 2:
+    # A class that the model does not know has no probability: no log loss, and no curve.
+    present = np.unique(truth)
+    if answers.ndim == 2 and np.isin(present, classes).all():
         measured["log_loss"] = metrics.log_loss(truth, answers, labels=classes)
-        if len(np.unique(truth)) == len(classes):
+        if len(present) == len(classes):
             measured["auc"] = metrics.roc_auc_score(truth, answers, multi_class="ovr", labels=classes)
     return _floats(measured)
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed, ManifestInvalid
 from airflow_provider_mlpipex.domain.manifest.manifest import DataSpec, Manifest
 from airflow_provider_mlpipex.domain.quality.report import QualityReport
+from airflow_provider_mlpipex.domain.release.inputs import SERVABLE, Unservable, describe_column
 from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, FeatureJoin
 from airflow_provider_mlpipex.services.quality.check import Tell, place_of, require, require_columns, unheard
 from airflow_provider_mlpipex.services.training import feature_rows
+from airflow_provider_mlpipex.services.training.labels import require_labels
 from airflow_provider_mlpipex.services.training.user_code import import_callable, load_table
 
 if TYPE_CHECKING:
@@ -39,12 +41,14 @@ def snapshot_dataset(
     :param load: the data source, called as ``load(start, end, **parameters)``; that of the manifest if not given.
     :param tell: gets the report of the rows' quality, also where it stops the snapshot.
     :raises DataQualityFailed: the source failed, lacks a column, or broke an expectation, or the feature store could
-        not answer for too many rows. Nothing was kept.
+        not answer for too many rows; a feature is of a type that no request can carry, or the labels are no labels of
+        the task. Nothing was kept.
     :raises FeatureMismatch: the feature service is not what the manifest asks for.
     :raises ManifestInvalid: the source cannot be imported, or an expectation does not exist.
     """
     data, quality, subject = data_of(manifest), manifest.quality, f"dataset {manifest.name}"
     window = load_window(manifest, as_of, features=features, load=load)
+    _require_learnable(manifest, window)
     report = validator.validate(
         window.rows, quality.snapshot, subject=subject, key=quality.key, place=place_of(manifest, "snapshot")
     )
@@ -75,6 +79,27 @@ def data_of(manifest: Manifest) -> DataSpec:
             remedy="add a data block with source, time_column and window, or leave this stage out",
         )
     return manifest.data
+
+
+def _require_learnable(manifest: Manifest, window: Window) -> None:
+    """Features that can be served, and labels: known before the hours of a training, not after them."""
+    subject, training = f"dataset {manifest.name}", manifest.training
+    for name in manifest.features.columns:
+        try:
+            describe_column(window.rows[name])
+        except Unservable as error:
+            raise DataQualityFailed(
+                f"{subject}, feature {error}",
+                limit=SERVABLE,
+                remedy="convert the column in the data source, or leave it out of features.columns",
+            ) from None
+    times = window.rows[data_of(manifest).time_column]
+    # What is wrong with times and windows, the snapshot store says.
+    if training is not None and getattr(times.dtype, "tz", None) is not None and times.notna().all():
+        older = times < window.split_at
+        labels = window.rows[training.target]
+        if older.any() and not older.all():
+            require_labels(training, labels[older], labels[~older], subject=subject)
 
 
 class Window(NamedTuple):

@@ -9,20 +9,19 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed, ManifestInvalid, TrainingFailed
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest, TrainingSpec
 from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, Release
-from airflow_provider_mlpipex.domain.release.training import TrainedModel, TrainingContext, TrainingRecord
+from airflow_provider_mlpipex.domain.release.training import TrainedModel, TrainingContext, TrainingRecord, ask
 from airflow_provider_mlpipex.domain.values import digest_of
 from airflow_provider_mlpipex.services.quality.check import Tell, judge_features, unheard
 from airflow_provider_mlpipex.services.training.evaluation import evaluate
+from airflow_provider_mlpipex.services.training.golden_rows import golden_rows
+from airflow_provider_mlpipex.services.training.labels import labelled
 from airflow_provider_mlpipex.services.training.rows import SplitRows, split_rows
-from airflow_provider_mlpipex.services.training.user_code import import_callable
+from airflow_provider_mlpipex.services.training.user_code import import_callable, source_digest
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from airflow_provider_mlpipex.ports import DataValidator, ModelRegistry, SnapshotStore
-
-#: Rows that the model answers before registration and every model server answers before it takes traffic.
-GOLDEN_ROWS = 20
 
 
 def train_model(
@@ -50,7 +49,7 @@ def train_model(
     rows = split_rows(snapshot, store)
     subject = f"features of snapshot {snapshot.name} {snapshot.digest[:12]}"
     judge_features(manifest, rows.training, validator=validator, tell=tell, subject=subject)
-    trained = _fit(manifest, training, rows)
+    trained, unlabelled = _fit(manifest, training, rows)
     record = TrainingRecord(
         model_name=manifest.model.name,
         endpoint_name=manifest.name,
@@ -58,9 +57,11 @@ def train_model(
         architecture=architecture_of(trained.model),
         configuration_digest=configuration_digest(manifest),
         code_version=code_version,
+        source_digest=source_digest(training.callable),
         task=training.task,
         metrics=dict(trained.metrics),
         evaluation_rows=trained.evaluation_rows,
+        unlabelled=unlabelled,
     )
     return registry.log_training(trained, record)
 
@@ -72,8 +73,9 @@ def reproduce(release: Release, manifest: Manifest, *, store: SnapshotStore) -> 
     :raises TrainingFailed: the configuration or the architecture is no longer the recorded one, or training failed.
     """
     model = release.model
-    now = configuration_digest(manifest)
-    trained = _fit(manifest, _training_of(manifest), split_rows(model.dataset, store))
+    known = (configuration_digest(manifest), earlier_configuration_digest(manifest))
+    now = model.configuration_digest if model.configuration_digest in known else known[0]
+    trained, _ = _fit(manifest, _training_of(manifest), split_rows(model.dataset, store))
     changed = {
         "configuration": (model.configuration_digest, now),
         "architecture": (model.architecture, architecture_of(trained.model)),
@@ -98,7 +100,12 @@ def reproduce(release: Release, manifest: Manifest, *, store: SnapshotStore) -> 
 
 
 def configuration_digest(manifest: Manifest) -> str:
-    """Digest of what a person sets: hyper-parameters, feature columns in order, and seed."""
+    """Digest of what a person sets: the whole training block, and the feature columns in order."""
+    return digest_of([_training_of(manifest).to_json(), list(manifest.features.columns)])
+
+
+def earlier_configuration_digest(manifest: Manifest) -> str:
+    """What stood in records before callable, task, target and method counted."""
     training = _training_of(manifest)
     return digest_of([dict(training.parameters), list(manifest.features.columns), training.seed])
 
@@ -148,27 +155,30 @@ def _require_fresh(manifest: Manifest, snapshot: DatasetSnapshot, now: datetime 
     )
 
 
-def _fit(manifest: Manifest, training: TrainingSpec, rows: SplitRows) -> TrainedModel:
+def _fit(manifest: Manifest, training: TrainingSpec, rows: SplitRows) -> tuple[TrainedModel, int]:
+    """The fitted model with its metrics, and how many rows had no label."""
     columns = list(manifest.features.columns)
+    older, newer = (labelled(part, training.target) for part in rows)
     context = TrainingContext(
-        features=rows.training[columns],
-        target=rows.training[training.target],
+        features=older.rows[columns],
+        target=older.labels,
         parameters=dict(training.parameters),
         seed=training.seed,
     )
-    features = rows.evaluation[columns]
-    model, predictions = _call(training, context, features)
-    return TrainedModel(
+    learned, evaluated = older.rows[columns].copy(), newer.rows[columns]
+    model, predictions = _call(training, context, evaluated)
+    trained = TrainedModel(
         model=model,
         predict_method=training.predict_method,
-        examples=golden_rows(features),
-        metrics=evaluate(
-            training.task, rows.evaluation[training.target], predictions, classes=getattr(model, "classes_", None)
-        ),
-        evaluation_rows=len(features),
+        examples=golden_rows(evaluated, learned),
+        metrics=evaluate(training.task, newer.labels, predictions, classes=getattr(model, "classes_", None)),
+        evaluation_rows=len(evaluated),
         parameters=dict(training.parameters),
-        evaluated=features,
+        evaluated=rows.evaluation[columns],
+        learned=learned,
+        code=(training.callable.partition(":")[0],),
     )
+    return trained, older.unlabelled + newer.unlabelled
 
 
 def _call(training: TrainingSpec, context: TrainingContext, features: pd.DataFrame) -> tuple[Any, Any]:
@@ -190,13 +200,8 @@ def _call(training: TrainingSpec, context: TrainingContext, features: pd.DataFra
             remedy="return the fitted estimator, or name another training.predict_method",
         )
     try:
-        return model, predict(features)
+        return model, ask(model, training.predict_method, features.copy())
     except Exception as error:
+        # Libraries quote the value that they stumble over; the chained error has it, and this message must not.
         limit = f"predictions for {len(features)} evaluation rows"
-        raise failed(value=f"{type(error).__name__}: {error}", limit=limit) from error
-
-
-def golden_rows(features: pd.DataFrame) -> pd.DataFrame:
-    """Rows spread evenly over the evaluation window, so that a quiet first hour does not stand for all of it."""
-    step = max(1, len(features) // GOLDEN_ROWS)
-    return features.iloc[::step].head(GOLDEN_ROWS).reset_index(drop=True)
+        raise failed(value=type(error).__name__, limit=limit) from error

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from hashlib import sha256
 from importlib import import_module
+from importlib.metadata import distributions, version
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed, ManifestInvalid
+from airflow_provider_mlpipex.domain.values import digest_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +41,33 @@ def import_callable(path: str, *, field: str) -> Callable[..., Any]:
             remedy="install the module where tasks run, and check the spelling",
         ) from cause
     return found  # type: ignore[no-any-return]
+
+
+def source_digest(path: str) -> str:
+    """Digest of the files of the package that ``path`` lies in, and of the installed distributions.
+
+    Two trainings under one commit may differ in both: by an edit that was not committed, by a package that was
+    upgraded.
+    """
+    module = path.partition(":")[0]
+    top = sys.modules.get(module.partition(".")[0])
+    files = sorted(_sources(top, sys.modules.get(module)))
+    return digest_of([[(file.name, sha256(file.read_bytes()).hexdigest()) for file in files], _installed()])
+
+
+@cache
+def _installed() -> list[str]:
+    named = (distribution.metadata["Name"] for distribution in distributions())
+    return sorted({f"{name}=={version(name)}" for name in named if name})
+
+
+def _sources(*modules: ModuleType | None) -> Iterator[Path]:
+    for module in filter(None, modules):
+        for folder in getattr(module, "__path__", ()):
+            yield from Path(folder).rglob("*.py")
+        origin = getattr(module, "__file__", None)
+        if origin and origin.endswith(".py"):
+            yield Path(origin)
 
 
 def load_table(load: Callable[[], Any], *, source: str, remedy: str) -> pd.DataFrame:

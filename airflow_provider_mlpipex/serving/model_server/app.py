@@ -31,6 +31,8 @@ from airflow_provider_mlpipex.domain.rollout.traffic_plan import (
 )
 from airflow_provider_mlpipex.serving.artifacts import verify_directory
 from airflow_provider_mlpipex.serving.model_server.feature_lookup import FeatureScorer, with_features
+from airflow_provider_mlpipex.serving.model_server.loading import AnyScorer, scorer_of
+from airflow_provider_mlpipex.serving.model_server.same_answers import same
 from airflow_provider_mlpipex.serving.model_server.scoring import Scored, Scorer
 from airflow_provider_mlpipex.serving.model_server.spec import FAULT_FILE, ModelServerSpec, write_failure
 from airflow_provider_mlpipex.serving.prediction_log.outputs import describe_all
@@ -47,7 +49,6 @@ GOLDEN_PATH = Path("mlpipex/golden.json")
 #: Threads that predict. More would only wait for the interpreter; /ping is answered beside them.
 PREDICTION_THREADS = 2
 DRAIN_S = 10
-_TOLERANCE = 1e-9
 #: What Envoy ends the host of a mirrored request with, whatever the client called it.
 _MIRRORED = "-shadow"
 _JSON = "application/json"
@@ -72,7 +73,7 @@ class Drill:
         return self._fault
 
 
-def load(spec: ModelServerSpec) -> Scorer | FeatureScorer:
+def load(spec: ModelServerSpec) -> AnyScorer | FeatureScorer:
     """The model of ``spec``, verified and proven on its golden rows; with its features, where it has a service.
 
     :raises ArtifactMismatch: the bytes are not the registered ones; nothing was unpickled.
@@ -82,10 +83,8 @@ def load(spec: ModelServerSpec) -> Scorer | FeatureScorer:
     """
     folder = Path(spec.model_dir)
     verify_directory(folder, spec.release.model.artifact_digest)
-    import mlflow.pyfunc
-
     try:
-        model = mlflow.pyfunc.load_model(str(folder), suppress_warnings=True)
+        scorer, _ = scorer_of(folder)
     except Exception as error:
         raise ReleaseNotReady(
             f"release {spec.release.id}",
@@ -93,21 +92,23 @@ def load(spec: ModelServerSpec) -> Scorer | FeatureScorer:
             limit="a model that loads in its pinned runtime",
             remedy="pin the packages it was trained with in the runtime's lock file",
         ) from error
-    scorer = Scorer(model)
     _prove(scorer, folder, spec)
     return with_features(scorer, spec)
 
 
-def _prove(scorer: Scorer, folder: Path, spec: ModelServerSpec) -> None:
+def _prove(scorer: AnyScorer, folder: Path, spec: ModelServerSpec) -> None:
     golden = folder / GOLDEN_PATH
     if not golden.is_file():
         return
     recorded = json.loads(golden.read_text(encoding="utf-8"))
     request = orjson.dumps(recorded["request"])
-    # Both paths must give the recorded answers: the slow one is MLflow's word, the fast one must equal it.
-    for answer in (scorer.score_as_mlflow(request, _JSON), scorer.score(request, _JSON)):
+    paths = [scorer.score]
+    if isinstance(scorer, Scorer):
+        # The slow path is MLflow's word, and the fast one must equal it.
+        paths.append(scorer.score_as_mlflow)
+    for answer in (path(request, _JSON) for path in paths):
         answered = json.loads(answer.body).get("predictions") if answer.status == 200 else None
-        if answered is None or not _same(answered, recorded["predictions"]):
+        if answered is None or not same(answered, recorded["predictions"]):
             raise SignatureMismatch(
                 f"release {spec.release.id}, golden rows",
                 value=answer.body[:200].decode(errors="replace"),
@@ -116,15 +117,7 @@ def _prove(scorer: Scorer, folder: Path, spec: ModelServerSpec) -> None:
             )
 
 
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
-    if isinstance(one, (int, float)) and isinstance(other, (int, float)):
-        return abs(one - other) <= _TOLERANCE * max(1.0, abs(one), abs(other))
-    return bool(one == other)
-
-
-def create_app(spec: ModelServerSpec, scorer: Scorer | FeatureScorer, drill: Drill) -> Starlette:
+def create_app(spec: ModelServerSpec, scorer: AnyScorer | FeatureScorer, drill: Drill) -> Starlette:
     """MLflow's routes over ``scorer``, with a prediction log beside them."""
     from starlette.applications import Starlette
     from starlette.responses import Response

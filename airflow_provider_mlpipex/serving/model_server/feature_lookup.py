@@ -12,7 +12,8 @@ import orjson
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, FeatureMismatch, MlpipexError
 from airflow_provider_mlpipex.domain.features.service import FeatureServiceRef, OnlineRow
 from airflow_provider_mlpipex.serving.model_server.feast_repository import FeastRepository
-from airflow_provider_mlpipex.serving.model_server.scoring import Scored, Scorer
+from airflow_provider_mlpipex.serving.model_server.loading import AnyScorer
+from airflow_provider_mlpipex.serving.model_server.scoring import Scored
 from airflow_provider_mlpipex.serving.model_server.spec import ModelServerSpec
 
 _JSON = "application/json"
@@ -41,7 +42,7 @@ class FeatureScorer:
 
     def __init__(
         self,
-        scorer: Scorer,
+        scorer: AnyScorer,
         store: Lookup,
         service: FeatureServiceRef,
         *,
@@ -87,7 +88,7 @@ class FeatureScorer:
         return answer
 
 
-def with_features(scorer: Scorer, spec: ModelServerSpec) -> Scorer | FeatureScorer:
+def with_features(scorer: AnyScorer, spec: ModelServerSpec) -> AnyScorer | FeatureScorer:
     """``scorer``, which also takes entities where the release has a feature service. Only then Feast is imported.
 
     :raises ConfigurationInvalid: the plane knows no feature repository, or Feast is not in the release's runtime.

@@ -172,6 +172,11 @@ class Scorer:
         return Scored(status, body, _JSON, model_failed=self._raised.by_model)
 
 
+def refused(status: int, code: str, message: str, *, failed: bool = False) -> Scored:
+    """An answer without predictions, in MLflow's shape."""
+    return Scored(status, orjson.dumps({"error_code": code, "message": message}), _JSON, model_failed=failed)
+
+
 class _Asked:
     """A model that remembers whether it was asked: until then, whatever went wrong is the caller's fault."""
 

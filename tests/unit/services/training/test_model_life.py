@@ -454,7 +454,7 @@ def test_a_release_is_reproduced_from_its_record(
 
 @pytest.mark.parametrize(
     ("training", "what"),
-    [({"parameters": {"C": 3.0}}, "configuration"), ({"callable": f"{HERE}:train_another"}, "architecture")],
+    [({"parameters": {"C": 3.0}}, "configuration"), ({"callable": f"{HERE}:train_another"}, "configuration")],
 )
 def test_another_model_is_not_a_reproduction(
     learn: Callable[..., TrainingRecord],

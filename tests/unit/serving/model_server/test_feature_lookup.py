@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
@@ -219,6 +219,7 @@ JSON_VALUES = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(["dataframe_split", "dataframe_records", "columns"]), JSON_VALUES))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_is_sent_is_keys_or_refused_or_left_alone(payload: Any) -> None:
     try:
         found = read_keys(json.dumps(payload).encode(), {"flight": "String", "route": "Int64"})

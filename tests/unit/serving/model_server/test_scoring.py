@@ -405,7 +405,7 @@ def spec_of(folder: Path, tmp_path: Path, *, digest: str | None = None) -> Model
 
 
 def test_a_sound_model_is_loaded_and_proven(folder: Path, tmp_path: Path) -> None:
-    assert load(spec_of(folder, tmp_path)).fast_enabled
+    assert load(spec_of(folder, tmp_path)).input_names == COLUMNS
 
 
 def test_other_bytes_are_not_unpickled(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
