@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from airflow_provider_mlpipex.domain.errors import DataQualityFailed, TableUnavailable
+from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, DataQualityFailed, TableUnavailable
 from airflow_provider_mlpipex.domain.manifest.evaluation_block import EvaluationSpec
 
 if TYPE_CHECKING:
@@ -101,13 +101,23 @@ def _called(spec: EvaluationSpec) -> pd.DataFrame:
 def _queried(spec: EvaluationSpec) -> pd.DataFrame:
     import pandas as pd
     from airflow.sdk import BaseHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
     from sqlalchemy import create_engine, text
     from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
     from airflow_provider_mlpipex.hooks.mlpipex import url_of
 
     subject = f"rows of {spec.source}"
-    engine = create_engine(url_of(BaseHook.get_connection(str(spec.connection))))
+    try:
+        connected = BaseHook.get_connection(str(spec.connection))
+    except AirflowNotFoundException:
+        raise ConfigurationInvalid(
+            f"Airflow connection {spec.connection}",
+            value="not there",
+            limit="a connection of the database that evaluation.sql asks",
+            remedy=f"add it, or set AIRFLOW_CONN_{str(spec.connection).upper()}",
+        ) from None
+    engine = create_engine(url_of(connected))
     try:
         with engine.connect() as connection:
             return pd.read_sql_query(text(str(spec.sql)), connection)

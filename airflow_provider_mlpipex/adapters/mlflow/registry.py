@@ -163,7 +163,7 @@ class MlflowRegistry:
     def fetch(self, source: ModelSource, folder: Path) -> FoundModel:
         with self._answering(f"download {source.uri}"):
             return sources.read_folder(
-                source, sources.download(self._client, source, folder, tracking_uri=self.tracking_uri)
+                source, sources.download(self._client, source, folder, tracking_uri=self.tracking_uri, at=self._address)
             )
 
     def open(self, found: FoundModel) -> Any:

@@ -48,18 +48,45 @@ def resolve(client: MlflowClient, reference: ModelReference, *, at: str) -> Mode
         raise not_there(reference, at=at) from error
 
 
-def download(client: MlflowClient, source: ModelSource, folder: Path, *, tracking_uri: str) -> Path:
-    """The model directory of ``source`` below ``folder``. Only ``client``'s server is asked, whatever this process has
-    set for MLflow."""
-    import mlflow.artifacts
+def download(client: MlflowClient, source: ModelSource, folder: Path, *, tracking_uri: str, at: str) -> Path:
+    """The model directory of ``source`` below ``folder``.
 
-    uri = source.uri
-    if (reference := ModelReference.parse(uri)).kind == "version":
-        uri = client.get_model_version_download_uri(reference.name, reference.which)
-    if (reference := ModelReference.parse(uri)).kind == "logged":
-        uri = client.get_logged_model(reference.which).artifact_location
-    got = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=tracking_uri)
-    return Path(got)
+    Only ``client``'s server is asked: left to itself MLflow would look behind ``models:`` and ``runs:`` wherever this
+    process has set it to.
+
+    :raises ModelNotFound: its version or run is there, and no model in it.
+    """
+    import mlflow.artifacts
+    from mlflow.exceptions import MlflowException
+
+    reference = ModelReference.parse(source.uri)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        uri = _location(client, reference)
+        if uri.startswith("runs:"):
+            return Path(client.download_artifacts(reference.name, reference.which, str(folder)))
+        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=tracking_uri))
+    except MlflowException as error:
+        if error.error_code not in _MISSING:
+            raise
+        raise not_there(reference, at=at) from error
+    except OSError as error:
+        raise not_there(reference, at=at) from error
+
+
+def _location(client: MlflowClient, reference: ModelReference) -> str:
+    """Where the bytes are: a run's model may lie in the run itself, or in a logged model that the run has put out."""
+    if reference.kind == "version":
+        reference = ModelReference.parse(client.get_model_version_download_uri(reference.name, reference.which))
+    if reference.kind == "logged":
+        return str(client.get_logged_model(reference.which).artifact_location)
+    if reference.kind == "run":
+        outputs = client.get_run(reference.name).outputs
+        for output in outputs.model_outputs if outputs else []:
+            logged = client.get_logged_model(output.model_id)
+            if logged.name == reference.which:
+                return str(logged.artifact_location)
+    return reference.text
 
 
 def not_there(reference: ModelReference, *, at: str) -> ModelNotFound:
@@ -120,6 +147,7 @@ def load(found: FoundModel) -> Any:
 
 def _version(client: MlflowClient, reference: ModelReference) -> MlflowVersion:
     from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
     match reference.kind:
         case "version":
@@ -128,7 +156,7 @@ def _version(client: MlflowClient, reference: ModelReference) -> MlflowVersion:
             return client.get_model_version_by_alias(reference.name, reference.which)
     versions = client.search_model_versions(f"name='{reference.name}'", order_by=["version_number DESC"], max_results=1)
     if not versions:
-        raise MlflowException("no version", error_code=1001)  # RESOURCE_DOES_NOT_EXIST
+        raise MlflowException(f"{reference.name} has no version", error_code=RESOURCE_DOES_NOT_EXIST)
     return versions[0]
 
 

@@ -55,7 +55,7 @@ Version = Annotated[str, Written(_SEMVER, "major.minor.patch", "1.0.0", 32)]
 AutoOrVersion = Annotated[str, Written(f"(auto|{_SEMVER})", "auto, or major.minor.patch", "1.1.0", 32)]
 #: Whether it names a model, ``ModelReference.parse`` says; a registered model alone may have its number beside it.
 ModelUri = Annotated[
-    str, Written(r"[a-z][a-z0-9+.-]*:/\S+", "where MLflow has a model", "models:/fraud@champion", 1000)
+    str, Written(r"[a-z][a-z0-9+.-]*:/[^\x00-\x1f]+", "where MLflow has a model", "models:/fraud@champion", 1000)
 ]
 Sha256 = Annotated[str, Written(r"[0-9a-f]{64}", "64 lower-case hex digits", "what sha256sum prints", 64)]
 HeaderName = Annotated[str, Written(r"[a-z0-9][a-z0-9-]*", "a lower-case HTTP header name", "x-user-id", 63)]
