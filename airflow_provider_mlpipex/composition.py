@@ -36,7 +36,8 @@ class Settings(Value):
     :param quality_root: directory for results and Data Docs of Great Expectations; not set, none are written.
     :param drift_root: directory for Evidently's pages on drift that was found; not set, none are drawn.
     :param feature_repository: folder of the Feast repository; not set, no manifest may name a feature service.
-    :param alert_channels: channel -> Apprise urls.
+    :param alert_channels: channel -> Apprise urls, for this process alone; those that everybody shares are in the
+        ledger (``mlpipex alerts set``), and are used for channels that are not named here.
     """
 
     ledger_url: str = "sqlite:///.mlpipex/ledger.db"
@@ -146,6 +147,7 @@ def build_platform(settings: Settings, origin: Origin, *, plane: ServingPlane | 
     from airflow_provider_mlpipex.adapters.files.parquet_snapshots import ParquetSnapshots
     from airflow_provider_mlpipex.adapters.great_expectations.validator import GxValidator
     from airflow_provider_mlpipex.adapters.mlflow.registry import MlflowRegistry
+    from airflow_provider_mlpipex.adapters.sql.alert_channels import SqlAlertChannels
     from airflow_provider_mlpipex.adapters.sql.ledger import SqlLedger
     from airflow_provider_mlpipex.adapters.sql.outcomes import SqlOutcomes
     from airflow_provider_mlpipex.adapters.system_clock import SystemClock
@@ -159,7 +161,7 @@ def build_platform(settings: Settings, origin: Origin, *, plane: ServingPlane | 
         snapshots=ParquetSnapshots(settings.snapshot_root),
         validator=GxValidator(settings.quality_root),
         runtimes=LockedRuntimes(),
-        alerter=AppriseAlerter(settings.alert_channels),
+        alerter=AppriseAlerter(settings.alert_channels, shared=SqlAlertChannels(settings.ledger_url).read),
         clock=SystemClock(),
         origin=origin,
         features=FeastFeatures(settings.feature_repository) if settings.feature_repository else None,

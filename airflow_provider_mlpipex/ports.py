@@ -39,7 +39,7 @@ if TYPE_CHECKING:
         RuntimeEnvironment,
     )
     from airflow_provider_mlpipex.domain.release.training import ModelAnswers, TrainedModel, TrainingRecord
-    from airflow_provider_mlpipex.domain.rollout.events import Entry, Event, Origin, RoutineRecord
+    from airflow_provider_mlpipex.domain.rollout.events import AlertDelivery, Entry, Event, Origin, RoutineRecord
     from airflow_provider_mlpipex.domain.rollout.plane_observation import AppliedPlan, PlaneObservation, ReleaseStatus
     from airflow_provider_mlpipex.domain.rollout.projection import Projection
     from airflow_provider_mlpipex.domain.rollout.state import EndpointState
@@ -439,10 +439,10 @@ class DriftReporter(Protocol):
 
 @runtime_checkable
 class Alerter(Protocol):
-    """Tells on-call. Returns how it went; never raises, because an alert must not stop a rollback."""
+    """Notifies on-call. Returns how it went; never raises, because an alert must not stop a rollback."""
 
-    def alert(self, *, channel: str, title: str, body: str, severity: str, facts: Mapping[str, str]) -> list[str]:
-        """Send to everything behind ``channel``; return one message per receiver that failed (empty: all told)."""
+    def alert(self, *, channel: str, title: str, body: str, severity: str, facts: Mapping[str, str]) -> AlertDelivery:
+        """Send to every receiver of ``channel``; return who was notified, and one message for each who was not."""
         ...
 
 

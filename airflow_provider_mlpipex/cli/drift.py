@@ -9,9 +9,8 @@ from typing import Annotated
 
 import typer
 
-from airflow_provider_mlpipex.cli.terminal import AsJson, Endpoint, configured_platform, emit
+from airflow_provider_mlpipex.cli.terminal import AsJson, Endpoint, configured_platform, emit, known_endpoint
 from airflow_provider_mlpipex.domain.fields.quantities import format_ratio, parse_moment
-from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.services.drift.attribution import BatchSource, Traced
 from airflow_provider_mlpipex.services.drift.attribution import attribute as attribute_drift
@@ -37,9 +36,10 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Look once, write it down and tell on-call; exit code 1 where there is drift, and where nobody can tell."""
+    platform = configured_platform()
     result = look(
-        configured_platform(),
-        EndpointRef.parse(endpoint),
+        platform,
+        known_endpoint(platform, endpoint),
         manifest=load_manifest_file(manifest) if manifest else None,
         release=release,
         since=parse_moment(since, what="--since") if since else None,
@@ -61,9 +61,8 @@ def attribute(
     as_json: AsJson = False,
 ) -> None:
     """Say which batches carry a drift, which Dag run sent each, and show a few of their rows."""
-    entry, traced = attribute_drift(
-        configured_platform(), EndpointRef.parse(endpoint), seq=event, column=column or None
-    )
+    platform = configured_platform()
+    entry, traced = attribute_drift(platform, known_endpoint(platform, endpoint), seq=event, column=column or None)
     emit(
         {"entry": entry.to_json(), **traced.to_json()},
         as_json,

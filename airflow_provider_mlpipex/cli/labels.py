@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from airflow_provider_mlpipex.cli.terminal import AsJson, Endpoint, configured_platform, emit
+from airflow_provider_mlpipex.cli.terminal import AsJson, Endpoint, configured_platform, emit, known_endpoint
 from airflow_provider_mlpipex.domain.fields.quantities import parse_moment
-from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import Period
 from airflow_provider_mlpipex.services.outcomes import promotion_doubt
 from airflow_provider_mlpipex.services.outcomes.ingest import Ingested
@@ -31,8 +30,9 @@ def ingest(
     """Join labels to the release that served each request; the same file again changes nothing."""
     from airflow_provider_mlpipex.adapters.files.tables import read_table
 
-    ref = EndpointRef.parse(endpoint)
-    report = ingest_labels(configured_platform(), ref, read_table(file), subject=str(file), correct=correct)
+    platform = configured_platform()
+    ref = known_endpoint(platform, endpoint)
+    report = ingest_labels(platform, ref, read_table(file), subject=str(file), correct=correct)
     emit(report.to_json(), as_json, lambda: "\n".join(_ingest_lines(report)))
 
 
@@ -46,9 +46,10 @@ def performance(
     as_json: AsJson = False,
 ) -> None:
     """How good each release was on what it served, by what its labels say."""
+    platform = configured_platform()
     periods = measure_performance(
-        configured_platform(),
-        EndpointRef.parse(endpoint),
+        platform,
+        known_endpoint(platform, endpoint),
         release=release or None,
         since=parse_moment(since, what="--since") if since else None,
         until=parse_moment(until, what="--until") if until else None,
@@ -72,7 +73,8 @@ def confirm(
     as_json: AsJson = False,
 ) -> None:
     """Keep a release although late labels have reopened its promotion. The other way out is mlpipex rollback."""
-    platform, ref = configured_platform(), EndpointRef.parse(endpoint)
+    platform = configured_platform()
+    ref = known_endpoint(platform, endpoint)
     confirmed = promotion_doubt.confirm(
         platform, ref, reviewer=platform.origin.user, note=note, release=release or None
     )

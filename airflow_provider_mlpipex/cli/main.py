@@ -6,10 +6,14 @@ standard output; refusals, as text or as JSON, to standard error.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from airflow_provider_mlpipex import __version__
 from airflow_provider_mlpipex.cli import (
     adopt,
+    alerts,
     audit,
     demo,
     drift,
@@ -26,9 +30,7 @@ from airflow_provider_mlpipex.cli import (
 )
 from airflow_provider_mlpipex.cli.refusals import Commands
 
-app = typer.Typer(
-    cls=Commands, no_args_is_help=True, add_completion=False, help="Ship models the way good teams ship code."
-)
+app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False)
 for commands in (plan, rollout, training, adopt, demo, version):
     app.add_typer(commands.app)
 for name, group in {
@@ -37,11 +39,27 @@ for name, group in {
     "quality": quality,
     "drift": drift,
     "labels": labels,
+    "alerts": alerts,
     "serve": serve,
     "tokens": tokens,
     "audit": audit,
 }.items():
     app.add_typer(group.app, name=name)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Ship models the way good teams ship code."""
 
 
 def main() -> None:

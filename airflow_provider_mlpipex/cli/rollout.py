@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
-from airflow_provider_mlpipex.cli.terminal import NO_LEDGER, AsJson, Endpoint, configured_platform, emit
-from airflow_provider_mlpipex.domain.fields.quantities import parse_moment
-from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.cli.terminal import NO_LEDGER, AsJson, Endpoint, configured_platform, emit, known_endpoint
+from airflow_provider_mlpipex.domain.fields.quantities import format_ratio, parse_moment
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT
 
 app = typer.Typer()
 
@@ -19,27 +21,51 @@ def status(endpoint: Annotated[str, typer.Argument()] = "", as_json: AsJson = Fa
     from airflow_provider_mlpipex.services.rollout.status import endpoint_status
 
     platform = configured_platform()
-    endpoints = [EndpointRef.parse(endpoint)] if endpoint else platform.ledger.endpoints()
-    found = [endpoint_status(platform, each) for each in endpoints]
-
-    def text() -> str:
-        return "\n".join(map(_status_line, found)) or NO_LEDGER
-
-    emit(found, as_json, text)
+    endpoints = [known_endpoint(platform, endpoint)] if endpoint else platform.ledger.endpoints()
+    statuses = [endpoint_status(platform, each) for each in endpoints]
+    emit(statuses, as_json, lambda: "\n".join("\n".join(_status_lines(each)) for each in statuses) or NO_LEDGER)
 
 
-def _status_line(one: dict[str, Any]) -> str:
-    told = [f"current {one['current']}", f"previous {one['previous']}"]
-    if one["rollout"]:
-        told.append(f"rollout {one['rollout']['phase']}")
-    if one["doubt"]:
-        told.append(f"REOPENED by late labels ({one['doubt']['cause']})")
-    if one["rollback_under_way"]:
-        told.append(f"ROLLBACK to {one['rollback_under_way']['to_release']} DECIDED AND NOT IN FORCE")
-    elif one["plane"] and one["current"] and not one["plane"]["as_confirmed"]:
-        told.append("THE PLANE SERVES ANOTHER PLAN THAN THE LEDGER'S")
-    plane = one["plane_error"] or (one["plane"] or {}).get("weights") or "not serving"
-    return f"{one['endpoint']}: {', '.join(told)}; {plane}"
+def _status_lines(status: dict[str, Any]) -> Iterator[str]:
+    """What serves, what a rollback returns to, what is under way, and what is not as it should be."""
+    yield status["endpoint"]
+    since = f" since {_minute(status['current_since'])}" if status["current_since"] else ""
+    yield f"  serves     {status['current'] or 'nothing'}{since}"
+    yield f"  before it  {status['previous'] or 'none: a rollback has nothing to return to'}"
+    rollout, last, plane = status["rollout"], status["last_result"], status["plane"]
+    if rollout:
+        yield f"  rollout    {rollout['id']}: {rollout['candidate']} {_phase(rollout)}"
+    if last:
+        ending = last["ending"].replace("-", " ")
+        yield f"  last       {last['rollout_id']} {ending}: {last['cause'] or 'no cause given'}"
+    if status["plane_error"]:
+        yield f"  plane      cannot be asked: {status['plane_error']}"
+    elif plane:
+        yield f"  plane      {_shares(plane) or 'serves nothing'}"
+    if status["doubt"]:
+        yield f"  ATTENTION  REOPENED by late labels ({status['doubt']['cause']})"
+    if status["rollback_under_way"]:
+        yield f"  ATTENTION  ROLLBACK to {status['rollback_under_way']['to_release']} DECIDED AND NOT IN FORCE"
+    elif plane and status["current"] and not plane["as_confirmed"]:
+        yield "  ATTENTION  THE PLANE SERVES ANOTHER PLAN THAN THE LEDGER'S"
+
+
+def _phase(rollout: dict[str, Any]) -> str:
+    step = f", step {rollout['step'] + 1}" if rollout["phase"] == "canary" else ""
+    phases = {"opened": "is judged", "review": "waits for a review", "watching": "serves, and is watched"}
+    return f"{phases.get(rollout['phase'], 'in ' + rollout['phase'])}{step}"
+
+
+def _shares(plane: dict[str, Any]) -> str:
+    """Who answers how many of the requests; weights of a plan are of :data:`TOTAL_WEIGHT`."""
+    shares = [f"{format_ratio(weight / TOTAL_WEIGHT)} to {name}" for name, weight in plane["weights"].items()]
+    if plane["mirror"]:
+        shares.append(f"{format_ratio(plane['mirror']['fraction'])} mirrored to {plane['mirror']['release']}")
+    return ", ".join(shares)
+
+
+def _minute(moment: str) -> str:
+    return f"{datetime.fromisoformat(moment):%Y-%m-%d %H:%M} UTC"
 
 
 @app.command()
@@ -52,7 +78,8 @@ def history(
     """Which release was current when; with --at, the whole state at that moment."""
     from airflow_provider_mlpipex.services.rollout.history import as_of, tenures
 
-    platform, ref = configured_platform(), EndpointRef.parse(endpoint)
+    platform = configured_platform()
+    ref = known_endpoint(platform, endpoint)
     if at:
         state = as_of(platform, ref, parse_moment(at, what="--at"))
         current = state.current.id if state.current else "nothing"
@@ -98,7 +125,8 @@ def rollback(
     """
     from airflow_provider_mlpipex.services.rollout.rollback import answer_request
 
+    platform = configured_platform()
     report = answer_request(
-        configured_platform(), EndpointRef.parse(endpoint), cause=cause, rollout_id=rollout, release_id=release
+        platform, known_endpoint(platform, endpoint), cause=cause, rollout_id=rollout, release_id=release
     )
     emit({**report.to_json(), "done": report.sentence}, as_json, lambda: report.sentence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from airflow_provider_mlpipex.composition import Settings, build_platform, terminal_origin
+from airflow_provider_mlpipex.domain.errors import NotFound
+from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.services.platform import Platform
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -22,8 +25,43 @@ NO_LEDGER = "the ledger holds no entries; is MLPIPEX_LEDGER_URL the right one?"
 
 
 def configured_platform() -> Platform:
-    """The ports over the adapters that the environment names, acting for whoever is at the terminal."""
-    return build_platform(Settings.from_environment(), terminal_origin())
+    """The ports over the adapters that the environment names, acting for whoever is at the terminal.
+
+    Most commands read what others have written: a ledger that is not there is a slip in its url.
+
+    :raises NotFound: no such ledger.
+    """
+    from airflow_provider_mlpipex.adapters.sql.database import SqlDatabase
+
+    settings = Settings.from_environment()
+    database = SqlDatabase(settings.ledger_url)
+    if not database.exists:
+        raise NotFound(
+            f"ledger {settings.ledger_url}",
+            value="no such file",
+            limit="a ledger that releases were written to",
+            remedy="set MLPIPEX_LEDGER_URL to the one that your tasks use; the first release creates it",
+        )
+    return build_platform(settings, terminal_origin())
+
+
+def known_endpoint(platform: Platform, text: str) -> EndpointRef:
+    """An endpoint that the ledger knows.
+
+    :raises NotFound: it has no entry there, with the nearest that has one.
+    """
+    endpoint, known = EndpointRef.parse(text), platform.ledger.endpoints()
+    if endpoint in known:
+        return endpoint
+    names = [str(each) for each in known]
+    near = difflib.get_close_matches(text, names, n=1, cutoff=0.6)
+    others = f"known are {', '.join(names[:10])}{' …' if len(names) > 10 else ''}" if names else NO_LEDGER
+    raise NotFound(
+        f"endpoint {endpoint}",
+        value="nothing was ever released there",
+        limit="an endpoint that the ledger knows",
+        remedy=f"did you mean {near[0]}? mlpipex status lists all" if near else others,
+    )
 
 
 def emit(payload: Any, as_json: bool, text: Callable[[], str]) -> None:

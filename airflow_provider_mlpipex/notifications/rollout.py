@@ -95,14 +95,14 @@ class RolloutNotifier(BaseNotifier):
         rollout = summary(endpoint_status(platform, EndpointRef.parse(self.endpoint)))
         if not self.channel:
             return rollout, []
-        undelivered = platform.alerter.alert(
+        delivery = platform.alerter.alert(
             channel=self.channel,
             title=rollout["title"],
             body=rollout["body"],
             severity=self.severity,
             facts={key: rollout[key] for key in ("endpoint", "current", "previous", "ending")},
         )
-        return rollout, [RuntimeError(each) for each in undelivered]
+        return rollout, [RuntimeError(each) for each in delivery.failures]
 
     def _raise(self, failures: list[Exception]) -> None:
         if failures:

@@ -55,7 +55,13 @@ class RollbackOperator(TrafficOperator):
             else:
                 run.envelope.outcome = "skipped"
             EndpointLink.push(run)
-            return {"rolled_back": undone, "current": report.current, "done": report.sentence}
+            return {
+                "rolled_back": undone,
+                "current": report.current,
+                "done": report.sentence,
+                "notified": list(report.notified),
+                "not_notified": list(report.not_notified),
+            }
         run.envelope.rolled_back(self.cause)
         EndpointLink.push(run)
         return {"rolled_back": True, "current": state.current.id if state.current else None}

@@ -1,18 +1,31 @@
-"""Telling on-call. An alert that cannot be delivered is recorded, and never stops a rollback."""
+"""Notifying on-call. An alert that cannot be delivered never stops a rollback: it is recorded, and owed from then on.
+
+Whoever comes next delivers what is owed: another process may know receivers that this one does not. Two that come at
+the same moment may both deliver it, which on-call forgives sooner than silence.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.rollout.events import AlertRaised
-from airflow_provider_mlpipex.domain.rollout.state import EndpointState, RolloutResult
+from airflow_provider_mlpipex.domain.rollout.events import AlertDelivery, AlertRaised, AlertRetried
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState, OwedAlert, RolloutResult, UnannouncedEnding
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
 
 #: Where alerts go that no manifest sends elsewhere.
 DEFAULT_CHANNEL = "on-call"
 _SEVERITY = {"rolled-back": "critical", "rejected": "warning", "promoted": "info"}
+#: Characters of an alert's body that the ledger keeps.
+_MAX_BODY = 2_000
+#: Who ends a rollout says so at once. After this long without an alert it has died, and somebody else says it.
+_ANNOUNCED_WITHIN = timedelta(seconds=60)
+#: Older alerts are not sent any more: the ledger has them, and they are no news.
+_NEWS_FOR = timedelta(days=7)
+#: Between two tries at most; the pause doubles from a minute on, the first further try comes at once.
+_LONGEST_PAUSE = timedelta(hours=1)
 
 
 def tell_endings(platform: Platform, before: EndpointState, after: EndpointState) -> None:
@@ -35,14 +48,13 @@ def _alert_policy(manifest: dict[str, Any] | None, endpoint: EndpointRef) -> dic
 
 
 def _tell(platform: Platform, state: EndpointState, result: RolloutResult, policy: dict[str, Any]) -> None:
-    # A rollback always alerts: a manifest may ask for more, never for silence at 3 a.m.
-    if result.ending != "rolled-back" and result.ending not in policy.get("on", ()):
+    if not _is_news(result, policy):
         return
     raise_alert(
         platform,
         state.endpoint,
         channel=policy.get("channel", DEFAULT_CHANNEL),
-        title=f"{state.endpoint} {result.ending.replace('-', ' ')}",
+        title=result.title(state.endpoint),
         body=result.cause,
         severity=_SEVERITY[result.ending],
         facts={
@@ -51,6 +63,11 @@ def _tell(platform: Platform, state: EndpointState, result: RolloutResult, polic
             "serving now": state.current.id if state.current else "nothing",
         },
     )
+
+
+def _is_news(result: RolloutResult, policy: dict[str, Any]) -> bool:
+    # A rollback always alerts: a manifest may ask for more, never for silence at 3 a.m.
+    return result.ending == "rolled-back" or result.ending in policy.get("on", ())
 
 
 def raise_alert(
@@ -62,7 +79,81 @@ def raise_alert(
     body: str,
     severity: str,
     facts: dict[str, str],
-) -> None:
-    """Send one alert and record it, delivered or not."""
-    failures = platform.alerter.alert(channel=channel, title=title, body=body, severity=severity, facts=facts)
-    journal.note(platform, endpoint, AlertRaised(title=title, failures=tuple(failures)))
+) -> AlertDelivery:
+    """Send one alert and record it, whoever was notified."""
+    delivery = platform.alerter.alert(channel=channel, title=title, body=body, severity=severity, facts=facts)
+    journal.note(
+        platform,
+        endpoint,
+        AlertRaised(
+            title=title,
+            failures=delivery.failures,
+            notified=delivery.notified,
+            channel=channel,
+            body=body[:_MAX_BODY],
+            severity=severity,
+            facts=facts,
+        ),
+    )
+    return delivery
+
+
+def deliver_owed(platform: Platform, state: EndpointState) -> None:
+    """Send what reached nobody, or what somebody died before saying; costs nothing where nothing is owed.
+
+    What cannot be delivered now either is tried again after a pause that grows to an hour, for a week.
+    """
+    now = platform.clock.now()
+    ending = state.unannounced and state.results.get(state.unannounced.rollout_id)
+    if state.unannounced and ending and _died(state.unannounced, now):
+        _tell(platform, state, ending, state.unannounced.alerts)
+    for owed in state.owed_alerts:
+        if _is_due(owed, now):
+            delivery = platform.alerter.alert(
+                channel=owed.channel,
+                title=owed.title,
+                body=f"{owed.body}\n(raised {owed.raised_at:%Y-%m-%d %H:%M} UTC, when nobody could be notified)",
+                severity=owed.severity,
+                facts=owed.facts,
+            )
+            journal.note(
+                platform,
+                state.endpoint,
+                AlertRetried(alert=owed.seq, notified=delivery.notified, failures=delivery.failures),
+            )
+
+
+def _died(ending: UnannouncedEnding, now: datetime) -> bool:
+    return _ANNOUNCED_WITHIN <= now - ending.since < _NEWS_FOR
+
+
+def _is_due(owed: OwedAlert, now: datetime) -> bool:
+    pause = min(timedelta(minutes=2 ** (owed.tries - 2)), _LONGEST_PAUSE) if 1 < owed.tries < 20 else _LONGEST_PAUSE
+    waited = owed.tries == 1 or now - owed.tried_at >= pause
+    return waited and now - owed.raised_at < _NEWS_FOR
+
+
+class Notified(NamedTuple):
+    """Who was notified by alerts of a span of a ledger, and who was not and why."""
+
+    notified: tuple[str, ...]
+    failures: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """The same, for people; empty where no alert was raised."""
+        if not self.notified and not self.failures:
+            return ""
+        says = [f"notified: {'; '.join(self.notified)}" if self.notified else "NOBODY WAS NOTIFIED"]
+        says += [f"not notified: {'; '.join(self.failures)}"] if self.failures else []
+        return "; ".join(says)
+
+
+def notified_since(platform: Platform, endpoint: EndpointRef, seq: int) -> Notified:
+    """What alerts after ledger entry ``seq`` have reached."""
+    events = [entry.event for entry in platform.ledger.read(endpoint, after_seq=seq)]
+    alerts = [event for event in events if isinstance(event, (AlertRaised, AlertRetried))]
+    return Notified(
+        notified=tuple(dict.fromkeys(who for alert in alerts for who in alert.notified or ())),
+        failures=tuple(dict.fromkeys(why for alert in alerts for why in alert.failures)),
+    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from airflow_provider_mlpipex.domain.rollout.events import AlertDelivery
+
 
 @dataclass(frozen=True)
 class SentAlert:
@@ -27,8 +29,8 @@ class MemoryAlerter:
         self.sent: list[SentAlert] = []
         self.trouble = ""
 
-    def alert(self, *, channel: str, title: str, body: str, severity: str, facts: Mapping[str, str]) -> list[str]:
+    def alert(self, *, channel: str, title: str, body: str, severity: str, facts: Mapping[str, str]) -> AlertDelivery:
         if self.trouble:
-            return [f"channel {channel}: {self.trouble}"]
+            return AlertDelivery(failures=(f"channel {channel}: {self.trouble}",))
         self.sent.append(SentAlert(channel, title, body, severity, dict(facts)))
-        return []
+        return AlertDelivery(notified=(f"channel {channel}, receiver 1 of 1 (memory)",))

@@ -21,6 +21,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, DisconnectionError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import StaticPool
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, LedgerUnavailable
 
@@ -60,6 +61,10 @@ class SqlDatabase:
 
         :raises LedgerUnavailable: whatever the database says is wrong.
         """
+        file = _file_of(self._engine.url)
+        if file is not None and not file.is_file():
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file.touch(mode=0o600)
         with self._begin(self._engine) as connection:
             yield connection
 
@@ -69,8 +74,19 @@ class SqlDatabase:
 
         :raises LedgerUnavailable: whatever the database says is wrong.
         """
+        if not self.exists:
+            with _nothing_yet().connect() as empty:
+                yield empty
+            return
         with self._begin(self._engine.execution_options(**{_READS: True})) as connection:
             yield connection
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a database to read; of a server, that is not asked. Only who writes makes one, so that a
+        slip in the url leaves no empty database behind."""
+        file = _file_of(self._engine.url)
+        return file is None or file.is_file()
 
     @contextmanager
     def _begin(self, engine: sa.Engine) -> Iterator[sa.Connection]:
@@ -161,10 +177,6 @@ def _postgresql_engine(url: sa.URL) -> sa.Engine:
 
 
 def _sqlite_engine(url: sa.URL) -> sa.Engine:
-    if url.database:
-        path = Path(url.database)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.touch(mode=0o600)
     # Threads of the pool take turns with a connection, and never share one.
     arguments = {"timeout": LOCK_TIMEOUT_S, "check_same_thread": False}
     engine = sa.create_engine(url, poolclass=sa.QueuePool, connect_args=arguments, **_POOL)
@@ -187,6 +199,20 @@ def _sqlite_engine(url: sa.URL) -> sa.Engine:
     def _begin(connection: sa.Connection) -> None:
         connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get(_READS) else "BEGIN IMMEDIATE")
 
+    return engine
+
+
+def _file_of(url: sa.URL) -> Path | None:
+    """The file of a SQLite database; ``None`` for a server, and for one in memory."""
+    of_file = url.get_backend_name() == "sqlite" and url.database and url.database != ":memory:"
+    return Path(str(url.database)) if of_file else None
+
+
+@cache
+def _nothing_yet() -> sa.Engine:
+    """An empty database in memory, which nobody writes to."""
+    engine = sa.create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+    upgrade(engine)
     return engine
 
 

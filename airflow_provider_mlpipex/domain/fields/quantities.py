@@ -80,7 +80,10 @@ def parse_ratio(text: str | float | int) -> float:
     except (TypeError, ValueError):
         number = float("nan")
     if isinstance(text, bool) or not -1.0 <= number <= 1.0:
-        raise InvalidQuantity("ratio", value=text, limit="a percentage, or a number from 0 to 1", remedy="write 0.5%")
+        meant = f"{_plain(Decimal(repr(number)))}%" if 1.0 < number <= 100.0 and not isinstance(text, bool) else "0.5%"
+        raise InvalidQuantity(
+            "ratio", value=text, limit="a percentage, or a number from 0 to 1", remedy=f"write {meant}"
+        )
     return number
 
 

@@ -17,9 +17,9 @@ from airflow_provider_mlpipex.domain.fields.quantities import (
     parse_duration,
     parse_ratio,
 )
-from airflow_provider_mlpipex.domain.fields.refusal import Refusal
+from airflow_provider_mlpipex.domain.fields.refusal import Refusal, did_you_mean
 from airflow_provider_mlpipex.domain.gates.evidence import Source
-from airflow_provider_mlpipex.domain.gates.metrics import METRICS, Direction, Metric, Unit, find_metric
+from airflow_provider_mlpipex.domain.gates.metrics import METRICS, TASK_METRICS, Direction, Metric, Unit, find_metric
 from airflow_provider_mlpipex.domain.names import Name
 from airflow_provider_mlpipex.domain.values import Recorded
 
@@ -262,6 +262,23 @@ class Gate(Recorded):
         return f"{value * scale:.{digits}g}{unit}"
 
 
+class UnknownMetric(Refusal):
+    """A metric that its source does not yield.
+
+    :param task: of the manifest's training, where it is known; then only what its evaluation yields is offered.
+    """
+
+    def __init__(self, key: str, *, task: str | None = None) -> None:
+        self.key = key
+        source, _, name = key.partition(".")
+        yielded = next(list(names) for known, names in METRICS.items() if known == source)
+        of_task = next((names for known, names in TASK_METRICS.items() if known == task), ())
+        offered = [name for name in yielded if name in of_task] or yielded
+        limit = f"a metric that {source} yields{f' for a {task} task' if offered is not yielded else ''}"
+        near = did_you_mean(name, offered)
+        super().__init__(limit, value=key, remedy=f"{near} It yields {', '.join(offered)}".strip())
+
+
 def known_metric(key: str) -> Metric:
     """The metric written ``source.metric``.
 
@@ -274,10 +291,13 @@ def known_metric(key: str) -> Metric:
     yielded = next((list(names) for known, names in METRICS.items() if known == source), [])
     if not dot or not yielded:
         measuring = ", ".join(known for known, names in METRICS.items() if names)
+        near = did_you_mean(key, [f"{known}.{name}" for known, names in METRICS.items() for name in names])
         raise Refusal(
-            f"source.metric, measured by one of {measuring}", value=key, remedy="write for example canary.error_rate"
+            f"source.metric, measured by one of {measuring}",
+            value=key,
+            remedy=near or "write for example canary.error_rate",
         )
-    raise Refusal(f"a metric that {source} yields", value=key, remedy=f"use one of {', '.join(yielded)}")
+    raise UnknownMetric(key)
 
 
 def read_threshold(raw: Any, unit: Unit) -> float:

@@ -260,7 +260,7 @@ def plan_promotion(state: EndpointState, *, rollout_id: str) -> list[Event]:
         return []
     require_not_held(state, rollout)
     policy = rollout.policy
-    beside = state.current if _is_watched_after(state, rollout) else None
+    beside = state.current if _unwatched(state, rollout) is None else None
     weight = policy.control_weight if beside else None
     plan = TrafficPlan(
         endpoint=state.endpoint,
@@ -288,15 +288,23 @@ def confirm_promotion(state: EndpointState, *, rollout_id: str, now: datetime) -
         return []
     watch_until = now + timedelta(seconds=rollout.policy.rollback_window_s)
     promoted = Promoted(rollout_id=rollout_id, watch_until=watch_until)
-    if _is_watched_after(state, rollout):
+    unwatched = _unwatched(state, rollout)
+    if unwatched is None:
         return [promoted]
-    # Nothing to watch for: no release to return to, none that serves, or the same release under a new policy.
-    return [promoted, WatchPassed(rollout_id=rollout_id, verdict="inconclusive")]
+    return [promoted, WatchPassed(rollout_id=rollout_id, verdict="inconclusive", unwatched=unwatched)]
 
 
-def _is_watched_after(state: EndpointState, rollout: Rollout) -> bool:
-    """Whether a promotion has something to watch for: a release to return to that another one has replaced."""
-    return rollout.policy.serve and rollout.policy.rollback_window_s > 0 and needs_live_trial(state)
+def _unwatched(state: EndpointState, rollout: Rollout) -> str | None:
+    """Why a promotion has nothing to watch for; ``None`` where another release was replaced that could return."""
+    if not rollout.policy.serve:
+        return "this environment serves nothing"
+    if state.is_first:
+        return "the first release here has none to return to"
+    if not needs_live_trial(state):
+        return "the same release goes on under another policy"
+    if rollout.policy.rollback_window_s <= 0:
+        return "its manifest has no rollback window"
+    return None
 
 
 def grow_control(state: EndpointState, *, rollout_id: str, gates: Sequence[str], broken_since: datetime) -> list[Event]:

@@ -178,16 +178,19 @@ class Promoted(Value):
     watch_until: datetime
 
 
-class WatchPassed(Value):
+class WatchPassed(Recorded):
     """The rollback window ended without cause; the rollout is over.
 
     ``verdict`` says on what ground: ``inconclusive`` where too little traffic came to judge, which is no reason to
-    take a promoted release away, but is not a pass either.
+    take a promoted release away, but is not a pass either. ``unwatched`` says why there was nothing to watch for.
     """
+
+    added_later = frozenset({"unwatched"})
 
     type: Literal["watch-passed"] = "watch-passed"
     rollout_id: str
     verdict: VerdictName
+    unwatched: str | None = None
 
 
 class RollbackDecided(Value):
@@ -256,9 +259,35 @@ class RolloutResumed(Value):
     accepted: bool = False
 
 
-class AlertRaised(Value):
+class AlertDelivery(Value):
+    """Who was notified, and who was not and why; receivers are named by channel, position and service, never by url."""
+
+    notified: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
+
+
+class AlertRaised(Recorded):
+    """On-call was to be notified. Where nobody was (``notified`` is empty), whoever comes next sends it again: for that
+    the entry holds the whole alert. Entries from before it did are not sent again."""
+
+    added_later = frozenset({"notified", "channel", "body", "severity", "facts"})
+
     type: Literal["alert-raised"] = "alert-raised"
     title: str
+    failures: tuple[str, ...] = ()
+    notified: tuple[str, ...] | None = None
+    channel: str | None = None
+    body: str | None = None
+    severity: str | None = None
+    facts: dict[str, str] | None = None
+
+
+class AlertRetried(Value):
+    """The alert of ledger entry ``alert`` was sent again; without ``notified`` it is still owed."""
+
+    type: Literal["alert-retried"] = "alert-retried"
+    alert: int
+    notified: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
 
 
@@ -359,6 +388,7 @@ Event = Annotated[
     | ControlGrown
     | RolloutResumed
     | AlertRaised
+    | AlertRetried
     | BatchServed
     | DriftJudged
     | OutcomesJudged

@@ -18,6 +18,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout.events import (
     AlertRaised,
+    AlertRetried,
     CanaryStepped,
     ControlGrown,
     Entry,
@@ -103,6 +104,10 @@ class RolloutResult(Value):
     cause: str = ""
     at: datetime
 
+    def title(self, endpoint: EndpointRef) -> str:
+        """The title of the alert that notifies on-call of it."""
+        return f"{endpoint} {self.ending.replace('-', ' ')}"
+
 
 class PromotionDoubt(Value):
     """A promotion that late labels have reopened, until a person or a newer promotion ends it.
@@ -120,6 +125,38 @@ class PromotionDoubt(Value):
     def title(endpoint: EndpointRef) -> str:
         """The title of the alert that notifies on-call of it."""
         return f"{endpoint} promotion reopened by late labels"
+
+
+class OwedAlert(Value):
+    """An alert that reached nobody. Whoever comes next sends it again; ``tries`` counts how often that was in vain.
+
+    :param seq: of the ledger entry that holds it.
+    """
+
+    seq: int
+    raised_at: datetime
+    tried_at: datetime
+    tries: int = 1
+    channel: str
+    title: str
+    body: str
+    severity: str
+    facts: dict[str, str]
+
+
+class UnannouncedEnding(Value):
+    """A rollout ended, and no alert says so yet: whoever ended it is about to raise one, or has died.
+
+    :param alerts: the alert policy of the environment in the manifest that it ran under.
+    """
+
+    rollout_id: str
+    alerts: dict[str, Any]
+    since: datetime
+
+
+#: Owed alerts that are kept; of more than these, the newest.
+MAX_OWED_ALERTS = 10
 
 
 class EndpointState(Value):
@@ -154,6 +191,8 @@ class EndpointState(Value):
     doubt: PromotionDoubt | None = None
     confirmed_gates: tuple[str, ...] = ()
     looked_up: RolloutResult | None = Field(default=None, exclude=True)
+    owed_alerts: tuple[OwedAlert, ...] = ()
+    unannounced: UnannouncedEnding | None = None
 
     @property
     def is_first(self) -> bool:
@@ -259,7 +298,8 @@ def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
                 "previous_gates": state.current_gates,
             }
         case WatchPassed():
-            return _ended(state, event.rollout_id, "promoted", f"watch ended {event.verdict}", at)
+            cause = f"not watched: {event.unwatched}" if event.unwatched else f"watch ended {event.verdict}"
+            return _ended(state, event.rollout_id, "promoted", cause, at)
         case RollbackDecided():
             intent = RollbackIntent.model_validate(event.model_dump(exclude={"type", "detected_at"}))
             return {"rollback": intent}
@@ -289,7 +329,9 @@ def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
             accepted = {verdict_key(rollout.phase, rollout.step): "pass"} if event.accepted else {}
             return _rollout(rollout, hold=None, resumed_at=at, verdicts={**rollout.verdicts, **accepted})
         case AlertRaised():
-            return _told(state, event.title)
+            return {**_notified(state, event.title), **_owed(state, event, entry)}
+        case AlertRetried():
+            return _retried(state, event, at)
         case OutcomesJudged() if state.current and state.current.id == event.release:
             return {"outcomes_judged": event}
         case PromotionReopened() if state.current and state.current.id == event.release:
@@ -309,7 +351,35 @@ def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
 _NOTHING_KNOWN: dict[str, Any] = {"outcomes_judged": None, "doubt": None, "confirmed_gates": ()}
 
 
-def _told(state: EndpointState, title: str) -> dict[str, Any]:
+def _owed(state: EndpointState, event: AlertRaised, entry: Entry) -> dict[str, Any]:
+    ending = state.unannounced and state.results.get(state.unannounced.rollout_id)
+    announced = ending and event.title == ending.title(state.endpoint)
+    changes: dict[str, Any] = {"unannounced": None} if announced else {}
+    if event.notified or event.channel is None:
+        return changes
+    owed = OwedAlert(
+        seq=entry.seq,
+        raised_at=entry.recorded_at,
+        tried_at=entry.recorded_at,
+        channel=event.channel,
+        title=event.title,
+        body=event.body or "",
+        severity=event.severity or "warning",
+        facts=event.facts or {},
+    )
+    return {**changes, "owed_alerts": (*state.owed_alerts, owed)[-MAX_OWED_ALERTS:]}
+
+
+def _retried(state: EndpointState, event: AlertRetried, at: datetime) -> dict[str, Any]:
+    owed = [
+        alert.model_copy(update={"tries": alert.tries + 1, "tried_at": at}) if alert.seq == event.alert else alert
+        for alert in state.owed_alerts
+        if alert.seq != event.alert or not event.notified
+    ]
+    return {"owed_alerts": tuple(owed)}
+
+
+def _notified(state: EndpointState, title: str) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if state.doubt and title == PromotionDoubt.title(state.endpoint):
         changes["doubt"] = state.doubt.model_copy(update={"notified": True})
@@ -337,7 +407,16 @@ def _ended(state: EndpointState, rollout_id: str, ending: Ending, cause: str, at
     others = {known: ended for known, ended in state.results.items() if known != rollout_id}
     gates = {known: verdicts for known, verdicts in state.task_gates.items() if known != rollout_id}
     results = _latest({**others, rollout_id: outcome})
-    return {"rollout": None, "rollback": None, "results": results, "task_gates": gates}
+    own = state.rollout is not None and state.rollout.id == rollout_id
+    manifest = (state.rollout.manifest if state.rollout and own else state.current_manifest) or {}
+    environment = manifest.get("environments", {}).get(state.endpoint.environment, {})
+    return {
+        "rollout": None,
+        "rollback": None,
+        "results": results,
+        "task_gates": gates,
+        "unannounced": UnannouncedEnding(rollout_id=rollout_id, alerts=environment.get("alerts") or {}, since=at),
+    }
 
 
 def _latest(results: dict[str, RolloutResult]) -> dict[str, RolloutResult]:

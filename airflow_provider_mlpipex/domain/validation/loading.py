@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from airflow_provider_mlpipex.domain.errors import ManifestInvalid
 from airflow_provider_mlpipex.domain.fields.refusal import Refusal, did_you_mean
 from airflow_provider_mlpipex.domain.fields.yaml_text import FieldPath, Problem, read_yaml
+from airflow_provider_mlpipex.domain.gates.gate import UnknownMetric
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.validation.rules import broken_rules
 
@@ -57,7 +58,8 @@ def _validate(data: Any) -> tuple[Manifest | None, list[Problem]]:
         return Manifest.model_validate(data), []
     except ValidationError as error:
         defects = error.errors(include_url=False)
-    problems = [_problem_of(defect) for defect in defects]
+    task = _task(data)
+    problems = [_problem_of(defect, task) for defect in defects]
     unknown = [defect["loc"] for defect in defects if defect["type"] == "extra_forbidden"]
     if len(unknown) < len(defects):
         return None, problems
@@ -77,10 +79,19 @@ def _without(data: Any, unknown: list[FieldPath], path: FieldPath) -> Any:
     return data
 
 
-def _problem_of(defect: Any) -> Problem:
+def _task(data: Any) -> str | None:
+    """The training task, as far as it can be read."""
+    training = data.get("training") if isinstance(data, Mapping) else None
+    task = training.get("task") if isinstance(training, Mapping) else None
+    return task if isinstance(task, str) else None
+
+
+def _problem_of(defect: Any, task: str | None) -> Problem:
     kind, given, context = defect["type"], defect["input"], defect.get("ctx", {})
     path: FieldPath = tuple(part for part in defect["loc"] if part != "[key]")
     refusal = context.get("error")
+    if isinstance(refusal, UnknownMetric):
+        refusal = UnknownMetric(refusal.key, task=task)
     if isinstance(refusal, Refusal):
         return Problem(path, given if refusal.value is None else refusal.value, refusal.limit, refusal.remedy)
     match kind:
@@ -95,6 +106,9 @@ def _problem_of(defect: Any) -> Problem:
             choices = [choice.strip("' ") for choice in expected.split(",")]
             remedy = did_you_mean(str(given), choices) or f"write {choices[0]}"
             return Problem(path, given, f"one of {', '.join(choices)}", remedy)
+        case "string_type" if path[-1:] == ("version",) and type(given) in (int, float):
+            whole = ".".join([*str(given).split("."), "0", "0"][:3])
+            return Problem(path, given, "major.minor.patch", f"write {whole}")
         case "string_type":
             quoted = isinstance(given, (int, float)) and not isinstance(given, bool)
             return Problem(path, given, "text", f"put it in quotes: '{given}'" if quoted else "write text")

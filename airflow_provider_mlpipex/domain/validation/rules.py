@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Literal
 
 from airflow_provider_mlpipex.domain.fields.quantities import format_duration
+from airflow_provider_mlpipex.domain.fields.refusal import did_you_mean
 from airflow_provider_mlpipex.domain.fields.yaml_text import FieldPath, Problem
 from airflow_provider_mlpipex.domain.gates.gate import Gate, known_metric
 from airflow_provider_mlpipex.domain.gates.metrics import TASK_METRICS
@@ -198,7 +199,7 @@ def _yields(gate: Gate, at: FieldPath, labels: Labels, *, predict_method: str) -
             at,
             gate.metric,
             f"a metric that the evaluation of a {labels.task} task yields",
-            f"use one of {yielded}",
+            f"{did_you_mean(metric, TASK_METRICS[labels.task])} use one of {yielded}".strip(),
         )
     elif metric in _OF_PROBABILITIES and predict_method == "predict":
         yield Problem(

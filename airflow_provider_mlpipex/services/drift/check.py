@@ -157,6 +157,7 @@ def look(
         facts=seen.facts(),
     )
     state = journal.decide(platform, endpoint, lambda _: [found])
+    alerts.deliver_owed(platform, state)
     seen = seen.model_copy(update={"seq": state.seq, "news": _is_news(seen, before, platform.origin)})
     history = _is_history(seen.since, seen.until, at=platform.clock.now())
     if seen.verdict in ("fail", "error") and seen.demand.alert and not history:
@@ -353,7 +354,9 @@ def _title(seen: DriftCheck) -> str:
 def _tell(platform: Platform, seen: DriftCheck, before: list[Entry], *, channel: str) -> None:
     title = _title(seen)
     if any(
-        isinstance(entry.event, AlertRaised) and entry.event.title == title and not entry.event.failures
+        isinstance(entry.event, AlertRaised)
+        and entry.event.title == title
+        and (entry.event.channel is not None or not entry.event.failures)  # what reached nobody is owed, and sent again
         for entry in _since_it_was_away(seen, before)
     ):
         return

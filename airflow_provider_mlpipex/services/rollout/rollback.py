@@ -57,6 +57,7 @@ class RollbackReport(Value):
 
     :param ended: rollouts that ended by it, and how: ``rolled-back`` or ``rejected``.
     :param returned_from: the release that was current until now; ``None`` where the same one still is.
+    :param notified: receivers of the alerts that were raised by it. :param not_notified: who was not, and why.
     """
 
     endpoint: EndpointRef
@@ -65,6 +66,8 @@ class RollbackReport(Value):
     ended: dict[str, str]
     returned_from: str | None
     seq: int
+    notified: tuple[str, ...] = ()
+    not_notified: tuple[str, ...] = ()
 
     @property
     def sentence(self) -> str:
@@ -73,7 +76,9 @@ class RollbackReport(Value):
         instead = f" instead of {self.returned_from}" if self.returned_from else " as before"
         if not self.returned_from and "rejected" in self.ended.values() and self.previous is None:
             instead += ": there is no previous release to return to"
-        return "; ".join([*(did or ["nothing was left to undo"]), f"{self.endpoint} serves {self.current}{instead}"])
+        done = "; ".join([*(did or ["nothing was left to undo"]), f"{self.endpoint} serves {self.current}{instead}"])
+        told = alerts.Notified(self.notified, self.not_notified).sentence
+        return f"{done}; {told}" if told else done
 
 
 def answer_request(
@@ -93,6 +98,8 @@ def answer_request(
         after = traffic.converge(platform, endpoint)
     else:
         after = roll_back(platform, endpoint, cause=cause, rollout_id=rollout_id, release_id=release_id)
+        alerts.deliver_owed(platform, before)
+    reached = alerts.notified_since(platform, endpoint, before.seq)
     current, was = (state.current.id if state.current else None for state in (after, before))
     return RollbackReport(
         endpoint=endpoint,
@@ -103,6 +110,8 @@ def answer_request(
         },
         returned_from=was if was != current else None,
         seq=after.seq,
+        notified=reached.notified,
+        not_notified=reached.failures,
     )
 
 
@@ -121,9 +130,8 @@ def _tell_undone(platform: Platform, endpoint: EndpointRef, error: MlpipexError)
     state = journal.load(platform, endpoint)
     if state.rollback is None:
         return
-    error.also("the rollback is decided and not carried out: mend this, then call it again")
     manifest = state.rollout.manifest if state.rollout else state.current_manifest
-    alerts.raise_alert(
+    delivery = alerts.raise_alert(
         platform,
         endpoint,
         channel=alerts.channel_of(manifest, endpoint),
@@ -132,6 +140,9 @@ def _tell_undone(platform: Platform, endpoint: EndpointRef, error: MlpipexError)
         severity="critical",
         facts={"endpoint": str(endpoint), "rollout": state.rollback.rollout_id, "return to": state.rollback.to_release},
     )
+    error.also("the rollback is decided and not carried out: mend this, then call it again")
+    if not delivery.notified:
+        error.also(f"nobody was notified ({'; '.join(delivery.failures)})")
 
 
 def end_trial(platform: Platform, endpoint: EndpointRef, *, cause: str, rollout_id: str) -> EndpointState | None:

@@ -155,11 +155,13 @@ def converge(platform: Platform, endpoint: EndpointRef, *, rollout_id: str | Non
     - A planned trial that the plane refuses is rolled back.
     - A trial whose lease ran out was taken back by the plane: the rollout is rolled back in the ledger as well.
     - Any other plan in force than the confirmed one is put right.
+    - An alert that reached nobody is sent again.
 
     :param rollout_id: the rollout that the caller goes on to ask about, as in ``journal.load``.
     :raises PlaneUnavailable: something is under way, and the plane does not answer.
     """
     state = journal.load(platform, endpoint, rollout_id=rollout_id)
+    alerts.deliver_owed(platform, state)
     if state.rollback is not None or not state.confirmed:
         return _finish(platform, endpoint, rollout_id)
     if state.planned is None or _in_force(platform, state) == state.planned.id:

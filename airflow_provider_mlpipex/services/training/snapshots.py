@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed, ManifestInvalid
+from airflow_provider_mlpipex.domain.fields.quantities import format_duration
 from airflow_provider_mlpipex.domain.manifest.manifest import DataSpec, Manifest
 from airflow_provider_mlpipex.domain.quality.report import QualityReport
 from airflow_provider_mlpipex.domain.release.inputs import SERVABLE, Unservable, describe_column
@@ -102,6 +103,31 @@ def _require_learnable(manifest: Manifest, window: Window) -> None:
             require_labels(training, labels[older], labels[~older], subject=subject)
 
 
+#: Share of the training window that may be without rows at its beginning: a source may start on a Monday.
+_MAX_EMPTY_START = 0.1
+
+
+def _require_reach(
+    data: DataSpec, frame: pd.DataFrame, *, start: datetime, split_at: datetime, subject: str
+) -> None:
+    """:raises DataQualityFailed: the rows begin long after the training window does, so it says what is not so."""
+    import pandas as pd
+
+    first = pd.to_datetime(frame[data.time_column], errors="coerce", utc=True).min()
+    window = split_at - start
+    if pd.isna(first) or (first - start) / window <= _MAX_EMPTY_START:
+        return
+    reach = max(split_at - first.to_pydatetime(), timedelta(0))
+    raise DataQualityFailed(
+        f"{subject}, field data.window.train",
+        value=f"{format_duration(window)}, and the first row is of {first:%Y-%m-%d}",
+        limit=f"rows from about {start:%Y-%m-%d} on",
+        remedy=f"write train: {format_duration(timedelta(days=reach.days))}, or give a later as_of"
+        if reach.days
+        else "give a later as_of: no row is old enough to train on",
+    )
+
+
 class Window(NamedTuple):
     """Rows of the training window, from ``start``, and of the evaluation window, from ``split_at``.
 
@@ -135,7 +161,15 @@ def load_window(
         partial(load, start, as_of, **data.parameters), source=f"data source {data.source}", remedy=remedy
     )
     target = (manifest.training.target,) if manifest.training else ()
+    if frame.empty:
+        raise DataQualityFailed(
+            f"{subject}, data source {data.source}",
+            value=f"no rows from {start:%Y-%m-%d} to {as_of:%Y-%m-%d}",
+            limit="rows of the windows that end at as_of, which is the logical date of a Dag run",
+            remedy="give an as_of at which there is data, or look why the source has none",
+        )
     needed = (data.time_column, *target, *feature_rows.needed_columns(manifest), *manifest.quality.key)
     require_columns(frame, needed, subject=subject)
+    _require_reach(data, frame, start=start, split_at=split_at, subject=subject)
     rows, joined = feature_rows.join(manifest, frame, features, subject=subject)
     return Window(rows, joined, start, split_at)

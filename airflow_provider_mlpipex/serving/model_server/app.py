@@ -111,10 +111,21 @@ def _prove(scorer: AnyScorer, folder: Path, spec: ModelServerSpec) -> None:
         if answered is None or not same(answered, recorded["predictions"]):
             raise SignatureMismatch(
                 f"release {spec.release.id}, golden rows",
-                value=answer.body[:200].decode(errors="replace"),
+                value=_first_difference(answered, recorded["predictions"])
+                or answer.body[:500].decode(errors="replace"),
                 limit="the answers recorded when the model was registered",
                 remedy="the runtime changes what the model says: train in it, or pin the packages of the training",
             )
+
+
+def _first_difference(answered: Any, recorded: Any) -> str:
+    """The first golden row that is answered otherwise; empty where there are no answers row by row."""
+    if not isinstance(answered, list) or not isinstance(recorded, list):
+        return ""
+    if len(answered) != len(recorded):
+        return f"{len(answered)} answers to {len(recorded)} golden rows"
+    row = next((row for row, pair in enumerate(zip(answered, recorded, strict=True)) if not same(*pair)), 0)
+    return f"golden row {row + 1}: {str(answered[row])[:80]} instead of {str(recorded[row])[:80]}"
 
 
 def create_app(spec: ModelServerSpec, scorer: AnyScorer | FeatureScorer, drill: Drill) -> Starlette:

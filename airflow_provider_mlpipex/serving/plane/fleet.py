@@ -149,8 +149,10 @@ class Fleet:
     @staticmethod
     def _not_ready(release: Release, folder: Path, why: str) -> ReleaseNotReady:
         with suppress(FileNotFoundError):
-            last = (folder / "server.log").read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
-            why = f"{why}: {' '.join(last)[-400:]}" if last else why
+            lines = (folder / "server.log").read_text(encoding="utf-8", errors="replace").splitlines()
+            # The end of a traceback says what went wrong; what stands before it, on-call finds in the log.
+            last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+            why = f"{why}: {last[:400]}" if last else why
         return ReleaseNotReady(
             f"release {release.id}",
             value=why,

@@ -47,6 +47,10 @@ COMMANDS = [
     ["labels", "ingest"],
     ["labels", "performance"],
     ["labels", "confirm"],
+    ["alerts", "list"],
+    ["alerts", "set"],
+    ["alerts", "remove"],
+    ["alerts", "test"],
     ["drift", "check"],
     ["drift", "attribute"],
 ]
@@ -301,8 +305,8 @@ def test_rollback_returns_to_the_release_before_and_twice_is_once(two_releases: 
     told = answer("rollback", str(ENDPOINT), "--cause", "wrong fares")
     assert (told["endpoint"], told["current"]) == (str(ENDPOINT), old.id)
     again = run("rollback", str(ENDPOINT))
-    told = f"nothing was left to undo; {ENDPOINT} serves {old.id} as before\n"
-    assert (again.exit_code, again.stdout) == (0, told)
+    told = f"nothing was left to undo; {ENDPOINT} serves {old.id} as before; "
+    assert (again.exit_code, again.stdout.startswith(told)) == (0, True)
     decided = [e for e in two_releases.ledger.read(ENDPOINT) if e.event.type == "rollback-decided"]
     assert [entry.event.to_json()["cause"] for entry in decided] == ["wrong fares"]
     assert decided[0].origin.kind == "cli"
@@ -316,7 +320,7 @@ def test_rollback_of_a_named_release_leaves_every_other_alone(two_releases: Plat
     old, new = make_release("1.0.0"), make_release("1.1.0")
     assert answer("rollback", str(ENDPOINT), "--release", old.id)["current"] == new.id
     told = run("rollback", str(ENDPOINT), "--release", new.id)
-    assert told.stdout.endswith(f"rolled back; {ENDPOINT} serves {old.id} instead of {new.id}\n")
+    assert f"rolled back; {ENDPOINT} serves {old.id} instead of {new.id}; " in told.stdout
     assert answer("rollback", str(ENDPOINT), "--release", new.id)["ended"] == {}
 
 

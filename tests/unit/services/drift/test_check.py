@@ -20,7 +20,7 @@ from airflow_provider_mlpipex.domain.errors import (
     PlaneUnavailable,
     SketchUnusable,
 )
-from airflow_provider_mlpipex.domain.rollout.events import AlertRaised, DriftJudged, Origin
+from airflow_provider_mlpipex.domain.rollout.events import AlertRaised, AlertRetried, DriftJudged, Origin
 from airflow_provider_mlpipex.services.drift import check as drift_check
 from airflow_provider_mlpipex.services.drift.attribution import attribute
 from airflow_provider_mlpipex.services.drift.check import DriftCheck
@@ -315,10 +315,9 @@ def test_an_alert_that_did_not_arrive_is_sent_again(world: DriftWorld) -> None:
     world.memory.alerter.trouble = ""
     world.look_at_drift()
     world.look_at_drift()
-    assert [event.failures for event in world.events(AlertRaised)] == [
-        ("channel risk-pager: no route to the pager",),
-        (),
-    ]
+    assert [event.failures for event in world.events(AlertRaised)] == [("channel risk-pager: no route to the pager",)]
+    assert [bool(event.notified) for event in world.events(AlertRetried)] == [True]
+    assert len(world.alerts) == 1
 
 
 def test_a_manifest_may_ask_for_silence(trained: Reference) -> None:

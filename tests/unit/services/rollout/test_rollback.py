@@ -105,7 +105,8 @@ def test_while_another_rollout_waits_the_release_that_users_have_is_taken_away(w
     assert report.ended == {"run-3": "rejected", "run-2": "rolled-back"}
     assert (report.current, report.previous, report.returned_from) == (first.id, None, bad.id)
     assert report.sentence == (
-        f"rollout run-3 rejected; rollout run-2 rolled back; {ENDPOINT} serves {first.id} instead of {bad.id}"
+        f"rollout run-3 rejected; rollout run-2 rolled back; {ENDPOINT} serves {first.id} instead of {bad.id}; "
+        "notified: channel risk-pager, receiver 1 of 1 (memory)"
     )
     assert ROLLED_BACK in world.alerts
     after = world.state
