@@ -18,10 +18,12 @@ from airflow_provider_mlpipex.cli import (
     demo,
     drift,
     gates,
+    init,
     labels,
     manifest,
     plan,
     quality,
+    release,
     rollout,
     serve,
     tokens,
@@ -31,7 +33,7 @@ from airflow_provider_mlpipex.cli import (
 from airflow_provider_mlpipex.cli.refusals import Commands
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False)
-for commands in (plan, rollout, training, adopt, demo, version):
+for commands in (init, plan, release, rollout, training, adopt, demo, version):
     app.add_typer(commands.app)
 for name, group in {
     "manifest": manifest,

@@ -35,6 +35,9 @@ def _status_lines(status: dict[str, Any]) -> Iterator[str]:
     rollout, last, plane = status["rollout"], status["last_result"], status["plane"]
     if rollout:
         yield f"  rollout    {rollout['id']}: {rollout['candidate']} {_phase(rollout)}"
+        if rollout.get("hold"):
+            yield f"  ATTENTION  ON HOLD, a person decides: {rollout['hold']['cause']}"
+            yield f"             mlpipex resume, skip or abort {status['endpoint']}"
     if last:
         ending = last["ending"].replace("-", " ")
         yield f"  last       {last['rollout_id']} {ending}: {last['cause'] or 'no cause given'}"

@@ -24,18 +24,19 @@ Endpoint = Annotated[str, typer.Argument(help="environment/name, for example pro
 NO_LEDGER = "the ledger holds no entries; is MLPIPEX_LEDGER_URL the right one?"
 
 
-def configured_platform() -> Platform:
+def configured_platform(*, create: bool = False) -> Platform:
     """The ports over the adapters that the environment names, acting for whoever is at the terminal.
 
     Most commands read what others have written: a ledger that is not there is a slip in its url.
 
+    :param create: a new ledger is made by the first entry.
     :raises NotFound: no such ledger.
     """
     from airflow_provider_mlpipex.adapters.sql.database import SqlDatabase
 
     settings = Settings.from_environment()
     database = SqlDatabase(settings.ledger_url)
-    if not database.exists:
+    if not create and not database.exists:
         raise NotFound(
             f"ledger {settings.ledger_url}",
             value="no such file",

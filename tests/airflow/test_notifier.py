@@ -9,6 +9,7 @@ import pytest
 from airflow.sdk import BaseNotifier
 
 from airflow_provider_mlpipex import RolloutNotifier
+from airflow_provider_mlpipex.domain.rollout.events import AlertDelivery
 from airflow_provider_mlpipex.testing.platform import MemoryPlatform
 from tests.airflow.release_run import PRODUCTION, ReleaseRun
 
@@ -143,8 +144,8 @@ async def test_awaiting_it_does_not_hold_the_event_loop(fakes: MemoryPlatform, m
 
     ticked = threading.Event()
 
-    def slow(**_: Any) -> list[str]:
-        return [] if ticked.wait(30) else ["the loop stood still"]
+    def slow(**_: Any) -> AlertDelivery:
+        return AlertDelivery(failures=() if ticked.wait(30) else ("the loop stood still",))
 
     monkeypatch.setattr(fakes.alerter, "alert", slow)
 

@@ -238,7 +238,10 @@ def test_a_server_that_is_away_is_unavailable_and_then_goes_on(postgres: Postgre
 
 
 def test_the_file_and_its_folder_are_the_owners_alone(tmp_path: Path, endpoint: EndpointRef) -> None:
-    SqlLedger(f"sqlite:///{tmp_path}/new/ledger.db").read(endpoint)
+    ledger = SqlLedger(f"sqlite:///{tmp_path}/new/ledger.db")
+    assert (ledger.read(endpoint), ledger.endpoints()) == ([], [])
+    assert not (tmp_path / "new").exists(), "who only reads makes no database"
+    ledger.append(endpoint, expected_seq=0, events=facts("a"), origin=ORIGIN)
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "new" / "ledger.db").stat().st_mode & 0o777 == 0o600
 

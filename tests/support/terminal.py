@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from airflow_provider_mlpipex import composition
+from airflow_provider_mlpipex.adapters.sql.database import SqlDatabase
 from airflow_provider_mlpipex.adapters.system_clock import SystemClock
 from airflow_provider_mlpipex.cli import main, terminal
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
@@ -46,11 +47,14 @@ def refusal(*arguments: str | Path) -> dict[str, Any]:
 
 
 def terminal_platform(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Platform:
-    """What the commands work with from now on: the real adapters on ``folder``, but for a plane in memory."""
+    """What the commands work with from now on: the real adapters on ``folder``, with a ledger that has no entries, but
+    for a plane in memory."""
     for name in composition.Settings.model_fields:
         monkeypatch.delenv(f"MLPIPEX_{name.upper()}", raising=False)
     monkeypatch.setenv("MLPIPEX_LEDGER_URL", f"sqlite:///{folder}/ledger.db")
     monkeypatch.setenv("MLPIPEX_SNAPSHOT_ROOT", str(folder / "snapshots"))
+    with SqlDatabase(f"sqlite:///{folder}/ledger.db").transaction():
+        pass
     plane: ServingPlane = MemoryPlane(SystemClock())
     build = composition.build_platform
     monkeypatch.setattr(terminal, "build_platform", lambda settings, origin: build(settings, origin, plane=plane))

@@ -35,6 +35,7 @@ def endpoint_status(platform: Platform, endpoint: EndpointRef) -> dict[str, Any]
             "candidate": rollout.candidate.id,
             "step": rollout.step,
             "verdicts": dict(rollout.verdicts),
+            "hold": rollout.hold.to_json() if rollout.hold else None,
         },
         "doubt": state.doubt.to_json() if state.doubt else None,
         "rollback_under_way": state.rollback.to_json() if state.rollback else None,

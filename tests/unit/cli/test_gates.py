@@ -54,7 +54,7 @@ def test_replay_says_what_was_and_what_would_be(platform: Platform, manifest_fil
     shown = run("gates", "replay", manifest_file)
     assert shown.exit_code == 0, shown.output
     assert "production/fraud-scorer" in shown.stdout
-    assert "then  promoted: watch ended" in shown.stdout and "now   promoted" in shown.stdout
+    assert "then  promoted: not watched: the first release" in shown.stdout and "now   promoted" in shown.stdout
     assert "then  in progress: no end yet" in shown.stdout
     rollouts = [
         ReplayedRollout.model_validate(each) for each in answer("gates", "replay", manifest_file, "--last", "1")

@@ -29,7 +29,14 @@ COMMANDS = [
     ["manifest", "schema"],
     ["manifest", "validate"],
     ["manifest", "diff"],
+    ["init"],
     ["plan"],
+    ["release"],
+    ["promote"],
+    ["pause"],
+    ["resume"],
+    ["skip"],
+    ["abort"],
     ["status"],
     ["history"],
     ["rollback"],
@@ -215,7 +222,10 @@ def test_status(two_releases: Platform) -> None:
     assert told["plane"]["weights"] == {new.id: 10_000}
     assert answer("status", str(ENDPOINT)) == [told]
     text = run("status").stdout
-    assert f"{ENDPOINT}: current {new.id}, previous {old.id}, rollout watching; " in text
+    assert text.splitlines()[0] == str(ENDPOINT)
+    assert f"serves     {new.id} since 20" in text and f"before it  {old.id}" in text
+    assert f"100% to {new.id}" in text and "serves, and is watched" in text
+    assert not {"{", "10000", "None"} & set(text.split()), "people read this"
 
 
 def test_status_where_the_plane_is_away_says_so(two_releases: Platform) -> None:
@@ -285,10 +295,37 @@ def test_history_tells_tenures_events_and_a_moment(two_releases: Platform) -> No
     assert answer("history", str(ENDPOINT), "--at", before.replace(tzinfo=None).isoformat())["current"] is None
 
 
-@pytest.mark.usefixtures("platform")
-def test_history_of_nothing_and_of_no_moment() -> None:
-    assert answer("history", str(ENDPOINT)) == []
-    assert run("history", str(ENDPOINT)).stdout == f"{ENDPOINT}: nothing has been released\n"
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["status"], ["history"], ["rollback"], ["pause", "--note", "x"], ["resume"], ["skip", "--note", "x"], ["abort"],
+        ["drift", "check"], ["drift", "attribute"], ["labels", "performance"], ["labels", "confirm", "--note", "x"],
+        ["promote", "--release", "x"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_an_endpoint_that_never_was_is_not_found(two_releases: Platform, command: list[str]) -> None:
+    refused = refusal(*command, "production/fraud-scorr")
+    assert (refused["error"], refused["thing"]) == ("NotFound", "endpoint production/fraud-scorr")
+    assert f"did you mean {ENDPOINT}?" in refused["remedy"]
+    assert str(ENDPOINT) in refusal(*command, "staging/churn")["remedy"]
+
+
+@pytest.mark.parametrize("command", [["status"], ["audit", "verify"], ["history", "production/x"], ["alerts", "list"]])
+def test_a_slip_in_the_ledgers_url_makes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setenv("MLPIPEX_LEDGER_URL", f"sqlite:///{tmp_path}/slip/ledger.db")
+    result = run(*command)
+    assert command == ["alerts", "list"] or (result.exit_code, "MLPIPEX_LEDGER_URL" in result.stderr) == (1, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_version_is_an_option_too() -> None:
+    assert run("--version").stdout == f"{__version__}\n"
+
+
+def test_history_of_no_moment(two_releases: Platform) -> None:
     told = refusal("history", str(ENDPOINT), "--at", "yesterday")
     assert (told["thing"], told["value"]) == ("--at", "yesterday")
 
@@ -325,7 +362,7 @@ def test_rollback_of_a_named_release_leaves_every_other_alone(two_releases: Plat
 
 
 def test_rollback_with_nothing_to_return_to_is_refused(platform: Platform) -> None:
-    assert refusal("rollback", str(ENDPOINT))["error"] == "IllegalTransition"
+    assert refusal("rollback", str(ENDPOINT))["error"] == "NotFound"
     release(platform, make_release("1.0.0"))
     assert refusal("rollback", str(ENDPOINT))["error"] == "IllegalTransition"
 
@@ -349,8 +386,11 @@ def test_a_ledger_that_cannot_be_there_names_the_path(
     (tmp_path / "file").write_text("not a folder", encoding="utf-8")
     monkeypatch.setenv("MLPIPEX_LEDGER_URL", f"sqlite:///{tmp_path}/file/ledger.db")
     told = refusal("status")
-    assert told["error"] == "ConfigurationInvalid"
+    assert told["error"] == "NotFound"
     assert str(tmp_path / "file") in told["thing"]
+    monkeypatch.setenv("MLPIPEX_LEDGER_URL", f"sqlite:///{tmp_path}/file/ledger.db")
+    told = refusal("alerts", "set", "on-call", "json://127.0.0.1/")
+    assert (told["error"], str(tmp_path / "file") in told["thing"]) == ("ConfigurationInvalid", True)
     assert "MLPIPEX_LEDGER_URL" in told["remedy"]
 
 

@@ -66,7 +66,7 @@ FIELD_DEFECTS = [
     (("task: binary", "task: binry"), "training.task", "did you mean binary?"),
     (("parameters: {depth: 3}", "seed: -1"), "training.seed", "≥ 0"),
     (("parameters: {depth: 3}", "parameters: 3"), "training.parameters", "a mapping"),
-    (("version: 1.0.0", "version: 1.0"), "runtime.version", "put it in quotes: '1.0'"),
+    (("version: 1.0.0", "version: 1.0"), "runtime.version", "write 1.0.0"),
     (("environment: provider", "environment: conda"), "runtime.environment", "one of provider"),
     (("environment: provider", "lock: ../serving.txt"), "runtime.lock", "without '..'"),
     (("environment: provider", "lock: /etc/passwd"), "runtime.lock", "below the manifest's folder"),
@@ -102,7 +102,7 @@ FIELD_DEFECTS = [
     (
         ("metric: canary.error_rate", "metric: canary.eror_rate"),
         "environments.production.canary.gates[1].metric",
-        "use",
+        "did you mean error_rate?",
     ),
     ((", channel: on-call", ""), "environments.production.alerts.channel", "required"),
     (("on: [rolled-back]", "on: [rollback]"), "environments.production.alerts.on[0]", "did you mean rolled-back?"),

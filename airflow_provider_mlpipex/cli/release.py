@@ -1,0 +1,243 @@
+"""``mlpipex release``: a release without Airflow; and what a person can do to one that is under way."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from airflow_provider_mlpipex.cli.terminal import (
+    AsJson,
+    Endpoint,
+    ManifestFile,
+    configured_platform,
+    emit,
+    known_endpoint,
+)
+from airflow_provider_mlpipex.domain.errors import IllegalTransition, ManifestInvalid, NotFound
+from airflow_provider_mlpipex.domain.fields.quantities import parse_moment
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout.state import Rollout
+from airflow_provider_mlpipex.manifest_files import load_manifest_file
+from airflow_provider_mlpipex.services import journal
+from airflow_provider_mlpipex.services.platform import Platform
+from airflow_provider_mlpipex.services.rollout.carry import Carried, Carrier, ReviewAnswer, train_and_register
+from airflow_provider_mlpipex.services.rollout.history import released
+from airflow_provider_mlpipex.services.rollout.opening import make_release
+from airflow_provider_mlpipex.services.rollout.review import ReviewRequest
+
+app = typer.Typer()
+
+Environments = Annotated[
+    list[str] | None, typer.Option("--environment", help="Only this one; may be repeated. All, in order, if not given.")
+]
+Approve = Annotated[str, typer.Option(help="Approve reviews with this note, as you; else you are asked.")]
+RunId = Annotated[str, typer.Option("--run", help="Id of the rollout; the same again goes on where it stopped.")]
+Note = Annotated[str, typer.Option(help="Why; goes into the ledger.")]
+
+
+class Terminal:
+    """Shows a release as it goes, on standard error: standard output is the answer's."""
+
+    def __init__(self, platform: Platform, *, approve: str) -> None:
+        self._platform = platform
+        self._approve = approve
+        self._last = ""
+
+    def say(self, where: str, stage: str, text: str) -> None:
+        line = f"{where:12} {stage:14} {text}"
+        if line != self._last:  # a watch says the same for minutes
+            typer.echo(f"{self._platform.clock.now():%H:%M:%S} {line}", err=True)
+        self._last = line
+
+    def wait(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def review(self, endpoint: EndpointRef, request: ReviewRequest) -> ReviewAnswer:
+        user = self._platform.origin.user
+        for change in request.changes:
+            self.say(endpoint.environment, "review", f"{change.kind} {change.what}: {change.before} -> {change.after}")
+        if self._approve:
+            return ReviewAnswer(True, user, self._approve)
+        if not sys.stdin.isatty():
+            note = "nobody could be asked: this terminal is none; run again with --approve NOTE"
+            return ReviewAnswer(False, user, note)
+        approved = typer.confirm(f"Release to {endpoint}? ({request.why})", err=True)
+        return ReviewAnswer(approved, user, typer.prompt("Note", default="", err=True))
+
+
+@app.command()
+def release(
+    file: ManifestFile,
+    environment: Environments = None,
+    as_of: Annotated[str, typer.Option(help="End of the evaluation window, ISO 8601; now if not given.")] = "",
+    approve: Approve = "",
+    code_version: Annotated[
+        str, typer.Option(help="Git commit of the code; that of the manifest's folder if not given.")
+    ] = "",
+    run: RunId = "",
+    as_json: AsJson = False,
+) -> None:
+    """Carry a release without Airflow: train, register, then gates, review, shadow, canary, promote and watch.
+
+    For CI and for trying out; the ledger knows it like any other. It needs what a Dag needs: a serving plane, MLflow
+    and a ledger, as MLPIPEX_* name them. Interrupted, it takes back what is on trial.
+    """
+    from airflow_provider_mlpipex.adapters.git.code_version import code_version as commit_of
+
+    manifest, folder = load_manifest_file(file), file.resolve().parent
+    names = _environments(manifest, environment, file)
+    sys.path.insert(0, str(folder))  # the team's own module stands beside its manifest, as mlpipex init writes it
+    platform = configured_platform(create=True)
+    host = Terminal(platform, approve=approve)
+    moment = parse_moment(as_of, what="--as-of") if as_of else platform.clock.now()
+    version = code_version or commit_of(folder)
+    model = train_and_register(platform, manifest, as_of=moment, code_version=version, host=host)
+    bound = make_release(platform, manifest, model, manifest_dir=folder)
+    carrier = Carrier(platform, manifest, bound, rollout_id=run or _run_id(manifest), host=host)
+    _answer([carrier.carry(name) for name in names], as_json)
+
+
+@app.command()
+def promote(
+    endpoint: Endpoint,
+    release_id: Annotated[str, typer.Option("--release", help="One that was rolled out before, from mlpipex history.")],
+    approve: Approve = "",
+    run: RunId = "",
+    as_json: AsJson = False,
+) -> None:
+    """Release an older release again, under the manifest that it had: gates, review, shadow, canary and watch.
+
+    For the way back to the release before, without any of these, there is mlpipex rollback.
+    """
+    platform = configured_platform()
+    ref = known_endpoint(platform, endpoint)
+    bound, manifest = released(platform, release_id)
+    if manifest.name != ref.name or ref.environment not in manifest.environments:
+        raise NotFound(
+            f"release {release_id}",
+            value=str(ref),
+            limit=f"an environment of its manifest: {', '.join(f'{e}/{manifest.name}' for e in manifest.environments)}",
+            remedy=f"copy a release from: mlpipex history {ref}",
+        )
+    host = Terminal(platform, approve=approve)
+    carrier = Carrier(platform, manifest, bound, rollout_id=run or _run_id(manifest), host=host)
+    _answer([carrier.carry(ref.environment)], as_json)
+
+
+@app.command()
+def pause(endpoint: Endpoint, note: Note, as_json: AsJson = False) -> None:
+    """Hold the rollout where it is: traffic stays, nothing goes on by itself, a gate that fails still takes it back."""
+    from airflow_provider_mlpipex.services.rollout import hold
+
+    platform, ref, rollout = _under_way(endpoint)
+    hold.hold(platform, endpoint=ref, rollout_id=rollout.id, cause=note, by=platform.origin.user)
+    _did(
+        ref, rollout, "is on hold", f"resume it with mlpipex resume {ref}, or end it with mlpipex abort {ref}", as_json
+    )
+
+
+@app.command()
+def resume(
+    endpoint: Endpoint,
+    note: Annotated[str, typer.Option(help="Why; goes into the ledger.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Let a held rollout go on; its gates have as much time again."""
+    from airflow_provider_mlpipex.services.rollout import hold
+
+    platform, ref, rollout = _under_way(endpoint)
+    hold.resume(platform, endpoint=ref, rollout_id=rollout.id, reviewer=platform.origin.user, note=note)
+    _did(ref, rollout, "goes on", "", as_json)
+
+
+@app.command()
+def skip(endpoint: Endpoint, note: Note, as_json: AsJson = False) -> None:
+    """Let a shadow or canary step pass without its gates, on your word: the ledger names you as its reviewer."""
+    from airflow_provider_mlpipex.services.rollout import hold
+
+    platform, ref, rollout = _under_way(endpoint)
+    if rollout.phase not in ("shadow", "canary"):
+        raise IllegalTransition(
+            f"rollout {rollout.id} of {ref}",
+            value=rollout.phase,
+            limit="a shadow or a canary step that is under way",
+            remedy="offline gates and reviews cannot be skipped: change the manifest, which is reviewed itself",
+        )
+    reviewer = platform.origin.user
+    hold.hold(platform, endpoint=ref, rollout_id=rollout.id, cause=note, by=reviewer)
+    hold.resume(platform, endpoint=ref, rollout_id=rollout.id, reviewer=reviewer, note=note, accept=True)
+    _did(ref, rollout, f"has passed its {rollout.phase} on the word of {reviewer}", "", as_json)
+
+
+@app.command()
+def abort(
+    endpoint: Endpoint,
+    note: Annotated[str, typer.Option(help="Why; goes into ledger and alert.")] = "aborted by hand",
+    as_json: AsJson = False,
+) -> None:
+    """End the rollout that is on its way; what serves goes on serving. After a promotion there is mlpipex rollback."""
+    from airflow_provider_mlpipex.services.rollout.rollback import end_trial
+
+    platform, ref, rollout = _under_way(endpoint)
+    if rollout.phase == "watching":
+        raise IllegalTransition(
+            f"rollout {rollout.id} of {ref}",
+            value="promoted, and watched",
+            limit="a rollout that is not promoted yet",
+            remedy=f"to return to the release before: mlpipex rollback {ref}",
+        )
+    end_trial(platform, ref, cause=note, rollout_id=rollout.id)
+    _did(ref, rollout, "is ended", "", as_json)
+
+
+def _under_way(endpoint: str) -> tuple[Platform, EndpointRef, Rollout]:
+    platform = configured_platform()
+    ref = known_endpoint(platform, endpoint)
+    rollout = journal.load(platform, ref).rollout
+    if rollout is None:
+        raise NotFound(
+            f"rollout of {ref}",
+            value="none is under way",
+            limit="a rollout between its opening and the end of its watch",
+            remedy=f"see mlpipex status {ref}",
+        )
+    return platform, ref, rollout
+
+
+def _did(endpoint: EndpointRef, rollout: Rollout, what: str, then: str, as_json: bool) -> None:
+    answer = f"{endpoint}: rollout {rollout.id} of {rollout.candidate.id} {what}"
+    emit(
+        {"endpoint": str(endpoint), "rollout": rollout.id, "candidate": rollout.candidate.id, "done": what},
+        as_json,
+        lambda: f"{answer}; {then}" if then else answer,
+    )
+
+
+def _environments(manifest: Manifest, wanted: list[str] | None, file: Path) -> list[str]:
+    unknown = [name for name in wanted or () if name not in manifest.environments]
+    if unknown:
+        raise ManifestInvalid(
+            f"manifest {file}, environments",
+            value=", ".join(unknown),
+            limit=f"one of {', '.join(manifest.environments)}",
+            remedy="name a declared environment",
+        )
+    return [name for name in manifest.environments if not wanted or name in wanted]
+
+
+def _run_id(manifest: Manifest) -> str:
+    return f"cli__{manifest.name}__{datetime.now(UTC):%Y%m%dT%H%M%S}"
+
+
+def _answer(carried: list[Carried], as_json: bool) -> None:
+    emit(
+        [each._asdict() for each in carried],
+        as_json,
+        lambda: "\n".join(f"{each.endpoint}: {each.release} {each.ending}" for each in carried),
+    )
