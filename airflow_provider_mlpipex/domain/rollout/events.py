@@ -430,7 +430,7 @@ def subject_of(event: Event) -> str | None:
             subject = event.batch
         case DriftJudged() | OutcomesJudged() | PromotionReopened() | PromotionConfirmed():
             subject = event.release
-        case TrafficPlanned() | TrafficConfirmed() | AlertRaised() | StageEnded():
+        case TrafficPlanned() | TrafficConfirmed() | AlertRaised() | AlertRetried() | StageEnded():
             subject = None
         case _:
             subject = event.rollout_id
