@@ -61,7 +61,7 @@ def adopt(
     folder = manifest.resolve().parent if manifest else Path.cwd()
     sys.path.insert(0, str(folder))  # a function that gives the rows may stand there
     spec = load_manifest_file(manifest) if manifest else _manifest(reference, rows, connection, task, target, name)
-    adopted = adoption.adopt(configured_platform(), spec, folder=folder, reference=reference)
+    adopted = adoption.adopt(configured_platform(create=True), spec, folder=folder, reference=reference)
     model = adopted.model
     answer = {
         "model": model.name,

@@ -89,6 +89,7 @@ def release(
     and a ledger, as MLPIPEX_* name them. Interrupted, it takes back what is on trial.
     """
     from airflow_provider_mlpipex.adapters.git.code_version import code_version as commit_of
+    from airflow_provider_mlpipex.hooks import adoption
 
     manifest, folder = load_manifest_file(file), file.resolve().parent
     names = _environments(manifest, environment, file)
@@ -97,7 +98,11 @@ def release(
     host = Terminal(platform, approve=approve)
     moment = parse_moment(as_of, what="--as-of") if as_of else platform.clock.now()
     version = code_version or commit_of(folder)
-    model = train_and_register(platform, manifest, as_of=moment, code_version=version, host=host)
+    if manifest.model.adopt:
+        model = adoption.adopt(platform, manifest, folder=folder, reference="").model
+        host.say("model", "adopt", f"{model.name} {model.version}, from {manifest.model.adopt}")
+    else:
+        model = train_and_register(platform, manifest, as_of=moment, code_version=version, host=host)
     bound = make_release(platform, manifest, model, manifest_dir=folder)
     carrier = Carrier(platform, manifest, bound, rollout_id=run or _run_id(manifest), host=host)
     _answer([carrier.carry(name) for name in names], as_json)

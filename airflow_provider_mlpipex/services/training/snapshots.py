@@ -107,9 +107,7 @@ def _require_learnable(manifest: Manifest, window: Window) -> None:
 _MAX_EMPTY_START = 0.1
 
 
-def _require_reach(
-    data: DataSpec, frame: pd.DataFrame, *, start: datetime, split_at: datetime, subject: str
-) -> None:
+def _require_reach(data: DataSpec, frame: pd.DataFrame, *, start: datetime, split_at: datetime, subject: str) -> None:
     """:raises DataQualityFailed: the rows begin long after the training window does, so it says what is not so."""
     import pandas as pd
 
