@@ -21,6 +21,7 @@ from airflow_provider_mlpipex.domain.manifest.manifest import CanarySpec, Enviro
 from airflow_provider_mlpipex.domain.names import Name
 from airflow_provider_mlpipex.domain.planning.canary_schedule import Exposure, exposure, step_durations
 from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, sequences
+from airflow_provider_mlpipex.domain.planning.honest_release import Waiting, waiting
 from airflow_provider_mlpipex.domain.planning.live_gates import LiveGate, average_share, live_gates
 from airflow_provider_mlpipex.domain.planning.power import power, soonest_failure
 from airflow_provider_mlpipex.domain.planning.sampling import REVERT, expected_samples, look_every
@@ -77,6 +78,7 @@ class RolloutPlan(Value):
     watched_for: Duration
     false_alarms: Ratio
     sequences: int
+    waiting: Waiting | None = None
 
 
 def plan(manifest: Manifest, environment: str) -> RolloutPlan:
@@ -95,6 +97,7 @@ def plan(manifest: Manifest, environment: str) -> RolloutPlan:
     # As the rollout itself takes it: what is adopted by an alias is reviewed although nobody wrote that.
     spec = spec.model_copy(update={"review": manifest.review_in(environment)})
     steps = tuple(_judged(step, manifest, environment) for step in _steps(spec, manifest.traffic.expected_rate))
+    trial = spec.serve and (spec.shadow is not None or spec.canary is not None)
     reverts = [step.rolls_back_after[1] for step in steps if step.rolls_back_after is not None]
     return RolloutPlan(
         manifest=manifest.name,
@@ -108,6 +111,7 @@ def plan(manifest: Manifest, environment: str) -> RolloutPlan:
         watched_for=spec.rollback.window if spec.rollback else timedelta(0),
         false_alarms=spec.false_alarms,
         sequences=sequences(spec),
+        waiting=waiting(spec, manifest.traffic.expected_rate) if manifest.traffic.expected_rate and trial else None,
     )
 
 
@@ -281,7 +285,18 @@ def render(plan: RolloutPlan) -> str:
     if plan.sequences:
         shared = f"shared by {plan.sequences} gates and steps" if plan.sequences > 1 else "of one gate"
         lines.append(f"  False alarms       at most {format_ratio(plan.false_alarms)} a rollout, {shared}")
+    if plan.waiting is not None:
+        lines += _waits(plan.waiting)
     return "\n".join(lines)
+
+
+def _waits(waiting: Waiting) -> Iterator[str]:
+    good, fair = (f"{100 * chance:.2g}%" for chance in (waiting.good, waiting.fair))
+    yield f"  Waits for a person at most {good} of honest releases at half of each limit, {fair} at 0.8 of each"
+    if waiting.works_from is None:
+        yield "                     at no traffic are its gates decided in time for nine of ten at 0.8"
+    else:
+        yield f"                     from {format_rate(waiting.works_from)} on, less than one of ten at 0.8"
 
 
 def _when(step: PlannedStep, clock: timedelta) -> str:

@@ -25,6 +25,7 @@ from airflow_provider_mlpipex.domain.planning.canary_schedule import (
     step_durations,
 )
 from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, alpha_of
+from airflow_provider_mlpipex.domain.planning.honest_release import GOOD, MOSTLY, stays_undecided
 from airflow_provider_mlpipex.domain.planning.live_gates import LiveGate, live_gates
 from airflow_provider_mlpipex.domain.planning.power import (
     about,
@@ -34,6 +35,7 @@ from airflow_provider_mlpipex.domain.planning.power import (
     told_apart_after,
 )
 from airflow_provider_mlpipex.domain.planning.sampling import (
+    PATIENCE,
     REVERT,
     expected_samples,
     look_every,
@@ -80,7 +82,8 @@ def broken_rules(rate: float | None, environment: EnvironmentSpec, path: FieldPa
     if rollback is not None:
         yield from _rollback(rollback, rate, (*path, "rollback"))
     if rate is not None:
-        yield from _undecided(environment, rate, path)
+        problems = list(_undecided(environment, rate, path))
+        yield from problems or _mostly_waits(environment, rate, path)
 
 
 def _rate_needed(
@@ -120,6 +123,23 @@ def _undecided(environment: EnvironmentSpec, rate: float, path: FieldPath) -> It
         if problem is not None:
             told.add((live.stage, live.index))
             yield problem._replace(path=(*path, _BLOCKS[live.stage], "gates", live.index, *problem.path))
+
+
+def _mostly_waits(environment: EnvironmentSpec, rate: float, path: FieldPath) -> Iterator[Problem]:
+    """A gate is refused that would put most of the releases before a person which need half of its limit."""
+    for live in live_gates(environment, rate):
+        if live.stage == "watch" or live.gate.advisory or not _able(live) or live.samples(rate) < live.gate.min_samples:
+            continue
+        chance = stays_undecided(live, rate, GOOD)
+        if chance > MOSTLY:
+            yield Problem(
+                (*path, _BLOCKS[live.stage], "gates", live.index),
+                live.gate.rule,
+                f"decided for most releases that need half of it: {_brought(live, rate)}, and even after "
+                f"{PATIENCE:g} times as long {100 * chance:.0f}% of them would wait for a person",
+                "lengthen the stage, take a larger share, or state a limit that so few requests can tell",
+            )
+            return
 
 
 def _able(live: LiveGate) -> bool:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from airflow_provider_mlpipex.domain.errors import IllegalTransition, PlanRefused
 from airflow_provider_mlpipex.domain.fields.quantities import format_duration
-from airflow_provider_mlpipex.domain.gates import judging
+from airflow_provider_mlpipex.domain.gates import judging, patience
 from airflow_provider_mlpipex.domain.gates.concurrent_baseline import compared_since, is_compared
 from airflow_provider_mlpipex.domain.gates.evidence import Source
 from airflow_provider_mlpipex.domain.gates.gate import Gate, known_metric
@@ -157,6 +157,9 @@ class _Watched:
         began, ends = self.rollout.since, self.rollout.since + self.duration
         patient_until = max(began, self.rollout.resumed_at or began) + PATIENCE * self.duration
         verdict = self._verdict(results)
+        if now >= patient_until and self.stage != "watch":
+            results = self._settled(results)
+            verdict = self._verdict(results)
         due = now >= ends and self.rollout.hold is None
         if due and (verdict == "pass" or (self.stage == "watch" and verdict != "fail")):
             # Judging a table takes a while, so it is done once, before more users get what the release answers.
@@ -314,6 +317,11 @@ class _Watched:
         return WatchResult(
             status="watching", verdict=verdict, results=results, cause=f"on hold: {held.cause}" if held else ""
         )
+
+    def _settled(self, results: tuple[GateResult, ...]) -> tuple[GateResult, ...]:
+        """The last word of the gates, now that the trial has had all its time."""
+        gates = {gate.name: gate for gate in stage_gates(self.environment, self.stage)}
+        return tuple(patience.settle(gates[result.gate], result) for result in results)
 
     @property
     def _undecided(self) -> WhenUndecided:

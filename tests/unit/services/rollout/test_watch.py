@@ -255,6 +255,24 @@ def test_a_trial_that_nobody_can_judge_waits_for_a_person(world: World) -> None:
         world.canary("run-2", 1)
 
 
+def test_at_the_end_of_its_time_a_trial_passes_where_an_excess_that_matters_is_excluded(world: World) -> None:
+    """1.1 % of 5,625 requests fail, of which 1 % may: never within, never beyond; 2 % is excluded."""
+    world.first_release()
+    world.bring("run-2", "1.1.0", to="canary-1")
+    seen = WatchResult(status="watching")
+    began, looks = world.clock.now(), 0
+    while seen.status == "watching" and looks < PATIENCE * STEP_S / LOOK_EVERY:
+        world.memory.plane.serve(ENDPOINT, world.release("1.1.0").id, requests=104, errors=1 + (looks % 7 == 0))
+        world.memory.plane.serve(ENDPOINT, world.state.current.id, requests=104, errors=1 + (looks % 7 == 0))
+        world.clock.advance(LOOK_EVERY)
+        seen, looks = world.look("run-2", "canary", 1), looks + 1
+        if world.state.rollout and world.state.rollout.hold:
+            break
+    errors = next(result for result in seen.results if result.gate == "errors")
+    assert world.clock.now() - began == PATIENCE * timedelta(seconds=STEP_S)
+    assert errors.verdict == "pass" and "twice the share that it allows is excluded" in errors.reason
+
+
 def test_a_manifest_may_take_back_what_nobody_can_judge() -> None:
     world = World(("      step_duration: 15m\n", "      step_duration: 15m\n      undecided: roll-back\n"))
     first = world.first_release()

@@ -1,0 +1,105 @@
+"""How often a release that keeps its limits would wait for a person, said before it starts.
+
+``false_alarms`` bounds how often such a release is *taken back*. It says nothing of how often a trial has had all its
+time and is still undecided, which is what people meet. A bound of that chance is computed here for a release whose
+bad requests are half, or eight tenths, of what its gates allow: binomial, at the end of the patience, for gates with a
+limit of their own. A gate beside the current release is left out: nobody knows beforehand how good that one is.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+from airflow_provider_mlpipex.domain.fields.quantities import Ratio
+from airflow_provider_mlpipex.domain.gates.patience import excludes, largest_share
+from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec
+from airflow_provider_mlpipex.domain.planning.live_gates import LiveGate, live_gates
+from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE
+from airflow_provider_mlpipex.domain.planning.synthetic_evidence import allowed_share
+from airflow_provider_mlpipex.domain.values import Value
+
+#: What a release needs of what its gates allow, in the two cases that are told.
+GOOD, FAIR = 0.5, 0.8
+#: A policy works where at most so many fair releases wait for a person,
+_WORKS = 0.1
+#: and is mostly wrong where more than so many good ones do.
+MOSTLY = 0.5
+_RATES = (1e-3, 1e6)
+#: Expected bad ones from which the normal approximation is taken.
+_MANY = 200.0
+
+
+class Waiting(Value):
+    """Chance that a rollout waits for a person, by how much of its limits the release needs.
+
+    :param good: half of each. :param fair: eight tenths.
+    :param works_from: requests a second from which on at most one fair release in ten waits; ``None``: at no rate.
+    """
+
+    good: Ratio
+    fair: Ratio
+    works_from: float | None
+
+
+def waiting(environment: EnvironmentSpec, rate: float) -> Waiting:
+    """How often honest releases wait at ``rate`` requests a second."""
+    return Waiting(
+        good=waits(environment, rate, GOOD), fair=waits(environment, rate, FAIR), works_from=_works_from(environment)
+    )
+
+
+def waits(environment: EnvironmentSpec, rate: float, needs: float) -> float:
+    """Chance that a release which needs the share ``needs`` of each limit is put before a person in some stage."""
+    goes_on = 1.0
+    for live in live_gates(environment, rate):
+        if live.stage != "watch" and not live.gate.advisory:
+            goes_on *= 1.0 - stays_undecided(live, rate, needs)
+    return 1.0 - goes_on
+
+
+def stays_undecided(live: LiveGate, rate: float, needs: float) -> float:
+    """Chance that one gate of a trial has not passed when the patience is over; 0 of what cannot be said beforehand."""
+    gate, allowed = live.gate, allowed_share(live.gate)
+    if math.isnan(allowed) or not 0.0 < allowed < 1.0 or gate.of_slices:
+        return 0.0
+    requests = math.floor(PATIENCE * live.samples(rate))
+    if requests < max(1, gate.min_samples):
+        return 1.0
+    share = largest_share(gate, allowed)
+
+    def passes(bad: int) -> bool:
+        return excludes(bad, requests, share) or (gate.detects is None and bad <= allowed * requests)
+
+    if not passes(0):
+        return 1.0
+    low, high = 0, requests
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if passes(middle) else (low, middle - 1)
+    return more_than(low, requests, needs * allowed)
+
+
+def more_than(bad: int, trials: int, share: float) -> float:
+    """Chance that more than ``bad`` of ``trials`` are bad, when each is with probability ``share``."""
+    expected = trials * share
+    if expected > _MANY:
+        return 1.0 - NormalDist(expected, math.sqrt(expected * (1.0 - share))).cdf(bad + 0.5)
+    log = trials * math.log1p(-share)
+    total = 0.0
+    for k in range(bad + 1):
+        total += math.exp(log)
+        log += math.log((trials - k) / (k + 1)) + math.log(share) - math.log1p(-share) if k < trials else 0.0
+    return max(0.0, 1.0 - total)
+
+
+def _works_from(environment: EnvironmentSpec) -> float | None:
+    """Not below the rate where every gate has its samples, and beyond it the chance falls but for steps of whole
+    requests, which are less than what a rate is known to."""
+    slow, fast = _RATES
+    if waits(environment, fast, FAIR) > _WORKS:
+        return None
+    while fast / slow > 1.05:
+        middle = math.sqrt(slow * fast)
+        slow, fast = (middle, fast) if waits(environment, middle, FAIR) > _WORKS else (slow, middle)
+    return float(f"{fast:.2g}")
