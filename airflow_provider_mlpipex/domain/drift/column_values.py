@@ -24,7 +24,7 @@ from airflow_provider_mlpipex.domain.errors import SketchUnusable
 
 #: A column as callers have it: an array, a masked array whose mask says null, a pandas or Arrow column, or a list.
 Values = ArrayLike | Sequence[Any]
-LabelKind = Literal["text", "number", "flag"]
+LabelKind = Literal["text", "number", "flag", "nested"]
 #: Longer categories are cut and told apart by a hash, so that a column of documents stays bounded.
 MAX_LABEL_LENGTH = 128
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -224,7 +224,7 @@ def read_labels(column: Column) -> Labels:
     try:
         return Labels(values=values, distinct=Counter(values))
     except TypeError:  # a list or a dict among them
-        values = [value if _hashable(value) else _NOT_A_LABEL for value in values]
+        values = [value if _hashable(value) else _Nested(_nested_text(value)) for value in values]
         return Labels(values=values, distinct=Counter(values))
 
 
@@ -233,6 +233,10 @@ def label_of(value: Any) -> Label:
     match value:
         case str():
             return Label(text=_bounded(value))
+        case _Nested():
+            return Label(text=_bounded(value.text), kind="nested")
+        case tuple():
+            return Label(text=_bounded(_nested_text(value)), kind="nested")
         case bool() | np.bool_():
             return Label(text="true" if value else "false", kind="flag")
         case date() | time() | UUID() if not _not_itself(value):
@@ -258,11 +262,22 @@ def _digits(number: int) -> str:
     return str(number) if number.bit_length() < 8192 else hex(number)
 
 
-class _NotALabel:
-    """Stands for values that cannot be categories."""
+class _Nested(NamedTuple):
+    """A list or a dict of a column: no dictionary takes it as a key, but the text that says the same."""
+
+    text: str
 
 
-_NOT_A_LABEL = _NotALabel()
+def _nested_text(value: Any) -> str:
+    """The same for the same values, whether they come as arrays, tuples or lists, as floats or as integers."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, dict):
+        items = sorted((str(name), _nested_text(inner)) for name, inner in value.items())
+        return f"{{{', '.join(f'{name}: {text}' for name, text in items)}}}"
+    if isinstance(value, list | tuple | set | frozenset):
+        return f"[{', '.join(map(_nested_text, value))}]"
+    return label_of(value).text or "null"
 
 
 def _hashable(value: Any) -> bool:

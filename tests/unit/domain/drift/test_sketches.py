@@ -214,9 +214,9 @@ ODD_TRAINING: list[tuple[Any, int]] = [
     (np.array([True, False, True]), 3),
     (np.array([2**63 - 1, -(2**63)], dtype=np.int64), 2),
     ([None, None], 0),
-    ([[1], [2]], 0),
+    ([[1], [2]], 2),
     (["only one"] * 5, 5),
-    (np.zeros((4, 2)), 0),
+    (np.zeros((4, 2)), 4),
 ]
 
 
