@@ -151,16 +151,26 @@ def _flag(value: Any) -> bool | None:
 def _texts(values: list[Any], column: InputColumn) -> Any:
     import numpy as np
 
-    values = _each(values, column, _text, gaps=True)
+    if not _whole_texts(values):
+        values = _each(values, column, _text, gaps=True)
     made = np.empty(len(values), dtype=object)
     made[:] = values
     return made
 
 
+def _whole_texts(values: list[Any]) -> bool:
+    """Whether nothing but texts and gaps is here, and no half of a character among them."""
+    if not {*map(type, values)} <= {str, type(None)}:
+        return False
+    try:
+        "".join(filter(None, values)).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _text(value: Any) -> str | None:
-    if not isinstance(value, str) or any("\ud800" <= letter <= "\udfff" for letter in value):
-        return None
-    return str(value)
+    return str(value) if isinstance(value, str) and _whole_texts([str(value)]) else None
 
 
 def _categories(values: list[Any], column: InputColumn) -> Any:
@@ -168,7 +178,9 @@ def _categories(values: list[Any], column: InputColumn) -> Any:
 
     values = _each(values, column, _text, gaps=True)
     # A category that training did not have stays what it is: whether that is worth an answer, the model says.
-    new = dict.fromkeys(value for value in values if value is not None and value not in set(column.categories))
+    new = dict.fromkeys(value for value in values if value is not None)
+    for known in column.categories:
+        new.pop(known, None)
     return pd.Categorical(values, categories=[*column.categories, *new], ordered=column.ordered)
 
 

@@ -95,6 +95,15 @@ def params_of(body: bytes, content_type: str | None) -> Mapping[str, Any]:
     return params if isinstance(params, dict) else {}
 
 
+def require_params(model: Any, params: Mapping[str, Any]) -> None:
+    """:raises UnfitRequest: ``params`` that nobody would hear."""
+    schema = model.metadata.get_params_schema()
+    known = {spec.name for spec in schema.params} if schema else set()
+    if set(params) - known:
+        named = f"only the params {', '.join(sorted(known))}" if known else "no params"
+        raise UnfitRequest(f"the model takes {named}; nothing was predicted")
+
+
 def _mime_type(content_type: str | None, *, strict: bool = True) -> str:
     kind, *parameters = [part.strip() for part in (content_type or "").split(";")]
     for parameter in filter(None, parameters) if strict else ():

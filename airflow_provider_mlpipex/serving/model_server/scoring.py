@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from airflow_provider_mlpipex.serving.model_server.logged_inputs import logged_inputs
+from airflow_provider_mlpipex.serving.model_server.request_rows import UnfitRequest, params_of, require_params
 
 if TYPE_CHECKING:
     from mlflow.exceptions import MlflowException
@@ -146,9 +147,12 @@ class Scorer:
     def score_as_mlflow(self, body: bytes, content_type: str | None) -> Scored:
         """MLflow's own path, whatever the request."""
         from mlflow.exceptions import MlflowException
-        from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR
         from mlflow.pyfunc import scoring_server
 
+        try:
+            require_params(self._model, params_of(body, content_type))
+        except UnfitRequest as error:
+            return refused(error.status, error.code, str(error))
         asked = _Asked(self._model)
         self._raised.by_model = False
         try:
@@ -156,9 +160,11 @@ class Scorer:
         except MlflowException as error:
             return self._refused(error)
         except Exception as error:  # noqa: BLE001 - MLflow lets some of its parser's errors out, as for deep nesting
-            message = f"{type(error).__name__}: {error}"[:500]
-            code = INTERNAL_ERROR if asked.for_predictions else BAD_REQUEST
-            return self._refused(MlflowException(message, error_code=code))
+            name = type(error).__name__
+            if self._raised.by_model or asked.answered:
+                return refused(500, "INTERNAL_ERROR", f"the answer cannot be written: {name}", failed=True)
+            # Odd headers and values break MLflow's own checks of a table; the model was not asked.
+            return refused(400, "BAD_REQUEST", f"the rows do not fit the model's signature: {name}")
         text = answer.response.encode() if isinstance(answer.response, str) else answer.response
         scored = Scored(answer.status, text, answer.mimetype)
         if answer.status == 200:
@@ -167,9 +173,11 @@ class Scorer:
         return scored
 
     def _refused(self, error: MlflowException) -> Scored:
+        """MLflow's status and code. Its stack trace stays here, and so do its words, which begin with the rows."""
         status: int = error.get_http_status_code()  # type: ignore[no-untyped-call]
-        body = error.serialize_as_json().encode()  # type: ignore[no-untyped-call]
-        return Scored(status, body, _JSON, model_failed=self._raised.by_model)
+        if self._raised.by_model:
+            return refused(status, error.error_code, "the model raised an error", failed=True)
+        return refused(status if status < 500 else 400, error.error_code, _without_rows(str(error.message)))
 
 
 def refused(status: int, code: str, message: str, *, failed: bool = False) -> Scored:
@@ -177,18 +185,29 @@ def refused(status: int, code: str, message: str, *, failed: bool = False) -> Sc
     return Scored(status, orjson.dumps({"error_code": code, "message": message}), _JSON, model_failed=failed)
 
 
+def _without_rows(message: str) -> str:
+    """What MLflow says is wrong: behind "Error:" it names columns and types, before it the rows and the request."""
+    _, marked, why = message.rpartition("Error: ")
+    known = ("Model is missing inputs", "Incompatible input types", "Can not safely convert", "Shape of input")
+    if marked and why.startswith(known):
+        return why.partition("\n")[0][:300]
+    return "the request does not fit the forms that MLflow takes, or the model's signature"
+
+
 class _Asked:
-    """A model that remembers whether it was asked: until then, whatever went wrong is the caller's fault."""
+    """A model that remembers whether it answered: until then, whatever went wrong is the caller's fault."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
         self.metadata = model.metadata
-        self.for_predictions = False
+        self.answered = False
         self.data: Any = None
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> Any:
-        self.for_predictions, self.data = True, data
-        return self._model.predict(data, params=params)
+        self.data = data
+        answer = self._model.predict(data, params=params)
+        self.answered = True
+        return answer
 
 
 def _watched(predict: Callable[..., Any], raised: threading.local) -> Callable[..., Any]:

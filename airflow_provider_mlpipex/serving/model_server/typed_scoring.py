@@ -17,7 +17,13 @@ import orjson
 
 from airflow_provider_mlpipex.domain.release.inputs import ModelInputs
 from airflow_provider_mlpipex.serving.model_server.input_frame import beyond_training, cells_of, frame_of
-from airflow_provider_mlpipex.serving.model_server.request_rows import JSON, RequestRows, UnfitRequest, read_request
+from airflow_provider_mlpipex.serving.model_server.request_rows import (
+    JSON,
+    RequestRows,
+    UnfitRequest,
+    read_request,
+    require_params,
+)
 from airflow_provider_mlpipex.serving.model_server.scoring import Scored, refused
 
 
@@ -82,15 +88,6 @@ class TypedScorer:
         except MlflowException:
             raise UnfitRequest("params are not of the types in the model's signature") from None
         return dict(taken)
-
-
-def require_params(model: Any, params: Mapping[str, Any]) -> None:
-    """:raises UnfitRequest: ``params`` that nobody would hear."""
-    schema = model.metadata.get_params_schema()
-    known = {spec.name for spec in schema.params} if schema else set()
-    if set(params) - known:
-        named = f"only the params {', '.join(sorted(known))}" if known else "no params"
-        raise UnfitRequest(f"the model takes {named}; nothing was predicted")
 
 
 def written(raw: Any) -> tuple[bytes, list[Any]]:
