@@ -286,16 +286,33 @@ def test_training_twice_is_one_run(learn: Callable[..., TrainingRecord]) -> None
     assert learn() == learn()
 
 
+def train_on_one_column(context: TrainingContext) -> LogisticRegression:
+    return LogisticRegression(C=0.001).fit(context.features * 0, context.target)
+
+
+def test_another_callable_or_target_never_gets_the_old_model(learn: Callable[..., TrainingRecord]) -> None:
+    first = learn()
+    other = learn(manifest(training={"callable": f"{HERE}:train_on_one_column", "parameters": {"C": 1.0}}))
+    assert other.architecture == first.architecture
+    assert other.code_version == first.code_version
+    assert other.run_id != first.run_id
+    assert other.metrics != first.metrics
+
+
 @pytest.mark.parametrize(
     ("changes", "counts"),
     [
         ({"training": {"parameters": {"C": 2.0}}}, True),
         ({"training": {"seed": 8}}, True),
         ({"features": {"columns": ["gust", "wind"]}}, True),
+        ({"training": {"callable": f"{HERE}:train_another"}}, True),
+        ({"training": {"target": "gust"}}, True),
+        ({"training": {"task": "multiclass"}}, True),
+        ({"training": {"predict_method": "predict"}}, True),
         ({"owner": {"team": "climate"}}, False),
         ({"runtime": {"version": "1.1.0"}}, False),
     ],
-    ids=["parameters", "seed", "feature-order", "owner", "runtime"],
+    ids=["parameters", "seed", "feature-order", "callable", "target", "task", "method", "owner", "runtime"],
 )
 def test_what_counts_as_configuration(changes: dict[str, Any], counts: bool) -> None:
     assert (configuration_digest(manifest(**changes)) != configuration_digest(manifest())) == counts
