@@ -7,6 +7,7 @@ from pathlib import Path
 
 from airflow_provider_mlpipex.domain.errors import ManifestInvalid
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
+from airflow_provider_mlpipex.domain.release.lock import Lock, LockRefused
 from airflow_provider_mlpipex.domain.validation.loading import load_manifest
 
 #: Names another folder of manifests than the one that the reference Dags have beside them.
@@ -24,7 +25,28 @@ def load_manifest_file(path: str | Path) -> Manifest:
             limit="a readable YAML file",
             remedy="check the path and its permissions, where this runs",
         ) from None
-    return load_manifest(text, file=str(path))
+    manifest = load_manifest(text, file=str(path))
+    _require_lock(manifest, Path(path))
+    return manifest
+
+
+def _require_lock(manifest: Manifest, path: Path) -> None:
+    """:raises ManifestInvalid: the lock file that it names is not beside it, or pins nothing."""
+    if manifest.runtime.lock is None:
+        return
+    try:
+        Lock.parse((path.parent / manifest.runtime.lock).read_text(encoding="utf-8"))
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        value, limit = getattr(error, "strerror", None) or "not UTF-8", "a readable lock file beside the manifest"
+    except LockRefused as error:
+        value, limit = error.line, error.limit
+    raise ManifestInvalid(
+        f"manifest {path}, field runtime.lock",
+        value=f"{manifest.runtime.lock}: {value}",
+        limit=limit,
+        remedy="write one with: uv pip compile --generate-hashes requirements.in -o " + manifest.runtime.lock,
+    )
 
 
 def read_manifests(folder: Path) -> dict[Path, Manifest | ManifestInvalid]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -13,41 +12,40 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 from airflow_provider_mlpipex.domain.errors import RuntimeMismatch
+from airflow_provider_mlpipex.domain.release.lock import Lock, LockRefused, canonical_name
 from airflow_provider_mlpipex.domain.release.release import RuntimeEnvironment
 from airflow_provider_mlpipex.serving.artifacts import exclusive
 
 BUILD_TIMEOUT_S = 900
 _MARKER = "complete.json"
-_PINNED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?==([A-Za-z0-9.!+_-]+)(?:\s*;.*)?")
 #: Our own distribution: an editable install changes with every commit, and the code version is pinned elsewhere.
 _OURSELVES = "airflow-provider-mlpipex"
 
 
 def provider_digest() -> str:
     """SHA-256 of the distributions installed beside the provider, sorted ``name==version`` lines."""
-    lines = {f"{_canonical(d.metadata['Name'])}=={d.version}" for d in distributions() if d.metadata["Name"]}
+    lines = {f"{canonical_name(d.metadata['Name'])}=={d.version}" for d in distributions() if d.metadata["Name"]}
     return _digest(sorted(line for line in lines if not line.startswith(f"{_OURSELVES}==")))
 
 
-def lock_lines(lock: Path) -> list[str]:
-    """The requirements of a lock file, normalised and sorted.
+def read_lock(lock: Path) -> Lock:
+    """The lock in a file.
 
     :raises RuntimeMismatch: the file is missing, empty, or holds a line that does not pin one version.
     """
     try:
-        text = lock.read_text(encoding="utf-8")
+        return Lock.parse(lock.read_text(encoding="utf-8"))
     except OSError as error:
         raise _mismatch(lock.name, value=error.strerror or "unreadable", limit="a readable lock file") from None
-    lines = [line for raw in text.splitlines() if (line := re.sub(r"(^|\s)#.*$", "", raw).strip())]
-    loose = [line for line in lines if not _PINNED.fullmatch(line)]
-    if loose or not lines:
-        raise _mismatch(lock.name, value=loose[0] if loose else "no lines", limit="name==version on every line")
-    return sorted(f"{_canonical(m.group(1))}=={m.group(2)}" for m in map(_PINNED.fullmatch, lines) if m)
+    except UnicodeDecodeError:
+        raise _mismatch(lock.name, value="not UTF-8", limit="a readable lock file") from None
+    except LockRefused as refused:
+        raise _mismatch(lock.name, value=refused.line, limit=refused.limit) from None
 
 
 def lock_digest(lock: Path) -> str:
-    """SHA-256 of :func:`lock_lines`; comments and order make no difference."""
-    return _digest(lock_lines(lock))
+    """SHA-256 of what the lock in a file pins; comments and order make no difference."""
+    return read_lock(lock).digest
 
 
 class RuntimeCache:
@@ -81,9 +79,7 @@ class RuntimeCache:
         python = home / "bin" / "python"
         with exclusive(self._root / f".{runtime.digest}.lock"):
             if not (home / _MARKER).is_file():
-                lock = Path(runtime.lock_uri or "")
-                if lock_digest(lock) != runtime.digest:
-                    raise _mismatch(runtime.version, value=lock_digest(lock), limit=f"pinned digest {runtime.digest}")
+                lock = self._kept(runtime)
                 # A killed build leaves no marker; virtual environments cannot be moved, so it is built in place.
                 shutil.rmtree(home, ignore_errors=True)
                 _build(home, lock)
@@ -92,6 +88,21 @@ class RuntimeCache:
             if missing:
                 raise _mismatch(runtime.version, value=f"missing {', '.join(missing[:5])}", limit="the lock file")
         return python
+
+    def _kept(self, runtime: RuntimeEnvironment) -> Path:
+        """The lock that ``runtime`` pins, under its digest: kept since the release was first started, so that its
+        environment can be built anew when the file that the manifest named has changed or gone."""
+        kept = self._root / f"{runtime.digest}.lock.txt"
+        if kept.is_file() and runtime.digest in read_lock(kept).digests:
+            return kept
+        lock = Path(runtime.lock_uri or "")
+        digests = read_lock(lock).digests
+        if runtime.digest not in digests:
+            raise _mismatch(runtime.version, value=digests[0], limit=f"pinned digest {runtime.digest}")
+        scratch = kept.with_suffix(".new")
+        scratch.write_bytes(lock.read_bytes())
+        scratch.replace(kept)
+        return kept
 
 
 def server_environment(python: Path) -> dict[str, str]:
@@ -124,7 +135,7 @@ def _build(home: Path, lock: Path) -> None:
         _run(sys.executable, "-m", "venv", str(home))
         _run(str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", "-r", str(lock))
     scratch = home / f".{_MARKER}"
-    scratch.write_text(json.dumps(lock_lines(lock)), encoding="utf-8")
+    scratch.write_text(json.dumps(read_lock(lock).installed_here), encoding="utf-8")
     scratch.replace(home / _MARKER)
 
 
@@ -155,11 +166,7 @@ def _installed(python: Path) -> list[str]:
     if done.returncode != 0:
         raise _mismatch(python.parents[1].name, value=done.stderr.strip()[-200:], limit=limit)
     pairs = (line.partition("==") for line in json.loads(done.stdout))
-    return [f"{_canonical(name)}=={found}" for name, _, found in pairs]
-
-
-def _canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+    return [f"{canonical_name(name)}=={found}" for name, _, found in pairs]
 
 
 def _digest(lines: list[str]) -> str:
