@@ -25,7 +25,7 @@ from airflow_provider_mlpipex.adapters.files.answers import AnswerFile
 from airflow_provider_mlpipex.adapters.files.parquet_snapshots import ParquetSnapshots
 from airflow_provider_mlpipex.adapters.great_expectations.validator import GxValidator
 from airflow_provider_mlpipex.domain.drift.judging import check
-from airflow_provider_mlpipex.domain.drift.references import Reference, make_reference
+from airflow_provider_mlpipex.domain.drift.references import SCORE, Reference, make_reference
 from airflow_provider_mlpipex.domain.errors import MlpipexError
 from airflow_provider_mlpipex.domain.features.parity import compare
 from airflow_provider_mlpipex.domain.features.service import ServedRow, plain
@@ -46,9 +46,11 @@ from airflow_provider_mlpipex.services.training.train import train_model
 from airflow_provider_mlpipex.serving.model_server.app import Drill, create_app, load
 from airflow_provider_mlpipex.serving.model_server.spec import ModelServerSpec
 from airflow_provider_mlpipex.serving.plane.runtimes import provider_digest
-from airflow_provider_mlpipex.serving.prediction_log.outputs import describe
+from airflow_provider_mlpipex.serving.prediction_log.outputs import describe, describe_all, drift_answers
 from airflow_provider_mlpipex.serving.prediction_log.sample import sample
 from airflow_provider_mlpipex.serving.prediction_log.writer import PredictionLog
+from airflow_provider_mlpipex.serving.sketches.aggregation import compact
+from airflow_provider_mlpipex.serving.sketches.store import opened
 from airflow_provider_mlpipex.testing.registry import MemoryRegistry
 from airflow_provider_mlpipex.testing.snapshots import MemorySnapshots
 from airflow_provider_mlpipex.testing.validator import MemoryValidator
@@ -217,6 +219,27 @@ def labels(kind: str, folder: Path) -> str:
     return YES
 
 
+def answers(kind: str, folder: Path) -> str:
+    """Answers of this kind, logged and counted, are those of the reference; one answer to every row is not."""
+    given = json.loads(json.dumps(cells(COLUMNS[kind]())))
+    reference = make_reference({"beside": NUMBERS * 30}, scores=drift_answers(given * 30))
+    other = [value for value in given if value is not None][:1] or ["something"]
+    verdicts = []
+    for name, answered in (("same", given * 30), ("moved", other * 3600)):
+        rows = [{"rid": f"r{at}", "inputs": [0.5], **one} for at, one in enumerate(describe_all(answered))]
+        writer = PredictionLog(folder / name, queue_size=10_000, segment_bytes=10**8, segments_kept=2)
+        writer.put({"t": END.timestamp(), "status": 200, "columns": ["beside"]}, rows)
+        writer.close()
+        with opened(folder / f"{name}.sqlite", reference) as store:
+            compact(folder / name, store, now=END.timestamp)
+            sketch = store.total(SCORE, 0, int(END.timestamp()) + 86_400)
+        column = check(reference, {SCORE: sketch}).of(SCORE)
+        assert column is not None and column.rows == 3600
+        verdicts.append(column.verdict)
+    assert verdicts == ["pass", "fail"]
+    return YES
+
+
 def parity(kind: str, folder: Path) -> str:
     """A row equals itself and no other: what was served, and what the offline path gives for the same moment."""
     column = COLUMNS[kind]()
@@ -256,6 +279,7 @@ STAGES: dict[str, Callable[[str, Path], str]] = {
     "drift": drift,
     "quality": quality,
     "labels": labels,
+    "answers": answers,
     "parity": parity,
     "batch": batch,
 }

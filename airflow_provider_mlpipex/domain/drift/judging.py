@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,8 @@ _BROKEN = {
 }
 _WORST_FIRST: tuple[VerdictName, ...] = ("fail", "error", "inconclusive", "pass")
 _NAMED = 3
+#: Rows for each that was served, where it is asked what endless traffic would decide.
+_ENDLESS = 1e9
 
 
 def check(
@@ -173,8 +176,18 @@ def _measured(
             threshold=threshold,
             p_value=p_value,
             verdict=verdict,
-            reason=_explain(measure, value, limit, threshold, bound, verdict, sketch.rows),
+            reason=_explain(measure, value, limit, threshold, bound, verdict, sketch.rows)
+            + (_too_small(reference, measure, compared, limit, alpha) if verdict == "inconclusive" else ""),
         )
+
+
+def _too_small(reference: ColumnReference, measure: Measure, compared: Comparison, limit: float, alpha: float) -> str:
+    """Says so where the reference is what has too few rows: then no traffic will ever decide."""
+    endless = replace(compared, groups=compared.groups * _ENDLESS, fine=compared.fine * _ENDLESS)
+    if divergence.chance_bound(measure, endless, alpha=alpha) <= limit:
+        return ""
+    rows = reference.sketch.rows
+    return f", however many are served: the reference has {rows} rows; train with a longer evaluation window"
 
 
 def _explain(

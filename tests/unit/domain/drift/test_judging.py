@@ -277,6 +277,12 @@ def test_the_threshold_of_ks_allows_for_the_width_of_bins() -> None:
     assert 0 < resolution <= 7.4e-4
 
 
+def test_a_reference_of_few_rows_is_named_because_no_traffic_will_mend_it() -> None:
+    few, many = TRAINED[:100], np.tile(TRAINED, 5)
+    assert "however many are served: the reference has 100 rows" in judged(few, np.tile(few, 200)).reason
+    assert "however many" not in judged(many, TRAINED[:100]).reason
+
+
 def test_enough_rows_decide() -> None:
     trained = generator().normal(size=10_000)
     same = judged(trained, generator(2).normal(size=5000))
