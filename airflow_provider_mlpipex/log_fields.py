@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import Any, Protocol
+
+from airflow_provider_mlpipex.domain.errors import MlpipexError
+
+#: Characters of a line that a log page shows beside its time and level.
+PAGE_WIDTH = 100
 
 #: What Airflow, its task supervisor, its log page or structlog read as their own in a line of a task's log. The page
 #: maps over ``error_detail``, which is what ``exception`` is renamed to, so that text there blanks the whole page; a
@@ -63,6 +69,17 @@ class ReadableLog:
 
     def error(self, event: str, /, **facts: Any) -> None:
         self._log.error(event, **readable(facts))
+
+
+def on_lines(error: MlpipexError) -> str:
+    """The sentence of ``error`` in lines that a page shows to their end: the thing, then value, limit, remedy, page."""
+    fields = error.as_dict()
+    named = [f"{name}: {fields[key]}" for name, key in _ON_LINES.items() if fields[key]]
+    parts = [f"{fields['error']}: {fields['thing']}", *named]
+    return "".join(f"\n{fill(part, PAGE_WIDTH, initial_indent='  ', subsequent_indent='    ')}" for part in parts)
+
+
+_ON_LINES = {"value": "value", "limit": "limit", "do": "remedy", "runbook": "runbook"}
 
 
 def readable(facts: dict[str, Any]) -> dict[str, Any]:

@@ -29,12 +29,13 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.quality.report import QualityReport
 from airflow_provider_mlpipex.domain.rollout.events import StageEnded, StageName
 from airflow_provider_mlpipex.domain.shadow.report import tell_slice
-from airflow_provider_mlpipex.log_fields import Log, ReadableLog
+from airflow_provider_mlpipex.log_fields import Log, ReadableLog, on_lines
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.drift.check import DriftCheck
 from airflow_provider_mlpipex.services.platform import Platform
 
 STAGE_STARTED = "stage started"
+STAGE_FAILED = "stage failed"
 STAGE_ENDED = "stage ended"
 GATE_JUDGED = "gate judged"
 QUALITY_JUDGED = "quality judged"
@@ -206,6 +207,8 @@ def stage(
         except BaseException as error:
             envelope.outcome = "failed"
             envelope.add(error_class=type(error).__name__)
+            if isinstance(error, MlpipexError):
+                lines.error(STAGE_FAILED, why=on_lines(error))
             ended = _emit(envelope, seconds=round(clock() - started, 6), error=error)
             try:
                 _record(platform, endpoint, ended)

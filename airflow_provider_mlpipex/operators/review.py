@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param
 
-from airflow_provider_mlpipex.domain.changes import Change
 from airflow_provider_mlpipex.domain.errors import ReviewRejected
-from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.operators.base import ROLLOUT_ID, StageTask
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_mlpipex.services.rollout.review import ReviewRequest
+    from airflow_provider_mlpipex.services.rollout.review_facts import ReviewFacts
 
 
 class DeploymentReviewOperator(StageTask, ApprovalOperator):
@@ -66,7 +66,7 @@ class DeploymentReviewOperator(StageTask, ApprovalOperator):
             if not request.needs_person:
                 return {"approved": True, "asked": False, "why": request.why}
             run.envelope.outcome = "deferred"
-        self.body = describe(request.changes, request.results, request.why)
+        self.body = describe(request)
         # Parks the task until somebody answers in the Airflow UI or API: no worker and no trigger waits for a person.
         answered: dict[str, Any] | None = super().execute(context)
         return answered
@@ -110,13 +110,39 @@ def read_answer(event: dict[str, Any], approve: str, waited: timedelta | None) -
     return event.get("chosen_options") == [approve], reviewer, note
 
 
-def describe(changes: Iterable[Change], results: Iterable[GateResult], why: str) -> str:
-    """What a reviewer reads, as Markdown: the changes, then the gates with their numbers."""
-    lines = [f"**{why}**", "", "| kind | what | before | after |", "|---|---|---|---|"]
-    lines += [f"| {c.kind} | {_cell(c.what)} | {_cell(c.before)} | {_cell(c.after)} |" for c in changes]
+def describe(request: ReviewRequest) -> str:
+    """What a reviewer reads, as Markdown: what would be released and what became of it before, the changes, the gates
+    with their numbers, and the metrics beside those of the current release."""
+    lines = [f"**{request.why}**", ""]
+    facts = request.facts
+    if facts is not None:
+        lines += [*_introduced(facts), ""]
+    lines += ["| kind | what | before | after |", "|---|---|---|---|"]
+    lines += [f"| {c.kind} | {_cell(c.what)} | {_cell(c.before)} | {_cell(c.after)} |" for c in request.changes]
     lines += ["", "| gate | verdict | what was seen |", "|---|---|---|"]
-    lines += [f"| {_cell(r.rule)} | {r.verdict} | {_cell(r.reason)} |" for r in results]
+    lines += [f"| {_cell(r.rule)} | {r.verdict} | {_cell(r.reason)} |" for r in request.results]
+    if facts is not None and facts.metrics:
+        lines += ["", "| metric | current release | this release |", "|---|---|---|"]
+        lines += [f"| {_cell(m.name)} | {_number(m.current)} | {_number(m.candidate)} |" for m in facts.metrics]
     return "\n".join(lines)
+
+
+def _introduced(facts: ReviewFacts) -> list[str]:
+    run = f", [training run]({facts.run_page})" if facts.run_page else ""
+    told = [
+        f"- release **{facts.candidate}** would replace {facts.current or 'nothing: it is the first here'}",
+        f"- on its way: {facts.path}",
+        f"- commit `{facts.commit}`{run}",
+        f"- owner: {facts.owner}, {facts.contact}",
+    ]
+    for tried in facts.earlier:
+        which = "this very release" if tried.same else f"the same model as release {tried.release}"
+        told.append(f"- **{which} was {tried.ended} on {tried.at:%Y-%m-%d %H:%M} UTC, because {_cell(tried.cause)}**")
+    return told
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.6g}"
 
 
 def _cell(text: str) -> str:

@@ -34,7 +34,7 @@ def tell_endings(platform: Platform, before: EndpointState, after: EndpointState
         if outcome != before.results.get(rollout_id):
             own = before.rollout is not None and before.rollout.id == rollout_id
             manifest = before.rollout.manifest if before.rollout and own else before.current_manifest
-            _tell(platform, after, outcome, _alert_policy(manifest, after.endpoint))
+            _tell(platform, after, outcome, _alert_policy(manifest, after.endpoint), owner=owner_of(manifest))
 
 
 def channel_of(manifest: dict[str, Any] | None, endpoint: EndpointRef) -> str:
@@ -42,12 +42,20 @@ def channel_of(manifest: dict[str, Any] | None, endpoint: EndpointRef) -> str:
     return str(_alert_policy(manifest, endpoint).get("channel", DEFAULT_CHANNEL))
 
 
+def owner_of(manifest: dict[str, Any] | None) -> str:
+    """Who answers for an endpoint under ``manifest``, and where they are; empty where there is none."""
+    owner = (manifest or {}).get("owner") or {}
+    return ", ".join(str(owner[part]) for part in ("team", "contact") if owner.get(part))
+
+
 def _alert_policy(manifest: dict[str, Any] | None, endpoint: EndpointRef) -> dict[str, Any]:
     environment = (manifest or {}).get("environments", {}).get(endpoint.environment, {})
     return environment.get("alerts") or {}
 
 
-def _tell(platform: Platform, state: EndpointState, result: RolloutResult, policy: dict[str, Any]) -> None:
+def _tell(
+    platform: Platform, state: EndpointState, result: RolloutResult, policy: dict[str, Any], *, owner: str = ""
+) -> None:
     if not _is_news(result, policy):
         return
     raise_alert(
@@ -61,6 +69,7 @@ def _tell(platform: Platform, state: EndpointState, result: RolloutResult, polic
             "endpoint": str(state.endpoint),
             "rollout": result.rollout_id,
             "serving now": state.current.id if state.current else "nothing",
+            "owner": owner,
         },
     )
 
@@ -80,7 +89,10 @@ def raise_alert(
     severity: str,
     facts: dict[str, str],
 ) -> AlertDelivery:
-    """Send one alert and record it, whoever was notified."""
+    """Send one alert and record it, whoever was notified. It says who answers for the endpoint."""
+    if not facts.get("owner"):
+        state = journal.load(platform, endpoint)
+        facts = {**facts, "owner": owner_of(state.rollout.manifest if state.rollout else state.current_manifest)}
     delivery = platform.alerter.alert(channel=channel, title=title, body=body, severity=severity, facts=facts)
     journal.note(
         platform,

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
 
-from airflow_provider_mlpipex import DeploymentReviewOperator
+from airflow_provider_mlpipex import DeploymentReviewOperator, RollbackOperator
+from airflow_provider_mlpipex.domain.changes import Change
 from airflow_provider_mlpipex.domain.errors import LedgerUnavailable
-from airflow_provider_mlpipex.domain.rollout.events import ReviewDecided, ReviewOpened
-from tests.airflow.release_run import PRODUCTION, ReleaseRun, TaskRun
+from airflow_provider_mlpipex.domain.rollout.events import ReviewDecided, ReviewOpened, RollbackDecided
+from airflow_provider_mlpipex.operators.review import describe
+from airflow_provider_mlpipex.services.rollout.review import ReviewRequest
+from tests.airflow.release_run import PRODUCTION, ReleaseRun, TaskRun, failure
 from tests.support.acme import manifest_text
 
 TIMEOUT = timedelta(hours=24)
@@ -241,8 +244,52 @@ def test_the_note_is_a_field_of_the_form_and_reviewers_can_be_named(second: Rele
 
 
 def test_a_pipe_in_a_change_does_not_break_the_table() -> None:
-    from airflow_provider_mlpipex.domain.changes import Change
-    from airflow_provider_mlpipex.operators.review import describe
-
     change = Change(kind="policy", what="a|b", before="1\n2", after="")
-    assert "| policy | a\\|b | 1 2 |  |" in describe([change], [], "why")
+    assert "| policy | a\\|b | 1 2 |  |" in describe(ReviewRequest(needs_person=True, changes=(change,), why="why"))
+
+
+def test_a_reviewer_sees_where_the_model_comes_from_and_how_it_compares_whether_gated_or_not(
+    judged: ReleaseRun, asked: Asked
+) -> None:
+    park(judged)
+    body = asked.requests[0]["body"]
+    assert f"- release **{judged.candidate}** would replace {judged.current}" in body
+    assert "- commit `0123abc`" in body
+    assert "- on its way: shadow of 50% → canary 5% → canary 50% → canary 100% → all requests → watched for 30m" in body
+    assert "- owner: risk, oncall@example.com" in body
+    state = judged.state
+    assert state.current is not None and state.rollout is not None
+    now, then = state.rollout.candidate.model.metrics, state.current.model.metrics
+    assert len(now) > 1, "more than the one metric that is gated"
+    for name, value in now.items():
+        assert f"| {name} | {then[name]:.6g} | {value:.6g} |" in body
+    assert "was rolled back" not in body and "was rejected" not in body
+
+
+def test_a_reviewer_is_told_that_this_very_release_was_taken_back_before_and_why(
+    second: ReleaseRun, asked: Asked
+) -> None:
+    second.to_canary()
+    release = second.candidate
+    second.execute(RollbackOperator(task_id="roll_back", endpoint=str(PRODUCTION), cause="wrong fares"))
+    again = ReleaseRun(second.platform, second.manifest, run_id="run-3")
+    again.execute(again.gates_task(again.register()))
+    assert again.candidate == release
+    park(again)
+    at = next(e.recorded_at for e in second.entries if isinstance(e.event, RollbackDecided))
+    assert f"- **this very release was rolled back on {at:%Y-%m-%d %H:%M} UTC, because" in asked.requests[-1]["body"]
+    assert "UTC, because wrong fares**" in asked.requests[-1]["body"]
+    with pytest.raises(AirflowFailException):
+        complete(again, answer("Reject", note="not before the fares are mended"))
+    third = ReleaseRun(second.platform, second.manifest, run_id="run-4")
+    third.execute(third.gates_task(third.register()))
+    park(third)
+    body = asked.requests[-1]["body"]
+    assert body.index("was rejected on") < body.index("was rolled back on"), "the newest first"
+    assert "because review rejected by Ada: not before the fares are mended" in body
+
+
+def test_a_rollout_that_nobody_opened_has_no_review_that_passes(first: ReleaseRun, asked: Asked) -> None:
+    sentence, _ = failure(first, review(first))
+    assert "no rollout is in progress" in sentence
+    assert asked.requests == []

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 #: Milliseconds that a page may take to show what is looked for; a busy machine is slow, and no verdict.
-PATIENCE_MS = 60_000
+PATIENCE_MS = 30_000
 
 
 @dataclass

@@ -12,7 +12,7 @@ import pytest
 
 import airflow_provider_mlpipex
 from airflow_provider_mlpipex.domain import errors
-from airflow_provider_mlpipex.log_fields import OF_OTHERS, ReadableLog
+from airflow_provider_mlpipex.log_fields import OF_OTHERS, ReadableLog, on_lines
 
 PACKAGE = Path(airflow_provider_mlpipex.__file__).parent
 LEVELS = {"debug", "info", "warning", "error", "critical", "exception", "log", "msg"}
@@ -63,6 +63,20 @@ def test_a_fact_under_such_a_name_is_written_under_another(level: str, name: str
     kept = Kept()
     getattr(ReadableLog(kept), level)("stage ended", **{name: "text", "release": "1.0.0"})
     assert kept.lines == [("stage ended", {f"{name}_": "text", "release": "1.0.0"})]
+
+
+def test_an_error_is_told_in_lines_that_a_page_shows_to_their_end() -> None:
+    long = "; ".join(
+        f"gate-{number} fail: observed 1% from 12000 samples, threshold at least 80%" for number in range(9)
+    )
+    error = errors.GateFailed(
+        "release 1.1.0 to production/fraud", value=long, limit="every gate passes", remedy="mend it"
+    )
+    told = on_lines(error).splitlines()
+    assert max(map(len, told)) <= 100
+    assert told[:2] == ["", "  GateFailed: release 1.1.0 to production/fraud"]
+    assert told[-3:] == ["  limit: every gate passes", "  do: mend it", "  runbook: gate-failed"]
+    assert long in " ".join(line.strip() for line in told)
 
 
 def test_flags_and_gaps_are_written_as_the_page_can_show_them() -> None:

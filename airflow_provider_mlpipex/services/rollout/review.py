@@ -10,11 +10,13 @@ from airflow_provider_mlpipex.domain.manifest.diff import diff, release_changes,
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout import decisions
+from airflow_provider_mlpipex.domain.rollout.events import TaskGateJudged
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services import alerts, journal
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.rollout.judged import last_judged
 from airflow_provider_mlpipex.services.rollout.opening import review_of
+from airflow_provider_mlpipex.services.rollout.review_facts import ReviewFacts, review_facts
 
 
 class ReviewRequest(Value):
@@ -24,6 +26,7 @@ class ReviewRequest(Value):
     changes: tuple[Change, ...] = ()
     results: tuple[GateResult, ...] = ()
     why: str = ""
+    facts: ReviewFacts | None = None
 
 
 def open_review(platform: Platform, *, endpoint: EndpointRef, rollout_id: str) -> ReviewRequest:
@@ -32,7 +35,7 @@ def open_review(platform: Platform, *, endpoint: EndpointRef, rollout_id: str) -
     Where policy approves by itself, the approval is recorded at once with the policy's name.
     """
     state = journal.load(platform, endpoint, rollout_id=rollout_id)
-    if state.rollout is None and state.result_of(rollout_id) is None:
+    if state.rollout is None and state.current is not None and state.result_of(rollout_id) is None:
         return ReviewRequest(needs_person=False, why="the release is already current here")
     if state.rollout and state.rollout.id == rollout_id and state.rollout.approved:
         return ReviewRequest(needs_person=False, why="answered before")
@@ -67,7 +70,14 @@ def open_review(platform: Platform, *, endpoint: EndpointRef, rollout_id: str) -
             automatic=policy_name or why,
         )
     return ReviewRequest(
-        needs_person=needs_person, changes=changes, results=_offline_results(platform, endpoint, rollout_id), why=why
+        needs_person=needs_person,
+        changes=changes,
+        results=(
+            *_task_gate_results(platform, endpoint, rollout_id),
+            *_offline_results(platform, endpoint, rollout_id),
+        ),
+        why=why,
+        facts=review_facts(platform, state) if needs_person else None,
     )
 
 
@@ -84,6 +94,13 @@ def declared_gates_changes(before: Sequence[str], after: Sequence[str]) -> tuple
         if gate not in before
     ]
     return (*dropped, *added)
+
+
+def _task_gate_results(platform: Platform, endpoint: EndpointRef, rollout_id: str) -> tuple[GateResult, ...]:
+    """What the gates of the Dag's own said last."""
+    entries = platform.ledger.read(endpoint, types=("task-gate-judged",), subject=rollout_id)
+    last = {e.event.gate: e.event.results for e in entries if isinstance(e.event, TaskGateJudged)}
+    return tuple(result for results in last.values() for result in results)
 
 
 def _offline_results(platform: Platform, endpoint: EndpointRef, rollout_id: str) -> tuple[GateResult, ...]:
