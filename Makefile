@@ -37,7 +37,7 @@ unit: install  ## The quick tests alone.
 bench: install  ## Print the ratios of benchmarks/.
 	$(BIN)/python -m benchmarks
 
-machine:  ## Install what some tests need beside Python (PostgreSQL, docker-compose), where that is possible.
+machine:  ## Install what some tests need beside Python (PostgreSQL, docker-compose, Chromium), where that is possible.
 	sh .ci/prepare_machine
 
 clean:  ## Remove the environment and everything that demo and tests left.

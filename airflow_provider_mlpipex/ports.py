@@ -295,6 +295,11 @@ class OutcomeStore(Protocol):
 class ModelRegistry(Protocol):
     """Training runs and model versions. Not needed by rollback."""
 
+    @property
+    def tracking_uri(self) -> str:
+        """Where code of a team's own logs to the same registry; empty where there is no such address."""
+        ...
+
     def log_training(self, trained: TrainedModel, record: TrainingRecord) -> TrainingRecord:
         """Log run, dataset input, parameters, metrics, model and golden rows; return the record completed with
         ``run_id``, ``artifact_uri``, ``artifact_digest`` and ``signature``. Same ``record.key``: same run."""

@@ -20,6 +20,7 @@ from airflow_provider_mlpipex.domain.planning.canary_schedule import step_durati
 from airflow_provider_mlpipex.domain.planning.sampling import look_every
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
+from airflow_provider_mlpipex.operators.base import expect_code_version
 from airflow_provider_mlpipex.operators.canary import CanaryDeployOperator
 from airflow_provider_mlpipex.operators.gate import GateCheckOperator
 from airflow_provider_mlpipex.operators.promote import PromoteModelOperator
@@ -108,6 +109,8 @@ def training_tasks(
     :param manifest: path of the deployment manifest.
     :param as_of: end of the evaluation window, ISO 8601.
     :param after: tasks that must have succeeded before.
+    :raises RegistrationRefused: nobody knows which code would train: no git checkout around the manifest, and no
+        ``MLPIPEX_CODE_VERSION`` where Dags are parsed.
     :return: to be chained, and to be handed to :func:`release_tasks`; its ``output`` to other tasks.
     """
     common: dict[str, Any] = {"manifest": manifest, "mlpipex_conn_id": mlpipex_conn_id, **_RETRIES}
@@ -116,7 +119,8 @@ def training_tasks(
             register = RegisterModelOperator(task_id="register", **common)
             made = TrainingTasks(first=register, last=register)
         else:
-            snapshot = SnapshotDatasetOperator(task_id="snapshot", as_of=as_of, **common)
+            expect_code_version(manifest)
+            snapshot = SnapshotDatasetOperator(task_id="snapshot", as_of=as_of, for_training=True, **common)
             trained = TrainModelOperator(task_id="train", snapshot=snapshot.output, **common)
             register = RegisterModelOperator(task_id="register", trained=trained.output, **common)
             made = TrainingTasks(first=snapshot, last=register)

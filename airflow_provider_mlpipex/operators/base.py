@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator, XComArg
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.observability import stats
 
-from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, InvalidName, ManifestChanged, MlpipexError
+from airflow_provider_mlpipex.domain.errors import (
+    ConfigurationInvalid,
+    InvalidName,
+    ManifestChanged,
+    MlpipexError,
+    RegistrationRefused,
+)
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.quality.report import QualityReport
@@ -293,6 +301,38 @@ def handed_over(value: HandedOver | None, *, parameter: str, by: str) -> Mapping
         value=None if value is None else type(value).__name__,
         limit=f"what {by} returned",
         remedy=f"clear the task with {by} so that it runs again; in a Dag file pass its .output",
+    )
+
+
+def require_code_version(hook: MlpipexHook, manifest: str) -> str:
+    """The commit of the code beside ``manifest``.
+
+    :raises RegistrationRefused: nobody knows it. Registration would refuse the model, after it has been trained.
+    """
+    folder = Path(manifest).resolve().parent
+    version = hook.code_version(folder)
+    if not version:
+        raise _unknown_code(folder)
+    return version
+
+
+def expect_code_version(manifest: str) -> None:
+    """The same while a Dag file is parsed, where no program is started: a checkout or a variable is there.
+
+    :raises RegistrationRefused: neither is.
+    """
+    folder = Path(manifest).resolve().parent
+    checkout = any((parent / ".git").exists() for parent in (folder, *folder.parents))
+    if not checkout and not os.environ.get("MLPIPEX_CODE_VERSION", "").strip():
+        raise _unknown_code(folder)
+
+
+def _unknown_code(folder: Path) -> RegistrationRefused:
+    return RegistrationRefused(
+        f"code version of {folder}",
+        value="unknown",
+        limit="a git checkout, or MLPIPEX_CODE_VERSION: a model without it is never registered",
+        remedy="set MLPIPEX_CODE_VERSION to the commit in the environment of every Airflow component",
     )
 
 

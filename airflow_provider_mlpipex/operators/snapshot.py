@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed
 from airflow_provider_mlpipex.domain.fields.quantities import parse_moment
-from airflow_provider_mlpipex.operators.base import ManifestOperator, StageRun
+from airflow_provider_mlpipex.operators.base import ManifestOperator, StageRun, require_code_version
 
 #: The run's own moment, unless whoever triggers it asks for another one.
 AS_OF = "{{ (params.get('as_of') or dag_run.logical_date or dag_run.run_after) | string }}"
@@ -21,19 +21,23 @@ class SnapshotDatasetOperator(ManifestOperator):
 
     :param manifest: path of the deployment manifest.
     :param as_of: end of the evaluation window, ISO 8601, UTC where it names no zone.
+    :param for_training: refuse at once where nobody knows which code would train on it.
     """
 
     stage_name = "snapshot"
     template_fields = ("manifest", "as_of")
 
-    def __init__(self, *, as_of: str = AS_OF, **kwargs: Any) -> None:
+    def __init__(self, *, as_of: str = AS_OF, for_training: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.as_of = as_of
+        self.for_training = for_training
 
     def verb(self, run: StageRun) -> dict[str, Any]:
         from airflow_provider_mlpipex.services.training.snapshots import snapshot_dataset
 
         manifest = self.read_manifest()
+        if self.for_training:
+            require_code_version(self.hook, self.manifest)
         try:
             snapshot, report = snapshot_dataset(
                 manifest,

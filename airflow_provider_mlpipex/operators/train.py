@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot
 from airflow_provider_mlpipex.links.mlpipex import MlflowRunLink
-from airflow_provider_mlpipex.operators.base import HandedOver, ManifestOperator, StageRun, handed_over
+from airflow_provider_mlpipex.operators.base import (
+    HandedOver,
+    ManifestOperator,
+    StageRun,
+    handed_over,
+    require_code_version,
+)
+
+
+@contextmanager
+def mlflow_at(tracking_uri: str) -> Iterator[None]:
+    """Let MLflow's own calls of a team's code go to ``tracking_uri``, in this process, until the end."""
+    before = os.environ.get(_TRACKING)
+    if tracking_uri:
+        os.environ[_TRACKING] = tracking_uri
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(_TRACKING, None)
+        else:
+            os.environ[_TRACKING] = before
+
+
+#: Where MLflow looks first, unless code has said otherwise.
+_TRACKING = "MLFLOW_TRACKING_URI"
 
 
 class TrainModelOperator(ManifestOperator):
@@ -15,7 +42,7 @@ class TrainModelOperator(ManifestOperator):
 
     Resumable: a retry of the same work (data, code, configuration) returns the run that the first try completed.
     The features are judged before, and the report is in XCom ``quality`` either way. Returns the training ``record``
-    and ``manifest_digest``.
+    and ``manifest_digest``. What the callable itself logs to MLflow goes to the connection's server.
 
     :param manifest: path of the deployment manifest.
     :param snapshot: what :class:`SnapshotDatasetOperator` returned.
@@ -36,16 +63,17 @@ class TrainModelOperator(ManifestOperator):
 
         taken = handed_over(self.snapshot, parameter="snapshot", by="SnapshotDatasetOperator")
         manifest = self.read_manifest(taken)
-        record = train_model(
-            manifest,
-            DatasetSnapshot.model_validate(taken["snapshot"]),
-            store=run.platform.snapshots,
-            registry=run.platform.registry,
-            validator=run.platform.validator,
-            code_version=self.code_version or self.hook.code_version(Path(self.manifest).resolve().parent),
-            now=run.platform.clock.now(),
-            tell=run.judged,
-        )
+        with mlflow_at(run.platform.registry.tracking_uri):
+            record = train_model(
+                manifest,
+                DatasetSnapshot.model_validate(taken["snapshot"]),
+                store=run.platform.snapshots,
+                registry=run.platform.registry,
+                validator=run.platform.validator,
+                code_version=self.code_version or require_code_version(self.hook, self.manifest),
+                now=run.platform.clock.now(),
+                tell=run.judged,
+            )
         run.push(MlflowRunLink.URL_KEY, run.platform.registry.page(record.run_id))
         run.envelope.add(run_id=record.run_id, metrics=dict(record.metrics), code_version=record.code_version)
         return {"record": record.to_json(), "manifest_digest": manifest.digest}

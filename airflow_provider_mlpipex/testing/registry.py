@@ -29,6 +29,8 @@ class MemoryRegistry:
     folder. A source of its own facts is put in as ``facts``.
     """
 
+    tracking_uri = ""
+
     def __init__(self) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="mlpipex-registry-")
         self._lock = threading.Lock()

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk import BaseOperator
+from airflow.sdk import DAG, BaseOperator
 
 from airflow_provider_mlpipex import (
     RegisterModelOperator,
     SnapshotDatasetOperator,
+    training_tasks,
 )
+from airflow_provider_mlpipex.domain.errors import RegistrationRefused
 from airflow_provider_mlpipex.domain.quality.report import BrokenExpectation
 from tests.airflow.release_run import ReleaseRun, TaskRun, failure
+from tests.support import acme
 from tests.support.acme import manifest_text
 
 # From data to a registered model.
@@ -50,6 +55,50 @@ def test_a_moment_that_is_none_is_named(first: ReleaseRun, as_of: str) -> None:
     sentence, _ = failure(first, operator)
     assert as_of in sentence
     assert "ISO 8601" in sentence
+
+
+CODE_VERSION = "MLPIPEX_CODE_VERSION"
+
+
+def test_data_for_a_training_by_code_that_nobody_knows_is_not_even_loaded(
+    first: ReleaseRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(CODE_VERSION, raising=False)
+    where = {"manifest": str(first.manifest), "as_of": "2026-03-01"}
+    sentence, _ = failure(first, SnapshotDatasetOperator(task_id="snapshot", for_training=True, **where))
+    assert "runbook: registration-refused" in sentence and CODE_VERSION in sentence
+    assert first.platform.snapshots.tables == {}
+    # A snapshot by itself is of no code.
+    assert first.execute(SnapshotDatasetOperator(task_id="snapshot", **where))["snapshot"]["rows"] == 90 * 24
+
+
+def test_a_dag_that_would_train_by_code_that_nobody_knows_is_refused_when_it_is_parsed(
+    manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(CODE_VERSION, raising=False)
+    with DAG("release", schedule=None), pytest.raises(RegistrationRefused, match=CODE_VERSION):
+        training_tasks(str(manifest))
+    (manifest.parent / ".git").mkdir()
+    with DAG("release", schedule=None):
+        training_tasks(str(manifest))
+
+
+def test_what_a_training_callable_logs_to_mlflow_goes_to_the_server_of_the_connection(
+    first: ReleaseRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    first.platform.registry.tracking_uri = "http://127.0.0.1:5001"
+    seen: list[str | None] = []
+    train = acme.train
+
+    def spying(context: Any) -> Any:
+        seen.append(os.environ.get("MLFLOW_TRACKING_URI"))
+        return train(context)
+
+    monkeypatch.setattr(acme, "train", spying)
+    first.train(first.snapshot())
+    assert seen == ["http://127.0.0.1:5001"]
+    assert "MLFLOW_TRACKING_URI" not in os.environ
 
 
 def test_training_again_returns_the_run_that_was_completed(first: ReleaseRun) -> None:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 STAGES = "team__stages"
 ENDPOINT = "production/never-released"
-#: Its tasks, and what each fails with.
-FAILS_WITH = {
-    "snapshot": "InvalidQuantity",
-    "train": "ConfigurationInvalid",
-    "register": "ConfigurationInvalid",
-    "gates": "ManifestInvalid",
-    "own_gate": "GateFailed",
-    "review": "IllegalTransition",
-    "shadow": "IllegalTransition",
-    "shadow_watch": "IllegalTransition",
-    "canary": "IllegalTransition",
-    "canary_watch": "IllegalTransition",
-    "promote": "IllegalTransition",
-    "watch": "IllegalTransition",
-    "rollback": "IllegalTransition",
-    "drift": "DriftUndecided",
+#: Its tasks, and the page that each error names.
+RUNBOOKS = {
+    "snapshot": "manifest-invalid",
+    "train": "configuration-invalid",
+    "register": "configuration-invalid",
+    "gates": "manifest-invalid",
+    "own_gate": "gate-failed",
+    "review": "illegal-transition",
+    "shadow": "illegal-transition",
+    "shadow_watch": "illegal-transition",
+    "canary": "illegal-transition",
+    "canary_watch": "illegal-transition",
+    "promote": "illegal-transition",
+    "watch": "illegal-transition",
+    "rollback": "illegal-transition",
+    "drift": "drift-unmeasurable",
 }
 STAGES_DAG = f"""
 import os

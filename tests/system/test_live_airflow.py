@@ -31,6 +31,8 @@ from airflow_provider_mlpipex.domain.rollout.traffic_plan import BATCH_HEADER
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.rollout import history
+from tests.support import task_pages
+from tests.support.browser import chromium
 from tests.support.polling import until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
@@ -99,6 +101,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     dags = tmp_path_factory.mktemp("dags") / "dags"
     shutil.copytree(REPOSITORY / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
     (dags / "alarm.py").write_text(ALARM_DAG, encoding="utf-8")
+    (dags / "stages.py").write_text(task_pages.STAGES_DAG, encoding="utf-8")
     stack = Stack(
         tmp_path_factory.mktemp("live"),
         dags=dags,
@@ -185,6 +188,30 @@ def test_a_sensor_that_waits_on_the_triggerer_finds_the_drift_and_its_batch(live
     assert named["value"] == ["in-kilometres"]
     events = live.airflow.get("/assets/events", source_dag_id=ALARM)["asset_events"]
     assert [(one["name"], one["source_run_id"]) for one in events] == [("drift__flight-delay", run)]
+
+
+def test_the_page_of_every_task_shows_its_log(live: Live) -> None:
+    """A real browser opens each task of a run that fails at each stage in its own way, of a release and of a rollback.
+    What crashed the page once was a field of our own log line."""
+    live.airflow.wait_until_parsed(task_pages.STAGES)
+    failing = live.airflow.trigger(task_pages.STAGES, conf={})
+    assert live.finish(task_pages.STAGES, failing) == "failed"
+    states = live.airflow.task_states(task_pages.STAGES, failing)
+    assert set(states.values()) == {"failed"}, states
+    with chromium(live.stack.airflow_url, user=USER, password=live.stack.password) as browser:
+        for task, page in task_pages.RUNBOOKS.items():
+            said = browser.task_page(task_pages.STAGES, failing, task, expect="Task failed with exception")
+            assert f"runbook: {page}" in said, said
+        for tab, expected in (("xcom", "gates"), ("rendered_templates", task_pages.ENDPOINT), ("details", "own_gate")):
+            browser.task_page(task_pages.STAGES, failing, "own_gate", tab=tab, expect=expected)
+        gate = browser.task_page(task_pages.STAGES, failing, "own_gate", expect="gate judged")
+        assert "verdict=fail reason=recall: observed 1% from 12000 samples, threshold at least 80%" in gate
+        for dag_id in (RELEASE, "rollback"):
+            for run in live.airflow.get(f"/dags/{dag_id}/dagRuns")["dag_runs"][-1:]:
+                run_id = run["dag_run_id"]
+                for task, state in live.airflow.task_states(dag_id, run_id).items():
+                    if state in ("success", "failed"):
+                        browser.task_page(dag_id, run_id, task, expect="stage ended")
 
 
 def _ask(live: Live, rows: pd.DataFrame, *, batch: str) -> None:
