@@ -65,6 +65,7 @@ def test_all_traffic_returns_to_the_last_good_release(world: World, phase: Phase
     assert world.memory.alerter.sent[0].body == "too slow"
     assert world.memory.alerter.sent[0].severity == "critical"
     assert world.memory.alerter.sent[0].facts["serving now"] == first.id
+    assert world.memory.alerter.sent[0].facts["owner"] == "risk, oncall@example.com"
 
 
 @pytest.mark.parametrize("phase", AFTER_THE_REVIEW)
