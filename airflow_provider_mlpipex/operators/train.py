@@ -76,4 +76,6 @@ class TrainModelOperator(ManifestOperator):
             )
         run.push(MlflowRunLink.URL_KEY, run.platform.registry.page(record.run_id))
         run.envelope.add(run_id=record.run_id, metrics=dict(record.metrics), code_version=record.code_version)
+        if record.unlabelled:
+            run.envelope.add(unlabelled=record.unlabelled)
         return {"record": record.to_json(), "manifest_digest": manifest.digest}

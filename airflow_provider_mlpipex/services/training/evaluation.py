@@ -45,10 +45,11 @@ def evaluate(task: Task, target: Any, predictions: Any, *, classes: Sequence[Any
         )
     if answers.ndim == 2 and answers.shape[1] == 1:
         answers = answers[:, 0]
-    if answers.dtype.kind == "f" and (silent := int(np.isnan(answers).reshape(len(answers), -1).any(axis=1).sum())):
+    silent = np.isnan(answers).reshape(len(answers), -1).any(axis=1) if answers.dtype.kind == "f" else np.array([False])
+    if silent.any():
         raise TrainingFailed(
             f"predictions of a {task} model",
-            value=f"{silent} of {len(answers)} answers are NaN",
+            value=f"{int(silent.sum())} of {len(answers)} answers are NaN, the first to row {int(silent.argmax())}",
             limit="a number for each row",
             remedy="let the model answer every row, or leave such rows out in the data source",
         )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_mlpipex.ports import FeatureStore
 
-#: Rows named in a refusal.
+#: Rows numbered in a refusal.
 _SHOWN = 3
 
 
@@ -45,7 +45,7 @@ def join(
     if lost.asked and (lost.lost_share > manifest.features.max_dropped or lost.lost_share == 1):
         raise DataQualityFailed(
             f"{subject}, feature service {service.name}",
-            value=_explain(manifest, frame, joined),
+            value=_explain(joined),
             limit=f"at most {format_ratio(manifest.features.max_dropped)} (features.max_dropped)",
             remedy="backfill the features over the training window, or train on a later one",
         )
@@ -95,13 +95,12 @@ def require_store(manifest: Manifest, store: FeatureStore | None) -> FeatureStor
     return store
 
 
-def _explain(manifest: Manifest, frame: pd.DataFrame, joined: HistoricalFrame) -> str:
+def _explain(joined: HistoricalFrame) -> str:
     lost = joined.counts
-    times = [manifest.data.time_column] if manifest.data else []
-    named = [*manifest.features.entities, *times]
-    sample = frame[named].iloc[[*joined.dropped, *joined.unknown][:_SHOWN]]
-    rows = "; ".join(", ".join(f"{name}={value}" for name, value in row.items()) for row in sample.to_dict("records"))
+    # By number: keys are a customer's, and this message reaches logs and alerts.
+    rows = ", ".join(str(at) for at in [*joined.dropped, *joined.unknown][:_SHOWN])
     return (
         f"{lost.dropped + lost.unknown} of {lost.asked} rows lost ({format_ratio(round(lost.lost_share, 4))}): "
-        f"{lost.dropped} without a value by their moment, {lost.unknown} of unknown entities; for example {rows}"
+        f"{lost.dropped} without a value by their moment, {lost.unknown} of unknown entities; "
+        f"for example rows {rows} of the data source"
     )

@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_mlpipex.domain.errors import SignatureMismatch
+from airflow_provider_mlpipex.domain.gates import judging
+from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, ModelVersion
 from airflow_provider_mlpipex.services.evidence import offline as offline_evidence
@@ -93,3 +96,31 @@ def test_a_first_release_has_no_baseline_metrics(asked: list[tuple[str, str]]) -
     assert asked == []
     assert found["evaluation.accuracy"].baseline is None
     assert not any(key.startswith("baseline.") for key in found)
+
+
+def test_a_current_release_that_cannot_answer_is_an_error_of_the_gates_that_compare(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuses(model: ModelVersion, *_: Any, **__: Any) -> Any:
+        raise SignatureMismatch("model m 1.0.0 as it is served", value="rows from 0 on: 400 column seats in row 560")
+
+    monkeypatch.setattr(evaluation, "metrics_on", refuses)
+    world = World()
+    measured = offline_evidence.measure(
+        world.platform, world.manifest, model("1.1.0", months_later=1), model("1.0.0", accuracy=0.7)
+    )
+    accuracy = measured["evaluation.accuracy"]
+    assert (accuracy.value, accuracy.baseline) == (0.8, None)
+    gates = {
+        "compares": Gate.model_validate({"name": "a", "metric": "evaluation.accuracy", "within": 0.01}),
+        "alone": Gate.model_validate({"name": "b", "metric": "evaluation.accuracy", "min": 0.5}),
+        "baseline": Gate.model_validate({"name": "c", "metric": "baseline.accuracy", "min": 0.5}),
+    }
+    now = accuracy.until
+    results = {name: judging.judge(gate, measured[gate.metric], now=now) for name, gate in gates.items()}
+    assert {name: result.verdict for name, result in results.items()} == {
+        "compares": "error",
+        "alone": "pass",
+        "baseline": "error",
+    }
+    assert "column seats" in results["compares"].reason
