@@ -274,6 +274,9 @@ def render(plan: RolloutPlan) -> str:
             back = _between(*step.rolls_back_after)
             lines.append(f"       back on the last good release {back} after every request has begun to fail")
         clock += step.duration
+    skipped = [stage for stage in ("shadow", "canary") if any(step.stage == stage for step in plan.steps)]
+    if skipped:
+        lines += ["", f"  First release      skips {' and '.join(skipped)}: there is nothing to compare with"]
     lines += ["", f"  Time to promote    {format_duration(plan.time_to_promote)}{_people(plan)}"]
     if plan.time_to_roll_back is not None:
         made_of = f"slowest gate, the next look, {format_duration(REVERT)} to revert"

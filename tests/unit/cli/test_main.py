@@ -211,6 +211,7 @@ def test_plan_shows_every_environment_or_the_one_asked_for(manifest_file: Path) 
     text = run("plan", manifest_file, "--environment", "production").stdout
     assert "Time to promote" in text
     assert "Time to roll back" in text
+    assert "First release      skips shadow and canary" in text
     assert refusal("plan", manifest_file, "--environment", "moon")["value"] == "moon"
 
 
