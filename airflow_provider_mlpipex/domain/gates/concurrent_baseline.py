@@ -27,6 +27,7 @@ from airflow_provider_mlpipex.domain.gates import watch_windows
 from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult
+from airflow_provider_mlpipex.domain.statistics import clumps
 from airflow_provider_mlpipex.domain.statistics.confidence import difference_exceeds, proportion
 from airflow_provider_mlpipex.domain.statistics.summaries import Counted, Timed
 
@@ -157,6 +158,34 @@ def in_trial(gate: Gate, failed: GateResult, compared: Evidence | None, *, alpha
         waits = f"not shown to be worse than the current release yet: {_shown(gate, compared, whose='current release')}"
         return failed.model_copy(update={"verdict": "inconclusive", "reason": f"{waits}; {failed.reason}"})
     return _excused(gate, failed, compared, whose="current release")
+
+
+def in_clumps(
+    gate: Gate, failed: GateResult, blocks: Sequence[Evidence], before: Sequence[Evidence], *, alpha: float
+) -> GateResult:
+    """What a gate of a trial says whose limit is broken, where the current release fails in clumps: still ``fail`` if
+    the candidate's blocks of time, and not only its requests, show it.
+
+    :param blocks: of the stage, one after the other; ``before`` those of the current release before it.
+    """
+    of_current = [bad for each in (*before, *blocks) if (bad := _bad(gate, each, of_baseline=True)) is not None]
+    allowed = _allowed(gate)
+    if failed.verdict != "fail" or gate.counts or not 0.0 < allowed < 1.0 or not clumps.are_clumped(of_current):
+        return failed
+    own = [bad for each in blocks if (bad := _bad(gate, each, of_baseline=False)) is not None]
+    if clumps.mean_exceeds([events / trials for events, trials in own], allowed, alpha=alpha):
+        return failed
+    waits = f"failures come in clumps, so {len(own)} blocks of time are counted, and do not show it yet"
+    return failed.model_copy(update={"verdict": "inconclusive", "reason": f"{waits}: {failed.reason}"})
+
+
+def _bad(gate: Gate, evidence: Evidence, *, of_baseline: bool) -> tuple[int, int] | None:
+    """Bad ones and requests of one release in one block; ``None`` where it had none."""
+    summary = evidence.baseline_summary if of_baseline else evidence.summary
+    if isinstance(summary, Timed):
+        slow, _ = summary.slower_than(gate.bound)
+        return (slow, summary.total) if summary.total else None
+    return (summary.events, summary.trials) if isinstance(summary, Counted) and summary.trials else None
 
 
 def after_promotion(

@@ -9,7 +9,6 @@ limit of their own. A gate beside the current release is left out: nobody knows 
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 
 from airflow_provider_mlpipex.domain.fields.quantities import Ratio
 from airflow_provider_mlpipex.domain.gates.patience import excludes, largest_share
@@ -17,6 +16,7 @@ from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec
 from airflow_provider_mlpipex.domain.planning.live_gates import LiveGate, live_gates
 from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE
 from airflow_provider_mlpipex.domain.planning.synthetic_evidence import allowed_share
+from airflow_provider_mlpipex.domain.statistics.binomial import more_than
 from airflow_provider_mlpipex.domain.values import Value
 
 #: What a release needs of what its gates allow, in the two cases that are told.
@@ -26,8 +26,6 @@ _WORKS = 0.1
 #: and is mostly wrong where more than so many good ones do.
 MOSTLY = 0.5
 _RATES = (1e-3, 1e6)
-#: Expected bad ones from which the normal approximation is taken.
-_MANY = 200.0
 
 
 class Waiting(Value):
@@ -78,19 +76,6 @@ def stays_undecided(live: LiveGate, rate: float, needs: float) -> float:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if passes(middle) else (low, middle - 1)
     return more_than(low, requests, needs * allowed)
-
-
-def more_than(bad: int, trials: int, share: float) -> float:
-    """Chance that more than ``bad`` of ``trials`` are bad, when each is with probability ``share``."""
-    expected = trials * share
-    if expected > _MANY:
-        return 1.0 - NormalDist(expected, math.sqrt(expected * (1.0 - share))).cdf(bad + 0.5)
-    log = trials * math.log1p(-share)
-    total = 0.0
-    for k in range(bad + 1):
-        total += math.exp(log)
-        log += math.log((trials - k) / (k + 1)) + math.log(share) - math.log1p(-share) if k < trials else 0.0
-    return max(0.0, 1.0 - total)
 
 
 def _works_from(environment: EnvironmentSpec) -> float | None:

@@ -20,12 +20,14 @@ from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.manifest.manifest import CanarySpec, EnvironmentSpec, Manifest, RollbackSpec
 from airflow_provider_mlpipex.domain.names import Name
 from airflow_provider_mlpipex.domain.planning.canary_schedule import Exposure, exposure, step_durations
-from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, sequences
+from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, alpha_of, sequences, stage_gates
 from airflow_provider_mlpipex.domain.planning.honest_release import Waiting, waiting
 from airflow_provider_mlpipex.domain.planning.live_gates import LiveGate, average_share, live_gates
 from airflow_provider_mlpipex.domain.planning.power import power, soonest_failure
-from airflow_provider_mlpipex.domain.planning.sampling import REVERT, expected_samples, look_every
+from airflow_provider_mlpipex.domain.planning.sampling import REVERT, block_of, expected_samples, look_every
+from airflow_provider_mlpipex.domain.planning.synthetic_evidence import allowed_share
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import GROWN_CONTROL, TOTAL_WEIGHT
+from airflow_provider_mlpipex.domain.statistics.clumps import blocks_to_exceed
 from airflow_provider_mlpipex.domain.values import Value
 
 
@@ -157,7 +159,10 @@ def _steps(spec: EnvironmentSpec, rate: float | None) -> Iterator[PlannedStep]:
             share=shadow.fraction,
             expected_samples=_expected(rate, shadow.fraction, shadow.duration),
             gates=_of_stage(spec, "shadow", rate),
-            notes=(f"at least {shadow.min_pairs} requests answered by both releases",),
+            notes=(
+                f"at least {shadow.min_pairs} requests answered by both releases",
+                *_clumps(spec, "shadow", shadow.duration),
+            ),
         )
     if spec.canary:
         yield from _canary(spec, spec.canary, rate)
@@ -196,9 +201,22 @@ def _canary(spec: EnvironmentSpec, canary: CanarySpec, rate: float | None) -> It
             share=share,
             expected_samples=_expected(rate, share, lasting),
             gates=tuple(gates),
-            notes=_budget(canary, budget) if index == 0 else (),
+            notes=(*_budget(canary, budget), *_clumps(spec, "canary", lasting)) if index == 0 else (),
             rolls_back_after=_reverted(gates, lasting),
         )
+
+
+def _clumps(spec: EnvironmentSpec, stage: LiveStage, lasting: timedelta) -> tuple[str, ...]:
+    """What it costs that requests may fail in clumps; nothing where no gate would count blocks of time."""
+    shares = [
+        (allowed_share(gate), alpha_of(spec, stage, gate))
+        for gate in stage_gates(spec, stage)
+        if is_compared(gate) and not gate.advisory and not gate.counts
+    ]
+    dearest = max((blocks_to_exceed(share, alpha=alpha) for share, alpha in shares if 0.0 < share < 1.0), default=0)
+    block = format_duration(block_of(lasting))
+    counted = f"where the current release fails in clumps, blocks of {block} are counted, not requests"
+    return (f"{counted}: a total failure shows after {dearest} of them",) if dearest else ()
 
 
 def _offline(gate: Gate) -> PlannedGate:
@@ -312,7 +330,7 @@ def _gate_lines(gate: PlannedGate) -> Iterator[str]:
         samples = f", about {gate.expected_samples:,} expected"
     detects = "" if gate.detects_after is None else f"; can fail after {format_duration(gate.detects_after)}"
     yield f"{'advisory' if gate.advisory else 'gate':8} {gate.rule}{samples}{detects}"
-    if gate.alpha is not None and gate.says:
+    if gate.says:
         yield f"{'':8} {gate.says}"
 
 

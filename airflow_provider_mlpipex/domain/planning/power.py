@@ -27,6 +27,7 @@ from airflow_provider_mlpipex.domain.planning import synthetic_evidence
 from airflow_provider_mlpipex.domain.planning.live_gates import LiveGate
 from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE, needed_duration
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import GROWN_CONTROL, TOTAL_WEIGHT
+from airflow_provider_mlpipex.domain.statistics.binomial import more_than
 from airflow_provider_mlpipex.domain.statistics.detection import smallest_excess, trials_to_detect
 from airflow_provider_mlpipex.domain.values import Value
 
@@ -34,6 +35,8 @@ from airflow_provider_mlpipex.domain.values import Value
 _MAX_SAMPLES = 10**10
 #: What each arm has of the requests while the control arm is grown.
 _HALF = GROWN_CONTROL / TOTAL_WEIGHT
+#: Share of failed requests that hardly anybody would call bad.
+_ONE_OF = 1e-4
 #: One of how many requests is taken to lie in the slice that a gate on the worst of them is asked about.
 _SLICE = 10
 
@@ -178,7 +181,7 @@ def _say(live: LiveGate, rate: float, *, needed: timedelta | None, excess: float
     where = f"at {format_rate(rate)} and {format_ratio(round(live.share, 6))}"
     whole = format_duration(live.duration)
     if gate.counts:
-        return "counted exactly"
+        return f"counted exactly{_ends_honest(live, rate)}"
     if not in_time:
         return f"{where}, this gate could not fail in time even if every request were bad"
     if gate.detects is not None:
@@ -197,6 +200,15 @@ def _say(live: LiveGate, rate: float, *, needed: timedelta | None, excess: float
     allowed = synthetic_evidence.allowed_share(gate)
     shares = f"{100 * (allowed + excess):.2g}% of the requests {_beyond(gate)} {gate.in_unit(gate.bound)}"
     return f"{where}, {whole} show it when {shares} ({100 * allowed:.2g}% may be)"
+
+
+def _ends_honest(live: LiveGate, rate: float) -> str:
+    """What a count of errors costs: how many releases it ends that fail one request of ten thousand."""
+    gate = live.gate
+    if gate.max is None or not gate.metric.endswith(".critical_errors"):
+        return ""
+    ended = more_than(int(gate.bound), live.samples(rate), _ONE_OF)
+    return f": ends {100 * ended:.2g}% of releases that fail {100 * _ONE_OF:g}% of their requests"
 
 
 def _beyond(gate: Gate) -> str:

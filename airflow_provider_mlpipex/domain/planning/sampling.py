@@ -32,6 +32,12 @@ def look_every(stage: timedelta) -> timedelta:
     return min(_MAX_PAUSE, max(_SHORTEST_PAUSE, stage / _LOOKS))
 
 
+def block_of(stage: timedelta) -> timedelta:
+    """The time that is taken to be good or bad as a whole, where requests fail in clumps: a tenth of the stage, but no
+    longer than a minute and no shorter than the second that the plane counts by."""
+    return min(timedelta(minutes=1), max(timedelta(seconds=1), stage / 10))
+
+
 def spans_canary(gate: Gate, canary: CanarySpec) -> bool:
     """Whether ``gate`` is judged over the whole canary: its window is longer than one step, or steps have no length of
     their own for it to be shorter than."""

@@ -25,7 +25,7 @@ from airflow_provider_mlpipex.domain.planning.canary_schedule import (
     step_durations,
 )
 from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, alpha_of
-from airflow_provider_mlpipex.domain.planning.honest_release import GOOD, MOSTLY, stays_undecided
+from airflow_provider_mlpipex.domain.planning.honest_release import GOOD, MOSTLY, stays_undecided, waits
 from airflow_provider_mlpipex.domain.planning.live_gates import LiveGate, live_gates
 from airflow_provider_mlpipex.domain.planning.power import (
     about,
@@ -126,20 +126,24 @@ def _undecided(environment: EnvironmentSpec, rate: float, path: FieldPath) -> It
 
 
 def _mostly_waits(environment: EnvironmentSpec, rate: float, path: FieldPath) -> Iterator[Problem]:
-    """A gate is refused that would put most of the releases before a person which need half of its limit."""
-    for live in live_gates(environment, rate):
-        if live.stage == "watch" or live.gate.advisory or not _able(live) or live.samples(rate) < live.gate.min_samples:
-            continue
-        chance = stays_undecided(live, rate, GOOD)
-        if chance > MOSTLY:
-            yield Problem(
-                (*path, _BLOCKS[live.stage], "gates", live.index),
-                live.gate.rule,
-                f"decided for most releases that need half of it: {_brought(live, rate)}, and even after "
-                f"{PATIENCE:g} times as long {100 * chance:.0f}% of them would wait for a person",
-                "lengthen the stage, take a larger share, or state a limit that so few requests can tell",
-            )
-            return
+    """A policy is refused that would put most of the releases before a person which need half of each limit; the gate
+    is named that does so most often."""
+    chance = waits(environment, rate, GOOD)
+    tried = [
+        live
+        for live in live_gates(environment, rate)
+        if live.stage != "watch" and not live.gate.advisory and _able(live)
+    ]
+    if chance <= MOSTLY or not tried:
+        return
+    worst = max(tried, key=lambda live: stays_undecided(live, rate, GOOD))
+    yield Problem(
+        (*path, _BLOCKS[worst.stage], "gates", worst.index),
+        worst.gate.rule,
+        f"decided in time: {_brought(worst, rate)}, and even after {PATIENCE:g} times as long {100 * chance:.0f}% of "
+        "the releases that need half of each limit would wait for a person",
+        "lengthen the stages, take larger shares, or state limits that so few requests can tell",
+    )
 
 
 def _able(live: LiveGate) -> bool:
@@ -168,13 +172,14 @@ def _never_told_apart(live: LiveGate, rate: float) -> Problem | None:
     if live.stage == "watch":
         return _reverts_first(live, rate)
     needed = told_apart_after(live, rate)
-    if live.gate.counts or (needed is not None and needed <= live.compared_for):
+    # What no number of requests can show to be worse is a limit that nothing keeps: its proof refuses it.
+    if live.gate.counts or needed is None or needed <= live.compared_for:
         return None
     return Problem(
         (),
         live.gate.rule,
         f"a total failure that shows beside the current release within {format_duration(live.compared_for)}; at "
-        f"{format_rate(rate)} it needs {'for ever' if needed is None else about(needed)}",
+        f"{format_rate(rate)} it needs {about(needed)}",
         "lengthen the stage, or take a larger share",
     )
 

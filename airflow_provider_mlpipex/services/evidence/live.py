@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from airflow_provider_mlpipex.domain.errors import MlpipexError
@@ -62,6 +62,28 @@ def measure(
         seen, lossy = telemetry.of(judged), comparison.dropped_share > MAX_DROPPED_SHARE
         evidence.extend(from_comparison(comparison, mirrored=seen.requests if seen else 0, lossy=lossy))
     return Measurement({item.key: item for item in evidence}, comparison)
+
+
+def measure_blocks(
+    platform: Platform,
+    endpoint: EndpointRef,
+    *,
+    source: Source,
+    judged: str,
+    beside: str,
+    begins: Sequence[datetime],
+    length: timedelta,
+) -> list[dict[str, Evidence]]:
+    """Of both releases' requests, ``source.metric`` -> evidence in each block of time; nothing of incomplete ones."""
+    blocks = []
+    for since in begins:
+        try:
+            telemetry = platform.plane.telemetry(endpoint, since=since, until=since + length)
+        except MlpipexError:
+            continue
+        if telemetry.complete:
+            blocks.append({item.key: item for item in _from_telemetry(source, telemetry, judged, beside)})
+    return blocks
 
 
 def _from_telemetry(source: Source, telemetry: Telemetry, judged: str, beside: str | None) -> Iterable[Evidence]:

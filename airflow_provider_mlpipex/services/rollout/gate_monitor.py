@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from airflow_provider_mlpipex.domain.gates import watch_windows
-from airflow_provider_mlpipex.domain.gates.concurrent_baseline import Standing, after_promotion, in_trial
+from airflow_provider_mlpipex.domain.gates.concurrent_baseline import (
+    Standing,
+    after_promotion,
+    in_clumps,
+    in_trial,
+)
 from airflow_provider_mlpipex.domain.gates.evidence import Evidence, Source
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.gates.judging import judge
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.shadow.comparison import ShadowComparison
-from airflow_provider_mlpipex.services.evidence.live import Measurement, measure
+from airflow_provider_mlpipex.services.evidence.live import Measurement, measure, measure_blocks
 from airflow_provider_mlpipex.services.platform import Platform
+
+#: Blocks of time before a stage in which the current release is asked whether it fails in clumps.
+_BLOCKS_BEFORE = 30
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,7 @@ class GateWindows:
     :param begins: when its open windows began, the oldest first; each is judged at ``alpha``.
     :param compared: since when the candidate is compared with the other release, should the gate fail; empty where
         there is none.
+    :param block: of time, that is good or bad as a whole where requests fail in clumps.
     :param broken_since: when the window began in which its limit was broken, while nobody can tell by what. A failure
         that was seen is not unseen because a better second follows.
     :param excused_at: when both releases were last shown to break its limit.
@@ -33,6 +42,7 @@ class GateWindows:
     begins: tuple[datetime, ...]
     alpha: float
     compared: tuple[datetime, ...] = ()
+    block: timedelta | None = None
     broken_since: datetime | None = None
     excused_at: datetime | None = None
 
@@ -84,13 +94,37 @@ class GateMonitor:
         compared = [evidence for evidence in each if evidence is not None]
         alpha, share = windows.alpha, self.beside_share
         if self.source != "serving":
-            return in_trial(gate, decisive, compared[0] if compared else None, alpha=alpha, share=share)
+            result = in_trial(gate, decisive, compared[0] if compared else None, alpha=alpha, share=share)
+            return self._in_clumps(gate, result, windows) if result.verdict == "fail" else result
         result, stands = after_promotion(
             gate, decisive, compared, alpha=alpha, share=share, excused_at=windows.excused_at
         )
         if stands is not None:
             self.standings[gate.name] = stands
         return result
+
+    def _in_clumps(self, gate: Gate, failed: GateResult, windows: GateWindows) -> GateResult:
+        """A failure is held against the blocks of time that it came in, those of the current release before the stage
+        included: only they tell whether requests fail by themselves."""
+        block, since = windows.block, windows.compared[0]
+        if block is None or self.beside is None:
+            return failed
+        ended = (self.now - since) // block
+        earlier = [since - k * block for k in range(_BLOCKS_BEFORE, 0, -1)]
+        parts = [
+            measure_blocks(
+                self.platform,
+                self.endpoint,
+                source=self.source,
+                judged=self.judged,
+                beside=self.beside,
+                begins=begins,
+                length=block,
+            )
+            for begins in (earlier, [since + k * block for k in range(ended)])
+        ]
+        before, blocks = ([each[gate.metric] for each in part if gate.metric in each] for part in parts)
+        return in_clumps(gate, failed, blocks, before, alpha=windows.alpha)
 
     def _evidence(self, gate: Gate, since: datetime) -> Evidence | None:
         if since not in self._measured:

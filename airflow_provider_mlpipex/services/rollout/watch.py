@@ -24,7 +24,7 @@ from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, M
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.planning.canary_schedule import step_durations
 from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, alpha_of, stage_gates
-from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE, spans_canary
+from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE, block_of, spans_canary
 from airflow_provider_mlpipex.domain.rollout import decisions
 from airflow_provider_mlpipex.domain.rollout.events import Event, GatesJudged
 from airflow_provider_mlpipex.domain.rollout.state import Ending, EndpointState, Rollout, verdict_key
@@ -247,7 +247,7 @@ class _Watched:
         if self.stage != "watch":
             since = self.rollout.canary_since if gate.name in self._spanning else None
             beside = bool(self._beside_share) and is_compared(gate)
-            return GateWindows((since or began,), alpha, (began,) if beside else ())
+            return GateWindows((since or began,), alpha, (began,) if beside else (), block=block_of(self.duration))
         now, window, watch = self.platform.clock.now(), gate.window, self.duration
         compared = (
             compared_since(began, now, window=window, watch=watch, shares_since=self.state.confirmed_at)

@@ -34,7 +34,7 @@ def test_the_control_arm_can_tell_an_outage_within_the_watch() -> None:
     production = manifest_of(story.DAG_ID).environments["production"]
     assert production.rollback is not None and production.rollback.control
     planned = run("plan", FOLDER / "flight-delay.yaml", "--environment", "production").stdout
-    assert "a total failure is told from an outage after 1 s" in planned
+    assert "an outage of both releases shows in the control arm after 1 s" in planned
 
 
 def test_critical_errors_are_judged_over_more_than_one_step_of_the_canary() -> None:

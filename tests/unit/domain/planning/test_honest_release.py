@@ -11,8 +11,9 @@ from scipy import stats as scipy_stats
 from airflow_provider_mlpipex.domain.errors import ManifestInvalid
 from airflow_provider_mlpipex.domain.gates.patience import excludes
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec
-from airflow_provider_mlpipex.domain.planning.honest_release import more_than, waiting, waits
+from airflow_provider_mlpipex.domain.planning.honest_release import waiting, waits
 from airflow_provider_mlpipex.domain.planning.plan import plan, render
+from airflow_provider_mlpipex.domain.statistics.binomial import more_than
 from tests.support.manifests import make_manifest
 
 
@@ -75,4 +76,8 @@ def test_the_plan_says_how_often_a_person_is_asked() -> None:
 
 def test_a_policy_that_is_mostly_wrong_is_refused() -> None:
     with pytest.raises(ManifestInvalid, match="would wait for a person"):
-        make_manifest(("max: 1%, min_samples: 100", "max: 0.01%"), ("step_duration: 15m", "step_duration: 45m"))
+        make_manifest(
+            ("max: 1%, min_samples: 100", "max: 0.02%"),
+            ("step_duration: 15m", "step_duration: 45m"),
+            ("steps: [5%, 50%, 100%]", "steps: [5%, 6%, 7%, 8%, 100%]"),
+        )

@@ -1,0 +1,275 @@
+"""Honest rollouts: how often a release that keeps its limits is taken back, or waits for a person.
+
+Whole shadows and canaries with their patience, judged every half minute by the product's own rules (``judge``,
+``in_trial``, ``in_clumps``, ``settle``), also in worlds where requests do not fail independently of one another: a
+machine that slows both releases, an upstream that fails both, minutes that are bad as a whole. Beside it the rules of
+before: a limit by itself, and undecided goes back. Then what is found of releases that are bad in the canary.
+The manifest of 3 a second has four times the time a step, and a tenth of the samples, which validation asks of it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from typing import NamedTuple
+
+import numpy as np
+
+from airflow_provider_mlpipex.domain.gates.concurrent_baseline import in_clumps, in_trial
+from airflow_provider_mlpipex.domain.gates.evidence import Evidence
+from airflow_provider_mlpipex.domain.gates.gate import Gate
+from airflow_provider_mlpipex.domain.gates.judging import judge
+from airflow_provider_mlpipex.domain.gates.patience import settle
+from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec
+from airflow_provider_mlpipex.domain.planning.live_gates import LiveGate, live_gates
+from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE, block_of
+from airflow_provider_mlpipex.domain.planning.synthetic_evidence import MOMENT, allowed_share
+from airflow_provider_mlpipex.domain.statistics.confidence import log_evidence_against
+from airflow_provider_mlpipex.domain.statistics.summaries import Counted, Summary, Timed
+from benchmarks.table import Bar, Table
+
+SEED = 20130501
+LOOK_S = 30
+#: Looks before a stage in which the current release is asked whether it fails in clumps.
+BEFORE = 60
+FALSE_ALARMS = 0.05
+#: Share of the requests that fail, and that are slower than the limit, at half of what the gates allow.
+ERRORS, SLOW = 0.01, 0.05
+
+
+class Bad(NamedTuple):
+    """Chance, in each look's half minute, that a request fails or is slow: of the candidate, of the current release."""
+
+    errors: tuple[np.ndarray, np.ndarray]
+    slow: tuple[np.ndarray, np.ndarray]
+
+
+World = Callable[[np.random.Generator, str, int], Bad]
+
+
+def environment(*, step: str, shadow: str, samples: int) -> EnvironmentSpec:
+    def gates(source: str) -> list[dict[str, object]]:
+        return [
+            {"name": "errors", "metric": f"{source}.error_rate", "max": "1%", "min_samples": samples},
+            {"name": "slow", "metric": f"{source}.latency_p95", "max": "120ms"},
+        ]
+
+    steps = ["5%", "25%", "50%", "100%"]
+    return EnvironmentSpec.model_validate(
+        {
+            "false_alarms": FALSE_ALARMS,
+            "shadow": {"fraction": "50%", "duration": shadow, "gates": gates("shadow")},
+            "canary": {"steps": steps, "step_duration": step, "gates": gates("canary")},
+        }
+    )
+
+
+BUSY, QUIET = environment(step="10m", shadow="30m", samples=500), environment(step="40m", shadow="30m", samples=50)
+
+
+def run(*, quick: bool = False) -> Table:
+    many, some = (40, 20) if quick else (1000, 200)
+    table = Table(("world", "rule", "rollouts", "taken back", "waits", "promoted"))
+    back: dict[str, float] = {}
+    stopped: dict[str, float] = {}
+    for name, world, rate, runs in _worlds(many, some):
+        for rule in ("before", "now"):
+            spec = BUSY if rate > 10 else QUIET
+            endings = Counter(
+                _rollout(spec, world, np.random.default_rng([SEED, number]), rate, old=rule == "before")
+                for number in range(runs if rule == "now" else max(20, runs // 5))
+            )
+            total = endings.total()
+            shown = [f"{100 * endings[ending] / total:.1f}%" for ending in ("back", "waits", "promoted")]
+            table.rows.append((name, rule, total, *shown))
+            if rule == "now":
+                back[name] = 100 * endings["back"] / total
+                stopped[name] = back[name] + 100 * endings["waits"] / total
+    table.bars = [
+        *(Bar(f"{name}: taken back", back[name], 100 * FALSE_ALARMS, "%") for name in back if name.startswith("0.8")),
+        *(Bar(f"{name}: taken back", back[name], 0.0, "%") for name in ("slow machine", "outage of both")),
+        Bar("bursts of both: taken back", back["bursts of both"], 0.0, "%"),
+        *(Bar(f"{name}: taken back", back[name], 2.0, "%") for name in back if name.startswith("own bursts")),
+        Bar("5% errors in the canary: taken back", back["5% errors in the canary"], 100.0, "%", at_least=True),
+        Bar("2% errors in the canary: not promoted", stopped["2% errors in the canary"], 95.0, "%", at_least=True),
+    ]
+    return table
+
+
+def _worlds(many: int, some: int) -> list[tuple[str, World, float, int]]:
+    return [
+        ("0.8 of each limit, 30/s", _even(0.8), 30.0, many),
+        ("0.8 of each limit, 3/s", _even(0.8), 3.0, many),
+        ("half of each limit, 30/s", _even(0.5), 30.0, some),
+        ("slow machine", _slow_machine, 30.0, some),
+        ("outage of both", _outage, 30.0, some),
+        ("bursts of both", _bursts(0.1, shared=True), 30.0, some),
+        ("own bursts, rho 0.05", _bursts(0.05, shared=False), 30.0, some),
+        ("own bursts, rho 0.1", _bursts(0.1, shared=False), 30.0, some),
+        ("5% errors in the canary", _bad_canary(0.05), 30.0, some),
+        ("2% errors in the canary", _bad_canary(0.02), 30.0, some),
+    ]
+
+
+def _flat(share: float, looks: int) -> np.ndarray:
+    return np.full(looks, share)
+
+
+def _even(needs: float) -> World:
+    def world(_: np.random.Generator, stage: str, looks: int) -> Bad:
+        errors, slow = _flat(needs * ERRORS, looks), _flat(needs * SLOW, looks)
+        return Bad((errors, errors), (slow, slow))
+
+    return world
+
+
+def _slow_machine(generator: np.random.Generator, stage: str, looks: int) -> Bad:
+    """Half of each limit; for two minutes of every half hour both are 4.5 times slower: four of ten beyond 120 ms."""
+    errors, slow = _flat(0.5 * ERRORS, looks), _flat(0.5 * SLOW, looks)
+    slow[(np.arange(looks) + int(generator.integers(60))) % 60 < 4] = 0.4
+    return Bad((errors, errors), (slow, slow))
+
+
+def _outage(generator: np.random.Generator, stage: str, looks: int) -> Bad:
+    """Half of each limit, and both fail 30 % for half a minute of every stage."""
+    errors, slow = _flat(0.5 * ERRORS, looks), _flat(0.5 * SLOW, looks)
+    errors[BEFORE + int(generator.integers(20))] = 0.3
+    return Bad((errors, errors), (slow, slow))
+
+
+def _bursts(rho: float, *, shared: bool) -> World:
+    """Half of the limit on average, but each minute is good or bad as a whole."""
+
+    def world(generator: np.random.Generator, stage: str, looks: int) -> Bad:
+        mean, spread = 0.5 * ERRORS, 1 / rho - 1
+        own, other = (
+            np.repeat(generator.beta(mean * spread, (1 - mean) * spread, looks // 2 + 1), 2)[:looks] for _ in range(2)
+        )
+        slow = _flat(0.5 * SLOW, looks)
+        return Bad((own, own if shared else other), (slow, slow))
+
+    return world
+
+
+def _bad_canary(error: float) -> World:
+    def world(_: np.random.Generator, stage: str, looks: int) -> Bad:
+        good, slow = _flat(0.5 * ERRORS, looks), _flat(0.5 * SLOW, looks)
+        return Bad((_flat(error, looks) if stage == "canary" else good, good), (slow, slow))
+
+    return world
+
+
+class Arm(NamedTuple):
+    """Requests, failed and slow ones, cumulated after each look; the first row is zeros."""
+
+    requests: np.ndarray
+    errors: np.ndarray
+    slow: np.ndarray
+
+
+def _arm(generator: np.random.Generator, rate: float, errors: np.ndarray, slow: np.ndarray) -> Arm:
+    requests = generator.poisson(rate * LOOK_S, errors.size)
+    parts = (requests, generator.binomial(requests, errors), generator.binomial(requests, slow))
+    return Arm(*(np.concatenate([[0], np.cumsum(part)]) for part in parts))
+
+
+def _rollout(spec: EnvironmentSpec, world: World, generator: np.random.Generator, rate: float, *, old: bool) -> str:
+    """``back``, ``waits`` or ``promoted``."""
+    stages: dict[tuple[str, int | None], list[LiveGate]] = {}
+    for live in live_gates(spec, rate):
+        stages.setdefault((live.stage, live.step), []).append(live)
+    share_before = 1.0
+    for (stage, _), gates in stages.items():
+        ending = _stage(world, generator, rate, stage, gates, old=old, share_before=share_before)
+        share_before = gates[0].baseline_share
+        if ending != "passed":
+            return ending
+    return "promoted"
+
+
+def _stage(
+    world: World,
+    generator: np.random.Generator,
+    rate: float,
+    stage: str,
+    gates: list[LiveGate],
+    *,
+    old: bool,
+    share_before: float,
+) -> str:
+    first, duration = gates[0], gates[0].duration
+    due = int(duration.total_seconds()) // LOOK_S
+    looks = int(PATIENCE * due)
+    bad = world(generator, stage, BEFORE + looks)
+    share, beside = (1.0, 0.0) if old and first.share == 0.95 else (first.share, first.baseline_share)
+    own = _arm(generator, rate * share, bad.errors[0][BEFORE:], bad.slow[0][BEFORE:])
+    base = _arm(generator, rate * beside, bad.errors[1][BEFORE:], bad.slow[1][BEFORE:])
+    before = _arm(generator, rate * share_before, bad.errors[1][:BEFORE], bad.slow[1][:BEFORE])
+    for look in range(1, looks + 1):
+        last = look == looks
+        verdicts = [_verdict(live, own, base, before, look, last=last, old=old) for live in gates]
+        if "fail" in verdicts:
+            return "back"
+        if look >= due and all(verdict == "pass" for verdict in verdicts):
+            return "passed"
+    return "back" if old else "waits"
+
+
+def _verdict(live: LiveGate, own: Arm, base: Arm, before: Arm, look: int, *, last: bool, old: bool) -> str:
+    gate, allowed = live.gate, allowed_share(live.gate)
+    bad, requests = _bad(gate, own, 0, look)
+    if bad <= allowed * requests:
+        return (
+            "pass" if requests >= gate.min_samples else "inconclusive"
+        )  # the interval holds the value: it cannot fail
+    beyond = log_evidence_against(allowed, bad, requests) > 0.999 * -np.log(live.alpha)
+    if not beyond and not last:
+        return "inconclusive"
+    now = MOMENT + timedelta(seconds=look * LOOK_S)
+    evidence = _evidence(gate, own, base, 0, look)
+    result = judge(gate, evidence, now=now, alpha=live.alpha)
+    if old:
+        return result.verdict
+    share = live.baseline_share / (live.share + live.baseline_share)
+    result = in_trial(gate, result, evidence, alpha=live.alpha, share=share)
+    if result.verdict == "fail":
+        width = max(1, int(block_of(live.duration).total_seconds()) // LOOK_S)
+        blocks = [_evidence(gate, own, base, at, at + width) for at in range(0, look - width + 1, width)]
+        earlier = [_evidence(gate, before, before, at, at + width) for at in range(0, BEFORE - width + 1, width)]
+        result = in_clumps(gate, result, blocks, earlier, alpha=live.alpha)
+    return settle(gate, result).verdict if last else result.verdict
+
+
+def _bad(gate: Gate, arm: Arm, since: int, until: int) -> tuple[int, int]:
+    counted = arm.slow if gate.quantile is not None else arm.errors
+    return int(counted[until] - counted[since]), int(arm.requests[until] - arm.requests[since])
+
+
+def _summary(gate: Gate, bad: int, requests: int) -> Summary:
+    if gate.quantile is None:
+        return Counted(events=bad, trials=requests)
+    buckets = ((60.0, gate.bound, requests - bad), (gate.bound, 4 * gate.bound, bad))
+    return Timed(buckets=tuple(bucket for bucket in buckets if bucket[2]))
+
+
+def _evidence(gate: Gate, own: Arm, base: Arm, since: int, until: int) -> Evidence:
+    def value(bad: int, requests: int) -> float | None:
+        summary = _summary(gate, bad, requests)
+        if isinstance(summary, Timed):
+            return summary.quantile(gate.quantile or 0.5)
+        return bad / requests if requests else None
+
+    (bad, requests), (bad_beside, beside) = _bad(gate, own, since, until), _bad(gate, base, since, until)
+    return Evidence(
+        source=gate.source,
+        metric=gate.metric.partition(".")[2],
+        value=value(bad, requests),
+        samples=requests,
+        summary=_summary(gate, bad, requests),
+        baseline=value(bad_beside, beside),
+        baseline_samples=beside,
+        baseline_summary=_summary(gate, bad_beside, beside) if beside else None,
+        since=MOMENT + timedelta(seconds=since * LOOK_S),
+        until=MOMENT + timedelta(seconds=until * LOOK_S),
+    )
