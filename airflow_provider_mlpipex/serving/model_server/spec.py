@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from airflow_provider_mlpipex.atomic import atomic_write
 from airflow_provider_mlpipex.domain.errors import MlpipexError, ReleaseNotReady, error_from_dict
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
@@ -37,10 +38,7 @@ class ModelServerSpec(Value):
 
 def write_failure(spec_path: Path, error: MlpipexError) -> None:
     """Leave ``error`` beside the spec, for the supervisor to raise as its own."""
-    scratch = spec_path.parent / f".{FAILURE_FILE}"
-    scratch.write_text(json.dumps(error.as_dict()), encoding="utf-8")
-    # Whole or not at all: the supervisor looks for it twenty times a second.
-    scratch.replace(spec_path.parent / FAILURE_FILE)
+    atomic_write(spec_path.parent / FAILURE_FILE, json.dumps(error.as_dict()))
 
 
 def read_failure(spec_path: Path) -> MlpipexError | None:

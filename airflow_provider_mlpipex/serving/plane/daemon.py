@@ -10,12 +10,14 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 from starlette.types import ASGIApp
 
+from airflow_provider_mlpipex.atomic import atomic_write
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
 from airflow_provider_mlpipex.serving.envoy.process import NAME as ENVOY
 from airflow_provider_mlpipex.serving.limits import raise_descriptor_limit
@@ -68,7 +70,7 @@ def run(
         asked_to_end = False
         try:
             supervisor.start()
-            _write_addresses(state_dir, addresses)
+            supervisor.reserve.spend(partial(_write_addresses, state_dir, addresses))
             _serve(app, control_port)
             asked_to_end = True
         except KeyboardInterrupt:
@@ -158,9 +160,7 @@ def require_free_port(port: int, *, what: str, variable: str) -> None:
 
 
 def _write_addresses(state_dir: Path, addresses: dict[str, Any]) -> None:
-    scratch = state_dir / f".{ADDRESS_FILE}"
-    scratch.write_text(json.dumps(addresses, indent=2), encoding="utf-8")
-    os.replace(scratch, state_dir / ADDRESS_FILE)
+    atomic_write(state_dir / ADDRESS_FILE, json.dumps(addresses, indent=2))
 
 
 def _read_addresses(state_dir: Path) -> dict[str, Any]:

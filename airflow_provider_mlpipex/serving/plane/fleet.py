@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 
+from airflow_provider_mlpipex.atomic import atomic_write
 from airflow_provider_mlpipex.domain.errors import MlpipexError, ReleaseNotReady
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
@@ -76,7 +77,7 @@ class Fleet:
             feature_repository=self._feature_repository,
         )
         spec_path = folder / "spec.json"
-        spec_path.write_text(spec.model_dump_json(), encoding="utf-8")
+        atomic_write(spec_path, spec.model_dump_json())
         self._keeper.start(
             name,
             [str(python), "-m", "airflow_provider_mlpipex.serving.model_server", str(spec_path)],
@@ -133,10 +134,7 @@ class Fleet:
         if fault is None:
             path.unlink(missing_ok=True)
             return
-        scratch = path.with_suffix(".new")
-        scratch.write_text(json.dumps(fault), encoding="utf-8")
-        scratch.chmod(0o600)
-        scratch.replace(path)
+        atomic_write(path, json.dumps(fault))
 
     def answers(self, endpoint: EndpointRef, release_id: str) -> bool:
         """Whether it answers ``/ping`` within :data:`PING_TIMEOUT_S`."""

@@ -20,7 +20,9 @@ def take_up(places: Places) -> PlaneMemory:
     """
     plane_id = keep_plane_id(places.root)
     memory = read_memory(places.memory) if places.memory.exists() else recalled(places)
-    return memory.model_copy(update={"plane_id": plane_id})
+    # On a full disk the routes are newer than the memory: a version that was in force once must not come again.
+    version = max(memory.version, _version(_routes(places)))
+    return memory.model_copy(update={"plane_id": plane_id, "version": version})
 
 
 def recalled(places: Places) -> PlaneMemory:
@@ -30,8 +32,7 @@ def recalled(places: Places) -> PlaneMemory:
     not taken up: its lease is lost, so nobody could end it. The ledger knows better; converging an endpoint asks it.
     """
     routes = _routes(places)
-    version = str(routes.get("version_info"))
-    memory = PlaneMemory(version=int(version) if version.isdecimal() else 0)
+    memory = PlaneMemory(version=_version(routes))
     try:
         currents = envoy_config.read_currents(routes["resources"][0])
     except (LookupError, TypeError, AttributeError):
@@ -53,6 +54,11 @@ def recalled(places: Places) -> PlaneMemory:
         told = held.plan.current if held.plan else "nobody: no plan is known"
         print(f"supervisor: {places.memory.name} is not there; {name} goes on, answered by {told}", flush=True)
     return memory
+
+
+def _version(routes: dict[str, Any]) -> int:
+    version = str(routes.get("version_info"))
+    return int(version) if version.isdecimal() else 0
 
 
 def _routes(places: Places) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import sys
 from importlib.metadata import distributions
 from pathlib import Path
 
+from airflow_provider_mlpipex.atomic import atomic_write
 from airflow_provider_mlpipex.domain.errors import RuntimeMismatch
 from airflow_provider_mlpipex.domain.release.lock import Lock, LockRefused, canonical_name
 from airflow_provider_mlpipex.domain.release.release import RuntimeEnvironment
@@ -134,9 +135,7 @@ def _build(home: Path, lock: Path) -> None:
     else:
         _run(sys.executable, "-m", "venv", str(home))
         _run(str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", "-r", str(lock))
-    scratch = home / f".{_MARKER}"
-    scratch.write_text(json.dumps(read_lock(lock).installed_here), encoding="utf-8")
-    scratch.replace(home / _MARKER)
+    atomic_write(home / _MARKER, json.dumps(read_lock(lock).installed_here), fsync=True)
 
 
 def _run(*command: str) -> None:

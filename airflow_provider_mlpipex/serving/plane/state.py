@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import uuid
 from datetime import datetime
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
+from airflow_provider_mlpipex.atomic import atomic_write
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, PlaneUnavailable
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
@@ -114,14 +114,8 @@ def _text(path: Path) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    scratch = path.with_suffix(".new")
     try:
-        with scratch.open("w", encoding="utf-8") as stream:
-            os.fchmod(stream.fileno(), 0o600)
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(scratch, path)
+        atomic_write(path, text, fsync=True)
     except OSError as error:
         raise PlaneUnavailable(
             f"state of the plane, {path.name}",

@@ -37,6 +37,7 @@ from airflow_provider_mlpipex.serving.plane.state import EndpointMemory, PlaneMe
 from airflow_provider_mlpipex.serving.prediction_log import comparison, lookup, sample
 from airflow_provider_mlpipex.serving.prediction_log.reader import read_stats
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
+from airflow_provider_mlpipex.serving.reserve import Reserve
 from airflow_provider_mlpipex.serving.sketches.service import SketchedLogs
 from airflow_provider_mlpipex.serving.state_dir import Places, read_or_make_token
 from airflow_provider_mlpipex.serving.timeouts import request_limit_s
@@ -68,10 +69,13 @@ class Supervisor:
         self._fleet = Fleet(
             self._places, self._keeper, tracking_uri=tracking_uri, feature_repository=feature_repository
         )
-        self._envoy = Envoy(self._places.envoy, self._keeper)
+        self.reserve = Reserve(self._places.reserve)
+        self._envoy = Envoy(self._places.envoy, self._keeper, reserve=self.reserve)
         self._tail = AttemptTail(self._places.envoy.attempts_log, reopen=self._envoy.reopen_logs)
         #: Whether what is remembered has been seen in force; while it has not, the watch tries again.
         self._settled = False
+        #: Whether the disk holds less than what is remembered.
+        self._unwritten = False
         self._stopping = threading.Event()
         self._said: dict[str, tuple[str, float]] = {}
         self._sketched = SketchedLogs(self._places, say=self._say)
@@ -85,7 +89,7 @@ class Supervisor:
         """Converge on what the state file says, then watch."""
         kept = self._kept()
         with self._lock:
-            self._remember(self._memory)
+            self._remember(self._memory, surely=False)
             self._keeper.end_strays(
                 needed={ENVOY, *(envoy_config.cluster_name(endpoint, release.id) for endpoint, release in kept)}
             )
@@ -156,6 +160,7 @@ class Supervisor:
                 raise _refused(plan, f"release {release} is {status.state}")
         with self._lock:
             before = self._of(plan.endpoint)
+            is_return = plan.releases == (plan.current,)
             for release in plan.releases:
                 if release not in before.releases:
                     raise _refused(plan, f"release {release} is not kept for this endpoint")
@@ -165,9 +170,11 @@ class Supervisor:
                 lease=lease_for(plan.lease_s),
                 lease_expired_at=None,
                 try_limit_s=self._try_limit_s(plan),
+                # To take traffic back needs no disk. A trial that no restart would know of does not begin.
+                surely=not is_return,
             )
             try:
-                self._push()
+                self._push(surely=not is_return)
             except (MlpipexError, OSError):
                 # In memory at once, on disk with the push: not even a full disk keeps a plan that was refused.
                 self._memory = self._memory.with_endpoint(str(plan.endpoint), before)
@@ -212,6 +219,10 @@ class Supervisor:
             lease_expired_at=memory.lease_expired_at,
             dropped_predictions=sum(read_stats(folder).dropped for folder in logs),
         )
+
+    def make_room(self) -> bool:
+        """Give back the room that is kept for the worst moment, where the disk is full; whether there was any."""
+        return self.reserve.disk_is_full and self.reserve.free()
 
     def refusals(self) -> dict[str, int]:
         """Requests that never reached a model server, by why, since Envoy's start."""
@@ -288,7 +299,7 @@ class Supervisor:
 
     # Configuration.
 
-    def _push(self, *, patience_s: float = RESTART_TIMEOUT_S) -> None:
+    def _push(self, *, patience_s: float = RESTART_TIMEOUT_S, surely: bool = False) -> None:
         """Put what is remembered in force: clusters that are new, routes, then clusters that are gone.
 
         :param patience_s: how long an Envoy that is being restarted is waited for.
@@ -301,7 +312,7 @@ class Supervisor:
         routings = [_routing(memory.plan, memory) for memory in self._memory.endpoints.values() if memory.plan]
         wanted = {cluster["name"]: cluster for cluster in envoy_config.clusters(sockets, routings)}
         present = self._present_clusters()
-        self._remember(self._memory.model_copy(update={"version": self._memory.version + 1}))
+        self._remember(self._memory.model_copy(update={"version": self._memory.version + 1}), surely=surely)
         version = str(self._memory.version)
         # Compared whole, though a cluster does not change under its name: after a restart of the machine the sockets of
         # a plane with a deep state folder are elsewhere, and after an upgrade a cluster may be rendered otherwise.
@@ -343,6 +354,7 @@ class Supervisor:
             "leases": self._return_unwatched,
             "logs": self._keeper.bound_logs,
             "log of answers": self._envoy.bound_logs,
+            "reserve": self._keep_reserve,
         }
         while not self._stopping.wait(_WATCH_S):
             for name, duty in duties.items():
@@ -366,7 +378,7 @@ class Supervisor:
                     continue
                 self._settled = False
                 plan, now = memory.plan.only_current(), datetime.now(UTC)
-                self._update(plan.endpoint, plan=plan, lease=None, lease_expired_at=now)
+                self._update(plan.endpoint, plan=plan, lease=None, lease_expired_at=now, surely=False)
                 print(f"supervisor: lease of {name} ran out, all traffic goes to {memory.plan.current}", flush=True)
             if not self._settled:
                 self._settle()
@@ -396,11 +408,29 @@ class Supervisor:
         plan = self._of(endpoint).plan
         return plan.releases if plan else ()
 
-    def _update(self, endpoint: EndpointRef, **changes: object) -> None:
-        self._remember(self._memory.with_endpoint(str(endpoint), self._of(endpoint).model_copy(update=changes)))
+    def _update(self, endpoint: EndpointRef, *, surely: bool = True, **changes: object) -> None:
+        changed = self._of(endpoint).model_copy(update=changes)
+        self._remember(self._memory.with_endpoint(str(endpoint), changed), surely=surely)
 
-    def _remember(self, memory: PlaneMemory) -> None:
-        write_memory(self._places.memory, memory)
+    def _keep_reserve(self) -> None:
+        if self._unwritten:
+            with self._lock:
+                self._remember(self._memory)
+        self.reserve.refill()
+
+    def _remember(self, memory: PlaneMemory, *, surely: bool = True) -> None:
+        """:param surely: nothing is done that is not written down; else it is done, and written as soon as it can be.
+
+        :raises PlaneUnavailable: the disk does not take it, and ``surely``.
+        """
+        try:
+            self.reserve.spend(lambda: write_memory(self._places.memory, memory))
+            self._unwritten = False
+        except PlaneUnavailable as error:
+            if surely:
+                raise
+            self._unwritten = True
+            self._say("state of the plane", error)
         self._memory = memory
 
     def _own(self, endpoint: EndpointRef, release: Release) -> None:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from airflow_provider_mlpipex.atomic import atomic_write
 from airflow_provider_mlpipex.serving.prediction_log.reader import SEGMENT, STATS_FILE
 from airflow_provider_mlpipex.serving.prediction_log.record import SERVER_FIELDS
 
@@ -182,9 +183,7 @@ class PredictionLog:
         self._stats_written_at = now
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            scratch = self._folder / f".{STATS_FILE}"
-            scratch.write_text(json.dumps({**self.stats(), "closed": last}), encoding="utf-8")
-            scratch.replace(self._folder / STATS_FILE)
+            atomic_write(self._folder / STATS_FILE, json.dumps({**self.stats(), "closed": last}))
         except OSError as error:
             self.trouble = f"{type(error).__name__}: {error.strerror}"
 

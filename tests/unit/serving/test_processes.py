@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -130,12 +131,33 @@ def test_a_pid_that_was_given_to_somebody_else_is_left_alone(world: World) -> No
         ticks = start_ticks(stranger.pid)
         record.write_text(json.dumps({**json.loads(record.read_text()), "pid": stranger.pid, "start_ticks": ticks}))
         successor = world.keeper()
-        assert not successor.alive("one"), "it does not carry this plane's id"
+        assert successor.children["one"].pid != stranger.pid, "it does not carry this plane's id"
         successor.stop("one")
         assert stranger.poll() is None
     finally:
         stranger.kill()
         stranger.wait()
+
+
+def test_a_process_whose_record_could_not_be_written_is_taken_up_by_its_command(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = world.keeper()
+    first = world.start(keeper)
+    world.kill(first)
+    monkeypatch.setattr(processes, "atomic_write", full_disk)
+    assert keeper.revive() == ["one"], "what serves is started again, written down or not"
+    second = keeper.children["one"].pid
+    monkeypatch.undo()
+    successor = world.keeper()
+    assert successor.alive("one")
+    successor.end_strays(needed={"one"})
+    assert world.running() == {second}
+    assert json.loads((world.folder / "one.json").read_text())["pid"] == second
+
+
+def full_disk(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_the_dead_are_started_again(world: World) -> None:

@@ -13,6 +13,7 @@ from airflow_provider_mlpipex.serving.envoy import process as envoy_process
 from airflow_provider_mlpipex.serving.envoy.config import Paths
 from airflow_provider_mlpipex.serving.envoy.process import Envoy
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
+from airflow_provider_mlpipex.serving.reserve import Reserve
 
 RDS = "http.ingress.rds.mlpipex"
 
@@ -64,7 +65,8 @@ def admin(paths: Paths) -> Admin:
 
 @pytest.fixture
 def envoy(paths: Paths, admin: Admin, tmp_path: Path) -> Envoy:
-    envoy = Envoy(paths, ProcessKeeper(tmp_path / "children", plane_id="plane"))
+    keeper = ProcessKeeper(tmp_path / "children", plane_id="plane")
+    envoy = Envoy(paths, keeper, reserve=Reserve(tmp_path / "reserve"))
     envoy._admin = httpx.Client(transport=httpx.MockTransport(admin), base_url="http://envoy")
     return envoy
 

@@ -13,7 +13,6 @@ from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, PlaneUn
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.serving.plane import leases
-from airflow_provider_mlpipex.serving.plane import state as plane_state
 from airflow_provider_mlpipex.serving.plane.leases import lease_for
 from airflow_provider_mlpipex.serving.plane.state import (
     EndpointMemory,
@@ -105,7 +104,7 @@ def test_a_write_that_fails_leaves_the_old_state(tmp_path: Path, monkeypatch: py
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(plane_state.os, fails, full)
+    monkeypatch.setattr(os, fails, full)
     with pytest.raises(PlaneUnavailable, match="No space left"):
         write_memory(tmp_path / "state.json", full_memory())
     monkeypatch.undo()

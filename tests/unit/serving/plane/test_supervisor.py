@@ -33,7 +33,7 @@ OLD, NEW = make_release("1.0.0"), make_release("1.1.0")
 class FakeEnvoy:
     """Takes what it is given, unless it is ``away`` or told to refuse."""
 
-    def __init__(self, paths: Any, keeper: Any) -> None:
+    def __init__(self, paths: Any, keeper: Any, *, reserve: Any) -> None:
         self.paths = paths
         self.away = False
         self.refuses: Callable[[str, list[dict[str, Any]]], bool] = lambda kind, resources: False
@@ -328,9 +328,34 @@ def test_a_full_disk_refuses_the_plan_and_keeps_the_one_before(plane: Plane, mon
     monkeypatch.setattr(supervisor, "write_memory", full_after_one)
     with pytest.raises(PlaneUnavailable, match="No space left"):
         plane.supervisor.apply(canary())
-    until(lambda: plane.supervisor._settled, within_s=10, what="the plane has settled")
+    until(
+        lambda: plane.supervisor._settled and not plane.supervisor._unwritten,
+        within_s=10,
+        what="the plane has settled, and written it down",
+    )
     assert read_memory(plane.folder / "state.json").endpoints[str(FRAUD)].plan == before
     assert plane.weight(FRAUD, OLD) == 10_000
+
+
+def test_a_full_disk_does_not_keep_traffic_from_being_taken_back(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    plane.serve(FRAUD, OLD, NEW)
+    plane.supervisor.apply(canary())
+    assert plane.weight(FRAUD, OLD) < 10_000
+    original = supervisor.write_memory
+
+    def full(path: Path, memory: Any) -> None:
+        raise PlaneUnavailable("state of the plane", value="No space left on device")
+
+    monkeypatch.setattr(supervisor, "write_memory", full)
+    plane.supervisor.apply(canary().only_current())
+    assert plane.weight(FRAUD, OLD) == 10_000
+    monkeypatch.setattr(supervisor, "write_memory", original)
+    # It is written down as soon as it can be.
+    until(
+        lambda: read_memory(plane.folder / "state.json").endpoints[str(FRAUD)].plan == canary().only_current(),
+        within_s=10,
+        what="the disk holds what is in force",
+    )
 
 
 def test_a_plan_over_releases_that_are_not_kept_is_refused(plane: Plane) -> None:
