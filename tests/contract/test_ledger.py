@@ -237,6 +237,25 @@ def test_a_server_that_is_away_is_unavailable_and_then_goes_on(postgres: Postgre
     assert len(ledger.read(endpoint)) == 1
 
 
+@pytest.mark.postgres
+def test_a_table_that_somebody_has_locked_is_not_waited_for_for_ever(
+    postgres: PostgresServer, endpoint: EndpointRef
+) -> None:
+    ledger = SqlLedger(postgres.url)
+    ledger.append(endpoint, expected_seq=0, events=facts("a"), origin=ORIGIN)
+    other = sa.create_engine(postgres.url)
+    tables = sa.inspect(other).get_table_names()
+    with other.connect() as holder:
+        for table in tables:
+            holder.execute(sa.text(f'LOCK TABLE "{table}" IN ACCESS EXCLUSIVE MODE'))
+        # Without a limit in the server this would hang until the holder lets go.
+        with pytest.raises(LedgerUnavailable, match="lock"):
+            ledger.append(endpoint, expected_seq=1, events=facts("b"), origin=ORIGIN)
+    other.dispose()
+    ledger.append(endpoint, expected_seq=1, events=facts("b"), origin=ORIGIN)
+    assert len(ledger.read(endpoint)) == 2
+
+
 def test_the_file_and_its_folder_are_the_owners_alone(tmp_path: Path, endpoint: EndpointRef) -> None:
     ledger = SqlLedger(f"sqlite:///{tmp_path}/new/ledger.db")
     assert (ledger.read(endpoint), ledger.endpoints()) == ([], [])

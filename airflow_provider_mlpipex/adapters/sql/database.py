@@ -161,12 +161,24 @@ def make_engine(url: str) -> sa.Engine:
     return _sqlite_engine(parsed) if parsed.get_backend_name() == "sqlite" else _postgresql_engine(parsed)
 
 
+#: A rollback must not hang on a table that somebody has locked, nor on a server whose machine is gone: libpq would wait
+#: for ever for the one, and for a quarter of an hour for the other. A migration alone may take its time.
+_POSTGRESQL_LIMITS: dict[str, Any] = {
+    "connect_timeout": LOCK_TIMEOUT_S,
+    "tcp_user_timeout": LOCK_TIMEOUT_S * 1000,
+    "keepalives_idle": LOCK_TIMEOUT_S,
+    "keepalives_interval": 1,
+    "keepalives_count": 3,
+    "options": f"-c lock_timeout={LOCK_TIMEOUT_S}s -c statement_timeout=120s",
+}
+
+
 def _postgresql_engine(url: sa.URL) -> sa.Engine:
     """Where the url names no driver, psycopg: the choice of SQLAlchemy 2.0 is another one, which no extra installs."""
     if url.drivername == "postgresql" and find_spec("psycopg") is not None:
         url = url.set(drivername="postgresql+psycopg")
     try:
-        return sa.create_engine(url, connect_args={"connect_timeout": LOCK_TIMEOUT_S}, pool_pre_ping=True, **_POOL)
+        return sa.create_engine(url, connect_args=_POSTGRESQL_LIMITS, pool_pre_ping=True, **_POOL)
     except (ImportError, NoSuchModuleError) as error:
         raise ConfigurationInvalid(
             "ledger url",
@@ -251,6 +263,8 @@ def upgrade(engine: sa.Engine) -> None:
     config.set_main_option("script_location", "airflow_provider_mlpipex.adapters.sql:migrations")
     with engine.begin() as connection:
         if connection.dialect.name == "postgresql":
+            for limit in ("lock_timeout", "statement_timeout"):
+                connection.execute(sa.text(f"SET LOCAL {limit} = 0"))
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
