@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import airflow_provider_mlpipex
 from airflow_provider_mlpipex.domain.errors import RuntimeMismatch
 from airflow_provider_mlpipex.domain.release.release import RuntimeEnvironment
 from airflow_provider_mlpipex.serving.plane import runtimes
@@ -256,3 +258,22 @@ def test_a_server_in_a_locked_environment_sees_this_package_and_no_secret(
     assert said.stdout == "True None\n"
     assert runtimes.server_environment(python) == environment
     assert "PYTHONPATH" not in runtimes.server_environment(Path(sys.executable))
+
+
+def test_a_model_server_finds_this_package_and_no_other(tmp_path: Path) -> None:
+    # In an environment of its own it has nothing of the provider but a link to it.
+    python = tmp_path / "home" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    for _ in range(2):
+        (path,) = runtimes.server_environment(python)["PYTHONPATH"].split(os.pathsep)
+        assert (Path(path) / "airflow_provider_mlpipex" / "serving" / "model_server" / "__main__.py").is_file()
+    # In the plane's own it finds the code that the plane runs, installed or not.
+    done = subprocess.run(
+        [sys.executable, "-c", "import airflow_provider_mlpipex as package; print(package.__file__)"],
+        env=runtimes.server_environment(Path(sys.executable)),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert Path(done.stdout.strip()).resolve() == Path(airflow_provider_mlpipex.__file__).resolve()
