@@ -197,7 +197,8 @@ class AttemptTail:
             return
         bucket = self._buckets[owner].setdefault(ended, Bucket())
         bucket.requests += 1
-        if code >= 500 or code == 0 or (by_model and code >= 400):
+        # Also with 200, which MLflow's contract gives an answer that is no number.
+        if code >= 500 or code == 0 or by_model:
             bucket.errors += 1
         elif code >= 400:
             bucket.client_errors += 1

@@ -9,6 +9,7 @@ that MLflow's own decoding and enforcement would leave as it is. A differential 
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -46,6 +47,14 @@ class Scored:
     fast: bool = False
     model_failed: bool = False
     lookups: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether the release is to blame: its model raised, or it answered no number where one is due (NaN, infinity,
+        nothing), or not one answer a row."""
+        if self.model_failed or self.status != 200:
+            return self.model_failed
+        return bool(self.rows and len(self.outputs) != len(self.rows)) or not all(map(_is_answer, self.outputs))
 
 
 class Scorer:
@@ -192,6 +201,14 @@ def _without_rows(message: str) -> str:
     if marked and why.startswith(known):
         return why.partition("\n")[0][:300]
     return "the request does not fit the forms that MLflow takes, or the model's signature"
+
+
+def _is_answer(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, (list, dict)):
+        return all(map(_is_answer, value.values() if isinstance(value, dict) else value))
+    return value is not None
 
 
 class _Asked:
