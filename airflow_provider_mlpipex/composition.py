@@ -35,6 +35,8 @@ class Settings(Value):
     :param snapshot_root: directory of dataset snapshots.
     :param quality_root: directory for results and Data Docs of Great Expectations; not set, none are written.
     :param drift_root: directory for Evidently's pages on drift that was found; not set, none are drawn.
+    :param standbys: of the plane: whether each current release has a second process with its model loaded, which takes
+        over when the first one dies. It costs the memory of one more model server an endpoint.
     :param feature_repository: folder of the Feast repository; not set, no manifest may name a feature service.
     :param alert_channels: channel -> Apprise urls, for this process alone; those that everybody shares are in the
         ledger (``mlpipex alerts set``), and are used for channels that are not named here.
@@ -52,6 +54,7 @@ class Settings(Value):
     quality_root: Path | None = None
     drift_root: Path | None = None
     feature_repository: Path | None = None
+    standbys: bool = True
     alert_channels: dict[str, tuple[str, ...]] = Field(default_factory=dict, repr=False)
 
     def __repr_args__(self) -> Any:

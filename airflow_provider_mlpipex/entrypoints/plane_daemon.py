@@ -31,5 +31,6 @@ def run(*, state_dir: Path, ingress_port: int, control_port: int, tracking_uri: 
         control_port=control_port,
         tracking_uri=tracking_uri,
         feature_repository=settings.feature_repository,
+        standbys=settings.standbys,
         extra_routes=release_routes,
     )

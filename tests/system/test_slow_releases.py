@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
-from tests.support.plane import RealPlane, fresh_window, invocation, now, number_of, path_of, real_plane
+from tests.support.plane import RealPlane, Traffic, fresh_window, invocation, now, number_of, path_of, real_plane
 from tests.support.polling import until
 
 __all__ = ["real_plane"]
@@ -96,3 +96,20 @@ def test_the_previous_release_answers_while_current_is_dead(plane: RealPlane) ->
         return seen >= answers[(200, PREVIOUS)]
 
     until(told, within_s=20.0, what="telemetry says who answered")
+
+
+def test_a_standby_takes_over_when_a_current_release_without_a_previous_one_is_killed(plane: RealPlane) -> None:
+    current = plane.release(CURRENT)
+    plane.ensure(SLOW, CURRENT)
+    plane.port.apply(plan_of(plane))
+    standby = f"{SLOW.environment}--{SLOW.name}--{current.slug}--standby"
+    record = plane.state_dir / "children" / f"{standby}.json"
+    until(record.exists, within_s=60.0, what="a standby is started")
+    log = plane.state_dir / "servers" / f"{SLOW.environment}--{SLOW.name}--{current.slug}" / "standby.log"
+    until(lambda: log.exists() and "waiting for its turn" in log.read_text(), within_s=180.0, what="the standby waits")
+    with Traffic(plane, SLOW) as traffic:
+        traffic.wait_for(30)
+        plane.server(SLOW, current).kill()
+        traffic.wait_for(100)
+    assert traffic.failures == {}
+    assert traffic.answered_by == {CURRENT}

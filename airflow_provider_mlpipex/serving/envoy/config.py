@@ -369,7 +369,9 @@ def _retries(routing: Routing) -> dict[str, Any]:
         "retry_back_off": {"base_interval": "0.001s", "max_interval": "0.005s"},
     }
     if not routing.plan.candidate_weight and routing.fallback is None:
-        return {"retry_policy": policy}
+        # Nobody stands behind current but its own standby, which takes a moment to take over: ask for a second or two.
+        patient = {"base_interval": "0.01s", "max_interval": "0.25s"}
+        return {"retry_policy": {**policy, "num_retries": 16, "retry_back_off": patient}}
     # A model that raises is a 400 in MLflow's words. Another release may know better.
     policy["retry_on"] = "5xx,reset,connect-failure,refused-stream,retriable-headers"
     policy["retriable_headers"] = [{"name": FAULT_HEADER, "string_match": {"exact": MODEL_FAULT}}]

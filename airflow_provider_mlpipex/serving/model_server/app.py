@@ -38,6 +38,7 @@ from airflow_provider_mlpipex.serving.model_server.spec import FAULT_FILE, Model
 from airflow_provider_mlpipex.serving.prediction_log.outputs import describe_all
 from airflow_provider_mlpipex.serving.prediction_log.writer import PredictionLog
 from airflow_provider_mlpipex.serving.timeouts import KEEP_ALIVE_S
+from airflow_provider_mlpipex.serving.turns import take_turn, whose_turn
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -163,7 +164,7 @@ def create_app(spec: ModelServerSpec, scorer: AnyScorer | FeatureScorer, drill: 
             headers={
                 RELEASE_HEADER: release,
                 **({REQUEST_ID_HEADER: rid} if rid else {}),
-                **({FAULT_HEADER: MODEL_FAULT} if answer.model_failed else {}),
+                **({FAULT_HEADER: MODEL_FAULT} if answer.is_fault else {}),
             },
         )
 
@@ -246,6 +247,10 @@ def main(argv: list[str]) -> int:
     # Model and libraries stay for good: the collector need not look at a million objects of theirs again and again.
     gc.collect()
     gc.freeze()
+    # Held until this process ends. A standby waits here, with its model loaded, for the end of the one that serves.
+    if whose_turn(Path(spec.socket)) is not None:
+        print(f"release {spec.release.id}: its model is loaded; waiting for its turn", flush=True)
+    take_turn(Path(spec.socket))
     Path(spec.socket).unlink(missing_ok=True)
     app = create_app(spec, scorer, Drill(spec_path.parent / FAULT_FILE))
     uvicorn.run(

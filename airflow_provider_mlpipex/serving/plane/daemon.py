@@ -39,11 +39,13 @@ def run(
     control_port: int,
     tracking_uri: str,
     feature_repository: Path | None = None,
+    standbys: bool = True,
     extra_routes: Callable[[Supervisor], Sequence[Any]] = lambda _: (),
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, which stop the whole plane; SIGKILL leaves Envoy and models serving.
 
     :param feature_repository: Feast repository of releases with a feature service.
+    :param standbys: whether each current release has a second process that is ready to take over.
     :param extra_routes: Starlette routes to mount into the control API, made from the supervisor.
     :raises ConfigurationInvalid: a port is busy, or another supervisor runs on this state.
     """
@@ -64,6 +66,7 @@ def run(
             ingress_port=ingress_port,
             tracking_uri=tracking_uri,
             feature_repository=feature_repository,
+            standbys=standbys,
         )
         app = create_app(supervisor, tokens=TokenFiles(state_dir), extra_routes=extra_routes(supervisor))
         _require_ingress_port(state_dir, ingress_port)

@@ -21,11 +21,21 @@ from airflow_provider_mlpipex.serving.model_server.spec import FAILURE_FILE, FAU
 from airflow_provider_mlpipex.serving.plane.runtimes import RuntimeCache, server_environment
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
 from airflow_provider_mlpipex.serving.state_dir import Places
+from airflow_provider_mlpipex.serving.turns import whose_turn
 from airflow_provider_mlpipex.serving.uds_client import client_of
 
 PING_TIMEOUT_S = 2.0
 DRAIN_TIMEOUT_S = 10.0
 _POLL_S = 0.05
+
+
+#: What the command of a standby ends with; it makes it another command than that of the first process.
+STANDBY = "standby"
+
+
+def standby_name(endpoint: EndpointRef, release_id: str) -> str:
+    """``production--flight-delay--1-1-0-rt1-0-0-3fa9c2d1--standby``"""
+    return f"{cluster_name(endpoint, release_id)}--{STANDBY}"
 
 
 class Fleet:
@@ -115,7 +125,7 @@ class Fleet:
         child = self._keeper.children.get(name)
         state: ReleaseState = "stopped"
         detail = self._failures.get(name, "")
-        if self._keeper.alive(name):
+        if self._keeper.alive(name) or self._keeper.alive(standby_name(endpoint, release_id)):
             state = "ready" if self.answers(endpoint, release_id) else "starting"
         elif child is not None or detail:
             state = "failed"
@@ -125,8 +135,31 @@ class Fleet:
         return ReleaseStatus(release=release_id, state=state, restarts=child.restarts if child else 0, detail=detail)
 
     def stop(self, endpoint: EndpointRef, release_id: str) -> None:
-        """Finish what is in flight and end; nothing to do if it does not run."""
+        """Finish what is in flight and end, the standby too; nothing to do if it does not run."""
+        self.stop_standby(endpoint, release_id)
         self._keeper.stop(cluster_name(endpoint, release_id), grace_s=DRAIN_TIMEOUT_S)
+
+    def launch_standby(self, endpoint: EndpointRef, release_id: str) -> None:
+        """Start a second process of a release that serves, which waits for the first one's end."""
+        first = self._keeper.children.get(cluster_name(endpoint, release_id))
+        if first is not None:
+            self._keeper.start(
+                standby_name(endpoint, release_id),
+                [*first.command, STANDBY],
+                environment=first.environment,
+                log=self._places.server(endpoint, release_id) / "standby.log",
+            )
+
+    def stop_standby(self, endpoint: EndpointRef, release_id: str) -> None:
+        """Nothing to do where there is none. Where it serves by now, the first one has the turn after it."""
+        self._keeper.stop(standby_name(endpoint, release_id), grace_s=DRAIN_TIMEOUT_S)
+
+    def serving(self, endpoint: EndpointRef, release_id: str) -> str:
+        """Name of the child whose turn it is to serve: the standby, where it has taken over."""
+        standby = standby_name(endpoint, release_id)
+        child = self._keeper.children.get(standby)
+        serves = child is not None and child.pid == whose_turn(self._places.socket(endpoint, release_id))
+        return standby if serves else cluster_name(endpoint, release_id)
 
     def set_fault(self, endpoint: EndpointRef, release_id: str, fault: dict[str, float] | None) -> None:
         """Break a model server on purpose, or mend it (``None``)."""

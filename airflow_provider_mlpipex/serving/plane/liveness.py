@@ -28,6 +28,7 @@ class Liveness(Background):
     :param answers: whether one answers ``/ping``.
     :param keeper: kills, and starts again what is dead.
     :param say: takes what went wrong.
+    :param serving: name of the process of a release that answers.
     """
 
     def __init__(
@@ -36,11 +37,14 @@ class Liveness(Background):
         answers: Callable[[EndpointRef, str], bool],
         keeper: ProcessKeeper,
         say: Callable[[str, Exception], None],
+        *,
+        serving: Callable[[EndpointRef, str], str] = cluster_name,
     ) -> None:
         super().__init__("liveness", every_s=EVERY_S, say=say)
         self._servers = servers
         self._answers = answers
         self._keeper = keeper
+        self._serving = serving
         #: Process -> looks in a row without an answer; of those that have answered. Others may be loading their model
         #: still, which whoever waits for them has a limit for.
         self._silent: dict[tuple[str, int], int] = {}
@@ -54,7 +58,7 @@ class Liveness(Background):
         before, self._silent = self._silent, {}
         killed = []
         for endpoint, release in self._servers():
-            name = cluster_name(endpoint, release.id)
+            name = self._serving(endpoint, release.id)
             child = self._keeper.children.get(name)
             if child is None or self._stopping.is_set():
                 continue

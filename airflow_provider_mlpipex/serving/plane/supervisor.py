@@ -29,10 +29,11 @@ from airflow_provider_mlpipex.serving.envoy import config as envoy_config
 from airflow_provider_mlpipex.serving.envoy.attempts import AttemptTail
 from airflow_provider_mlpipex.serving.envoy.process import NAME as ENVOY
 from airflow_provider_mlpipex.serving.envoy.process import RESTART_TIMEOUT_S, Envoy
-from airflow_provider_mlpipex.serving.plane.fleet import Fleet
+from airflow_provider_mlpipex.serving.plane.fleet import Fleet, standby_name
 from airflow_provider_mlpipex.serving.plane.leases import lease_for
 from airflow_provider_mlpipex.serving.plane.liveness import Liveness
 from airflow_provider_mlpipex.serving.plane.recovery import take_up
+from airflow_provider_mlpipex.serving.plane.standbys import Standbys
 from airflow_provider_mlpipex.serving.plane.state import EndpointMemory, PlaneMemory, write_memory
 from airflow_provider_mlpipex.serving.prediction_log import comparison, lookup, sample
 from airflow_provider_mlpipex.serving.prediction_log.reader import read_stats
@@ -53,10 +54,17 @@ _REPEAT_S = 10.0
 class Supervisor:
     """:param state_dir: everything it writes. :param tracking_uri: where artifacts are fetched from, once.
     :param feature_repository: Feast repository of releases with a feature service.
+    :param standbys: whether each current release has a second process that is ready to take over.
     """
 
     def __init__(
-        self, state_dir: Path, *, ingress_port: int, tracking_uri: str, feature_repository: Path | None = None
+        self,
+        state_dir: Path,
+        *,
+        ingress_port: int,
+        tracking_uri: str,
+        feature_repository: Path | None = None,
+        standbys: bool = True,
     ) -> None:
         self._places = Places(state_dir)
         self._port = ingress_port
@@ -79,7 +87,8 @@ class Supervisor:
         self._stopping = threading.Event()
         self._said: dict[str, tuple[str, float]] = {}
         self._sketched = SketchedLogs(self._places, say=self._say)
-        self._liveness = Liveness(self._kept, self._fleet.answers, self._keeper, self._say)
+        self._liveness = Liveness(self._kept, self._fleet.answers, self._keeper, self._say, serving=self._fleet.serving)
+        self._standbys = Standbys(self._currents if standbys else tuple, self._fleet, self._say)
         self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
         self.client_token = read_or_make_token(self._places.client_token)
 
@@ -91,7 +100,11 @@ class Supervisor:
         with self._lock:
             self._remember(self._memory, surely=False)
             self._keeper.end_strays(
-                needed={ENVOY, *(envoy_config.cluster_name(endpoint, release.id) for endpoint, release in kept)}
+                needed={
+                    ENVOY,
+                    *(envoy_config.cluster_name(endpoint, release.id) for endpoint, release in kept),
+                    *(standby_name(endpoint, release) for endpoint, release in self._currents()),
+                }
             )
             self._envoy.start(port=self._port, client_token=self.client_token)
             for endpoint, release in kept:
@@ -102,6 +115,7 @@ class Supervisor:
         self._watcher.start()
         self._sketched.start()
         self._liveness.start()
+        self._standbys.start()
         for endpoint, release in kept:
             try:
                 self._fleet.launch(endpoint, release)
@@ -118,6 +132,7 @@ class Supervisor:
         self._stopping.set()
         if self._watcher.is_alive():
             self._watcher.join(timeout=5)
+        self._standbys.stop()
         self._sketched.stop()
         self._liveness.stop()
 
@@ -402,6 +417,14 @@ class Supervisor:
             (EndpointRef.parse(name), release)
             for name, memory in self._memory.endpoints.items()
             for release in memory.releases.values()
+        ]
+
+    def _currents(self) -> list[tuple[EndpointRef, str]]:
+        """Whom users depend on."""
+        return [
+            (memory.plan.endpoint, memory.plan.current)
+            for memory in self._memory.endpoints.values()
+            if memory.plan is not None
         ]
 
     def _in_use(self, endpoint: EndpointRef) -> tuple[str, ...]:
