@@ -91,6 +91,7 @@ class FakeFleet:
 
     def __init__(self, places: Any, keeper: Any, *, tracking_uri: str, feature_repository: Path | None) -> None:
         self.ready: set[tuple[str, str]] = set()
+        self.standbys: set[tuple[str, str]] = set()
         self.broken: dict[str, Exception] = {}
         self.held: dict[tuple[str, str], threading.Event] = {}
         self.waiting: set[tuple[str, str]] = set()
@@ -119,6 +120,15 @@ class FakeFleet:
 
     def answers(self, endpoint: EndpointRef, release_id: str) -> bool:
         return (str(endpoint), release_id) in self.ready
+
+    def serving(self, endpoint: EndpointRef, release_id: str) -> str:
+        return cluster_name(endpoint, release_id)
+
+    def launch_standby(self, endpoint: EndpointRef, release_id: str) -> None:
+        self.standbys.add((str(endpoint), release_id))
+
+    def stop_standby(self, endpoint: EndpointRef, release_id: str) -> None:
+        self.standbys.discard((str(endpoint), release_id))
 
     def stop(self, endpoint: EndpointRef, release_id: str) -> None:
         self._pass("stop", endpoint)
@@ -311,6 +321,14 @@ def test_a_plan_that_met_a_dead_envoy_does_not_come_into_force_later(plane: Plan
     until(lambda: plane.supervisor._settled, within_s=10, what="the plane has settled")
     assert plane.supervisor.observe(FRAUD).plan == before
     assert plane.weight(FRAUD, OLD) == 10_000
+
+
+def test_whom_users_depend_on_has_a_standby_and_nobody_else(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    plane.serve(FRAUD, OLD, NEW)
+    standby_of = {(str(FRAUD), OLD.id)}
+    until(lambda: plane.fleet.standbys == standby_of, within_s=30, what="current has a standby")
+    plane.supervisor.apply(TrafficPlan(endpoint=FRAUD, current=NEW.id))
+    until(lambda: plane.fleet.standbys == {(str(FRAUD), NEW.id)}, within_s=30, what="it is the new current's")
 
 
 def test_a_full_disk_refuses_the_plan_and_keeps_the_one_before(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
