@@ -315,10 +315,19 @@ class Supervisor:
     # Configuration.
 
     def _push(self, *, patience_s: float = RESTART_TIMEOUT_S, surely: bool = False) -> None:
-        """Put what is remembered in force: clusters that are new, routes, then clusters that are gone.
+        """Put what is remembered in force.
 
-        :param patience_s: how long an Envoy that is being restarted is waited for.
+        :param patience_s: how long an Envoy that is being restarted is waited for; also one that dies meanwhile.
         """
+        try:
+            self._put_in_force(patience_s, surely=surely)
+        except PlaneUnavailable:
+            if patience_s <= 0:
+                raise
+            self._put_in_force(patience_s, surely=surely)
+
+    def _put_in_force(self, patience_s: float, *, surely: bool) -> None:
+        """Clusters that are new, routes, then clusters that are gone."""
         self._settled = False
         self._envoy.wait_until_serving(patience_s)
         sockets = {
