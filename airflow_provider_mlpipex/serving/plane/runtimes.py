@@ -12,7 +12,6 @@ import sysconfig
 from importlib.metadata import distributions
 from pathlib import Path
 
-import airflow_provider_mlpipex
 from airflow_provider_mlpipex.atomic import atomic_write
 from airflow_provider_mlpipex.domain.errors import RuntimeMismatch
 from airflow_provider_mlpipex.domain.release.lock import Lock, LockRefused, canonical_name
@@ -117,7 +116,7 @@ def server_environment(python: Path) -> dict[str, str]:
         "DO_NOT_TRACK": "true",
         "PYTHONUNBUFFERED": "1",
     }
-    package = Path(airflow_provider_mlpipex.__file__).resolve().parent
+    package = Path(__file__).resolve().parents[2]
     if python == Path(sys.executable):
         # What is installed is found anyhow; a checkout that this plane was started from is found only if it is named.
         if package.parent != Path(sysconfig.get_path("purelib")).resolve():
