@@ -26,7 +26,7 @@ def platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryPlatform:
     platform.registry.elsewhere[SEVEN] = save_lightgbm(tmp_path / "model")
     payments(seed=2).to_csv(tmp_path / "holdout.csv", index=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(command, "configured_platform", lambda: platform)
+    monkeypatch.setattr(command, "configured_platform", lambda **_: platform)
     return platform
 
 
@@ -104,3 +104,30 @@ def test_a_query_is_written_with_its_connection() -> None:
     manifest = load_manifest(adopting_manifest("fraud", named, rows_block(query, "warehouse"), {}), file="first.yaml")
     assert manifest.evaluation is not None
     assert (manifest.evaluation.sql, manifest.evaluation.connection) == (query, "warehouse")
+
+
+def test_init_writes_the_manifest_and_nothing_that_is_there(tmp_path: Path) -> None:
+    words = ("init", str(tmp_path), "--adopt", "models:/fraud@champion", "--rows", "holdout.csv", *LABELLED)
+    done = run(*words)
+    assert done.exit_code == 0, done.output
+    written = tmp_path / "fraud.yaml"
+    assert len(written.read_text(encoding="utf-8").splitlines()) <= 15
+    assert run("manifest", "validate", str(written)).exit_code == 0
+    again = run(*words)
+    assert (again.exit_code, "is there already" in again.output) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--adopt", SEVEN), "name rows"),
+        (("--adopt", "models:/fraud", "--rows", "holdout.csv"), "models:/fraud@champion"),
+        (("--rows", "holdout.csv"), "only with --adopt"),
+        (("--adopt", SEVEN, "--rows", "holdout.csv", "--name", "Fraud"), "--name"),
+    ],
+)
+def test_what_init_cannot_write_is_refused(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    done = run("init", str(tmp_path / "new"), *words)
+    assert done.exit_code != 0
+    assert said in " ".join(done.output.replace("│", " ").split())
+    assert not (tmp_path / "new").exists()
