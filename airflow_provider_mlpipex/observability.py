@@ -244,7 +244,11 @@ def _record(platform: Platform, endpoint: EndpointRef, ended: StageEnded) -> Non
     origin = platform.origin
     if not origin.trace_id:
         origin = origin.model_copy(update={"trace_id": trace_id()})
-    journal.note(platform.acting_as(origin), endpoint, ended)
+    if ended.outcome == "failed":
+        journal.note(platform.acting_as(origin), endpoint, ended)
+    else:
+        # What a stage decided stands in the chain already: that it went well is bookkeeping.
+        platform.ledger.record(endpoint, ended, origin=origin)
 
 
 #: Fields of the line at a stage's end that the envelope writes itself.

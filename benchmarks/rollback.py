@@ -19,7 +19,7 @@ from airflow_provider_mlpipex.composition import Settings, build_platform
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout import decisions
-from airflow_provider_mlpipex.domain.rollout.events import Origin, RollbackDecided, RolloutPolicy
+from airflow_provider_mlpipex.domain.rollout.events import Origin, RolloutPolicy
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.rollout import promote
@@ -35,9 +35,9 @@ READY_S = 120.0
 class Client(threading.Thread):
     """Asks without a pause and remembers when it sent what, and who answered."""
 
-    def __init__(self, plane: RealPlane) -> None:
+    def __init__(self, plane: RealPlane, endpoint: EndpointRef = ENDPOINT) -> None:
         super().__init__(daemon=True)
-        self._plane = plane
+        self._plane, self._path = plane, path_of(endpoint)
         self.stopping = threading.Event()
         self.answers: list[tuple[float, int]] = []
         self.failed = 0
@@ -47,7 +47,7 @@ class Client(threading.Thread):
             while not self.stopping.is_set():
                 sent = time.time()
                 try:
-                    answer = client.post(path_of(ENDPOINT), json=invocation())
+                    answer = client.post(self._path, json=invocation())
                 except httpx.HTTPError:
                     self.failed += 1
                     continue
@@ -77,14 +77,14 @@ def _measure(plane: RealPlane, folder: Path, rounds: int) -> Table:
     settings = Settings(ledger_url=f"sqlite:///{folder}/bench.db", snapshot_root=folder)
     platform = build_platform(settings, Origin(kind="test"), plane=plane.port)
     good, bad = plane.release(1), plane.release(2)
-    _promote(platform, good, "first")
+    promote_release(platform, good, "first")
     platform.plane.ensure(ENDPOINT, bad, timeout_s=READY_S)
     clients = [Client(plane) for _ in range(2)]
     for client in clients:
         client.start()
     after_decision, whole_call = [], []
     for number in range(rounds):
-        _promote(platform, bad, f"round-{number}")
+        promote_release(platform, bad, f"round-{number}")
         began = time.time()
         time.sleep(0.05)
         called = time.monotonic()
@@ -113,19 +113,20 @@ def _measure(plane: RealPlane, folder: Path, rounds: int) -> Table:
     return table
 
 
-def _promote(platform: Platform, release: Release, rollout_id: str) -> None:
+def promote_release(platform: Platform, release: Release, rollout_id: str, *, endpoint: EndpointRef = ENDPOINT) -> None:
+    """Open a rollout and promote it at once."""
     journal.decide(
         platform,
-        ENDPOINT,
+        endpoint,
         lambda state: decisions.open_rollout(state, rollout_id=rollout_id, release=release, policy=POLICY, manifest={}),
     )
-    state = promote.promote(platform, endpoint=ENDPOINT, rollout_id=rollout_id, timeout_s=READY_S)
+    state = promote.promote(platform, endpoint=endpoint, rollout_id=rollout_id, timeout_s=READY_S)
     assert state.current is not None and state.current.id == release.id
 
 
 def _decided_at(platform: Platform) -> datetime:
-    decided = [e for e in platform.ledger.read(ENDPOINT) if isinstance(e.event, RollbackDecided)]
-    return decided[-1].recorded_at
+    (decided,) = platform.ledger.read(ENDPOINT, types=("rollback-decided",), newest_first=True, limit=1)
+    return decided.recorded_at
 
 
 def _cold_starts(plane: RealPlane, *, rounds: int) -> list[float]:

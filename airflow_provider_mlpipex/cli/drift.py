@@ -11,6 +11,7 @@ import typer
 
 from airflow_provider_mlpipex.cli.terminal import AsJson, Endpoint, configured_platform, emit, known_endpoint
 from airflow_provider_mlpipex.domain.fields.quantities import format_ratio, parse_moment
+from airflow_provider_mlpipex.domain.rollout.events import Entry
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.services.drift.attribution import BatchSource, Traced
 from airflow_provider_mlpipex.services.drift.attribution import attribute as attribute_drift
@@ -62,11 +63,14 @@ def attribute(
 ) -> None:
     """Say which batches carry a drift, which Dag run sent each, and show a few of their rows."""
     platform = configured_platform()
-    entry, traced = attribute_drift(platform, known_endpoint(platform, endpoint), seq=event, column=column or None)
+    looked, traced = attribute_drift(platform, known_endpoint(platform, endpoint), seq=event, column=column or None)
+    place = (
+        f"ledger entry {looked.seq}" if isinstance(looked, Entry) else f"look of {looked.recorded_at:%Y-%m-%d %H:%M}"
+    )
     emit(
-        {"entry": entry.to_json(), **traced.to_json()},
+        {"entry": looked.to_json(), **traced.to_json()},
         as_json,
-        lambda: "\n".join([f"{endpoint}, ledger entry {entry.seq}:", *_traced_lines(traced)]),
+        lambda: "\n".join([f"{endpoint}, {place}:", *_traced_lines(traced)]),
     )
 
 
@@ -74,7 +78,7 @@ def _check_lines(result: DriftCheck) -> Iterator[str]:
     window = f"{result.since:%Y-%m-%d %H:%M} to {result.until:%Y-%m-%d %H:%M}"
     yield (
         f"{result.endpoint} {result.release}: {result.verdict}, {result.rows:,} rows, {window}, "
-        f"ledger entry {result.seq}"
+        + (f"ledger entry {result.seq}" if result.seq else "no news")
     )
     yield f"  {result.reason}"
     for column in result.ranking[:_LISTED]:

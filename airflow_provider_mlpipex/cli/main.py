@@ -20,6 +20,7 @@ from airflow_provider_mlpipex.cli import (
     gates,
     init,
     labels,
+    ledger,
     manifest,
     plan,
     quality,
@@ -45,6 +46,7 @@ for name, group in {
     "serve": serve,
     "tokens": tokens,
     "audit": audit,
+    "ledger": ledger,
 }.items():
     app.add_typer(group.app, name=name)
 

@@ -8,8 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from airflow_provider_mlpipex.cli.terminal import NO_LEDGER, AsJson, Endpoint, configured_platform, emit, known_endpoint
+from airflow_provider_mlpipex.cli.terminal import (
+    NO_LEDGER,
+    AsJson,
+    Endpoint,
+    configured_platform,
+    emit,
+    emit_each,
+    known_endpoint,
+)
 from airflow_provider_mlpipex.domain.fields.quantities import format_ratio, parse_moment
+from airflow_provider_mlpipex.domain.rollout.events import Entry, RoutineRecord
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT
 
 app = typer.Typer()
@@ -76,10 +85,12 @@ def history(
     endpoint: Endpoint,
     at: Annotated[str, typer.Option(help="ISO 8601 time, UTC if it names no zone.")] = "",
     events: Annotated[bool, typer.Option(help="Every ledger entry instead of tenures.")] = False,
+    routine: Annotated[bool, typer.Option(help="What decided nothing instead, until it is pruned.")] = False,
+    last: Annotated[int, typer.Option(min=0, help="With --events or --routine: only so many, the latest.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Which release was current when; with --at, the whole state at that moment."""
-    from airflow_provider_mlpipex.services.rollout.history import as_of, tenures
+    from airflow_provider_mlpipex.services.rollout.history import as_of, facts, tenures
 
     platform = configured_platform()
     ref = known_endpoint(platform, endpoint)
@@ -87,16 +98,10 @@ def history(
         state = as_of(platform, ref, parse_moment(at, what="--at"))
         current = state.current.id if state.current else "nothing"
         emit(state.to_json(), as_json, lambda: f"{ref} at {at}: {current} (ledger entry {state.seq})")
-    elif events:
-        entries = platform.ledger.read(ref)
-        emit(
-            [entry.to_json() for entry in entries],
-            as_json,
-            lambda: "\n".join(
-                f"{e.seq:5} {e.recorded_at:%Y-%m-%d %H:%M:%S} {e.event.type:18} {e.origin.kind} "
-                f"{e.origin.task_id or e.origin.user}"
-                for e in entries
-            ),
+    elif events or routine:
+        # One by one, so that a chain of years takes no more memory than one of a day.
+        emit_each(
+            ((fact.to_json(), _fact_line(fact)) for fact in facts(platform, ref, routine=routine, last=last)), as_json
         )
     else:
         found = tenures(platform, ref)
@@ -112,6 +117,14 @@ def history(
                 or f"{ref}: nothing has been released"
             ),
         )
+
+
+def _fact_line(fact: Entry | RoutineRecord) -> str:
+    number = fact.seq if isinstance(fact, Entry) else ""
+    return (
+        f"{number:5} {fact.recorded_at:%Y-%m-%d %H:%M:%S} {fact.event.type:18} {fact.origin.kind} "
+        f"{fact.origin.task_id or fact.origin.user}"
+    )
 
 
 @app.command()

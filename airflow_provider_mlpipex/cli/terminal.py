@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,3 +68,16 @@ def known_endpoint(platform: Platform, text: str) -> EndpointRef:
 def emit(payload: Any, as_json: bool, text: Callable[[], str]) -> None:
     """Print ``payload`` as JSON, or what ``text`` makes of it."""
     typer.echo(json.dumps(payload, indent=2, default=str) if as_json else text())
+
+
+def emit_each(parts: Iterable[tuple[Any, str]], as_json: bool) -> None:
+    """Print a long answer as it comes: each part as JSON, in one array, or as a line of text."""
+    between = "[\n"
+    for payload, line in parts:
+        if as_json:
+            typer.echo(between + json.dumps(payload, indent=2, default=str), nl=False)
+            between = ",\n"
+        else:
+            typer.echo(line)
+    if as_json:
+        typer.echo("[]" if between == "[\n" else "\n]")

@@ -156,7 +156,8 @@ class Story:
             run = self.release(meanwhile=outage.play)
             current = self.state().current
             ok = current is not None and (current.model.version, current.runtime.version) == ("1.1.0", "1.1.0")
-            stages = {e.event.stage for e in self.scene.entries(PRODUCTION) if isinstance(e.event, StageEnded)}
+            kept = self.scene.platform.ledger.records(PRODUCTION, types=("stage-ended",))
+            stages = {record.event.stage for record in kept if isinstance(record.event, StageEnded)}
             self.judge(step, ok and run.state == "success" and {"shadow", "canary"} <= stages, run)
         outage.judge(run)
 

@@ -30,6 +30,7 @@ from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.rollout.review import decide_review, open_review
 from airflow_provider_mlpipex.testing.platform import MemoryPlatform
+from tests.support.stages import stage_ends
 
 PRODUCTION = EndpointRef.parse("production/fraud-scorer")
 AS_OF = "2026-03-01"
@@ -182,7 +183,7 @@ class ReleaseRun:
 
     def stages(self, stage: str) -> list[StageEnded]:
         """What the envelope wrote about every run of ``stage`` in production."""
-        return [e.event for e in self.entries if isinstance(e.event, StageEnded) and e.event.stage == stage]
+        return [ended for ended in stage_ends(self.platform.ledger, PRODUCTION) if ended.stage == stage]
 
 
 def failure(run: ReleaseRun, operator: BaseOperator) -> tuple[str, TaskRun]:

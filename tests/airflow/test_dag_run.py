@@ -28,6 +28,7 @@ from airflow_provider_mlpipex.testing.platform import MemoryPlatform, memory_pla
 from airflow_provider_mlpipex.triggers import base
 from tests.airflow.release_run import PRODUCTION
 from tests.support.acme import manifest_text
+from tests.support.stages import stage_records
 
 SPEED = 600.0
 POLICY = "{required_for: [], auto_approve: [data, model, runtime, features, gate-loosened, gate-tightened, policy]}"
@@ -142,7 +143,8 @@ def test_a_first_release_a_second_on_trial_and_a_third_that_fails_in_its_canary(
     entries = [e for e in fast.ledger.read(PRODUCTION) if e.origin.run_id == second.run_id]
     (decided,) = [e.event for e in entries if isinstance(e.event, ReviewDecided)]
     assert (decided.approved, decided.reviewer) == (True, "policy")
-    waited = [e.event for e in entries if isinstance(e.event, StageEnded) and e.event.outcome == "deferred"]
+    records = [e for e in stage_records(fast.ledger, PRODUCTION) if e.origin.run_id == second.run_id]
+    waited = [e.event for e in records if isinstance(e.event, StageEnded) and e.event.outcome == "deferred"]
     assert [stage.stage for stage in waited] == ["shadow", "canary", "canary", "canary", "watch"]
 
     write(manifest, ("depth: 3", "depth: 5"))
@@ -207,6 +209,6 @@ def test_a_plane_that_does_not_answer_once_costs_a_retry(
     monkeypatch.setattr(fast.plane, "apply", flaky)
     played = run(manifest, number=5)
     assert played.state == "success", played
-    promotions = [e for e in fast.ledger.read(PRODUCTION) if isinstance(e.event, StageEnded)]
-    tries = [(e.origin.try_number, e.event.outcome) for e in promotions if e.origin.task_id == "production.promote"]
+    promotions = [e for e in stage_records(fast.ledger, PRODUCTION) if e.origin.task_id == "production.promote"]
+    tries = [(e.origin.try_number, e.event.outcome) for e in promotions if isinstance(e.event, StageEnded)]
     assert tries == [(1, "failed"), (2, "succeeded")]

@@ -9,12 +9,12 @@ import yaml
 
 from airflow_provider_mlpipex import SnapshotDatasetOperator
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.rollout.events import StageEnded
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.testing.features import EVENT
 from airflow_provider_mlpipex.testing.platform import MemoryPlatform
 from tests.airflow.release_run import ReleaseRun, failure
 from tests.support.flights_store import FLIGHTS, START, STEP, manifest, weather
+from tests.support.stages import stage_ends
 
 ENDPOINT = EndpointRef.parse("production/wind-delay")
 PARITY = {"parity": {"min_equal": "99%", "rows": 100}}
@@ -38,7 +38,7 @@ def test_the_snapshot_task_tells_what_the_store_could_not_answer(run: ReleaseRun
     write(run, early=4, unknown=6)
     told = run.snapshot()["snapshot"]["features"]
     assert (told["asked"], told["dropped"], told["unknown"]) == (FLIGHTS, 4, 6)
-    ended = [entry.event for entry in run.platform.ledger.read(ENDPOINT) if isinstance(entry.event, StageEnded)]
+    ended = stage_ends(run.platform.ledger, ENDPOINT)
     assert ended[-1].facts["features"] == told
 
 

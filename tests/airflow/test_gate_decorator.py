@@ -17,6 +17,7 @@ from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, Mlpipex
 from airflow_provider_mlpipex.domain.rollout.events import StageEnded, TaskGateJudged
 from airflow_provider_mlpipex.testing.platform import MemoryPlatform
 from tests.airflow.release_run import PRODUCTION, TaskRun
+from tests.support.stages import stage_ends
 
 GATES = ["auc at least 70% from at least 1000 rows"]
 
@@ -50,9 +51,7 @@ def refused(measured: Any, gates: Any = GATES) -> tuple[str, TaskRun]:
 
 
 def ended(fakes: MemoryPlatform) -> StageEnded:
-    event = fakes.ledger.read(PRODUCTION)[-1].event
-    assert isinstance(event, StageEnded)
-    return event
+    return stage_ends(fakes.ledger, PRODUCTION)[-1]
 
 
 def test_what_passes_goes_on_and_is_written_down(fakes: MemoryPlatform) -> None:

@@ -37,6 +37,7 @@ from airflow_provider_mlpipex.operators.base import ManifestOperator
 from airflow_provider_mlpipex.testing.platform import MemoryPlatform
 from tests.airflow.release_run import PRODUCTION, ReleaseRun, TaskRun, failure
 from tests.support.acme import manifest_text
+from tests.support.stages import stage_records
 
 #: XCom is kept in Airflow's database: results are pointers and numbers, not data.
 XCOM_LIMIT_BYTES = 8_000
@@ -269,7 +270,8 @@ def test_the_teardown_does_not_end_the_rollout_of_another_run(second: ReleaseRun
 def test_every_stage_is_written_down_with_dag_run_task_and_try(second: ReleaseRun) -> None:
     second.open()
     second.execute(second.shadow_task(), try_number=3)
-    written = [e for e in second.entries if isinstance(e.event, StageEnded) and e.origin.run_id == "run-2"]
+    records = stage_records(second.platform.ledger, PRODUCTION)
+    written = [record for record in records if record.origin.run_id == "run-2"]
     last = written[-1]
     assert isinstance(last.event, StageEnded)
     assert (last.event.stage, last.event.outcome) == ("shadow", "succeeded")

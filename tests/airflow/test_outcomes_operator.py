@@ -16,6 +16,7 @@ from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 from airflow_provider_mlpipex.domain.rollout.events import StageEnded
 from tests.airflow.release_run import TaskRun
 from tests.support.rollouts import ENDPOINT, World
+from tests.support.stages import failed_stages
 
 ALERTS = "    alerts: {on"
 GATES = "    outcomes: {window: 30d, gates: [accuracy within 5% of the baseline from at least 3 labels]}\n"
@@ -99,7 +100,7 @@ def test_other_labels_fail_the_task_unless_they_are_corrections(world: World) ->
     ingest(load=load_labels)
     with pytest.raises(AirflowFailException, match="outcome-conflict"):
         ingest(load=load_bad_labels)
-    assert stages(world)[-1].outcome == "failed"
+    assert [ended.stage for ended in failed_stages(world.memory.ledger, ENDPOINT)] == ["outcomes"]
     assert ingest(load=load_bad_labels, correct=True)["corrected"] == 2
 
 

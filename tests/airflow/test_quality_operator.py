@@ -23,6 +23,7 @@ from airflow_provider_mlpipex.operators import quality as module
 from airflow_provider_mlpipex.testing.platform import MemoryPlatform
 from tests.airflow.release_run import TaskRun
 from tests.support.acme import manifest_text
+from tests.support.stages import stage_ends
 
 ORDERS = EndpointRef.parse("production/orders")
 AMOUNT = {"expect": "column_values_to_be_between", "column": "amount", "min_value": 0}
@@ -71,9 +72,7 @@ def refusal(task: TaskRun | None = None, **parameters: Any) -> str:
 
 
 def last_stage(platform: MemoryPlatform, endpoint: EndpointRef = ORDERS) -> StageEnded:
-    event = platform.ledger.read(endpoint)[-1].event
-    assert isinstance(event, StageEnded)
-    return event
+    return stage_ends(platform.ledger, endpoint)[-1]
 
 
 @pytest.mark.parametrize("load", [load_orders, f"{__name__}:load_orders", lambda: GOOD])

@@ -21,6 +21,7 @@ from airflow_provider_mlpipex.domain.rollout.events import BatchServed, StageEnd
 from airflow_provider_mlpipex.services.batches.origin import batches_of
 from airflow_provider_mlpipex.testing.platform import MemoryPlatform
 from tests.airflow.release_run import PRODUCTION, ReleaseRun, TaskRun
+from tests.support.stages import failed_stages, stage_ends
 
 PAYMENTS = pd.DataFrame({"id": ["p0", "p1", "p2"], "amount": [1.5, 20.5, 300.5], "country": [0.0, 1.0, 2.0]})
 
@@ -46,9 +47,7 @@ def score(output: Path, task: TaskRun | None = None, **parameters: Any) -> dict[
 
 
 def stage(platform: MemoryPlatform) -> StageEnded:
-    event = platform.ledger.read(PRODUCTION)[-1].event
-    assert isinstance(event, StageEnded)
-    return event
+    return stage_ends(platform.ledger, PRODUCTION)[-1]
 
 
 @pytest.mark.parametrize("source", [load_payments, f"{__name__}:load_payments", "file"])
@@ -93,7 +92,7 @@ def test_an_endpoint_that_does_not_answer_is_left_to_a_retry_which_goes_on(
     served.predictor.trouble = [200, *[503] * 5]
     with pytest.raises(BatchUnanswered, match="chunk 2 of 2"):
         score(tmp_path)
-    assert stage(served).error is not None
+    assert failed_stages(served.ledger, PRODUCTION)[-1].error is not None
     again = score(tmp_path, TaskRun("score", dag_id="nightly", run_id="2026-03-01", try_number=2))
     assert (again["resumed"], sum(again["answered"].values())) == (2, 3)
 

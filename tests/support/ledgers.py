@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import command
@@ -31,19 +33,21 @@ def add_rows(engine: sa.Engine, entries: Iterable[Entry]) -> None:
         "INSERT INTO mlpipex_ledger (endpoint, seq, recorded_at, type, origin, event, previous_hash, hash) VALUES "
         "(:endpoint, :seq, :recorded_at, :type, :origin, :event, :previous_hash, :hash)"
     )
+    left = iter(entries)
     with engine.begin() as connection:
-        for entry in entries:
-            document = entry.to_json()
-            connection.execute(
-                insert,
-                {
-                    "endpoint": document["endpoint"],
-                    "seq": entry.seq,
-                    "recorded_at": moment_text(entry.recorded_at),
-                    "type": entry.event.type,
-                    "origin": json.dumps(document["origin"], ensure_ascii=False),
-                    "event": json.dumps(document["event"], ensure_ascii=False),
-                    "previous_hash": entry.previous_hash,
-                    "hash": entry.hash,
-                },
-            )
+        while some := [_row(entry) for entry in itertools.islice(left, 1_000)]:
+            connection.execute(insert, some)
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    document = entry.to_json()
+    return {
+        "endpoint": document["endpoint"],
+        "seq": entry.seq,
+        "recorded_at": moment_text(entry.recorded_at),
+        "type": entry.event.type,
+        "origin": json.dumps(document["origin"], ensure_ascii=False),
+        "event": json.dumps(document["event"], ensure_ascii=False),
+        "previous_hash": entry.previous_hash,
+        "hash": entry.hash,
+    }

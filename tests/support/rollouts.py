@@ -14,6 +14,7 @@ from airflow_provider_mlpipex.domain.release.release import ModelVersion, Releas
 from airflow_provider_mlpipex.domain.rollout.events import Event
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT
+from airflow_provider_mlpipex.ports import Ledger
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.rollout import (
@@ -223,8 +224,11 @@ class World:
         return plan.weights if plan else {}
 
     def events(self, kind: type[Event] | None = None) -> list[Any]:
-        found = [entry.event for entry in self.ledger.port.read(ENDPOINT)]
-        return [event for event in found if kind is None or isinstance(event, kind)]
+        """Of the chain; those of one ``kind`` that stand beside it as well, oldest first."""
+        ledger: Ledger = self.ledger.port
+        beside = reversed(ledger.records(ENDPOINT)) if kind else ()
+        both = sorted([*ledger.read(ENDPOINT), *beside], key=lambda each: each.recorded_at)
+        return [each.event for each in both if kind is None or isinstance(each.event, kind)]
 
     @property
     def alerts(self) -> list[tuple[str, str]]:

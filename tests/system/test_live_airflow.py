@@ -34,6 +34,7 @@ from airflow_provider_mlpipex.services.rollout import history
 from tests.support import task_pages
 from tests.support.browser import chromium
 from tests.support.polling import until
+from tests.support.stages import stage_records
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 REPOSITORY = Path(__file__).parents[2]
@@ -227,7 +228,7 @@ def _ask(live: Live, rows: pd.DataFrame, *, batch: str) -> None:
 def _check_record(live: Live, run_id: str) -> None:
     """The ledger says who did what, and can be believed."""
     entries = live.platform.ledger.read(PRODUCTION)
-    ended = [e for e in entries if isinstance(e.event, StageEnded) and e.origin.run_id == run_id]
+    ended = [e for e in stage_records(live.platform.ledger, PRODUCTION) if e.origin.run_id == run_id]
     assert {e.event.stage for e in ended if isinstance(e.event, StageEnded)} >= {"gate", "review", "shadow", "canary"}
     assert all(e.origin.dag_id == RELEASE and e.origin.task_id and e.origin.try_number >= 1 for e in ended)
     reviews = [e.event for e in entries if isinstance(e.event, ReviewDecided)]

@@ -18,7 +18,7 @@ from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates.judging import judge
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 from airflow_provider_mlpipex.domain.rollout import hash_chain
-from airflow_provider_mlpipex.domain.rollout.events import Entry, Origin, StageEnded
+from airflow_provider_mlpipex.domain.rollout.events import Origin, StageEnded
 from airflow_provider_mlpipex.observability import NoMetrics, stage, trace_id
 from airflow_provider_mlpipex.testing.platform import MemoryPlatform, memory_platform
 from tests.support.factories import NOON
@@ -88,10 +88,11 @@ def in_stage(platform: Any, told: Recorder, **options: Any) -> Any:
     return stage("canary", endpoint=ENDPOINT, platform=platform, log=told, metrics=told, clock=Stopwatch(), **options)
 
 
-def last_entry(platform: MemoryPlatform) -> Entry:
+def last_entry(platform: MemoryPlatform) -> Any:
+    """Of the chain, where the stage failed; else the last record beside it."""
     entries = platform.ledger.read(ENDPOINT)
     hash_chain.verify(entries)
-    return entries[-1]
+    return [*entries, *reversed(platform.ledger.records(ENDPOINT))][-1]
 
 
 def result(verdict: str = "pass") -> GateResult:
@@ -336,7 +337,7 @@ def test_a_failed_stage_says_failed_whatever_its_body_said_before(platform: Memo
 
 def test_a_stage_that_cannot_be_recorded_has_not_succeeded(platform: MemoryPlatform, told: Recorder) -> None:
     ledger = Faulty(platform.ledger)
-    ledger.once("before", "append", LedgerUnavailable("ledger", limit="a limit", remedy="a remedy"))
+    ledger.once("before", "record", LedgerUnavailable("ledger", limit="a limit", remedy="a remedy"))
     with pytest.raises(LedgerUnavailable), in_stage(replace(platform, ledger=ledger), told):
         pass
     assert platform.ledger.read(ENDPOINT) == []

@@ -359,7 +359,7 @@ class PromotionConfirmed(Value):
 
 
 class StageEnded(Value):
-    """Written by the stage envelope for every run of every stage."""
+    """Written by the stage envelope for every run of every stage: into the chain where it failed, else beside it."""
 
     type: Literal["stage-ended"] = "stage-ended"
     stage: StageName

@@ -5,16 +5,18 @@ Shares come from counts that are kept for months; sample rows from the predictio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
+from itertools import chain
 
 from airflow_provider_mlpipex.domain.drift.report import Attribution, Measure
 from airflow_provider_mlpipex.domain.drift.served import REST
 from airflow_provider_mlpipex.domain.errors import DriftUndecided, IllegalTransition, MlpipexError, NotFound
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.predictions import Prediction
-from airflow_provider_mlpipex.domain.rollout.events import DriftJudged, Entry
+from airflow_provider_mlpipex.domain.rollout.events import DriftJudged, Entry, RoutineRecord
 from airflow_provider_mlpipex.domain.values import Value
+from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.batches.origin import BatchFacts, batches_of
 from airflow_provider_mlpipex.services.platform import Platform
 
@@ -119,8 +121,8 @@ def trace(
 
 def attribute(
     platform: Platform, endpoint: EndpointRef, *, seq: int | None = None, column: str | None = None
-) -> tuple[Entry, Traced]:
-    """Attribute a drift that was judged before: the ledger entry, and where its drift came from.
+) -> tuple[Entry | RoutineRecord, Traced]:
+    """Attribute a drift that was judged before: the look, and where its drift came from.
 
     :param seq: of a ``drift-judged`` entry; the last one that found drift if not given, and with ``column`` the last.
     :param column: the column to attribute; those that the entry calls drifted if not given.
@@ -128,21 +130,19 @@ def attribute(
     :raises DriftUndecided: the release has no reference of the column.
     :raises PlaneUnavailable: the plane does not answer.
     """
-    entry = _judged(platform, endpoint, seq=seq, failed=column is None)
-    judged = entry.event
-    assert isinstance(judged, DriftJudged)
+    looked, judged = _judged(platform, endpoint, seq=seq, failed=column is None)
     columns: dict[str, Measure] = dict(judged.facts.get("drifted", {}))
     if column is not None:
         columns = {column: columns.get(column, "psi")}
     if not columns:
         raise IllegalTransition(
-            f"drift of {endpoint}, ledger entry {entry.seq}",
+            f"drift of {endpoint}, look of {looked.recorded_at:%Y-%m-%d %H:%M:%S}",
             value=judged.verdict,
             limit="a look that found a drifted column",
             remedy="name a column to attribute all the same",
         )
     traced = trace(platform, endpoint, judged.release, columns, since=judged.since, until=judged.until, strict=True)
-    return entry, traced
+    return looked, traced
 
 
 def _attribution(
@@ -193,13 +193,22 @@ def _source(
     return source.model_copy(update={"sample": sample, "trouble": trouble})
 
 
-def _judged(platform: Platform, endpoint: EndpointRef, *, seq: int | None, failed: bool) -> Entry:
-    for entry in reversed(platform.ledger.read(endpoint)):
-        event = entry.event
-        if isinstance(event, DriftJudged) and (
-            entry.seq == seq if seq is not None else event.verdict == "fail" or not failed
-        ):
-            return entry
+def _judged(
+    platform: Platform, endpoint: EndpointRef, *, seq: int | None, failed: bool
+) -> tuple[Entry | RoutineRecord, DriftJudged]:
+    """The look that is meant, and what it found. One without news is no entry, and the last of all may be one."""
+    candidates: Iterator[Entry | RoutineRecord]
+    if seq is not None:
+        candidates = iter(platform.ledger.read(endpoint, after_seq=seq - 1, before_seq=seq + 1))
+    else:
+        routine = [] if failed else platform.ledger.records(endpoint, types=("drift-judged",), limit=1)
+        entries = journal.walk_back(platform, endpoint, types=("drift-judged",))
+        newest = next(entries, None)
+        both: list[Entry | RoutineRecord] = [*([newest] if newest else []), *routine]
+        candidates = chain(sorted(both, key=lambda each: each.recorded_at, reverse=True), entries)
+    for looked in candidates:
+        if isinstance(looked.event, DriftJudged) and (seq is not None or not failed or looked.event.verdict == "fail"):
+            return looked, looked.event
     raise NotFound(
         f"ledger of {endpoint}",
         value="no such entry" if seq is None else f"entry {seq}",

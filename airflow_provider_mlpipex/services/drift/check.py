@@ -49,7 +49,7 @@ class DriftCheck(Value):
     :param traced: where the drift came from; ``None`` where nothing drifted.
     :param page: for people; of drift that raises the alarm, where there is a folder for such pages.
     :param news: a drift that the same task has not found before, in an earlier Dag run, since there was none.
-    :param seq: of the ledger entry; 0 where nothing was written.
+    :param seq: of the ledger entry; 0 where there is none, because the look was routine and had no news.
     """
 
     endpoint: EndpointRef
@@ -147,7 +147,6 @@ def look(
         columns = [column.column for column in seen.report.columns] if seen.report else []
         page = draw(platform, endpoint, seen.release, columns=columns, since=seen.since, until=seen.until)
         seen = seen.model_copy(update={"page": page})
-    before = platform.ledger.read(endpoint)
     found = DriftJudged(
         release=seen.release,
         since=seen.since,
@@ -156,12 +155,17 @@ def look(
         reason=seen.reason,
         facts=seen.facts(),
     )
+    away_at = _away_at(platform, seen)
+    before = platform.ledger.read(endpoint, after_seq=away_at, types=("drift-judged",), subject=seen.release)
+    history = _is_history(seen.since, seen.until, at=platform.clock.now())
+    if _is_routine(seen, before, history=history):
+        platform.ledger.record(endpoint, found, origin=platform.origin)
+        return seen
     state = journal.decide(platform, endpoint, lambda _: [found])
     alerts.deliver_owed(platform, state)
     seen = seen.model_copy(update={"seq": state.seq, "news": _is_news(seen, before, platform.origin)})
-    history = _is_history(seen.since, seen.until, at=platform.clock.now())
     if seen.verdict in ("fail", "error") and seen.demand.alert and not history:
-        _tell(platform, seen, before, channel=alerts.channel_of(state.current_manifest, endpoint))
+        _tell(platform, seen, away_at, channel=alerts.channel_of(state.current_manifest, endpoint))
     return seen
 
 
@@ -315,15 +319,27 @@ def _is_history(since: datetime, until: datetime, *, at: datetime) -> bool:
     return at - until > until - since
 
 
-def _since_it_was_away(seen: DriftCheck, entries: list[Entry]) -> list[Entry]:
-    """Entries after the last look that found no drift of this release; a look at history finds nothing of today."""
-    for place in range(len(entries), 0, -1):
-        event, at = entries[place - 1].event, entries[place - 1].recorded_at
-        if not isinstance(event, DriftJudged) or (event.release, event.verdict) != (seen.release, "pass"):
+def _away_at(platform: Platform, seen: DriftCheck) -> int:
+    """The entry of the last look that found no drift of this release, 0 where none is in the chain; a look at history
+    finds nothing of today."""
+    for entry in journal.walk_back(platform, seen.endpoint, types=("drift-judged",), subject=seen.release):
+        event = entry.event
+        if not isinstance(event, DriftJudged) or event.verdict != "pass":
             continue
-        if not _is_history(event.since, event.until, at=at):
-            return entries[place:]
-    return entries
+        if not _is_history(event.since, event.until, at=entry.recorded_at):
+            return entry.seq
+    return 0
+
+
+def _is_routine(seen: DriftCheck, before: list[Entry], *, history: bool) -> bool:
+    """Whether nobody will ask for this look in a year: it found nothing, as the look before it.
+
+    :param before: looks at this release since it was last without drift. One that finds no drift any more is news.
+    """
+    if seen.verdict in ("fail", "error"):
+        return False
+    drifted = any(isinstance(entry.event, DriftJudged) and entry.event.verdict in ("fail", "error") for entry in before)
+    return history or seen.verdict != "pass" or not drifted
 
 
 def _is_news(seen: DriftCheck, before: list[Entry], origin: Origin) -> bool:
@@ -332,11 +348,11 @@ def _is_news(seen: DriftCheck, before: list[Entry], origin: Origin) -> bool:
         return False
     return not any(
         isinstance(entry.event, DriftJudged)
-        and (entry.event.release, entry.event.verdict) == (seen.release, "fail")
+        and entry.event.verdict == "fail"
         and (entry.origin.dag_id, entry.origin.task_id) == (origin.dag_id, origin.task_id)
         and entry.origin.run_id != origin.run_id
         and set(seen.raising) <= set(entry.event.facts.get("raising", ()))
-        for entry in _since_it_was_away(seen, before)
+        for entry in before
     )
 
 
@@ -351,13 +367,13 @@ def _title(seen: DriftCheck) -> str:
     return f"{seen.endpoint}: {what} {', '.join(named[:_NAMED])}{more} on {seen.release}"
 
 
-def _tell(platform: Platform, seen: DriftCheck, before: list[Entry], *, channel: str) -> None:
+def _tell(platform: Platform, seen: DriftCheck, away_at: int, *, channel: str) -> None:
     title = _title(seen)
     if any(
         isinstance(entry.event, AlertRaised)
         and entry.event.title == title
         and (entry.event.channel is not None or not entry.event.failures)  # what reached nobody is owed, and sent again
-        for entry in _since_it_was_away(seen, before)
+        for entry in platform.ledger.read(seen.endpoint, after_seq=away_at, types=("alert-raised",))
     ):
         return
     batches = seen.traced.batches if seen.traced else ()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 from airflow_provider_mlpipex.domain.errors import IllegalTransition, LedgerTampered, ModelNotFound
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout import hash_chain, projection
-from airflow_provider_mlpipex.domain.rollout.events import Entry, RolloutOpened
+from airflow_provider_mlpipex.domain.rollout.events import Entry, RolloutOpened, RoutineRecord
 from airflow_provider_mlpipex.domain.rollout.projection import STATE_EVENTS
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState, evolve
 from airflow_provider_mlpipex.domain.values import Value
@@ -54,6 +55,26 @@ def tenures(platform: Platform, endpoint: EndpointRef) -> list[Tenure]:
                 )
             )
     return found
+
+
+def facts(
+    platform: Platform, endpoint: EndpointRef, *, routine: bool = False, last: int = 0
+) -> Iterator[Entry | RoutineRecord]:
+    """Every entry of a chain, or with ``routine`` every record beside it, oldest first.
+
+    :param last: at most so many, the latest; 0 for all.
+    """
+    if routine:
+        yield from reversed(platform.ledger.records(endpoint, limit=last or None))
+    elif last:
+        yield from reversed(platform.ledger.read(endpoint, newest_first=True, limit=last))
+    else:
+        yield from journal.walk(platform, endpoint)
+
+
+def prune(platform: Platform, *, older_than: timedelta) -> int:
+    """Forget routine records that are older; return how many. No chain is touched."""
+    return platform.ledger.prune(before=platform.clock.now() - older_than)
 
 
 def as_of(platform: Platform, endpoint: EndpointRef, at: datetime) -> EndpointState:

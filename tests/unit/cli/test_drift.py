@@ -49,7 +49,8 @@ def digest(platform: Platform) -> str:
 
 
 def judged(platform: Platform) -> list[DriftJudged]:
-    return [entry.event for entry in platform.ledger.read(ENDPOINT) if isinstance(entry.event, DriftJudged)]
+    both = [*platform.ledger.read(ENDPOINT), *reversed(platform.ledger.records(ENDPOINT))]
+    return [each.event for each in both if isinstance(each.event, DriftJudged)]
 
 
 def test_no_drift_is_exit_code_0_and_stands_in_the_ledger(platform: Platform) -> None:

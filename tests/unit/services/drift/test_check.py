@@ -13,14 +13,19 @@ import pytest
 from airflow_provider_mlpipex.domain.drift.references import SCORE, Reference
 from airflow_provider_mlpipex.domain.errors import (
     DriftUndecided,
-    IllegalTransition,
     InvalidQuantity,
     ManifestInvalid,
     NotFound,
     PlaneUnavailable,
     SketchUnusable,
 )
-from airflow_provider_mlpipex.domain.rollout.events import AlertRaised, AlertRetried, DriftJudged, Origin
+from airflow_provider_mlpipex.domain.rollout.events import (
+    AlertRaised,
+    AlertRetried,
+    DriftJudged,
+    Origin,
+    RoutineRecord,
+)
 from airflow_provider_mlpipex.services.drift import check as drift_check
 from airflow_provider_mlpipex.services.drift.attribution import attribute
 from airflow_provider_mlpipex.services.drift.check import DriftCheck
@@ -428,9 +433,10 @@ def test_a_past_drift_is_attributed_when_somebody_asks(world: DriftWorld) -> Non
 def test_any_column_may_be_attributed(world: DriftWorld) -> None:
     world.send("monday")
     world.send("tuesday", shifted={"hour": 20.0})
-    seen = world.look_at_drift()
-    entry, traced = attribute(world.platform, ENDPOINT, column="hour")
-    assert (entry.seq, traced.attributions[0].batches[0].batch) == (seen.seq, "tuesday")
+    world.look_at_drift()
+    looked, traced = attribute(world.platform, ENDPOINT, column="hour")
+    assert isinstance(looked, RoutineRecord), "the last look, although it had no news"
+    assert (looked.event, traced.attributions[0].batches[0].batch) == (world.events(DriftJudged)[-1], "tuesday")
     _, nothing = attribute(world.platform, ENDPOINT, column="country")
     assert not nothing.attributions[0].conclusive and nothing.batches == ()
     with pytest.raises(DriftUndecided, match="column amuont"):
@@ -442,7 +448,8 @@ def test_there_must_be_something_to_attribute(world: DriftWorld) -> None:
         attribute(world.platform, ENDPOINT)
     world.send("monday")
     seen = world.look_at_drift()
-    with pytest.raises(IllegalTransition, match="name a column"):
+    assert (seen.verdict, seen.seq) == ("pass", 0), "no news, no entry"
+    with pytest.raises(NotFound, match="entry 0"):
         attribute(world.platform, ENDPOINT, seq=seen.seq)
     with pytest.raises(NotFound, match="entry 1"):
         attribute(world.platform, ENDPOINT, seq=1)
@@ -473,3 +480,32 @@ def test_a_drift_that_all_batches_share_names_none_as_its_carrier(world: DriftWo
     assert seen.verdict == "fail" and seen.traced is not None
     assert seen.traced.batches == ()
     assert "none of them carries it" in seen.told
+
+
+def entries(world: DriftWorld) -> list[str]:
+    return [entry.event.verdict for entry in world.memory.ledger.read(ENDPOINT, types=("drift-judged",))]  # type: ignore[union-attr]
+
+
+def test_looks_without_news_do_not_grow_the_chain(world: DriftWorld) -> None:
+    world.look_at_drift()
+    world.send("monday")
+    for _ in range(3):
+        world.look_at_drift()
+    assert entries(world) == []
+    assert [event.verdict for event in world.events(DriftJudged)] == ["inconclusive", "pass", "pass", "pass"]
+
+
+def test_drift_and_its_end_stay_for_ever(world: DriftWorld) -> None:
+    world.send("monday")
+    world.look_at_drift()
+    world.send("tuesday", shifted={"amount": 30.0}, rows=4_000)
+    assert [world.look_at_drift().verdict for _ in range(2)] == ["fail", "fail"]
+    told = len(world.alerts)
+    world.clock.advance(6 * 3600)
+    world.send("wednesday")
+    assert [world.look_at_drift().verdict for _ in range(3)] == ["pass", "pass", "pass"]
+    assert entries(world) == ["fail", "fail", "pass"], "the look that found no drift any more is news, the next are not"
+    world.platform.ledger.prune(before=world.clock.now() + timedelta(days=1))
+    world.send("thursday", shifted={"amount": 30.0}, rows=4_000)
+    again = world.look_at_drift()
+    assert (again.verdict, again.news, len(world.alerts)) == ("fail", True, told + 1), "it was away: on-call is told"
