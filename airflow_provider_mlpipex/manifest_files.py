@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
 
 from airflow_provider_mlpipex.domain.errors import ManifestInvalid
@@ -14,10 +15,47 @@ from airflow_provider_mlpipex.domain.validation.loading import load_manifest
 FOLDER_VARIABLE = "MLPIPEX_MANIFESTS"
 
 
+#: Manifests of a process that are kept, by content: a Dag file names each of hundreds several times.
+_KEPT = 2_000
+
+
 def load_manifest_file(path: str | Path) -> Manifest:
-    """:raises ManifestInvalid: the file cannot be read, or what stands in it cannot work."""
+    """A manifest that can work: shape, rules, and the proof that each of its gates can decide.
+
+    The same content is proved once a process.
+
+    :raises ManifestInvalid: the file cannot be read, or what stands in it cannot work.
+    """
+    manifest = _proved(_text_of(path), str(path))
+    _require_lock(manifest, Path(path))
+    return manifest
+
+
+def read_manifest_shape(path: str | Path) -> Manifest:
+    """A manifest as a Dag file needs it: everything but the proof of its gates, which takes fifty times as long.
+
+    The first task of its Dag proves it, as ``mlpipex manifest validate`` does in CI.
+
+    :raises ManifestInvalid: the file cannot be read, or what stands in it breaks a rule.
+    """
+    manifest = _shape(_text_of(path), str(path))
+    _require_lock(manifest, Path(path))
+    return manifest
+
+
+@lru_cache(maxsize=_KEPT)
+def _proved(text: str, file: str) -> Manifest:
+    return load_manifest(text, file=file)
+
+
+@lru_cache(maxsize=_KEPT)
+def _shape(text: str, file: str) -> Manifest:
+    return load_manifest(text, file=file, prove=False)
+
+
+def _text_of(path: str | Path) -> str:
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestInvalid(
             f"manifest {path}",
@@ -25,9 +63,6 @@ def load_manifest_file(path: str | Path) -> Manifest:
             limit="a readable YAML file",
             remedy="check the path and its permissions, where this runs",
         ) from None
-    manifest = load_manifest(text, file=str(path))
-    _require_lock(manifest, Path(path))
-    return manifest
 
 
 def _require_lock(manifest: Manifest, path: Path) -> None:
@@ -50,7 +85,7 @@ def _require_lock(manifest: Manifest, path: Path) -> None:
 
 
 def read_manifests(folder: Path) -> dict[Path, Manifest | ManifestInvalid]:
-    """Every ``*.yaml`` and ``*.yml`` in ``folder`` (or in :data:`FOLDER_VARIABLE`), or what is wrong with it.
+    """The shape of every ``*.yaml`` and ``*.yml`` in ``folder`` (or in :data:`FOLDER_VARIABLE`), or its defects.
 
     One bad file must not take the Dags of the others away, so what is wrong with it is returned in its place.
 
@@ -68,7 +103,7 @@ def read_manifests(folder: Path) -> dict[Path, Manifest | ManifestInvalid]:
     first: dict[str, Path] = {}
     for path in sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml")):
         try:
-            manifest = load_manifest_file(path)
+            manifest = read_manifest_shape(path)
         except ManifestInvalid as error:
             found[path] = error
             continue

@@ -18,7 +18,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from opentelemetry import trace
 from pydantic_core import to_json
@@ -31,8 +31,11 @@ from airflow_provider_mlpipex.domain.rollout.events import StageEnded, StageName
 from airflow_provider_mlpipex.domain.shadow.report import tell_slice
 from airflow_provider_mlpipex.log_fields import Log, ReadableLog, on_lines
 from airflow_provider_mlpipex.services import journal
-from airflow_provider_mlpipex.services.drift.check import DriftCheck
 from airflow_provider_mlpipex.services.platform import Platform
+
+if TYPE_CHECKING:
+    # It needs numpy, which whoever parses a Dag file has no use for.
+    from airflow_provider_mlpipex.services.drift.check import DriftCheck
 
 STAGE_STARTED = "stage started"
 STAGE_FAILED = "stage failed"

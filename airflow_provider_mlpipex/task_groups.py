@@ -19,7 +19,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.planning.canary_schedule import step_durations
 from airflow_provider_mlpipex.domain.planning.sampling import look_every
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
-from airflow_provider_mlpipex.manifest_files import load_manifest_file
+from airflow_provider_mlpipex.manifest_files import read_manifest_shape
 from airflow_provider_mlpipex.operators.base import expect_code_version
 from airflow_provider_mlpipex.operators.canary import CanaryDeployOperator
 from airflow_provider_mlpipex.operators.gate import GateCheckOperator
@@ -115,7 +115,7 @@ def training_tasks(
     """
     common: dict[str, Any] = {"manifest": manifest, "mlpipex_conn_id": mlpipex_conn_id, **_RETRIES}
     with TaskGroup(group_id):
-        if not load_manifest_file(manifest).model.trained:
+        if not read_manifest_shape(manifest).model.trained:
             register = RegisterModelOperator(task_id="register", **common)
             made = TrainingTasks(first=register, last=register)
         else:
@@ -155,7 +155,7 @@ def release_tasks(
     :param after: tasks that must have succeeded before.
     :return: to be chained.
     """
-    spec = load_manifest_file(manifest)
+    spec = read_manifest_shape(manifest)
     before: DependencyMixin = registered
     made: dict[str, Piece] = {}
     for name, environment in spec.environments.items():

@@ -73,13 +73,36 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(_tag, re.compile(rf"^(?:{_pattern})$"), _first)
 
 
+class _FastLoader(getattr(yaml, "CSafeLoader", _Loader)):  # type: ignore[misc]
+    """The same words in C, for text that nothing is wrong with; not for deep text, on which C would end the process."""
+
+
+_FastLoader.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+def _composed(text: str) -> yaml.Node | None:
+    """:raises yaml.YAMLError: what is wrong with ``text``, in the words of the parser that is written in Python."""
+    depth = 0
+    try:
+        for event in yaml.parse(text, Loader=_FastLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth >= MAX_DEPTH:
+                break
+        else:
+            node: yaml.Node | None = _FastLoader(text).get_single_node()
+            return node
+    except yaml.YAMLError:
+        pass  # Both parsers refuse it, and one of them says where and why.
+    return _Loader(text).get_single_node()
+
+
 def read_yaml(text: str) -> Document:
     """Read one document. Whatever is wrong comes back as problems; ``data`` is ``None`` if nothing could be read."""
     size = len(text.encode(errors="replace"))
     if size > MAX_BYTES:
         return _refused(1, f"{size} bytes", f"at most {MAX_BYTES} bytes", "a manifest is a page or two of text")
     try:
-        node = _Loader(text).get_single_node()
+        node = _composed(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = " ".join(str(part) for part in (error.context, error.problem) if part)

@@ -81,9 +81,6 @@ def broken_rules(rate: float | None, environment: EnvironmentSpec, path: FieldPa
         yield from _canary(environment, canary, rate, (*path, "canary"))
     if rollback is not None:
         yield from _rollback(rollback, rate, (*path, "rollback"))
-    if rate is not None:
-        problems = list(_undecided(environment, rate, path))
-        yield from problems or _mostly_waits(environment, rate, path)
 
 
 def _rate_needed(
@@ -107,6 +104,13 @@ def _rate_needed(
 
 
 _BLOCKS: dict[LiveStage, str] = {"shadow": "shadow", "canary": "canary", "watch": "rollback"}
+
+
+def undecided(rate: float | None, environment: EnvironmentSpec, path: FieldPath) -> Iterator[Problem]:
+    """Gates that could not decide at ``rate``, or not for most releases: played, where the other rules only read."""
+    if rate is not None and environment.serve:
+        problems = list(_undecided(environment, rate, path))
+        yield from problems or _mostly_waits(environment, rate, path)
 
 
 def _undecided(environment: EnvironmentSpec, rate: float, path: FieldPath) -> Iterator[Problem]:

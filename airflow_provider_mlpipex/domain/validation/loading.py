@@ -18,9 +18,10 @@ from airflow_provider_mlpipex.domain.validation.rules import broken_rules
 _SHOWN = 100
 
 
-def load_manifest(text: str, *, file: str) -> Manifest:
+def load_manifest(text: str, *, file: str, prove: bool = True) -> Manifest:
     """Read a manifest from YAML ``text``; ``file`` is only for messages.
 
+    :param prove: as in ``rules.broken_rules``.
     :raises ManifestInvalid: it cannot be read, or could never work; ``problems`` lists every defect with its line.
     """
     document = read_yaml(text)
@@ -30,7 +31,7 @@ def load_manifest(text: str, *, file: str) -> Manifest:
         manifest, defects = _validate(document.data)
         problems += defects
     if manifest is not None:
-        problems += broken_rules(manifest)
+        problems += broken_rules(manifest, prove=prove)
     if manifest is None or problems:
         located = [problem._replace(line=problem.line or document.line_of(problem.path)) for problem in problems]
         ordered = sorted(located, key=lambda problem: problem.line)

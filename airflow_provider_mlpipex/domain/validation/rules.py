@@ -32,8 +32,12 @@ SHORTEST_LEASE = timedelta(seconds=30)
 _OF_PROBABILITIES = ("auc", "log_loss", "brier")
 
 
-def broken_rules(manifest: Manifest) -> list[Problem]:
-    """Every rule that ``manifest`` breaks."""
+def broken_rules(manifest: Manifest, *, prove: bool = True) -> list[Problem]:
+    """Every rule that ``manifest`` breaks.
+
+    :param prove: also play its gates on synthetic evidence: whether each can fail, pass, and decide in its time. That
+        is most of the work, and nothing that the shape of a Dag depends on.
+    """
     target = manifest.labels.target if manifest.labels else None
     features = features_block.broken_rules(manifest.features, target=target)
     problems = [*_training(manifest), *features, *_durations(manifest), *_lease(manifest)]
@@ -49,8 +53,10 @@ def broken_rules(manifest: Manifest) -> list[Problem]:
         problems += drift_block.broken_rules(environment.drift, (*path, "drift"), serve=environment.serve)
         for block, where, gates in gate_blocks(environment):
             problems += _gates(gates, block, (*path, *where))
-        if not any(problem.path[: len(path)] == path for problem in problems):
-            problems += _unproved(name, manifest)
+        if prove:
+            problems += live_rules.undecided(manifest.traffic.expected_rate, environment, path)
+            if not any(problem.path[: len(path)] == path for problem in problems):
+                problems += _unproved(name, manifest)
     return problems
 
 

@@ -45,6 +45,7 @@ COMMANDS = [
     ["rollback"],
     ["reproduce"],
     ["audit", "verify"],
+    ["ledger", "prune"],
     ["serve", "run"],
     ["serve", "stop"],
     ["serve", "status"],
