@@ -58,7 +58,7 @@ def _validate(data: Any) -> tuple[Manifest | None, list[Problem]]:
     try:
         return Manifest.model_validate(data), []
     except ValidationError as error:
-        defects = error.errors(include_url=False)
+        defects = [defect for defect in error.errors(include_url=False) if not _only_follows(defect)]
     task = _task(data)
     problems = [_problem_of(defect, task) for defect in defects]
     unknown = [defect["loc"] for defect in defects if defect["type"] == "extra_forbidden"]
@@ -66,6 +66,11 @@ def _validate(data: Any) -> tuple[Manifest | None, list[Problem]]:
         return None, problems
     manifest, _ = _validate(_without(data, unknown, ()))
     return manifest, problems
+
+
+def _only_follows(defect: Any) -> bool:
+    """Whether a list counts as too short only because its items are wrong, each of which is a defect of its own."""
+    return defect["type"] == "too_short" and bool(len(defect["input"]) >= defect["ctx"]["min_length"])
 
 
 def _without(data: Any, unknown: list[FieldPath], path: FieldPath) -> Any:

@@ -142,6 +142,13 @@ def test_all_problems_are_told_at_once_in_order_of_lines() -> None:
     ]
 
 
+def test_a_list_whose_items_are_wrong_is_not_called_too_short_beside_them() -> None:
+    told = problems_of(edited(("[5%, 50%, 100%]", "[10, 50, 100]")))
+    assert [problem.rpartition("| do: ")[2] for problem in told] == ["write 10%", "write 50%", "write 100%"]
+    (empty,) = problems_of(edited(("[5%, 50%, 100%]", "[]")))
+    assert "at least 1 of them" in empty
+
+
 def test_unknown_fields_do_not_hide_what_can_never_work() -> None:
     text = edited(("parameters: {depth: 3}", "paramters: {depth: 3}"), ("min_pairs: 500", "min_pairs: 50000"))
     fields = [problem.split(": ")[1] for problem in problems_of(text)]
