@@ -79,6 +79,12 @@ def return_a_list(start: datetime, end: datetime) -> list[int]:
     return [1]
 
 
+def source_since(start: datetime, end: datetime, *, first: str) -> pd.DataFrame:
+    """A source whose data begin on the day ``first``."""
+    table = source(start, end)
+    return table[table["at"] >= pd.Timestamp(first, tz=UTC)]
+
+
 class Judge:
     """A validator that finds what it is told to find, and remembers what it was asked."""
 
@@ -232,6 +238,27 @@ def test_a_source_that_cannot_be_imported_is_the_manifests_fault(store: MemorySn
 def test_a_moment_without_time_zone_is_refused(store: MemorySnapshots) -> None:
     with pytest.raises(DataQualityFailed, match="time zone"):
         take(store, as_of=AS_OF.replace(tzinfo=None))
+
+
+def since(first: str) -> Manifest:
+    return manifest(data={"source": f"{HERE}:source_since", "parameters": {"first": first}})
+
+
+def test_a_source_without_rows_is_told_of_as_of_and_not_of_quality(store: MemorySnapshots) -> None:
+    with pytest.raises(DataQualityFailed) as refused:
+        take(store, since("2026-03-02"))
+    assert refused.value.value == "no rows from 2026-01-30 to 2026-03-01"
+    assert "as_of" in str(refused.value.limit) and "as_of" in str(refused.value.remedy)
+
+
+def test_a_training_window_that_is_longer_than_the_data_is_refused(store: MemorySnapshots) -> None:
+    # Twenty days of training from 30 January on; two of them may lack rows, for a source may start on a Monday.
+    assert take(store, since("2026-02-01")).rows == 28 * 24
+    with pytest.raises(DataQualityFailed, match=r"data\.window\.train") as refused:
+        take(store, since("2026-02-10"))
+    assert str(refused.value.remedy).startswith("write train: 9d")
+    with pytest.raises(DataQualityFailed, match="no row is old enough to train on"):
+        take(store, since("2026-02-20"))
 
 
 # Train.
