@@ -21,6 +21,7 @@ __all__ = ["real_plane"]
 pytestmark = pytest.mark.system
 
 SHOP = EndpointRef.parse("production/shop")
+RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,31 @@ def test_a_refused_request_writes_nothing_and_is_counted(plane: RealPlane) -> No
 
     until(counted, within_s=20.0, what="refusals are counted")
     assert written(plane) - before < 1000
+
+
+def test_what_the_ingress_refuses_by_itself_says_why_and_where_to_read_on(plane: RealPlane) -> None:
+    no_token, wrong_token = {"authorization": ""}, {"authorization": "Bearer guessed-token"}
+    with plane.client() as client:
+        answers = {
+            "not-authorised": [client.post(path_of(SHOP), json={}, headers=head) for head in (no_token, wrong_token)],
+            "not-found": [client.post(f"/endpoints/{nowhere}") for nowhere in ("production/shoop/invocations", "")],
+        }
+        too_large = client.post(path_of(SHOP), content=b" " * (MAX_BODY_BYTES + 1))
+        of_the_model = client.post(path_of(SHOP), json={"dataframe_split": {"columns": ["x"], "data": [[1]]}})
+    for runbook, refused in answers.items():
+        assert {answer.status_code for answer in refused} == {403 if runbook == "not-authorised" else 404}
+        for answer in refused:
+            assert answer.headers["content-type"] == "application/json"
+            told = answer.json()
+            assert told.keys() == {"error_code", "message", "runbook"}
+            assert told["runbook"] == runbook and (RUNBOOKS / f"{runbook}.md").is_file()
+            for kept in (plane.client_token, "guessed-token", "shoop", str(plane.state_dir)):
+                assert kept not in answer.text
+    assert "authorization: Bearer" in answers["not-authorised"][0].json()["message"]
+    assert "/endpoints/ENVIRONMENT/NAME/invocations" in answers["not-found"][0].json()["message"]
+    assert too_large.status_code == 413 and str(MAX_BODY_BYTES) in too_large.json()["message"]
+    # What a model server says stays what it says.
+    assert of_the_model.status_code == 400 and "missing columns" in of_the_model.json()["message"]
 
 
 def test_a_clients_id_is_cut_before_it_is_kept(plane: RealPlane) -> None:

@@ -176,6 +176,7 @@ def listener(paths: Paths, *, port: int, client_token: str) -> dict[str, Any]:
             {"name": "envoy.filters.http.buffer", "typed_config": buffer},
             {"name": "envoy.filters.http.router", "typed_config": router},
         ],
+        "local_reply_config": _own_answers(),
         "access_log": [{**_file_log(paths.access_log), "filter": _only_answered()}],
     }
     return {
@@ -200,6 +201,38 @@ def _early_mutations() -> dict[str, Any]:
             *({"remove": header} for header in _ENVOYS_OWN_HEADERS),
         ],
     }
+
+
+#: What the ingress says where it answers by itself, in the shape of a model server's errors: status -> (code, message,
+#: runbook). Nothing of the request is repeated, and a percent sign would be read as a command of Envoy's.
+_OWN_ANSWERS = {
+    403: (
+        "PERMISSION_DENIED",
+        "the client token is missing or wrong: send it as authorization: Bearer TOKEN",
+        "not-authorised",
+    ),
+    404: (
+        "ENDPOINT_NOT_FOUND",
+        "nothing is released at this path: ask /endpoints/ENVIRONMENT/NAME/invocations, as mlpipex status names it",
+        "not-found",
+    ),
+    413: ("REQUEST_TOO_LARGE", f"the body is larger than {MAX_BODY_BYTES} bytes: send fewer rows at once", None),
+    503: ("TEMPORARILY_UNAVAILABLE", "no model server took the request: ask again", "plane-unavailable"),
+    504: ("DEADLINE_EXCEEDED", "no model server answered in time: ask again, or with fewer rows", "plane-unavailable"),
+}
+
+
+def _own_answers() -> dict[str, Any]:
+    """Answers of models and model servers are left as they are; these are Envoy's own alone."""
+    mappers = []
+    for status, (code, message, runbook) in _OWN_ANSWERS.items():
+        body = {"error_code": code, "message": message, **({"runbook": runbook} if runbook else {})}
+        # A runtime key is asked for, and without a runtime layer the default holds.
+        only = {"op": "EQ", "value": {"default_value": status, "runtime_key": f"mlpipex.answer_{status}"}}
+        mappers.append(
+            {"filter": {"status_code_filter": {"comparison": only}}, "body_format_override": {"json_format": body}}
+        )
+    return {"mappers": mappers}
 
 
 def _only_answered() -> dict[str, Any]:
