@@ -192,6 +192,11 @@ class WatchPassed(Recorded):
     verdict: VerdictName
     unwatched: str | None = None
 
+    @property
+    def cause(self) -> str:
+        """How the rollout came to be promoted, in words."""
+        return f"not watched: {self.unwatched}" if self.unwatched else f"watch ended {self.verdict}"
+
 
 class RollbackDecided(Value):
     """Traffic is to return to ``to_release``. ``detected_at``: when the evidence behind ``cause`` was complete."""

@@ -94,8 +94,9 @@ def result_from(newest_first: Iterable[Entry]) -> RolloutResult | None:
     for entry in newest_first:
         match entry.event, ended:
             case WatchPassed() as passed, None:
-                cause = f"watch ended {passed.verdict}"
-                return RolloutResult(rollout_id=passed.rollout_id, ending="promoted", cause=cause, at=entry.recorded_at)
+                return RolloutResult(
+                    rollout_id=passed.rollout_id, ending="promoted", cause=passed.cause, at=entry.recorded_at
+                )
             case RolloutRejected() as rejected, None:
                 return RolloutResult(
                     rollout_id=rejected.rollout_id, ending="rejected", cause=rejected.cause, at=entry.recorded_at

@@ -298,8 +298,7 @@ def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
                 "previous_gates": state.current_gates,
             }
         case WatchPassed():
-            cause = f"not watched: {event.unwatched}" if event.unwatched else f"watch ended {event.verdict}"
-            return _ended(state, event.rollout_id, "promoted", cause, at)
+            return _ended(state, event.rollout_id, "promoted", event.cause, at)
         case RollbackDecided():
             intent = RollbackIntent.model_validate(event.model_dump(exclude={"type", "detected_at"}))
             return {"rollback": intent}

@@ -155,7 +155,7 @@ def _past(platform: Platform, endpoint: EndpointRef, *, last: int) -> list[_Past
                 causes[event.rollout_id] = event.cause
             case WatchPassed() if event.rollout_id in rollouts:
                 past = rollouts[event.rollout_id]
-                past.course, past.cause = "promoted", f"watch ended {event.verdict}"
+                past.course, past.cause = "promoted", event.cause
             case RolledBack() | RolloutRejected() if event.rollout_id in rollouts:
                 past = rollouts[event.rollout_id]
                 cause = event.cause if isinstance(event, RolloutRejected) else causes.get(event.rollout_id, "")
