@@ -83,6 +83,28 @@ def test_what_the_ingress_refuses_by_itself_says_why_and_where_to_read_on(plane:
     assert of_the_model.status_code == 400 and "missing columns" in of_the_model.json()["message"]
 
 
+def test_an_endpoints_document_is_read_with_the_client_token_and_counts_as_no_request(plane: RealPlane) -> None:
+    since, release = fresh_window(), plane.release(1).id
+    address = f"/endpoints/{SHOP}/openapi.json"
+    with plane.client() as client:
+        for _ in range(3):
+            answer = client.get(address)
+            assert (answer.status_code, answer.headers["x-mlpipex-release"]) == (200, release)
+        document = answer.json()
+        assert client.get(address, headers={"authorization": ""}).status_code == 403
+        assert client.post(address, json={}).status_code == 404
+        ((path, operations),) = document["paths"].items()
+        body = operations["post"]["requestBody"]["content"]["application/json"]["example"]
+        answered = client.post(document["servers"][0]["url"] + path, json=body)
+    assert answered.status_code == 200
+
+    def counted() -> int:
+        return plane.port.telemetry(SHOP, since=since, until=now()).releases[release].requests
+
+    until(lambda: counted() >= 1, within_s=20.0, what="the request is counted")
+    assert counted() == 1
+
+
 def test_a_clients_id_is_cut_before_it_is_kept(plane: RealPlane) -> None:
     with plane.client(**{"x-request-id": "B" * 10_000}) as client:
         answer = client.post(path_of(SHOP), json=invocation())

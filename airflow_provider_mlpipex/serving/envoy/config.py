@@ -157,7 +157,7 @@ def listener(paths: Paths, *, port: int, client_token: str) -> dict[str, Any]:
     }
     router = {
         "@type": f"{_TYPE}extensions.filters.http.router.v3.Router",
-        "upstream_log": [_file_log(paths.attempts_log)],
+        "upstream_log": [{**_file_log(paths.attempts_log), "filter": _PREDICTIONS}],
     }
     manager = {
         "@type": f"{_TYPE}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -235,14 +235,19 @@ def _own_answers() -> dict[str, Any]:
     return {"mappers": mappers}
 
 
+#: Requests for predictions: who reads an endpoint's document says nothing about its release.
+_PREDICTIONS = {"header_filter": {"header": {"name": ":path", "string_match": {"prefix": "/invocations"}}}}
+
+
 def _only_answered() -> dict[str, Any]:
-    """Requests that a model server was asked for."""
+    """Requests for predictions that a model server was asked for."""
     expression = {
         "@type": f"{_TYPE}extensions.access_loggers.filters.cel.v3.ExpressionFilter",
         "expression": "has(upstream.address)",
     }
     name = "envoy.access_loggers.extension_filters.cel"
-    return {"extension_filter": {"name": name, "typed_config": expression}}
+    asked = {"extension_filter": {"name": name, "typed_config": expression}}
+    return {"and_filter": {"filters": [_PREDICTIONS, asked]}}
 
 
 @dataclass(frozen=True)
@@ -300,7 +305,7 @@ def routes(routings: Iterable[Routing]) -> dict[str, Any]:
                 "routes": [
                     route
                     for routing in ordered
-                    for route in (*_forced(routing.plan), _by_chance(routing), _split(routing))
+                    for route in (_document(routing.plan), *_forced(routing.plan), _by_chance(routing), _split(routing))
                 ],
             }
         ],
@@ -390,6 +395,23 @@ def _split(routing: Routing) -> dict[str, Any]:
         "route": action,
         # What an attempt needs to be made again; beyond its limit Envoy gives a candidate's failure to the client.
         "request_body_buffer_limit": MAX_BODY_BYTES,
+    }
+
+
+def _document(plan: TrafficPlan) -> dict[str, Any]:
+    """The OpenAPI document of the endpoint: that of its current release."""
+    return {
+        "name": f"{plan.endpoint}/openapi",
+        "match": {
+            "path": f"/endpoints/{plan.endpoint}/openapi.json",
+            "headers": [{"name": ":method", "string_match": {"exact": "GET"}}],
+        },
+        "route": {
+            "cluster": cluster_name(plan.endpoint, plan.current),
+            "prefix_rewrite": "/openapi.json",
+            "host_rewrite_literal": _HOST,
+            "timeout": _seconds(_request_limit_s(plan)),
+        },
     }
 
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ from airflow_provider_mlpipex.domain.rollout.traffic_plan import (
 from airflow_provider_mlpipex.serving.artifacts import verify_directory
 from airflow_provider_mlpipex.serving.model_server.feature_lookup import FeatureScorer, with_features
 from airflow_provider_mlpipex.serving.model_server.loading import AnyScorer, scorer_of
+from airflow_provider_mlpipex.serving.model_server.openapi import openapi_of
 from airflow_provider_mlpipex.serving.model_server.same_answers import same
 from airflow_provider_mlpipex.serving.model_server.scoring import Scored, Scorer
 from airflow_provider_mlpipex.serving.model_server.spec import FAULT_FILE, ModelServerSpec, write_failure
@@ -176,6 +178,15 @@ def create_app(spec: ModelServerSpec, scorer: AnyScorer | FeatureScorer, drill: 
 
         return Response(mlflow.__version__, media_type=_JSON)
 
+    @cache
+    def document() -> bytes:
+        return orjson.dumps(openapi_of(spec, scorer, golden=Path(spec.model_dir) / GOLDEN_PATH), default=str)
+
+    async def openapi(_: Request) -> Response:
+        # Beside the event loop, because it asks the model for an example.
+        body = await asyncio.get_running_loop().run_in_executor(pool, document)
+        return Response(body, media_type=_JSON, headers={RELEASE_HEADER: release})
+
     async def log_stats(_: Request) -> Response:
         return Response(orjson.dumps(log.stats()), media_type=_JSON)
 
@@ -192,6 +203,7 @@ def create_app(spec: ModelServerSpec, scorer: AnyScorer | FeatureScorer, drill: 
             Route("/health", ping),
             Route("/version", version),
             Route("/log-stats", log_stats),
+            Route("/openapi.json", openapi),
         ],
         lifespan=lifespan,
     )

@@ -54,6 +54,16 @@ class FeatureScorer:
         self._columns = scorer.input_names
         self._now = now
 
+    @property
+    def scorer(self) -> AnyScorer:
+        """What scores requests that bring their features."""
+        return self._scorer
+
+    @property
+    def entities(self) -> Mapping[str, str]:
+        """Column of a request that brings none -> type name."""
+        return self._service.entities
+
     def score(self, body: bytes, content_type: str | None) -> Scored:
         """Answer one ``/invocations`` request. Never raises."""
         if not (content_type or "").startswith(_JSON):

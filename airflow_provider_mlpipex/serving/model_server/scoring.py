@@ -71,6 +71,15 @@ class Scorer:
         self.fast_enabled = bool(self._columns)
 
     @property
+    def model(self) -> Any:
+        return self._model
+
+    @property
+    def schema(self) -> Any:
+        """MLflow's input schema of the model; ``None`` where it has no signature."""
+        return self._schema
+
+    @property
     def input_names(self) -> list[str]:
         """Columns that the model wants, in order; empty where its signature names none."""
         named = self._schema is not None and self._schema.has_input_names()

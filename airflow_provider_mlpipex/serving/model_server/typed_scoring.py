@@ -35,6 +35,14 @@ class TypedScorer:
         self._inputs = inputs
 
     @property
+    def model(self) -> Any:
+        return self._model
+
+    @property
+    def inputs(self) -> ModelInputs:
+        return self._inputs
+
+    @property
     def input_names(self) -> list[str]:
         """Columns that the model wants, in order."""
         return [column.name for column in self._inputs.columns]

@@ -90,7 +90,8 @@ def test_testers_choose_by_name_or_by_release_and_get_it_as_it_is() -> None:
 def test_forced_variants_come_before_the_split_of_their_endpoint() -> None:
     names = [route["name"] for route in route_list(canary(500))]
     assert names[-2:] == ["production/fraud-scorer/by-chance", "production/fraud-scorer/split"]
-    assert set(names[:-2]) == {"production/fraud-scorer/forced"}
+    assert names[0] == "production/fraud-scorer/openapi"
+    assert set(names[1:-2]) == {"production/fraud-scorer/forced"}
 
 
 def test_an_empty_sticky_header_is_split_like_any_request_but_by_chance() -> None:
@@ -237,8 +238,9 @@ def test_endpoints_are_rendered_apart() -> None:
     staging = TrafficPlan(endpoint=EndpointRef.parse("staging/fraud-scorer"), current=NEW.id)
     paths = {route["match"]["path"] for route in route_list(plan(), staging)}
     assert paths == {
-        "/endpoints/production/fraud-scorer/invocations",
-        "/endpoints/staging/fraud-scorer/invocations",
+        f"/endpoints/{environment}/fraud-scorer/{asked}"
+        for environment in ("production", "staging")
+        for asked in ("invocations", "openapi.json")
     }
     assert route_list(plan(), staging) == route_list(staging, plan()), "the same plans are the same text"
 

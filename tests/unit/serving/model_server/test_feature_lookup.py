@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression
@@ -229,6 +230,23 @@ def test_whatever_is_sent_is_keys_or_refused_or_left_alone(payload: Any) -> None
 
 
 # Over HTTP, with the prediction log.
+
+
+async def test_the_openapi_document_allows_entities_alone(
+    asked: FeatureScorer, model_dir: Path, tmp_path: Path
+) -> None:
+    spec = spec_of(model_dir, tmp_path, release_of(model_dir, "1.0.0"))
+    app = create_app(spec, asked, Drill(tmp_path / "fault.json"))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://it") as client:
+        document = (await client.get("/openapi.json")).json()
+        statuses = {}
+        judge = Draft202012Validator(
+            {"$ref": "#/components/schemas/EntityRequest", "components": document["components"]}
+        )
+        for entity in ({"flight": "UA1", "route": 1}, {"flight": "UA1"}, {"flight": 1, "route": 1}):
+            request = {"dataframe_records": [entity]}
+            statuses[judge.is_valid(request)] = (await client.post("/invocations", json=request)).status_code
+    assert statuses == {True: 200, False: 400}
 
 
 def spec_of(model_dir: Path, folder: Path, release: Release, **more: Any) -> ModelServerSpec:
