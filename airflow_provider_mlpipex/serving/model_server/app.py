@@ -117,7 +117,7 @@ def _prove(scorer: AnyScorer, folder: Path, spec: ModelServerSpec) -> None:
                 value=_first_difference(answered, recorded["predictions"])
                 or answer.body[:500].decode(errors="replace"),
                 limit="the answers recorded when the model was registered",
-                remedy="the runtime changes what the model says: train in it, or pin the packages of the training",
+                remedy="the runtime changes what the model says: pin the packages of the training in its lock",
             )
 
 
