@@ -14,35 +14,25 @@ from typing import Literal
 
 from airflow_provider_mlpipex.domain.errors import IllegalTransition, PlanRefused
 from airflow_provider_mlpipex.domain.fields.quantities import format_duration
-from airflow_provider_mlpipex.domain.gates import judging, patience
-from airflow_provider_mlpipex.domain.gates.concurrent_baseline import compared_since, is_compared
-from airflow_provider_mlpipex.domain.gates.evidence import Source
-from airflow_provider_mlpipex.domain.gates.gate import Gate, known_metric
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName
-from airflow_provider_mlpipex.domain.gates.watch_windows import open_since
-from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, Manifest, WhenUndecided
+from airflow_provider_mlpipex.domain.manifest.manifest import WhenUndecided
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.planning.canary_schedule import step_durations
-from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, alpha_of, stage_gates
-from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE, block_of, spans_canary
+from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, stage_gates
+from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE
 from airflow_provider_mlpipex.domain.rollout import decisions
 from airflow_provider_mlpipex.domain.rollout.events import Event, GatesJudged
 from airflow_provider_mlpipex.domain.rollout.state import Ending, EndpointState, Rollout, verdict_key
-from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT
 from airflow_provider_mlpipex.domain.shadow.report import report
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services import alerts, journal
-from airflow_provider_mlpipex.services.evidence import feature_parity
-from airflow_provider_mlpipex.services.evidence.served_quality import judge_predictions
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.rollout import control_arm, hold, traffic
-from airflow_provider_mlpipex.services.rollout.gate_monitor import GateMonitor, GateWindows
 from airflow_provider_mlpipex.services.rollout.opening import explain
 from airflow_provider_mlpipex.services.rollout.rollback import roll_back
+from airflow_provider_mlpipex.services.rollout.stage_judge import StageJudge
 from airflow_provider_mlpipex.services.rollout.trial import already_there
 
 WatchedStage = LiveStage
-_SOURCE: dict[WatchedStage, Source] = {"shadow": "shadow", "canary": "canary", "watch": "serving"}
 
 
 class WatchResult(Value):
@@ -92,7 +82,7 @@ def look(
     if passed_before:
         return WatchResult(status="passed", verdict="pass")
     watched = _Watched(platform, state, rollout, stage)
-    return watched.act(watched.judge())
+    return watched.act(watched.judge.look())
 
 
 def _rollout_in(state: EndpointState, rollout_id: str) -> Rollout:
@@ -147,24 +137,24 @@ class _Watched:
     rollout: Rollout
     stage: WatchedStage
 
-    def judge(self) -> tuple[GateResult, ...]:
-        """The gates of the stage on live evidence, each over its own windows and at its own alpha."""
-        return self._monitor.look({gate: self._windows(gate) for gate in stage_gates(self.environment, self.stage)})
+    @cached_property
+    def judge(self) -> StageJudge:
+        return StageJudge(self.platform, self.state, self.rollout, self.stage)
 
     def act(self, results: tuple[GateResult, ...]) -> WatchResult:
         """Revert, wait, or let the rollout go on."""
         now = self.platform.clock.now()
-        began, ends = self.rollout.since, self.rollout.since + self.duration
-        patient_until = max(began, self.rollout.resumed_at or began) + PATIENCE * self.duration
-        verdict = self._verdict(results)
+        began, ends = self.rollout.since, self.rollout.since + self.judge.duration
+        patient_until = max(began, self.rollout.resumed_at or began) + PATIENCE * self.judge.duration
+        verdict = self.judge.verdict(results)
         if now >= patient_until and self.stage != "watch":
-            results = self._settled(results)
-            verdict = self._verdict(results)
+            results = self.judge.settled(results)
+            verdict = self.judge.verdict(results)
         due = now >= ends and self.rollout.hold is None
         if due and (verdict == "pass" or (self.stage == "watch" and verdict != "fail")):
             # Judging a table takes a while, so it is done once, before more users get what the release answers.
-            results = (*results, *self._predictions(), *self._feature_parity())
-            verdict = self._verdict(results)
+            results = (*results, *self.judge.predictions(), *self.judge.feature_parity())
+            verdict = self.judge.verdict(results)
         if verdict == "fail":
             return self._tell_apart(results) or self._revert(results, explain(results))
         self._tell_excused([result for result in results if result.excused and not result.advisory], results)
@@ -186,146 +176,15 @@ class _Watched:
             return self._hold(results, cause) if asks else self._revert(results, cause)
         return self._wait(verdict, results)
 
-    @cached_property
-    def _monitor(self) -> GateMonitor:
-        shadow = self.environment.shadow if self.stage == "shadow" else None
-        return GateMonitor(
-            self.platform,
-            self.state.endpoint,
-            _SOURCE[self.stage],
-            judged=self.rollout.candidate.id,
-            beside=self._beside,
-            now=self.platform.clock.now(),
-            beside_share=self._beside_share,
-            slices=shadow.slices if shadow else (),
-        )
-
-    @cached_property
-    def manifest(self) -> Manifest:
-        return Manifest.model_validate(self.rollout.manifest)
-
-    @cached_property
-    def environment(self) -> EnvironmentSpec:
-        return self.manifest.environments[self.state.endpoint.environment]
-
-    @property
-    def duration(self) -> timedelta:
-        """How long the manifest wants this stage to be watched before it may pass."""
-        if self.stage == "watch":
-            return (self.rollout.watch_until or self.rollout.since) - self.rollout.since
-        if self.stage == "shadow":
-            return self.environment.shadow.duration if self.environment.shadow else timedelta(0)
-        steps = step_durations(self.environment, self.manifest.traffic.expected_rate)
-        return steps[self.rollout.step] if self.rollout.step < len(steps) else timedelta(0)
-
-    @property
-    def _beside(self) -> str | None:
-        """The release that answers other requests of the same minutes."""
-        if self.stage == "watch":
-            return self.state.planned.control if self.state.planned else None
-        return self.state.current.id if self.state.current else None
-
-    @property
-    def _control_share(self) -> float:
-        planned = self.state.planned if self.stage == "watch" else None
-        return planned.control_weight / TOTAL_WEIGHT if planned else 0.0
-
-    @property
-    def _beside_share(self) -> float:
-        """Of the requests of both releases, that the other one gets."""
-        planned = self.state.planned
-        if self.stage == "watch" or planned is None:
-            return self._control_share
-        if self.stage == "shadow":
-            return 1.0 / (1.0 + (planned.mirror.fraction if planned.mirror else 1.0))
-        return 1.0 - planned.candidate_weight / TOTAL_WEIGHT
-
-    def _windows(self, gate: Gate) -> GateWindows:
-        """A trial is judged from its start; a watch in windows, so that a good past does not dilute a late failure.
-        Nothing is compared across a change of the shares."""
-        began, alpha = self.rollout.since, alpha_of(self.environment, self.stage, gate)
-        if self.stage != "watch":
-            since = self.rollout.canary_since if gate.name in self._spanning else None
-            beside = bool(self._beside_share) and is_compared(gate)
-            return GateWindows((since or began,), alpha, (began,) if beside else (), block=block_of(self.duration))
-        now, window, watch = self.platform.clock.now(), gate.window, self.duration
-        compared = (
-            compared_since(began, now, window=window, watch=watch, shares_since=self.state.confirmed_at)
-            if self._control_share
-            else ()
-        )
-        return GateWindows(
-            open_since(began, now, window=window, watch=watch),
-            alpha,
-            compared,
-            broken_since=self.rollout.broken_since.get(gate.name),
-            excused_at=self.rollout.excused_at.get(gate.name),
-        )
-
-    @cached_property
-    def _spanning(self) -> dict[str, Gate]:
-        """The gates that are judged over the whole canary, by name."""
-        canary = self.environment.canary if self.stage == "canary" else None
-        return {gate.name: gate for gate in canary.gates if spans_canary(gate, canary)} if canary else {}
-
-    def _verdict(self, results: tuple[GateResult, ...]) -> VerdictName:
-        """What the gates say as one, at this step.
-
-        A gate over the whole canary can fail at any step but need only pass at the last: until then it cannot have
-        seen enough, and does not hold up a step while what it has seen is good.
-        """
-        binding = [result for result in results if not result.advisory]
-        if self.rollout.step + 1 < len(self.rollout.policy.canary_weights):
-            due = [result for result in binding if not self._on_course(result)]
-            return judging.overall(due) if due or not binding else "pass"
-        return judging.overall(binding)
-
-    def _on_course(self, result: GateResult) -> bool:
-        gate = self._spanning.get(result.gate)
-        if gate is None or result.verdict != "inconclusive" or not result.evidence.samples:
-            return False
-        grows_into_it = gate.min is not None and known_metric(gate.metric).only_grows
-        return grows_into_it or (result.margin is not None and result.margin >= 0)
-
-    def _predictions(self) -> tuple[GateResult, ...]:
-        """What the candidate has answered since this stage began, judged by the manifest's expectations."""
-        return judge_predictions(
-            self.platform,
-            self.state.endpoint,
-            self.manifest,
-            release_id=self.rollout.candidate.id,
-            since=self.rollout.since,
-            until=self.platform.clock.now(),
-        )
-
-    def _feature_parity(self) -> tuple[GateResult, ...]:
-        """Features that the candidate has looked up since this stage began, beside the offline path. After promotion
-        that comes too late: the gate has spoken before."""
-        if self.stage == "watch":
-            return ()
-        return feature_parity.judge_trial(
-            self.platform,
-            self.manifest,
-            endpoint=self.state.endpoint,
-            release=self.rollout.candidate,
-            since=self.rollout.since,
-            until=self.platform.clock.now(),
-        )
-
     def _wait(self, verdict: VerdictName, results: tuple[GateResult, ...]) -> WatchResult:
         held = self.rollout.hold
         return WatchResult(
             status="watching", verdict=verdict, results=results, cause=f"on hold: {held.cause}" if held else ""
         )
 
-    def _settled(self, results: tuple[GateResult, ...]) -> tuple[GateResult, ...]:
-        """The last word of the gates, now that the trial has had all its time."""
-        gates = {gate.name: gate for gate in stage_gates(self.environment, self.stage)}
-        return tuple(patience.settle(gates[result.gate], result) for result in results)
-
     @property
     def _undecided(self) -> WhenUndecided:
-        spec = self.environment.shadow if self.stage == "shadow" else self.environment.canary
+        spec = self.judge.environment.shadow if self.stage == "shadow" else self.judge.environment.canary
         return (spec.undecided if spec else None) or "hold"
 
     def _hold(self, results: tuple[GateResult, ...], cause: str) -> WatchResult:
@@ -350,7 +209,7 @@ class _Watched:
 
     def _end_watch(self, verdict: VerdictName, results: tuple[GateResult, ...]) -> WatchResult:
         judged, rollout_id = self._judged(verdict, results), self.rollout.id
-        if self._control_share:
+        if self.judge.control_share:
             traffic.shift(self.platform, self.state.endpoint, intend=self._end_control)
         after = journal.decide(
             self.platform,
@@ -369,9 +228,9 @@ class _Watched:
     def _tell_apart(self, results: tuple[GateResult, ...]) -> WatchResult | None:
         """Wait for the control arm, where only that can tell a bad release from an outage; ``None`` where the release
         goes back at once."""
-        at_once = {gate.name for gate in stage_gates(self.environment, self.stage) if gate.on_fail == "revert"}
+        at_once = {gate.name for gate in stage_gates(self.judge.environment, self.stage) if gate.on_fail == "revert"}
         broken = [result for result in results if result.verdict == "fail" and not result.advisory]
-        stands = self._monitor.standings
+        stands = self.judge.monitor.standings
         if any(result.gate in at_once or stands.get(result.gate) != "undecided" for result in broken):
             return None
         again = control_arm.tells_within(self.platform, self.state, self.rollout, broken)
@@ -415,13 +274,14 @@ class _Watched:
 
     def _remembers(self, excused: GateResult) -> bool:
         """Whether the ledger has this excuse already, but for a few looks."""
-        if self._monitor.standings.get(excused.gate) == "excused-before":
+        if self.judge.monitor.standings.get(excused.gate) == "excused-before":
             return True
         last = self.rollout.excused_at.get(excused.gate)
         if last is None or excused.gate in self.rollout.broken_since:
             return False
         window = next(
-            (gate.window for gate in stage_gates(self.environment, self.stage) if gate.name == excused.gate), None
+            (gate.window for gate in stage_gates(self.judge.environment, self.stage) if gate.name == excused.gate),
+            None,
         )
         return window is None or self.platform.clock.now() - last < window / 4
 
@@ -441,11 +301,11 @@ class _Watched:
         # Traffic first: the evidence is written down when users are safe again.
         detected = self.platform.clock.now()
         roll_back(self.platform, self.state.endpoint, cause=cause, detected_at=detected, rollout_id=self.rollout.id)
-        verdict = self._verdict(results)
+        verdict = self.judge.verdict(results)
         journal.note(self.platform, self.state.endpoint, self._judged(verdict, results))
         return WatchResult(status="ended", verdict=verdict, results=results, ending="rolled-back", cause=cause)
 
     def _judged(self, verdict: VerdictName, results: tuple[GateResult, ...]) -> GatesJudged:
-        compared = self._monitor.comparison
+        compared = self.judge.monitor.comparison
         facts = report(compared) if compared else None
         return GatesJudged(rollout_id=self.rollout.id, stage=self.stage, verdict=verdict, results=results, facts=facts)
