@@ -7,7 +7,6 @@ while it is away.
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -28,13 +27,13 @@ from airflow_provider_mlpipex.domain.shadow.comparison import ShadowComparison
 from airflow_provider_mlpipex.serving.envoy import config as envoy_config
 from airflow_provider_mlpipex.serving.envoy.attempts import AttemptTail
 from airflow_provider_mlpipex.serving.envoy.process import NAME as ENVOY
-from airflow_provider_mlpipex.serving.envoy.process import RESTART_TIMEOUT_S, Envoy
+from airflow_provider_mlpipex.serving.envoy.process import Envoy
+from airflow_provider_mlpipex.serving.plane.desired_state import DesiredState
 from airflow_provider_mlpipex.serving.plane.fleet import Fleet, standby_name
 from airflow_provider_mlpipex.serving.plane.leases import lease_for
 from airflow_provider_mlpipex.serving.plane.liveness import Liveness
 from airflow_provider_mlpipex.serving.plane.recovery import take_up
 from airflow_provider_mlpipex.serving.plane.standbys import Standbys
-from airflow_provider_mlpipex.serving.plane.state import EndpointMemory, PlaneMemory, write_memory
 from airflow_provider_mlpipex.serving.prediction_log import comparison, lookup, sample
 from airflow_provider_mlpipex.serving.prediction_log.reader import read_stats
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
@@ -68,27 +67,26 @@ class Supervisor:
     ) -> None:
         self._places = Places(state_dir)
         self._port = ingress_port
-        self._memory = take_up(self._places)
+        memory = take_up(self._places)
         # Guards memory and what is pushed from it. Nobody fetches, builds, pings or drains while holding it: one
         # endpoint's trouble must not hold up another's rollback.
         self._lock = threading.RLock()
         self._release_locks: dict[tuple[EndpointRef, str], threading.Lock] = {}
-        self._keeper = ProcessKeeper(self._places.children, plane_id=self._memory.plane_id)
+        self._keeper = ProcessKeeper(self._places.children, plane_id=memory.plane_id)
         self._fleet = Fleet(
             self._places, self._keeper, tracking_uri=tracking_uri, feature_repository=feature_repository
         )
         self.reserve = Reserve(self._places.reserve)
         self._envoy = Envoy(self._places.envoy, self._keeper, reserve=self.reserve)
         self._tail = AttemptTail(self._places.envoy.attempts_log, reopen=self._envoy.reopen_logs)
-        #: Whether what is remembered has been seen in force; while it has not, the watch tries again.
-        self._settled = False
-        #: Whether the disk holds less than what is remembered.
-        self._unwritten = False
         self._stopping = threading.Event()
         self._said: dict[str, tuple[str, float]] = {}
+        self._desired = DesiredState(memory, self._places, self._envoy, reserve=self.reserve, say=self._say)
         self._sketched = SketchedLogs(self._places, say=self._say)
-        self._liveness = Liveness(self._kept, self._fleet.answers, self._keeper, self._say, serving=self._fleet.serving)
-        self._standbys = Standbys(self._currents if standbys else tuple, self._fleet, self._say)
+        self._liveness = Liveness(
+            self._desired.kept, self._fleet.answers, self._keeper, self._say, serving=self._fleet.serving
+        )
+        self._standbys = Standbys(self._desired.currents if standbys else tuple, self._fleet, self._say)
         self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
         self.client_token = read_or_make_token(self._places.client_token)
 
@@ -96,20 +94,20 @@ class Supervisor:
 
     def start(self) -> None:
         """Converge on what the state file says, then watch."""
-        kept = self._kept()
+        kept = self._desired.kept()
         with self._lock:
-            self._remember(self._memory, surely=False)
+            self._desired.remember(self._desired.memory, surely=False)
             self._keeper.end_strays(
                 needed={
                     ENVOY,
                     *(envoy_config.cluster_name(endpoint, release.id) for endpoint, release in kept),
-                    *(standby_name(endpoint, release) for endpoint, release in self._currents()),
+                    *(standby_name(endpoint, release) for endpoint, release in self._desired.currents()),
                 }
             )
             self._envoy.start(port=self._port, client_token=self.client_token)
             for endpoint, release in kept:
                 self._own(endpoint, release)
-            self._push()
+            self._desired.push()
             self._tail.recover()
         # From here on leases end, whatever the launching of releases takes.
         self._watcher.start()
@@ -147,7 +145,7 @@ class Supervisor:
 
     def ensure(self, endpoint: EndpointRef, release: Release, *, timeout_s: float) -> ReleaseStatus:
         with self._only_me(endpoint, release.id):
-            known = release.id in self._of(endpoint).releases
+            known = release.id in self._desired.of(endpoint).releases
             status = self._fleet.status(endpoint, release.id)
             if known and status.state == "ready":
                 return status
@@ -158,13 +156,13 @@ class Supervisor:
                     endpoint, release, timeout_s=timeout_s, first=not known, stopping=self._stopping
                 )
             except MlpipexError:
-                if release.id not in self._in_use(endpoint):
+                if release.id not in self._desired.in_use(endpoint):
                     self._fleet.stop(endpoint, release.id)
                 raise
             with self._lock:
-                memory = self._of(endpoint)
-                self._update(endpoint, releases={**memory.releases, release.id: release})
-                self._push()
+                memory = self._desired.of(endpoint)
+                self._desired.update(endpoint, releases={**memory.releases, release.id: release})
+                self._desired.push()
             return status
 
     def apply(self, plan: TrafficPlan) -> AppliedPlan:
@@ -174,12 +172,12 @@ class Supervisor:
             if status.state != "ready":
                 raise _refused(plan, f"release {release} is {status.state}")
         with self._lock:
-            before = self._of(plan.endpoint)
+            before = self._desired.of(plan.endpoint)
             is_return = plan.releases == (plan.current,)
             for release in plan.releases:
                 if release not in before.releases:
                     raise _refused(plan, f"release {release} is not kept for this endpoint")
-            self._update(
+            self._desired.update(
                 plan.endpoint,
                 plan=plan,
                 lease=lease_for(plan.lease_s),
@@ -189,18 +187,18 @@ class Supervisor:
                 surely=not is_return,
             )
             try:
-                self._push(surely=not is_return)
+                self._desired.push(surely=not is_return)
             except (MlpipexError, OSError):
                 # In memory at once, on disk with the push: not even a full disk keeps a plan that was refused.
-                self._memory = self._memory.with_endpoint(str(plan.endpoint), before)
-                self._settle()
+                self._desired.memory = self._desired.memory.with_endpoint(str(plan.endpoint), before)
+                self._desired.settle()
                 raise
         elapsed_ms = (time.monotonic() - started) * 1000.0
         return AppliedPlan(plan=plan, applied_at=datetime.now(UTC), acknowledged_ms=round(elapsed_ms, 3))
 
     def renew(self, endpoint: EndpointRef, plan_id: str) -> None:
         with self._lock:
-            memory = self._of(endpoint)
+            memory = self._desired.of(endpoint)
             plan = memory.plan
             # A lease that ran out a moment ago is over, though the watch may not have come to it yet.
             if plan is None or plan.id != plan_id or (memory.lease and memory.lease.is_over):
@@ -211,13 +209,13 @@ class Supervisor:
                     remedy="the lease ran out or another plan was applied; read the ledger",
                 )
             if plan.lease_s is not None:
-                self._update(endpoint, lease=lease_for(plan.lease_s))
+                self._desired.update(endpoint, lease=lease_for(plan.lease_s))
 
     def observe(self, endpoint: EndpointRef) -> PlaneObservation:
         with self._lock:
-            memory, version = self._of(endpoint), str(self._memory.version)
+            memory, version = self._desired.of(endpoint), str(self._desired.memory.version)
             in_force = self._envoy.version("rds")
-            if in_force != version or not self._settled:
+            if in_force != version or not self._desired.settled:
                 raise PlaneUnavailable(
                     "Envoy's routes",
                     value=f"version {in_force}",
@@ -244,7 +242,7 @@ class Supervisor:
         return self._envoy.refusals()
 
     def telemetry(self, endpoint: EndpointRef, *, since: datetime, until: datetime) -> Telemetry:
-        return self._tail.telemetry(endpoint, list(self._of(endpoint).releases), since=since, until=until)
+        return self._tail.telemetry(endpoint, list(self._desired.of(endpoint).releases), since=since, until=until)
 
     def compare(
         self,
@@ -287,18 +285,18 @@ class Supervisor:
     def retire(self, endpoint: EndpointRef, release_id: str) -> None:
         with self._only_me(endpoint, release_id):
             with self._lock:
-                if release_id in self._in_use(endpoint):
+                if release_id in self._desired.in_use(endpoint):
                     raise PlanRefused(
                         f"release {release_id} of {endpoint}",
                         value="retire",
                         limit="the plan in force needs it",
                         remedy="shift traffic away first",
                     )
-                memory = self._of(endpoint)
+                memory = self._desired.of(endpoint)
                 if release_id in memory.releases:
                     kept = {key: release for key, release in memory.releases.items() if key != release_id}
-                    self._update(endpoint, releases=kept)
-                    self._push()
+                    self._desired.update(endpoint, releases=kept)
+                    self._desired.push()
             self._fleet.stop(endpoint, release_id)
 
     def inject_fault(self, endpoint: EndpointRef, release_id: str, fault: dict[str, float] | None) -> None:
@@ -306,68 +304,11 @@ class Supervisor:
 
         :raises PlanRefused: no such release here.
         """
-        if release_id not in self._of(endpoint).releases:
+        if release_id not in self._desired.of(endpoint).releases:
             raise PlanRefused(
                 f"release {release_id} of {endpoint}", value="drill", limit="a release kept here", remedy="see status"
             )
         self._fleet.set_fault(endpoint, release_id, fault)
-
-    # Configuration.
-
-    def _push(self, *, patience_s: float = RESTART_TIMEOUT_S, surely: bool = False) -> None:
-        """Put what is remembered in force.
-
-        :param patience_s: how long an Envoy that is being restarted is waited for; also one that dies meanwhile.
-        """
-        try:
-            self._put_in_force(patience_s, surely=surely)
-        except PlaneUnavailable:
-            if patience_s <= 0:
-                raise
-            self._put_in_force(patience_s, surely=surely)
-
-    def _put_in_force(self, patience_s: float, *, surely: bool) -> None:
-        """Clusters that are new, routes, then clusters that are gone."""
-        self._settled = False
-        self._envoy.wait_until_serving(patience_s)
-        sockets = {
-            (endpoint, release.id): self._places.socket(endpoint, release.id) for endpoint, release in self._kept()
-        }
-        routings = [_routing(memory.plan, memory) for memory in self._memory.endpoints.values() if memory.plan]
-        wanted = {cluster["name"]: cluster for cluster in envoy_config.clusters(sockets, routings)}
-        present = self._present_clusters()
-        self._remember(self._memory.model_copy(update={"version": self._memory.version + 1}), surely=surely)
-        version = str(self._memory.version)
-        # Compared whole, though a cluster does not change under its name: after a restart of the machine the sockets of
-        # a plane with a deep state folder are elsewhere, and after an upgrade a cluster may be rendered otherwise.
-        if any(present.get(name) != cluster for name, cluster in wanted.items()):
-            self._envoy.put("cds", f"{version}-add", list({**present, **wanted}.values()))
-        self._envoy.put("rds", version, [envoy_config.routes(routings)])
-        if not present.keys() <= wanted.keys():
-            self._envoy.put("cds", f"{version}-end", list(wanted.values()))
-        self._settled = True
-
-    def _try_limit_s(self, plan: TrafficPlan) -> float:
-        """What the manifest allows, but never less than twice what nearly every request takes of current itself: a
-        candidate as slow as the release that it replaces is not broken."""
-        stated = plan.timeout_s or TIMEOUT_S
-        until = datetime.now(UTC)
-        measured = self._tail.telemetry(
-            plan.endpoint, [plan.current], since=until - timedelta(seconds=_LATENCY_WINDOW_S), until=until
-        ).releases[plan.current]
-        usual_ms = measured.latency.quantile(_USUAL) if measured.requests >= _LATENCY_REQUESTS else None
-        return round(min(max(stated, _TIMES_USUAL * (usual_ms or 0.0) / 1000.0), request_limit_s(stated)), 3)
-
-    def _settle(self) -> None:
-        """Try once more to put in force what is remembered; if that fails, the watch tries again."""
-        try:
-            self._push(patience_s=0.0)
-        except (MlpipexError, OSError) as error:
-            self._say("configuration", error)
-
-    def _present_clusters(self) -> dict[str, dict[str, object]]:
-        path = self._places.envoy.resource("cds")
-        return {cluster["name"]: cluster for cluster in json.loads(path.read_text(encoding="utf-8"))["resources"]}
 
     # Watching.
 
@@ -397,17 +338,23 @@ class Supervisor:
         if not self._lock.acquire(timeout=_WATCH_S):
             return
         try:
-            for name, memory in list(self._memory.endpoints.items()):
+            for name, memory in list(self._desired.memory.endpoints.items()):
                 if memory.plan is None or memory.lease is None or not memory.lease.is_over:
                     continue
-                self._settled = False
+                self._desired.settled = False
                 plan, now = memory.plan.only_current(), datetime.now(UTC)
-                self._update(plan.endpoint, plan=plan, lease=None, lease_expired_at=now, surely=False)
+                self._desired.update(plan.endpoint, plan=plan, lease=None, lease_expired_at=now, surely=False)
                 print(f"supervisor: lease of {name} ran out, all traffic goes to {memory.plan.current}", flush=True)
-            if not self._settled:
-                self._settle()
+            if not self._desired.settled:
+                self._desired.settle()
         finally:
             self._lock.release()
+
+    def _keep_reserve(self) -> None:
+        if self._desired.unwritten:
+            with self._lock:
+                self._desired.remember(self._desired.memory)
+        self.reserve.refill()
 
     def _say(self, what: str, error: Exception) -> None:
         text, now = f"{type(error).__name__}: {error}", time.monotonic()
@@ -416,54 +363,16 @@ class Supervisor:
             self._said[what] = (text, now)
             print(f"supervisor: {what}: {text}", flush=True)
 
-    # Memory.
-
-    def _of(self, endpoint: EndpointRef) -> EndpointMemory:
-        return self._memory.endpoints.get(str(endpoint), EndpointMemory())
-
-    def _kept(self) -> list[tuple[EndpointRef, Release]]:
-        return [
-            (EndpointRef.parse(name), release)
-            for name, memory in self._memory.endpoints.items()
-            for release in memory.releases.values()
-        ]
-
-    def _currents(self) -> list[tuple[EndpointRef, str]]:
-        """Whom users depend on."""
-        return [
-            (memory.plan.endpoint, memory.plan.current)
-            for memory in self._memory.endpoints.values()
-            if memory.plan is not None
-        ]
-
-    def _in_use(self, endpoint: EndpointRef) -> tuple[str, ...]:
-        plan = self._of(endpoint).plan
-        return plan.releases if plan else ()
-
-    def _update(self, endpoint: EndpointRef, *, surely: bool = True, **changes: object) -> None:
-        changed = self._of(endpoint).model_copy(update=changes)
-        self._remember(self._memory.with_endpoint(str(endpoint), changed), surely=surely)
-
-    def _keep_reserve(self) -> None:
-        if self._unwritten:
-            with self._lock:
-                self._remember(self._memory)
-        self.reserve.refill()
-
-    def _remember(self, memory: PlaneMemory, *, surely: bool = True) -> None:
-        """:param surely: nothing is done that is not written down; else it is done, and written as soon as it can be.
-
-        :raises PlaneUnavailable: the disk does not take it, and ``surely``.
-        """
-        try:
-            self.reserve.spend(lambda: write_memory(self._places.memory, memory))
-            self._unwritten = False
-        except PlaneUnavailable as error:
-            if surely:
-                raise
-            self._unwritten = True
-            self._say("state of the plane", error)
-        self._memory = memory
+    def _try_limit_s(self, plan: TrafficPlan) -> float:
+        """What the manifest allows, but never less than twice what nearly every request takes of current itself: a
+        candidate as slow as the release that it replaces is not broken."""
+        stated = plan.timeout_s or TIMEOUT_S
+        until = datetime.now(UTC)
+        measured = self._tail.telemetry(
+            plan.endpoint, [plan.current], since=until - timedelta(seconds=_LATENCY_WINDOW_S), until=until
+        ).releases[plan.current]
+        usual_ms = measured.latency.quantile(_USUAL) if measured.requests >= _LATENCY_REQUESTS else None
+        return round(min(max(stated, _TIMES_USUAL * (usual_ms or 0.0) / 1000.0), request_limit_s(stated)), 3)
 
     def _own(self, endpoint: EndpointRef, release: Release) -> None:
         """Attempts on its socket are this release's."""
@@ -476,14 +385,6 @@ class Supervisor:
             lock = self._release_locks.setdefault((endpoint, release_id), threading.Lock())
         with lock:
             yield
-
-
-def _routing(plan: TrafficPlan, memory: EndpointMemory) -> envoy_config.Routing:
-    return envoy_config.Routing(
-        plan=plan,
-        try_limit_s=memory.try_limit_s or plan.timeout_s or TIMEOUT_S,
-        fallback=plan.fallback if plan.fallback in memory.releases else None,
-    )
 
 
 def _refused(plan: TrafficPlan, why: str) -> PlanRefused:

@@ -20,7 +20,7 @@ from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout.plane_observation import ReleaseStatus
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.serving.envoy.config import cluster_name
-from airflow_provider_mlpipex.serving.plane import leases, liveness, supervisor
+from airflow_provider_mlpipex.serving.plane import desired_state, leases, liveness, supervisor
 from airflow_provider_mlpipex.serving.plane.state import read_memory
 from airflow_provider_mlpipex.serving.plane.supervisor import Supervisor
 from tests.support.factories import make_release
@@ -213,7 +213,7 @@ def test_a_lease_that_runs_out_while_envoy_is_away_ends_when_it_is_back(plane: P
     plane.supervisor.apply(canary())
     plane.envoy.away = True
     uptime[0] += 31
-    until(lambda: plane.supervisor._of(FRAUD).lease is None, within_s=10, what="the watch has seen it")
+    until(lambda: plane.supervisor._desired.of(FRAUD).lease is None, within_s=10, what="the watch has seen it")
     assert plane.weight(FRAUD, NEW) == 2500, "it could not be put in force yet"
     plane.envoy.away = False
     until(lambda: plane.weight(FRAUD, OLD) == 10_000, within_s=10, what="traffic is back")
@@ -318,7 +318,7 @@ def test_a_plan_that_met_a_dead_envoy_does_not_come_into_force_later(plane: Plan
     with pytest.raises(PlaneUnavailable):
         plane.supervisor.apply(canary())
     plane.envoy.away = False
-    until(lambda: plane.supervisor._settled, within_s=10, what="the plane has settled")
+    until(lambda: plane.supervisor._desired.settled, within_s=10, what="the plane has settled")
     assert plane.supervisor.observe(FRAUD).plan == before
     assert plane.weight(FRAUD, OLD) == 10_000
 
@@ -335,7 +335,7 @@ def test_a_full_disk_refuses_the_plan_and_keeps_the_one_before(plane: Plane, mon
     plane.serve(FRAUD, OLD, NEW)
     before = plane.supervisor.observe(FRAUD).plan
     writes = []
-    original = supervisor.write_memory
+    original = desired_state.write_memory
 
     def full_after_one(path: Path, memory: Any) -> None:
         writes.append(memory)
@@ -343,11 +343,11 @@ def test_a_full_disk_refuses_the_plan_and_keeps_the_one_before(plane: Plane, mon
             raise PlaneUnavailable("state of the plane", value="No space left on device")
         original(path, memory)
 
-    monkeypatch.setattr(supervisor, "write_memory", full_after_one)
+    monkeypatch.setattr(desired_state, "write_memory", full_after_one)
     with pytest.raises(PlaneUnavailable, match="No space left"):
         plane.supervisor.apply(canary())
     until(
-        lambda: plane.supervisor._settled and not plane.supervisor._unwritten,
+        lambda: plane.supervisor._desired.settled and not plane.supervisor._desired.unwritten,
         within_s=10,
         what="the plane has settled, and written it down",
     )
@@ -359,15 +359,15 @@ def test_a_full_disk_does_not_keep_traffic_from_being_taken_back(plane: Plane, m
     plane.serve(FRAUD, OLD, NEW)
     plane.supervisor.apply(canary())
     assert plane.weight(FRAUD, OLD) < 10_000
-    original = supervisor.write_memory
+    original = desired_state.write_memory
 
     def full(path: Path, memory: Any) -> None:
         raise PlaneUnavailable("state of the plane", value="No space left on device")
 
-    monkeypatch.setattr(supervisor, "write_memory", full)
+    monkeypatch.setattr(desired_state, "write_memory", full)
     plane.supervisor.apply(canary().only_current())
     assert plane.weight(FRAUD, OLD) == 10_000
-    monkeypatch.setattr(supervisor, "write_memory", original)
+    monkeypatch.setattr(desired_state, "write_memory", original)
     # It is written down as soon as it can be.
     until(
         lambda: read_memory(plane.folder / "state.json").endpoints[str(FRAUD)].plan == canary().only_current(),

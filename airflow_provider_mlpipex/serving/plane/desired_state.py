@@ -1,0 +1,149 @@
+"""The plane's desired state: which releases are kept and which plan is in force, on disk before Envoy is given it.
+
+Whatever is remembered here and not yet in force, or not yet on disk, is tried again until it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from airflow_provider_mlpipex.domain.errors import MlpipexError, PlaneUnavailable
+from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TIMEOUT_S, TrafficPlan
+from airflow_provider_mlpipex.serving.envoy import config as envoy_config
+from airflow_provider_mlpipex.serving.envoy.process import RESTART_TIMEOUT_S, Envoy
+from airflow_provider_mlpipex.serving.plane.state import EndpointMemory, PlaneMemory, write_memory
+from airflow_provider_mlpipex.serving.reserve import Reserve
+from airflow_provider_mlpipex.serving.state_dir import Places
+
+
+class DesiredState:
+    """What a plane should be doing. Only one thread at a time may change or push it: the supervisor's lock is for that.
+
+    :param memory: what it goes on with. :param reserve: room to write it down where the disk is full.
+    :param say: takes what went wrong and is tried again.
+    """
+
+    def __init__(
+        self,
+        memory: PlaneMemory,
+        places: Places,
+        envoy: Envoy,
+        *,
+        reserve: Reserve,
+        say: Callable[[str, Exception], None],
+    ) -> None:
+        self.memory = memory
+        self._places = places
+        self._envoy = envoy
+        self._reserve = reserve
+        self._say = say
+        #: Whether what is remembered has been seen in force; while it has not, the watch tries again.
+        self.settled = False
+        #: Whether the disk holds less than what is remembered.
+        self.unwritten = False
+
+    # What is remembered.
+
+    def of(self, endpoint: EndpointRef) -> EndpointMemory:
+        """What is remembered of ``endpoint``; an empty memory for one that this plane does not know."""
+        return self.memory.endpoints.get(str(endpoint), EndpointMemory())
+
+    def kept(self) -> list[tuple[EndpointRef, Release]]:
+        """Every release whose model server should run, of every endpoint."""
+        return [
+            (EndpointRef.parse(name), release)
+            for name, memory in self.memory.endpoints.items()
+            for release in memory.releases.values()
+        ]
+
+    def currents(self) -> list[tuple[EndpointRef, str]]:
+        """Whom users depend on."""
+        return [
+            (memory.plan.endpoint, memory.plan.current)
+            for memory in self.memory.endpoints.values()
+            if memory.plan is not None
+        ]
+
+    def in_use(self, endpoint: EndpointRef) -> tuple[str, ...]:
+        """Ids of the releases that the plan in force needs."""
+        plan = self.of(endpoint).plan
+        return plan.releases if plan else ()
+
+    def update(self, endpoint: EndpointRef, *, surely: bool = True, **changes: object) -> None:
+        """Remember ``changes`` to fields of the endpoint's memory; ``surely`` as for :meth:`remember`."""
+        changed = self.of(endpoint).model_copy(update=changes)
+        self.remember(self.memory.with_endpoint(str(endpoint), changed), surely=surely)
+
+    def remember(self, memory: PlaneMemory, *, surely: bool = True) -> None:
+        """Take ``memory`` for what should be, and write it down.
+
+        :param surely: nothing is done that is not written down; else it is done, and written as soon as it can be.
+
+        :raises PlaneUnavailable: the disk does not take it, and ``surely``.
+        """
+        try:
+            self._reserve.spend(lambda: write_memory(self._places.memory, memory))
+            self.unwritten = False
+        except PlaneUnavailable as error:
+            if surely:
+                raise
+            self.unwritten = True
+            self._say("state of the plane", error)
+        self.memory = memory
+
+    # What is in force.
+
+    def push(self, *, patience_s: float = RESTART_TIMEOUT_S, surely: bool = False) -> None:
+        """Put what is remembered in force.
+
+        :param patience_s: how long an Envoy that is being restarted is waited for; also one that dies meanwhile.
+        """
+        try:
+            self._put_in_force(patience_s, surely=surely)
+        except PlaneUnavailable:
+            if patience_s <= 0:
+                raise
+            self._put_in_force(patience_s, surely=surely)
+
+    def _put_in_force(self, patience_s: float, *, surely: bool) -> None:
+        """Clusters that are new, routes, then clusters that are gone."""
+        self.settled = False
+        self._envoy.wait_until_serving(patience_s)
+        sockets = {
+            (endpoint, release.id): self._places.socket(endpoint, release.id) for endpoint, release in self.kept()
+        }
+        routings = [_routing(memory.plan, memory) for memory in self.memory.endpoints.values() if memory.plan]
+        wanted = {cluster["name"]: cluster for cluster in envoy_config.clusters(sockets, routings)}
+        present = self._present_clusters()
+        self.remember(self.memory.model_copy(update={"version": self.memory.version + 1}), surely=surely)
+        version = str(self.memory.version)
+        # Compared whole, though a cluster does not change under its name: after a restart of the machine the sockets of
+        # a plane with a deep state folder are elsewhere, and after an upgrade a cluster may be rendered otherwise.
+        if any(present.get(name) != cluster for name, cluster in wanted.items()):
+            self._envoy.put("cds", f"{version}-add", list({**present, **wanted}.values()))
+        self._envoy.put("rds", version, [envoy_config.routes(routings)])
+        if not present.keys() <= wanted.keys():
+            self._envoy.put("cds", f"{version}-end", list(wanted.values()))
+        self.settled = True
+
+    def settle(self) -> None:
+        """Try once more to put in force what is remembered; if that fails, the watch tries again."""
+        try:
+            self.push(patience_s=0.0)
+        except (MlpipexError, OSError) as error:
+            self._say("configuration", error)
+
+    def _present_clusters(self) -> dict[str, dict[str, object]]:
+        path = self._places.envoy.resource("cds")
+        return {cluster["name"]: cluster for cluster in json.loads(path.read_text(encoding="utf-8"))["resources"]}
+
+
+def _routing(plan: TrafficPlan, memory: EndpointMemory) -> envoy_config.Routing:
+    return envoy_config.Routing(
+        plan=plan,
+        try_limit_s=memory.try_limit_s or plan.timeout_s or TIMEOUT_S,
+        fallback=plan.fallback if plan.fallback in memory.releases else None,
+    )
