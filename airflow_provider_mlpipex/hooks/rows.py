@@ -94,7 +94,7 @@ def _called(spec: EvaluationSpec) -> pd.DataFrame:
     return load_table(
         partial(load, **spec.parameters),
         source=f"rows of {spec.source}",
-        remedy="see the chained error; does it take evaluation.parameters?",
+        remedy="call it by itself to read its text; does it take evaluation.parameters?",
     )
 
 
@@ -103,7 +103,7 @@ def _queried(spec: EvaluationSpec) -> pd.DataFrame:
     from airflow.sdk import BaseHook
     from airflow.sdk.exceptions import AirflowNotFoundException
     from sqlalchemy import create_engine, text
-    from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+    from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
     from airflow_provider_mlpipex.hooks.mlpipex import url_of
 
@@ -130,8 +130,10 @@ def _queried(spec: EvaluationSpec) -> pd.DataFrame:
                 limit="a database that answers the query",
                 remedy="check the connection and evaluation.sql",
             ) from None
+        # A value that the database could not convert stands in its text; a wrong query has none of its own.
+        found = type(error).__name__ if isinstance(error, DataError | IntegrityError) else str(error.orig)[:_SHOWN]
         raise DataQualityFailed(
-            subject, value=str(error.orig)[:_SHOWN], limit="a query that it takes", remedy="correct evaluation.sql"
+            subject, value=found, limit="a query that it takes", remedy="correct evaluation.sql"
         ) from None
     except SQLAlchemyError as error:
         raise DataQualityFailed(

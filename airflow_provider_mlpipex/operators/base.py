@@ -206,7 +206,7 @@ class TableOperator(MlpipexOperator):
         else:
             assert self.load is not None  # subclasses take exactly one of the two
             name, load = getattr(self.load, "__qualname__", repr(self.load)), self.load
-        remedy = "see the chained error; does it take load_kwargs?"
+        remedy = "call it by itself to read its text; does it take load_kwargs?"
         subject = f"table of {name}"
         return subject, load_table(partial(load, **(self.load_kwargs or {})), source=subject, remedy=remedy)
 

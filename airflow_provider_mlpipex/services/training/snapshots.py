@@ -154,7 +154,7 @@ def load_window(
     split_at = as_of - data.window.evaluate
     start = split_at - data.window.train
     load = load or import_callable(data.source, field="data.source")
-    remedy = "see the chained error; does the source take the manifest's data.parameters?"
+    remedy = "call it by itself to read its text; does it take the manifest's data.parameters?"
     frame = load_table(
         partial(load, start, as_of, **data.parameters), source=f"data source {data.source}", remedy=remedy
     )

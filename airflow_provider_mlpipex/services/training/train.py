@@ -12,6 +12,7 @@ from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, Rel
 from airflow_provider_mlpipex.domain.release.training import TrainedModel, TrainingContext, TrainingRecord, ask
 from airflow_provider_mlpipex.domain.values import digest_of
 from airflow_provider_mlpipex.services.quality.check import Tell, judge_features, unheard
+from airflow_provider_mlpipex.services.training.code_failure import describe_failure
 from airflow_provider_mlpipex.services.training.evaluation import evaluate
 from airflow_provider_mlpipex.services.training.golden_rows import golden_rows
 from airflow_provider_mlpipex.services.training.labels import labelled
@@ -166,7 +167,7 @@ def _fit(manifest: Manifest, training: TrainingSpec, rows: SplitRows) -> tuple[T
         seed=training.seed,
     )
     learned, evaluated = older.rows[columns].copy(), newer.rows[columns]
-    model, predictions = _call(training, context, evaluated)
+    model, predictions = _call(training, context, evaluated, rows)
     trained = TrainedModel(
         model=model,
         predict_method=training.predict_method,
@@ -181,17 +182,20 @@ def _fit(manifest: Manifest, training: TrainingSpec, rows: SplitRows) -> tuple[T
     return trained, older.unlabelled + newer.unlabelled
 
 
-def _call(training: TrainingSpec, context: TrainingContext, features: pd.DataFrame) -> tuple[Any, Any]:
-    """The fitted model and its predictions for ``features``; whatever the team's code raises is told by its name."""
-    failed = partial(TrainingFailed, f"training callable {training.callable}", remedy="see the chained error")
+def _call(training: TrainingSpec, context: TrainingContext, features: pd.DataFrame, rows: SplitRows) -> tuple[Any, Any]:
+    """The fitted model and its predictions for ``features``; an exception is told without values of ``rows``."""
+    code = f"training callable {training.callable}"
+    failed = partial(TrainingFailed, code, remedy="correct it at that line; the task log has the way to it")
+    described = partial(describe_failure, code=code, rows=rows)
     try:
         train = import_callable(training.callable, field="training.callable")
     except ManifestInvalid as error:
         raise failed(value=error.value, limit=error.limit, remedy=error.remedy) from error
     try:
         model = train(context)
-    except Exception as error:
-        raise failed(value=f"{type(error).__name__}: {error}", limit="a fitted model") from error
+    except Exception as error:  # noqa: BLE001  whatever the code of a team raises
+        # Nothing of the exception is chained: its text and those of its causes may quote rows.
+        raise failed(value=described(error), limit="a fitted model") from None
     predict = getattr(model, training.predict_method, None)
     if not callable(predict):
         raise failed(
@@ -201,7 +205,6 @@ def _call(training: TrainingSpec, context: TrainingContext, features: pd.DataFra
         )
     try:
         return model, ask(model, training.predict_method, features.copy())
-    except Exception as error:
-        # Libraries quote the value that they stumble over; the chained error has it, and this message must not.
+    except Exception as error:  # noqa: BLE001  whatever the code of a team raises
         limit = f"predictions for {len(features)} evaluation rows"
-        raise failed(value=type(error).__name__, limit=limit) from error
+        raise failed(value=described(error), limit=limit) from None

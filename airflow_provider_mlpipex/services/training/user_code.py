@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed, ManifestInvalid
 from airflow_provider_mlpipex.domain.values import digest_of
+from airflow_provider_mlpipex.services.training.code_failure import describe_failure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,10 +82,11 @@ def load_table(load: Callable[[], Any], *, source: str, remedy: str) -> pd.DataF
 
     try:
         frame = load()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  whatever the code of a team raises
+        # Nothing of the exception is chained: its text and those of its causes may quote rows.
         raise DataQualityFailed(
-            source, value=f"{type(error).__name__}: {error}", limit="a table", remedy=remedy
-        ) from error
+            source, value=describe_failure(error, code=source), limit="a table", remedy=remedy
+        ) from None
     if not isinstance(frame, pd.DataFrame):
         raise DataQualityFailed(
             source,
