@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 from jsonschema import Draft202012Validator
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+from mlflow.types.schema import Array
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
@@ -22,6 +26,7 @@ from airflow_provider_mlpipex.domain.release.inputs import INPUTS_PATH
 from airflow_provider_mlpipex.domain.release.training import TrainedModel
 from airflow_provider_mlpipex.serving.model_server.app import Drill, create_app
 from airflow_provider_mlpipex.serving.model_server.loading import scorer_of
+from airflow_provider_mlpipex.serving.model_server.openapi import openapi_of
 from airflow_provider_mlpipex.serving.model_server.spec import ModelServerSpec
 from tests.support.plane import release_of
 
@@ -135,3 +140,50 @@ async def test_no_row_of_the_training_is_in_it_also_where_the_model_knows_no_oth
         body = (await client.get("/openapi.json")).text
     assert example_of(json.loads(body)) is None
     assert not [carrier for carrier in CARRIERS if carrier in body]
+
+
+class Constant(mlflow.pyfunc.PythonModel):
+    """A model that another pipeline has logged with plain MLflow."""
+
+    def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+        return [1.0] * len(model_input)
+
+
+TAGS = ColSpec(Array(DataType.string), "tags")
+SINCE = ColSpec(DataType.datetime, "since", required=False)
+TOP = ParamSchema([ParamSpec("top", DataType.long, 3)])
+
+
+@pytest.mark.parametrize(
+    ("signature", "properties", "params"),
+    [
+        (ModelSignature(Schema([TensorSpec(np.dtype("float64"), (-1, 2))])), None, None),
+        (
+            ModelSignature(Schema([TAGS, SINCE]), params=TOP),
+            {"tags": {}, "since": {"type": ["string", "null"], "format": "date-time"}},
+            {"top": {"type": "integer"}},
+        ),
+    ],
+    ids=["tensor", "lists and params"],
+)
+def test_what_json_schema_has_no_word_for_is_left_open(
+    tmp_path: Path, signature: Any, properties: Any, params: Any
+) -> None:
+    folder = tmp_path / "model"
+    mlflow.pyfunc.save_model(str(folder), python_model=Constant(), signature=signature)
+    spec = ModelServerSpec(
+        endpoint=EndpointRef.parse("production/shop"),
+        release=release_of(folder, "1.0.0"),
+        model_dir=str(folder),
+        socket=str(tmp_path / "it.sock"),
+        log_dir=str(tmp_path / "log"),
+    )
+    document = openapi_of(spec, scorer_of(folder)[0], golden=folder / "none.json")
+    schemas = document["components"]["schemas"]
+    for schema in schemas.values():
+        Draft202012Validator.check_schema(schema)
+    assert schemas["Row"].get("properties") == properties
+    assert [form["properties"].get("params", {}).get("properties") for form in schemas["Request"]["oneOf"]] == [
+        params
+    ] * 4
+    assert example_of(document) is None
