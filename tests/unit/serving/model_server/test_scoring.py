@@ -5,6 +5,7 @@ MLflow's scoring server is the oracle, on a real logged scikit-learn model.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -573,3 +574,52 @@ async def test_the_log_is_finished_when_the_server_ends(server: Server) -> None:
         assert (await client.get("/log-stats")).json()["dropped"] == 0
     assert [logged["rid"] for logged in server.logged(1)] == ["r"]
     assert [path.name for path in segments(Path(server.spec.log_dir))] == ["00000001.jsonl"]
+
+
+# What an OpenAPI document allows, and what it does not.
+
+
+def openapi() -> Any:
+    """/invocations as a client's generator sees it, with a header of each kind that the server reads."""
+    import schemathesis
+
+    cells = {"type": ["number", "string", "boolean", "null", "array", "object"]}
+    rows = {"type": "array", "items": {"type": "array", "items": cells}}
+    names = {"type": "array", "items": {"type": "string", "enum": [*COLUMNS, "other"]}}
+    split_rows = {"type": "object", "properties": {"columns": names, "data": rows}, "required": ["columns", "data"]}
+    body = {"type": "object", "properties": {"dataframe_split": split_rows, "instances": rows, "params": cells}}
+    headers = [{"name": name, "in": "header", "schema": {"type": "string"}} for name in ("x-request-id", BATCH_HEADER)]
+    query = [{"name": "debug", "in": "query", "schema": {"type": "string"}}]
+    operation = {
+        "parameters": [*headers, *query],
+        "requestBody": {"required": True, "content": {JSON: {"schema": body}}},
+        "responses": {"200": {"description": "answers"}},
+    }
+    document = {"openapi": "3.1.0", "info": {"title": "model", "version": "1"}, "paths": {"/invocations": {}}}
+    return schemathesis.openapi.from_dict({**document, "paths": {"/invocations": {"post": operation}}})
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_whatever_a_generator_of_requests_sends_is_the_callers_fault(server: Server, allowed: bool) -> None:
+    from schemathesis import GenerationMode
+
+    mode = GenerationMode.POSITIVE if allowed else GenerationMode.NEGATIVE
+    operation = openapi()["/invocations"]["POST"]
+
+    async def send(case: Any) -> httpx.Response:
+        sent = b"" if type(case.body).__name__ == "NotSet" else json.dumps(case.body, default=str).encode()
+        headers = {**(case.headers or {}), "content-type": JSON}
+        printable = {k: v.encode("latin-1", "replace") for k, v in headers.items() if isinstance(v, str)}
+        async with server.client() as client:
+            return await client.request("POST", "/invocations", content=sent, headers=printable, params=case.query)
+
+    @settings(max_examples=30, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def answered(case: Any) -> None:
+        answer = asyncio.run(send(case))
+        assert answer.status_code < 500, answer.text
+        if answer.status_code >= 400:
+            assert "Traceback" not in answer.text and 'File "' not in answer.text and "site-packages" not in answer.text
+            assert str(Path(__file__).parents[4]) not in answer.text and server.spec.log_dir not in answer.text
+
+    answered()
