@@ -22,6 +22,7 @@ from airflow_provider_mlpipex.domain.rollout.events import Entry, GatesJudged
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
+from airflow_provider_mlpipex.services.rollout.hold import resume
 
 RUN_TIMEOUT_S = 600.0
 #: How long the person takes who answers a review.
@@ -105,7 +106,7 @@ class Scene:
         approve: bool = True,
         meanwhile: Callable[[dict[str, str]], None] = lambda _tasks: None,
     ) -> Run:
-        """Trigger a Dag, answer its review, and follow the run to its end.
+        """Trigger a Dag, answer its review and its holds, and follow the run to its end.
 
         :param meanwhile: called again and again with the tasks' states.
         """
@@ -126,12 +127,29 @@ class Scene:
                         self.say(f"    {'approved' if approve else 'rejected':16} {task}")
                         answered = True
                 seen[task] = state
+            self._answer_holds()
             meanwhile(seen)
             state = self.airflow.run_state(dag_id, run_id)
             if state in ("success", "failed"):
                 return Run(run_id=run_id, state=state, tasks=self.airflow.task_states(dag_id, run_id))
             time.sleep(POLL_S)
         return Run(run_id=run_id, state=f"still running after {RUN_TIMEOUT_S:.0f} s", tasks=seen)
+
+    def _answer_holds(self) -> None:
+        """What a person on call would do: a stage on hold passes where the current release breaks the same limits, as
+        on a machine that is slow for both; otherwise its gates get more time, and take back what is worse."""
+        for endpoint in self.platform.ledger.endpoints():
+            rollout = self.state(endpoint).rollout
+            if rollout is None or rollout.hold is None or rollout.phase not in ("shadow", "canary"):
+                continue
+            (judged,) = self.platform.ledger.read(endpoint, types=("gates-judged",), newest_first=True, limit=1)
+            assert isinstance(judged.event, GatesJudged)
+            alike = all(result.verdict == "pass" or result.excused for result in judged.event.results)
+            note = f"{'both releases alike' if alike else 'more time'}: {rollout.hold.cause}"[:500]
+            resume(self.platform, endpoint=endpoint, rollout_id=rollout.id, reviewer="demo", note=note, accept=alike)
+            self.say(
+                f"    {'let pass' if alike else 'resumed':16} {endpoint} {rollout.phase}: {rollout.hold.cause[:160]}"
+            )
 
     def edit(self, manifest: Path, dag_id: str, change: Callable[[dict[str, Any]], None]) -> None:
         """Change a manifest the way a person would, and wait until Airflow has parsed its Dag again."""

@@ -69,7 +69,7 @@ def create_app(supervisor: Supervisor, *, tokens: TokenFiles, extra_routes: Sequ
             raise _invalid("release.id", release.id, f"the release in the path: {asked}")
         timeout_s = _seconds(body.get("timeout_s", 120.0))
         # A rollback revives what it returns to; whoever may do no more brings nothing that is new here.
-        if (await routing.run(supervisor.observe, _endpoint(request))).known.get(release.id) != release:
+        if supervisor.kept_releases(_endpoint(request)).get(release.id) != release:
             require_scope(request, "deploy")
         status = await releasing.run(supervisor.ensure, _endpoint(request), release, timeout_s=timeout_s)
         return JSONResponse(status.to_json())
@@ -82,7 +82,8 @@ def create_app(supervisor: Supervisor, *, tokens: TokenFiles, extra_routes: Sequ
         plan = _read(TrafficPlan, await _body(request), "plan")
         if plan.endpoint != _endpoint(request):
             raise _invalid("plan.endpoint", str(plan.endpoint), f"the endpoint in the path: {_endpoint(request)}")
-        if not await routing.run(_returns_traffic, supervisor, plan):
+        if plan.releases != (plan.current,) or plan.current not in supervisor.kept_releases(plan.endpoint):
+            # More than taking traffic back to a release that runs here already.
             require_scope(request, "deploy")
         return JSONResponse((await routing.run(supervisor.apply, plan)).to_json())
 
@@ -215,14 +216,6 @@ async def _explain_unexpected(_: Request, error: Exception) -> Response:
         remedy="read the plane's log; traffic goes on as last confirmed",
     )
     return JSONResponse(unexpected.as_dict(), status_code=500)
-
-
-def _returns_traffic(supervisor: Supervisor, plan: TrafficPlan) -> bool:
-    """Whether ``plan`` only takes traffic back: all of it to one release that this plane has running already."""
-    if plan.releases != (plan.current,):
-        return False
-    status = supervisor.observe(plan.endpoint).releases.get(plan.current)
-    return status is not None and status.state == "ready"
 
 
 def _endpoint(request: Request) -> EndpointRef:

@@ -233,6 +233,10 @@ class Supervisor:
             dropped_predictions=sum(read_stats(folder).dropped for folder in logs),
         )
 
+    def kept_releases(self, endpoint: EndpointRef) -> dict[str, Release]:
+        """Releases that run here for ``endpoint``, by id. Answers while Envoy is away: a rollback asks it."""
+        return self._desired.of(endpoint).releases
+
     def make_room(self) -> bool:
         """Give back the room that is kept for the worst moment, where the disk is full; whether there was any."""
         return self.reserve.disk_is_full and self.reserve.free()

@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout.plane_observation import PlaneObservation, ReleaseStatus
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.serving.plane.control_api import create_app
@@ -35,6 +36,9 @@ class RunsCurrent:
     def observe(self, endpoint: EndpointRef) -> PlaneObservation:
         status = ReleaseStatus(release=CURRENT.id, state="ready")
         return PlaneObservation(endpoint=endpoint, releases={CURRENT.id: status}, known={CURRENT.id: CURRENT})
+
+    def kept_releases(self, endpoint: EndpointRef) -> dict[str, Release]:
+        return {CURRENT.id: CURRENT}
 
     def __getattr__(self, verb: str) -> Any:
         def act(*_: Any, **__: Any) -> Any:
