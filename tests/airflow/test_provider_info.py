@@ -17,8 +17,9 @@ import airflow
 import jsonschema
 import pytest
 from airflow.providers_manager import ProvidersManager
-from airflow.sdk import task
+from airflow.sdk import BaseHook, BaseOperator, BaseSensorOperator, task
 from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
+from airflow.triggers.base import BaseTrigger
 
 import airflow_provider_mlpipex
 from airflow_provider_mlpipex.get_provider_info import get_provider_info
@@ -70,10 +71,20 @@ def test_every_class_it_names_is_there(path: str) -> None:
     assert callable(getattr(import_module(module), name))
 
 
+def classes_in(module: ModuleType) -> list[type]:
+    return [value for value in vars(module).values() if isinstance(value, type)]
+
+
 @pytest.mark.parametrize("kind", ["operators", "sensors", "triggers", "hooks"])
 def test_it_names_every_module_that_there_is(kind: str) -> None:
     package = import_module(f"{PACKAGE}.{kind}")
-    there = {f"{PACKAGE}.{kind}.{module.name}" for module in pkgutil.iter_modules(package.__path__)}
+    base = {"operators": BaseOperator, "sensors": BaseSensorOperator, "triggers": BaseTrigger, "hooks": BaseHook}[kind]
+    modules = [import_module(f"{PACKAGE}.{kind}.{module.name}") for module in pkgutil.iter_modules(package.__path__)]
+    there = {
+        module.__name__
+        for module in modules
+        if any(issubclass(cls, base) and cls.__module__ == module.__name__ for cls in classes_in(module))
+    }
     named = {module for integration in get_provider_info()[kind] for module in integration["python-modules"]}
     assert named == there - {f"{PACKAGE}.{kind}.base"}
 

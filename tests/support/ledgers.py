@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,6 +21,8 @@ def make_old_ledger(url: str, *, revision: str, entries: Iterable[Entry] = ()) -
     config = Config()
     config.set_main_option("script_location", "airflow_provider_mlpipex.adapters.sql:migrations")
     engine = make_engine(url)
+    if engine.dialect.name == "sqlite" and engine.url.database:
+        Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
