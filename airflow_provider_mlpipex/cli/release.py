@@ -237,7 +237,8 @@ def _environments(manifest: Manifest, wanted: list[str] | None, file: Path) -> l
 
 
 def _run_id(manifest: Manifest) -> str:
-    return f"cli__{manifest.name}__{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    # To the microsecond: two releases in one second are two rollouts.
+    return f"cli__{manifest.name}__{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
 
 
 def _answer(carried: list[Carried], as_json: bool) -> None:
