@@ -47,7 +47,7 @@ def save_picky_model(folder: Path) -> Path:
     return folder
 
 
-def test_a_model_that_raises_is_answered_in_mlflows_way_and_counts_against_its_release(
+def test_a_model_that_raises_on_what_it_never_learned_is_answered_in_mlflows_way(
     real_plane: RealPlane, tmp_path: Path
 ) -> None:
     release = release_of(save_picky_model(tmp_path / "model"), "1.0.0")
@@ -58,15 +58,13 @@ def test_a_model_that_raises_is_answered_in_mlflows_way_and_counts_against_its_r
     garbage = {"dataframe_split": {"columns": ["distance"], "data": [[1.5]]}}
     with real_plane.client() as client:
         answers = [client.post(path_of(PICKY), json=body) for body in (unseen, unseen, garbage)]
-    assert [(answer.status_code, answer.headers.get("x-mlpipex-fault")) for answer in answers] == [
-        (400, "model"),
-        (400, "model"),
-        (400, None),
-    ]
+    # Whose fault it was is for the plane: the telemetry below says it, and clients are not told.
+    assert [(answer.status_code, answer.headers.get("x-mlpipex-fault")) for answer in answers] == [(400, None)] * 3
     assert answers[0].json()["error_code"] == "BAD_REQUEST"
 
     def seen() -> ReleaseTelemetry:
         return real_plane.port.telemetry(PICKY, since=since, until=now() + timedelta(seconds=5)).releases[release.id]
 
     until(lambda: seen().requests == 3, within_s=20, what="three attempts are counted")
-    assert (seen().errors, seen().client_errors) == (2, 1)
+    # What its training never held is the client's: nobody can make a release look bad with it.
+    assert (seen().errors, seen().client_errors) == (0, 3)
