@@ -7,11 +7,10 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from airflow_provider_mlpipex.composition import Settings, build_platform
-from airflow_provider_mlpipex.demo import flight_features, flights, keyed, scored
+from airflow_provider_mlpipex.demo import flight_features, flights, interrupts, keyed, scored
 from airflow_provider_mlpipex.demo.airflow_client import AirflowClient
 from airflow_provider_mlpipex.demo.keyed import KeyedStory
 from airflow_provider_mlpipex.demo.report import Report
@@ -45,7 +44,7 @@ def play(*, once: bool, ports: str, dags: Path = Path("dags")) -> int:
     pager = AlertReceiver()
     stack = Stack(FOLDER, dags=dags, ports=chosen, alert_url=pager.apprise_url)
     # SIGINT too: where a shell started this in the background, it would be ignored.
-    _stop_like_ctrl_c(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    interrupts.hear(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     traffic: LiveTraffic | None = None
     try:
         say(f"Starting MLflow, the serving plane and Airflow under {FOLDER}; logs in {FOLDER}/logs")
@@ -68,11 +67,11 @@ def play(*, once: bool, ports: str, dags: Path = Path("dags")) -> int:
             _stay_up(stack)
         return 0 if report.ok else 1
     except KeyboardInterrupt:
+        interrupts.ignore()
         say("\nStopping …")
         return 130
     finally:
-        # A second Ctrl-C must not leave half of it running.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        interrupts.ignore()
         if traffic is not None:
             traffic.stop()
         stack.stop()
@@ -129,14 +128,6 @@ def _stay_up(stack: Stack) -> None:
     while True:
         time.sleep(1.0)
         stack.check()
-
-
-def _stop_like_ctrl_c(*signals: signal.Signals) -> None:
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    for one in signals:
-        signal.signal(one, interrupt)
 
 
 def say(text: Any) -> None:

@@ -39,7 +39,8 @@ def test_a_state_is_bounded_and_holds_what_can_still_be_undone(world: World) -> 
 @pytest.mark.parametrize(
     ("rollout_id", "ending", "cause"),
     [
-        ("run-1", "promoted", "watch ended inconclusive"),
+        ("run-1", "promoted", "not watched: the first release here has none to return to"),
+        ("run-2", "promoted", "watch ended pass"),
         ("run-3", "rolled-back", "customers complain"),
         ("rejected-0", "rejected", "accuracy"),
     ],
