@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
+import psutil
 import pytest
 
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
-from tests.support.plane import RealPlane, Traffic, fresh_window, invocation, now, number_of, path_of, real_plane
+from airflow_provider_mlpipex.serving.state_dir import Places
+from airflow_provider_mlpipex.serving.turns import whose_turn
+from tests.support.plane import (
+    READY_TIMEOUT_S,
+    RealPlane,
+    Traffic,
+    fresh_window,
+    invocation,
+    now,
+    number_of,
+    path_of,
+    real_plane,
+)
 from tests.support.polling import until
 
 __all__ = ["real_plane"]
@@ -81,35 +96,62 @@ def test_a_canary_beside_a_slow_current_release_costs_no_request(plane: RealPlan
             slow_down(plane, number, 0)
 
 
+@contextmanager
+def dead(plane: RealPlane, number: int) -> Iterator[None]:
+    """Every process of the release is killed, its standby too, and cannot come back before the block ends: how fast a
+    machine starts one again decides nothing."""
+    release = plane.release(number)
+    spec = plane.state_dir / "servers" / f"{SLOW.environment}--{SLOW.name}--{release.slug}" / "spec.json"
+    hidden = spec.rename(spec.with_suffix(".hidden"))
+    try:
+        servers = [psutil.Process(pid) for pid in plane.processes()]
+        killed = [server for server in servers if str(spec) in server.cmdline()]
+        for server in killed:
+            server.kill()
+        psutil.wait_procs(killed, timeout=10)
+        yield
+    finally:
+        hidden.rename(spec)
+
+
 def test_the_previous_release_answers_while_current_is_dead(plane: RealPlane) -> None:
     since = fresh_window()
     plane.port.apply(plan_of(plane, fallback=True))
-    current = plane.server(SLOW, plane.release(CURRENT))
-    current.kill()
-    answers = ask(plane, 60)
-    assert {status for status, _ in answers} == {200}, answers
-    assert answers[(200, PREVIOUS)] > 0
-    previous = plane.release(PREVIOUS).id
+    previous, current = plane.release(PREVIOUS).id, plane.release(CURRENT).id
+    with dead(plane, CURRENT):
+        assert ask(plane, 60) == Counter({(200, PREVIOUS): 60})
 
-    def told() -> bool:
-        seen = plane.port.telemetry(SLOW, since=since, until=now()).releases[previous].requests
-        return seen >= answers[(200, PREVIOUS)]
+        def counted() -> bool:
+            releases = plane.port.telemetry(SLOW, since=since, until=now()).releases
+            return releases[previous].requests >= 60 and releases[current].errors >= 60
 
-    until(told, within_s=20.0, what="telemetry says who answered")
+        until(counted, within_s=20.0, what="telemetry says who answered, and who could not")
+    until(
+        lambda: plane.port.observe(SLOW).releases[current].state == "ready",
+        within_s=READY_TIMEOUT_S,
+        what="current is back",
+    )
+    assert ask(plane, 20) == Counter({(200, CURRENT): 20})
 
 
 def test_a_standby_takes_over_when_a_current_release_without_a_previous_one_is_killed(plane: RealPlane) -> None:
     current = plane.release(CURRENT)
     plane.ensure(SLOW, CURRENT)
     plane.port.apply(plan_of(plane))
-    standby = f"{SLOW.environment}--{SLOW.name}--{current.slug}--standby"
-    record = plane.state_dir / "children" / f"{standby}.json"
-    until(record.exists, within_s=60.0, what="a standby is started")
-    log = plane.state_dir / "servers" / f"{SLOW.environment}--{SLOW.name}--{current.slug}" / "standby.log"
-    until(lambda: log.exists() and "waiting for its turn" in log.read_text(), within_s=180.0, what="the standby waits")
+    turn = Places(plane.state_dir).socket(SLOW, current.id)
+
+    def loaded() -> set[int]:
+        """Pids of the processes that have the model loaded: the one that serves and the one that waits for its turn."""
+        servers = [psutil.Process(pid) for pid in plane.processes()]
+        return {s.pid for s in servers if any(turn.stem in opened.path for opened in s.open_files())}
+
+    until(lambda: len(loaded()) == 2, within_s=180.0, what="the standby waits")
     with Traffic(plane, SLOW) as traffic:
         traffic.wait_for(30)
-        plane.server(SLOW, current).kill()
+        serving = whose_turn(turn)
+        assert serving is not None
+        psutil.Process(serving).kill()
         traffic.wait_for(100)
     assert traffic.failures == {}
     assert traffic.answered_by == {CURRENT}
+    assert whose_turn(turn) != serving
