@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 
-_TIMEOUT_S = 15.0
-_PARSE_TIMEOUT_S = 90.0
+_TIMEOUT_S = 60.0
+_PARSE_TIMEOUT_S = 600.0
 
 
 class AirflowClient:

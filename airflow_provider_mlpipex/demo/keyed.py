@@ -32,7 +32,7 @@ class KeyedStory:
 
     def planted_skew(self) -> None:
         expected = "features served differ from those trained on: refused by name, nothing serves"
-        with self.scene.step("11 planted skew", expected) as step:
+        with self.scene.step("planted skew", expected) as step:
             self._load(planted_skew="time-zone")
             run = self._release()
             gate = next((r for r in self.scene.gate_results(ENDPOINT, "gate") if r["gate"] == "feature-parity"), None)
@@ -55,7 +55,7 @@ class KeyedStory:
 
     def features_from_the_store(self) -> None:
         expected = "loaded again without the skew: released, and asked by flight_id alone"
-        with self.scene.step("12 features from the store", expected) as step:
+        with self.scene.step("features from the store", expected) as step:
             self._load()
             run = self._release()
             current = self.scene.state(ENDPOINT).current

@@ -45,7 +45,8 @@ class Outage:
         """The step in the report, once ``run`` has ended."""
         self._end()
         with self.scene.step(
-            "10 outage upstream", "both releases fail alike in the watch of 8b: on-call told, nothing rolled back"
+            "outage upstream",
+            "both releases of the last watch failed alike: on-call told, nothing rolled back",
         ) as step:
             broken = self.cause.releases
             since = self.scene.entries(self.endpoint, since=self.cause.at) if self.cause.at else []

@@ -13,6 +13,7 @@ from airflow_provider_mlpipex.composition import Settings, build_platform
 from airflow_provider_mlpipex.demo import flight_features, flights, interrupts, keyed, scored
 from airflow_provider_mlpipex.demo.airflow_client import AirflowClient
 from airflow_provider_mlpipex.demo.keyed import KeyedStory
+from airflow_provider_mlpipex.demo.progress import Progress
 from airflow_provider_mlpipex.demo.report import Report
 from airflow_provider_mlpipex.demo.scene import Scene
 from airflow_provider_mlpipex.demo.scored import ScoredStory
@@ -39,7 +40,7 @@ def play(*, once: bool, ports: str, dags: Path = Path("dags")) -> int:
         raise ConfigurationInvalid(
             "reference Dags", value=str(dags), limit="a folder with release.py", remedy="run this in the checkout"
         )
-    began = time.monotonic()
+    progress = Progress(began=time.monotonic())
     chosen = Ports.choose(ports)
     pager = AlertReceiver()
     stack = Stack(FOLDER, dags=dags, ports=chosen, alert_url=pager.apprise_url)
@@ -47,22 +48,21 @@ def play(*, once: bool, ports: str, dags: Path = Path("dags")) -> int:
     interrupts.hear(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     traffic: LiveTraffic | None = None
     try:
+        say(progress.beforehand())
         say(f"Starting MLflow, the serving plane and Airflow under {FOLDER}; logs in {FOLDER}/logs")
         stack.prepare(Path(__file__).parent)
         stack.start()
         flight_features.write(stack.features, departing=keyed.KNOWN)
         stack.wait()
-        say(
-            f"All answer after {time.monotonic() - began:.0f} s: Airflow {stack.airflow_url}, MLflow {stack.mlflow_url}"
-        )
+        say(f"All answer after {progress.elapsed_s:.0f} s: Airflow {stack.airflow_url}, MLflow {stack.mlflow_url}")
         traffic = LiveTraffic(
             f"{stack.ingress_url}/endpoints/{PRODUCTION}",
             token=stack.plane_token("client-token"),
             rows=flights.load(*REPLAYED)[list(flights.FEATURES)].sample(2000, random_state=7),
         )
-        report = _play_story(stack, traffic, pager)
+        report = _play_story(stack, traffic, pager, progress)
         say(report.summary())
-        say(f"\nThe whole story took {time.monotonic() - began:.0f} s. Report: {FOLDER / 'report.json'}")
+        say(f"\nThe whole story took {progress.elapsed_s:.0f} s. Report: {FOLDER / 'report.json'}")
         if not once:
             _stay_up(stack)
         return 0 if report.ok else 1
@@ -78,7 +78,7 @@ def play(*, once: bool, ports: str, dags: Path = Path("dags")) -> int:
         pager.stop()
 
 
-def _play_story(stack: Stack, traffic: LiveTraffic, pager: AlertReceiver) -> Report:
+def _play_story(stack: Stack, traffic: LiveTraffic, pager: AlertReceiver, progress: Progress) -> Report:
     airflow = AirflowClient(stack.airflow_url, user=USER, password=stack.password)
     for dag_id in (DAG_ID, keyed.DAG_ID, scored.DAG_ID):
         airflow.wait_until_parsed(dag_id)
@@ -98,6 +98,8 @@ def _play_story(stack: Stack, traffic: LiveTraffic, pager: AlertReceiver) -> Rep
             alerts=pager,
             environment=stack.environment,
             say=say,
+            logs=FOLDER / "logs",
+            progress=progress,
         )
         try:
             keyed_story = KeyedStory(scene, stack.features)

@@ -10,7 +10,10 @@ from typing import Any
 
 @dataclass
 class Step:
-    """One step of the story. ``ok`` is decided by comparing, never by having reached the end."""
+    """One step of the story. ``ok`` is decided by comparing, never by having reached the end.
+
+    ``why``: where it is not, what the ledger tells of it.
+    """
 
     name: str
     expected: str
@@ -18,6 +21,7 @@ class Step:
     ok: bool
     seconds: float
     facts: dict[str, Any] = field(default_factory=dict)
+    why: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -58,6 +62,7 @@ class Report:
         lines += [
             f"{'ok  ' if step.ok else 'FAIL'} {step.seconds:6.1f} s  {step.name}\n"
             f"              expected {step.expected}\n              observed {step.observed}"
+            + "".join(f"\n              why      {cause}" for cause in step.why)
             for step in self.steps
         ]
         lines += ["", "Rollbacks", "---------"]

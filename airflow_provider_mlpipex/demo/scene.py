@@ -14,17 +14,27 @@ import httpx
 import yaml
 
 from airflow_provider_mlpipex.demo.airflow_client import AirflowClient
+from airflow_provider_mlpipex.demo.progress import Progress
 from airflow_provider_mlpipex.demo.report import Report, Step
 from airflow_provider_mlpipex.demo.traffic import Answer, LiveTraffic
 from airflow_provider_mlpipex.demo.webhook import AlertReceiver
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.rollout.events import Entry, GatesJudged
+from airflow_provider_mlpipex.domain.rollout.events import (
+    Entry,
+    GatesJudged,
+    RollbackDecided,
+    RolloutHeld,
+    RolloutRejected,
+)
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.rollout.hold import resume
 
-RUN_TIMEOUT_S = 600.0
+#: A Dag run is given up when nothing has happened in it and in the ledger for so long. However slow the machine is.
+STALLED_S = 600.0
+#: A verb of the CLI that has not answered by then never will.
+SLOWEST_VERB_S = 300.0
 #: How long the person takes who answers a review.
 READING_S = 2.0
 POLL_S = 0.3
@@ -68,7 +78,7 @@ class Cause:
 class Scene:
     """:param drills: client of the plane's control API that may break releases; ``rollbacks``: one that may take
         traffic back. :param clients: of its ingress.
-    :param environment: variables of the CLI.
+    :param environment: variables of the CLI. :param logs: folder of what every server and task writes.
     """
 
     airflow: AirflowClient
@@ -80,13 +90,16 @@ class Scene:
     alerts: AlertReceiver
     environment: dict[str, str]
     say: Callable[[str], None]
+    logs: Path
+    progress: Progress
     report: Report = field(default_factory=Report)
     causes: list[Cause] = field(default_factory=list)
 
     @contextmanager
     def step(self, name: str, expected: str) -> Iterator[Step]:
         """Put a step into the report, whatever becomes of it."""
-        self.say(f"\n{name}: expecting {expected}")
+        self.say(f"\n{self.progress.before(name)}: expecting {expected}")
+        began = time.time()
         step = Step(name=name, expected=expected, observed="did not get to an end", ok=False, seconds=0.0)
         self.report.steps.append(step)
         started = time.monotonic()
@@ -95,6 +108,12 @@ class Scene:
         finally:
             step.seconds = round(time.monotonic() - started, 1)
             self.say(f"  {'ok' if step.ok else 'FAIL'}: {step.observed} ({step.seconds} s)")
+            if not step.ok:
+                step.why = self.causes_told(since=began)
+                for cause in step.why:
+                    self.say(f"    why  {cause}")
+                of_run = f", Dag run {step.facts['run_id']}" if step.facts.get("run_id") else ""
+                self.say(f"    logs {self.logs}{of_run}")
 
     # How the story acts.
 
@@ -113,8 +132,8 @@ class Scene:
         run_id = self.airflow.trigger(dag_id, conf=conf)
         seen: dict[str, str] = {}
         asked_at, answered = 0.0, False
-        deadline = time.monotonic() + RUN_TIMEOUT_S
-        while time.monotonic() < deadline:
+        moved_at, moved = time.monotonic(), None
+        while time.monotonic() - moved_at < STALLED_S:
             for task, state in self.airflow.task_states(dag_id, run_id).items():
                 if seen.get(task) != state and state in ("success", "failed", "skipped", "upstream_failed"):
                     self.say(f"    {state:16} {task}")
@@ -129,11 +148,13 @@ class Scene:
                 seen[task] = state
             self._answer_holds()
             meanwhile(seen)
+            if moved != (now := (dict(seen), self._ledger_stands_at())):
+                moved_at, moved = time.monotonic(), now
             state = self.airflow.run_state(dag_id, run_id)
             if state in ("success", "failed"):
                 return Run(run_id=run_id, state=state, tasks=self.airflow.task_states(dag_id, run_id))
             time.sleep(POLL_S)
-        return Run(run_id=run_id, state=f"still running after {RUN_TIMEOUT_S:.0f} s", tasks=seen)
+        return Run(run_id=run_id, state=f"stands still for {STALLED_S:.0f} s", tasks=seen)
 
     def _answer_holds(self) -> None:
         """What a person on call would do: a stage on hold passes where the current release breaks the same limits, as
@@ -181,13 +202,29 @@ class Scene:
         """The ledger of ``endpoint``. :param since: epoch seconds."""
         return [entry for entry in self.platform.ledger.read(endpoint) if entry.recorded_at.timestamp() >= since]
 
+    def causes_told(self, *, since: float) -> list[str]:
+        """Why rollouts ended badly or wait since then (epoch seconds), as the ledger tells it."""
+        return [
+            f"{endpoint}: {entry.event.type}: {entry.event.cause}"
+            for endpoint in self.platform.ledger.endpoints()
+            for entry in self.entries(endpoint, since=since)
+            if isinstance(entry.event, RolloutRejected | RollbackDecided | RolloutHeld)
+        ]
+
+    def _ledger_stands_at(self) -> dict[str, str]:
+        """The hash of every endpoint's last entry."""
+        kept = {
+            str(endpoint): self.platform.ledger.projection(endpoint) for endpoint in self.platform.ledger.endpoints()
+        }
+        return {endpoint: projection.hash for endpoint, projection in kept.items() if projection is not None}
+
     def gate_results(self, endpoint: EndpointRef, stage: str) -> list[dict[str, Any]]:
         """The gates of ``stage`` as last judged at ``endpoint``."""
         judged = [e.event for e in self.entries(endpoint) if isinstance(e.event, GatesJudged)]
         return [r.to_json() for r in judged[-1].results] if judged and judged[-1].stage == stage else []
 
     @staticmethod
-    def wait_for(happened: Callable[[], bool], seconds: float = 10.0) -> bool:
+    def wait_for(happened: Callable[[], bool], seconds: float = 60.0) -> bool:
         deadline = time.monotonic() + seconds
         while not happened():
             if time.monotonic() > deadline:

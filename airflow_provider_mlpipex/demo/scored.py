@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow_provider_mlpipex.demo.scene import Run, Scene
+from airflow_provider_mlpipex.demo.scene import SLOWEST_VERB_S, Run, Scene
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.events import AlertRaised, BatchServed, DriftJudged
 
@@ -71,7 +71,7 @@ class ScoredStory:
 
     def drift_to_its_batch(self) -> None:
         expected = f"a week with a planted fault drifts in {COLUMN}, and is named with its Dag run and rows"
-        with self.scene.step("13 drift to its batch", expected) as step:
+        with self.scene.step("drift to its batch", expected) as step:
             began = time.time()
             honest, faulty = self._score(HONEST, "", began), self._score(FAULTY, "clock-times", began)
             seen = self._seen(honest, faulty, began)
@@ -106,6 +106,6 @@ class ScoredStory:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=SLOWEST_VERB_S,
         )
         return list(json.loads(asked.stdout)["batches"]) if asked.returncode == 0 else []

@@ -30,7 +30,7 @@ USER = "admin"
 DISTRIBUTION = "airflow-provider-mlpipex"
 #: The data plane keeps its latency while Airflow starts workers on the same two cores, as if it had its own machine.
 _BACKGROUND = 10
-_START_S = 180.0
+_START_S = 600.0
 _CLIENT_TIMEOUT_S = 60.0
 #: In the environment of every process of a stack: the folder of that stack.
 _MARK = "MLPIPEX_DEMO_FOLDER"

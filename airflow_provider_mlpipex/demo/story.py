@@ -17,8 +17,9 @@ from typing import Any
 from airflow_provider_mlpipex.demo import keyed
 from airflow_provider_mlpipex.demo.keyed import KeyedStory
 from airflow_provider_mlpipex.demo.outage import Outage
+from airflow_provider_mlpipex.demo.progress import minutes
 from airflow_provider_mlpipex.demo.report import Report, Rollback, Step
-from airflow_provider_mlpipex.demo.scene import Cause, Run, Scene
+from airflow_provider_mlpipex.demo.scene import SLOWEST_VERB_S, Cause, Run, Scene
 from airflow_provider_mlpipex.demo.scored import ScoredStory
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.events import Entry, ReviewDecided, RollbackDecided, StageEnded
@@ -68,20 +69,22 @@ class Story:
     # The steps, in the order of the story.
 
     def first_release(self) -> None:
-        with self.scene.step("1 first release", "1.0.0 is current in production") as step:
+        with self.scene.step("first release", "1.0.0 is current in production") as step:
             run = self.release(as_of="2013-04-01")
             self.scene.traffic.start()
             self.judge(step, run.state == "success" and self.version() == "1.0.0", run)
+        if step.ok:
+            self.scene.say(f"  1.0.0 is in production, {minutes(self.scene.progress.elapsed_s)} after the start")
 
     def retrain(self) -> None:
-        with self.scene.step("2 retrain", "1.1.0 current after shadow and canary, 1.0.0 warm") as step:
+        with self.scene.step("retrain", "1.1.0 current after shadow and canary, 1.0.0 warm") as step:
             run = self.release(as_of="2013-07-01")
             state = self.state()
             warm = state.previous is not None and self.plane_state(state.previous.id) == "ready"
             self.judge(step, run.state == "success" and self.version() == "1.1.0" and warm, run, previous_warm=warm)
 
     def refused_offline(self) -> None:
-        with self.scene.step("3 refused offline", "a gate stops the autumn challenger; 1.1.0 stays") as step:
+        with self.scene.step("refused offline", "a gate stops the autumn challenger; 1.1.0 stays") as step:
             run = self.release(as_of="2013-11-01")
             failed = [r for r in self.scene.gate_results(DEVELOPMENT, "gate") if r["verdict"] == "fail"]
             told = bool(failed) and failed[0]["threshold"] is not None and failed[0]["margin"] is not None
@@ -91,7 +94,7 @@ class Story:
 
     def rolled_back_in_canary(self) -> None:
         expected = "slow under live traffic: back to 1.1.0, on-call told"
-        with self.scene.step("4 rolled back in canary", expected) as step:
+        with self.scene.step("rolled back in canary", expected) as step:
             before = len(self.scene.alerts.received())
             cause = Cause("slow canary (500 ms)")
 
@@ -108,7 +111,7 @@ class Story:
 
     def rolled_back_after_promotion(self) -> None:
         expected = "starts to fail when promoted, its control arm does not: reverted in its window"
-        with self.scene.step("5 rolled back after 100 %", expected) as step:
+        with self.scene.step("rolled back after 100 %", expected) as step:
             self.edit(lambda manifest: manifest["training"]["parameters"].update(max_iter=80))
             before = len(self.scene.alerts.received())
             cause = Cause("promoted release fails (all requests)", rescued=False)
@@ -129,7 +132,7 @@ class Story:
             self.judge(step, ok and healthy, run, on_call_told=told, reverted_by=by, control_arm=beside)
 
     def refused_data(self) -> None:
-        with self.scene.step("7 refused data", "data-quality checks stop it before training") as step:
+        with self.scene.step("refused data", "data-quality checks stop it before training") as step:
             self.edit(lambda manifest: manifest["data"].update(parameters={"corrupt": True}))
             run = self.release(as_of="2013-09-01")
             self.edit(lambda manifest: manifest["data"].update(parameters={}))
@@ -141,7 +144,7 @@ class Story:
             self.judge(step, ok and self.version() == "1.1.0", run, stopped_at=stopped)
 
     def runtime_bump_rejected(self) -> None:
-        with self.scene.step("8a runtime bump, rejected", "review opens; rejected, nothing changes") as step:
+        with self.scene.step("runtime bump, rejected", "review opens; rejected, nothing changes") as step:
             self.edit(bump_runtime)
             before = self.state().current
             run = self.release(approve=False)
@@ -152,7 +155,7 @@ class Story:
     def runtime_bump_approved(self) -> None:
         expected = "the same model on runtime 1.1.0, after shadow and canary"
         outage = Outage(self.scene, PRODUCTION, task=WATCH)
-        with self.scene.step("8b runtime bump, approved", expected) as step:
+        with self.scene.step("runtime bump, approved", expected) as step:
             run = self.release(meanwhile=outage.play)
             current = self.state().current
             ok = current is not None and (current.model.version, current.runtime.version) == ("1.1.0", "1.1.0")
@@ -162,7 +165,7 @@ class Story:
         outage.judge(run)
 
     def one_call(self) -> None:
-        with self.scene.step("6a one call, terminal", "mlpipex rollback: runtime 1.0.0 serves again") as step:
+        with self.scene.step("one call, terminal", "mlpipex rollback: runtime 1.0.0 serves again") as step:
             bad, cause = self.state().current, Cause("manual rollback by CLI")
             assert bad is not None
             cause.strike(bad.id)
@@ -172,14 +175,14 @@ class Story:
                 capture_output=True,
                 text=True,
                 check=False,
-                timeout=60,
+                timeout=SLOWEST_VERB_S,
             )
             self.measure_rollback(cause)
             current = self.state().current
             ok = called.returncode == 0 and current is not None and current.runtime.version == "1.0.0"
             self.judge(step, ok, None, said=(called.stdout or called.stderr).strip())
         expected = "POST …/rollback on staging: its previous release serves"
-        with self.scene.step("6b one call, HTTP", expected) as step:
+        with self.scene.step("one call, HTTP", expected) as step:
             previous = self.scene.state(STAGING).previous
             asked = {"cause": "drill", "user": "demo"}
             answer = self.scene.rollbacks.post(f"/v1/endpoints/{STAGING}/rollback", json=asked)
@@ -190,15 +193,16 @@ class Story:
     def clients_were_served(self) -> None:
         """Judged at the end, over the whole story."""
         expected = "no client request fails, but those answered by releases that were broken while all depended on them"
-        with self.scene.step("9 clients", expected) as step:
+        with self.scene.step("clients", expected) as step:
             traffic = self.scene.traffic
             totals = traffic.totals()
             broken = [cause for cause in self.scene.causes if not cause.rescued]
             stray = [f.sent for f in traffic.failures() if not any(cause.covers(f) for cause in broken)]
             self.scene.report.requests = {**totals, "failed_outside_faults": len(stray)}
-            step.ok = totals["sent"] > 0 and not stray and totals["held_back"] == 0
+            step.ok = totals["sent"] > 0 and not stray
             step.observed = (
-                f"{totals['sent']} sent, {totals['failed']} failed, {len(stray)} of them outside the injected faults"
+                f"{totals['sent']} sent, {totals['failed']} failed, {len(stray)} of them outside the injected faults; "
+                f"{totals['held_back']} not sent, as too many waited"
             )
             step.facts = {**totals, "stray": stray[:20]}
 

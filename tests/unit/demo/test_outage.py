@@ -1,15 +1,17 @@
-"""Step 10 of the demo, played on a platform in memory: what it breaks and mends, and what it would let pass."""
+"""The demo's outage upstream, played on a platform in memory: what it breaks and mends, and what it would let pass."""
 
 from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from airflow_provider_mlpipex.demo.outage import MAX_OUTAGE_S, Outage
+from airflow_provider_mlpipex.demo.progress import Progress
 from airflow_provider_mlpipex.demo.report import Step
 from airflow_provider_mlpipex.demo.scene import Cause, Run, Scene
 from airflow_provider_mlpipex.demo.traffic import Answer, LiveTraffic
@@ -74,6 +76,8 @@ def outage(world: World, drill: DrillPort) -> Outage:
         alerts=Pager(world),  # type: ignore[arg-type]
         environment={},
         say=lambda _: None,
+        logs=Path("logs"),
+        progress=Progress(began=time.monotonic()),
     )
     scene.traffic._answers = []
     return Outage(scene, ENDPOINT, task=WATCH)
