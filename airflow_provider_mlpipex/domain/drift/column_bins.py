@@ -34,6 +34,11 @@ from airflow_provider_mlpipex.domain.values import digest_of
 
 #: Quantiles of the training rows that become edges: KS is then exact to 1.5 / QUANTILES = 7.4e-4.
 QUANTILES = 2048
+#: Numbers that differ by no more than this share of themselves are one value: single precision keeps seven digits, and
+#: sums in another order lose one more. A column of whole numbers has no such tolerance.
+SAME_VALUE = 2e-6
+#: The same beside 0, where a share of the value is nothing: in standard deviations.
+_SAME_AS_ZERO = 1e-12
 #: Groups of a numeric column, each with about the same share of the training rows.
 NUMERIC_GROUPS = 20
 #: Categories that get a bin of their own; all others share :data:`TAIL_BINS` bins by a hash of their name.
@@ -59,7 +64,8 @@ class Scores(NamedTuple):
 class NumericBins:
     """Bins ``(edges[i - 1], edges[i]]``; the first holds what is below all training rows, the last what is above.
 
-    :param edges: rising. A value that many training rows share has a bin of its own, one float wide.
+    :param edges: rising. A value that many training rows share has a bin of its own, one float wide as it is stored;
+        what is counted in it is all that is the same number but for its float width (:attr:`counting_edges`).
     :param starts: first bin of each group.
     :param centre: mean of the training rows; ``deviation`` their standard deviation, 0 where all are equal.
     :param moments: the column is of moments, counted in seconds since 1970; rows may give them as ISO 8601.
@@ -90,6 +96,33 @@ class NumericBins:
         """The edges in standard deviations from the mean."""
         return self.fixed(self.edges) / STEPS
 
+    @cached_property
+    def counting_edges(self) -> Floats:
+        """The edges that rows are counted by: a common value's bin is as wide as float width makes its values differ.
+
+        A column trained in single precision is served as decimals, and a score is computed in another order: without
+        this every row would move off the common values. It never reaches half way to the next value. The stored edges
+        stay what they are, so counts of references of any age add up.
+        """
+        edges = self.edges
+        upper = np.flatnonzero(np.nextafter(edges[:-1], np.inf) == edges[1:]) + 1
+        if self.moments or not len(upper) or self._whole(upper):
+            return edges
+        values = edges[upper]
+        tolerance = np.maximum(SAME_VALUE * np.abs(values), _SAME_AS_ZERO * self.deviation)
+        before = np.append(-np.inf, edges)[upper - 1]
+        after = np.append(edges, np.inf)[upper + 1]
+        widened = edges.copy()
+        with np.errstate(over="ignore", invalid="ignore"):
+            widened[upper - 1] = np.minimum(edges[upper - 1], values - np.minimum(tolerance, (values - before) / 3))
+            widened[upper] = values + np.minimum(tolerance, (after - values) / 3)
+        return widened if np.isfinite(widened).all() and (widened[1:] > widened[:-1]).all() else edges
+
+    def _whole(self, upper: Ints) -> bool:
+        """Whether all training values at edges are whole numbers: codes, counts, identifiers."""
+        values = np.delete(self.edges, upper - 1)
+        return bool((values == np.rint(values)).all())
+
     def resolution(self, trained: Sketch) -> float:
         """How much KS may differ from that of the rows themselves: the largest share of training in a wide bin."""
         if not trained.usable or self.size < 3:
@@ -111,7 +144,7 @@ class NumericBins:
         """The sketch of a column's rows; ``scores`` are of the same rows."""
         read = read_moments(column) if self.moments else read_numbers(column)
         finite = np.sort(read.finite)
-        counts = np.diff(np.searchsorted(finite, self.edges, side="right"), prepend=0, append=len(finite))
+        counts = np.diff(np.searchsorted(finite, self.counting_edges, side="right"), prepend=0, append=len(finite))
         filled = np.flatnonzero(counts)
         rows, sums = self._by_group(read.values, read.usable, scores)
         total, squares, beyond = self._sums(finite)
@@ -181,7 +214,7 @@ class NumericBins:
     def _by_group(self, values: Floats, usable: NDArray[np.bool_], scores: Scores | None) -> tuple[Ints, Ints]:
         if scores is None:
             return _no_scores(self.starts)
-        group = np.searchsorted(self.edges[self.starts[1:] - 1], values, side="left")
+        group = np.searchsorted(self.counting_edges[self.starts[1:] - 1], values, side="left")
         group[~usable] = len(self.starts)
         return _sum_by_group(group, scores, groups=len(self.starts) + 1)
 

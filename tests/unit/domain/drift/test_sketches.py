@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from airflow_provider_mlpipex.domain.drift.column_bins import LISTED, TAIL_BINS, CategoricalBins, NumericBins
+from airflow_provider_mlpipex.domain.drift.column_values import as_column
 from airflow_provider_mlpipex.domain.drift.references import SCORE, Reference, make_reference
 from airflow_provider_mlpipex.domain.drift.sketches import (
     OUTSIDE_BINS,
@@ -122,10 +123,50 @@ def test_bins_hold_what_lies_between_their_edges(values: list[float], data: st.D
     near = st.sampled_from([value for edge in edges for value in (edge, np.nextafter(edge, 0.0), -edge)])
     served = data.draw(st.lists(st.one_of(near, st.floats(allow_nan=False, allow_infinity=False)), max_size=30))
     sketch = Reference(columns={"x": reference}).sketch({"x": np.array(served, dtype=float)})["x"]
-    lower, upper = [-math.inf, *edges], [*edges, math.inf]
+    counting = reference.bins.counting_edges
+    assert len(counting) == len(edges) and (counting[1:] > counting[:-1]).all()
+    lower, upper = [-math.inf, *counting], [*counting, math.inf]
     by_hand = [sum(low < v <= high for v in served) for low, high in zip(lower, upper, strict=True)]
     assert sketch.dense(reference.bins.size).tolist() == by_hand
     assert reference.sketch.usable == len(values)
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.2, 0.3, 0.7, 0.9], [0.37], [0.0, 0.1 + 0.2], [1e-30, -0.7, 1e30]])
+@pytest.mark.parametrize("width", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("times", [1 + 1e-6, 1 - 1e-6, 1.0])
+def test_float_width_moves_no_row_off_a_common_value(values: list[float], width: Any, times: float) -> None:
+    if width is np.float16 and max(values) > 1:
+        return
+    served = np.tile(np.array(values, dtype=width).astype(np.float64), 200)
+    trained = served.astype(np.float32)
+    reference = make_reference({"x": trained}).columns["x"]
+    for moved in (served * times, np.nextafter(served, np.inf), np.nextafter(served, -np.inf)):
+        sketch = reference.bins.count(as_column(moved, name="x"))
+        assert sketch.counts.tolist() == reference.sketch.counts.tolist()
+        assert sketch.filled.tolist() == reference.sketch.filled.tolist()
+
+
+def test_a_difference_that_is_no_float_width_moves_the_row() -> None:
+    trained = np.tile([0.1, 0.2, 0.9], 1000)
+    reference = make_reference({"x": trained, "code": np.tile([100_000_001.0, 100_000_002.0, 5.0], 1000)})
+    near = reference.sketch({"x": trained * (1 + 1e-5), "code": np.tile([100_000_003.0], 3000)})
+    assert not set(near["x"].filled) & set(reference.columns["x"].sketch.filled)
+    # Whole numbers are codes: the next one is another value, however large they are.
+    assert not set(near["code"].filled) & set(reference.columns["code"].sketch.filled)
+
+
+def test_moments_a_second_apart_are_no_float_width() -> None:
+    trained = np.tile(np.array(["2026-03-01T12:00:00.5", "2026-03-01T12:00:01.5"], dtype="datetime64[ms]"), 500)
+    reference = make_reference({"at": trained})
+    later = reference.sketch({"at": trained + np.timedelta64(10, "ms")})["at"]
+    assert not set(later.filled) & set(reference.columns["at"].sketch.filled)
+
+
+def test_the_stored_bins_are_those_of_every_age() -> None:
+    """The identity decides whether kept counts may be added up: it must not change with the tolerance."""
+    bins = make_reference({"x": np.tile([0.1, 0.5, 0.9], 100)}).columns["x"].bins
+    assert isinstance(bins, NumericBins)
+    assert bins.edges.tolist() == [float(np.nextafter(v, -1)) if low else v for v in (0.1, 0.5, 0.9) for low in (1, 0)]
 
 
 def test_a_value_that_many_rows_share_has_a_bin_of_its_own() -> None:
