@@ -50,7 +50,10 @@ DRIFT_LOOKED = "drift looked at"
 DRIFT_JUDGED = "drift judged"
 COLUMN_DRIFTED = "column drifted"
 BATCH_CARRIES = "batch carries drift"
+BATCH_FAULTY = "batch is unlike the others"
 DRIFTED_ROW = "drifted row"
+#: Faulty batches that a stage's record names.
+MAX_FAULTY = 10
 STAGE_NOT_RECORDED = "stage not recorded"
 STAGE_DURATION = "mlpipex.stage.duration"
 STAGE_COUNT = "mlpipex.stage.ended"
@@ -166,11 +169,18 @@ class Envelope:
             self.log.warning(COLUMN_DRIFTED, column=column, damage=str(damage.get(column)), reason=told)
         for batch in seen.traced.batches if seen.traced else ():
             self.log.warning(
-                BATCH_CARRIES, batch=batch.batch, shares=str(batch.shares), rows=batch.rows, told=batch.told
+                BATCH_FAULTY if batch.faults and not batch.shares else BATCH_CARRIES,
+                batch=batch.batch,
+                shares=str(batch.shares),
+                faults="; ".join(fault.reason for fault in batch.faults),
+                rows=batch.rows,
+                told=batch.told,
             )
             for row in batch.sample:
                 self.log.info(DRIFTED_ROW, batch=batch.batch, request=row.request_id, inputs=str(row.inputs))
         self.add(verdict=seen.verdict, release=seen.release, rows=seen.rows, columns=list(seen.raising), entry=seen.seq)
+        if seen.faulty_batches:
+            self.add(faulty_batches=list(seen.faulty_batches[:MAX_FAULTY]))
         if any(page.values()):
             self.add(drift_page=seen.page.address, drift_page_trouble=seen.page.trouble)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from airflow_provider_mlpipex.domain.batches import AnsweredChunk, PredictionAnswer, PredictionRequest
-    from airflow_provider_mlpipex.domain.drift.report import DriftPage
+    from airflow_provider_mlpipex.domain.drift.report import BatchFaults, DriftPage
     from airflow_provider_mlpipex.domain.drift.served import BatchSketches, ServedSketches
     from airflow_provider_mlpipex.domain.features.service import FeatureServiceRef, HistoricalFrame, OnlineRow
     from airflow_provider_mlpipex.domain.gates.evidence import Telemetry
@@ -214,6 +214,15 @@ class ServingPlane(Protocol):
         self, endpoint: EndpointRef, release_id: str, *, column: str, since: datetime, until: datetime
     ) -> BatchSketches:
         """One column of :meth:`sketches`, a sketch for each batch."""
+        ...
+
+    def batch_faults(
+        self, endpoint: EndpointRef, release_id: str, *, since: datetime, until: datetime, psi: float, alpha: float
+    ) -> BatchFaults:
+        """Each batch of :meth:`sketches` tested against all others, in every column: those that are not like them.
+
+        :param psi: how far a batch may lie from the others. :param alpha: chance that any is named where all are alike.
+        """
         ...
 
     def served(self, endpoint: EndpointRef, request_ids: Sequence[str]) -> ServedAnswers:

@@ -99,9 +99,10 @@ class DriftCheckOperator(DriftTask, MlpipexOperator):
     """Look once at the drift of an endpoint: judge it, name the batch that carries it, tell on-call, and say so.
 
     Every outcome is in the ledger and in XCom ``drift``: ``verdict``, ``reason``, ``release``, ``columns`` that raise
-    the alarm, ``batches`` with the Dag run that sent each, and ``entry``, the ledger entry. A drift that was found
-    fails the task; with ``on_drift="announce"`` it succeeds and updates the Asset ``mlpipex://drift/<name>``, once for
-    the same drift. (Airflow takes no Asset event from a task that failed.)
+    the alarm, ``batches`` that carry it or are faulty by themselves, with the Dag run that sent each, and ``entry``,
+    the ledger entry. A drift or a faulty batch that was found fails the task; with ``on_drift="announce"`` it succeeds
+    and updates the Asset ``mlpipex://drift/<name>``, once for the same drift. A faulty batch alone updates no Asset:
+    nothing is to be trained on it. (Airflow takes no Asset event from a task that failed.)
 
     :param endpoint: ``environment/name``.
     :param manifest: path of a manifest by whose numbers to judge, instead of the one that the current release was
@@ -189,6 +190,7 @@ def summary_of(seen: DriftCheck) -> dict[str, Any]:
             {
                 "batch": batch.batch,
                 "shares": batch.shares,
+                "faults": [fault.reason for fault in batch.faults],
                 "rows": batch.rows,
                 "digest": batch.sent.digest if batch.sent else "",
                 "dag_id": batch.sent.dag_id if batch.sent else "",

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from airflow_provider_mlpipex.domain.drift.references import Reference
+from airflow_provider_mlpipex.domain.drift.report import BatchFaults
 from airflow_provider_mlpipex.domain.drift.served import BatchSketches, ServedSketches
 from airflow_provider_mlpipex.domain.errors import MlpipexError, PlaneUnavailable, PlanRefused
 from airflow_provider_mlpipex.domain.gates.evidence import LatencyHistogram, ReleaseTelemetry, Telemetry
@@ -219,6 +220,13 @@ class MemoryPlane:
             return served_rows.sketches_by_batch(
                 answers, reference, release=release_id, column=column, since=since, until=until
             )
+
+    def batch_faults(
+        self, endpoint: EndpointRef, release_id: str, *, since: datetime, until: datetime, psi: float, alpha: float
+    ) -> BatchFaults:
+        with self._lock:
+            answers, reference = self._reach(endpoint).answers[release_id], self._references.get(release_id)
+            return served_rows.batch_faults(answers, reference, since=since, until=until, psi=psi, alpha=alpha)
 
     def served(self, endpoint: EndpointRef, request_ids: Sequence[str]) -> ServedAnswers:
         with self._lock:

@@ -9,7 +9,9 @@ from typing import Any, Protocol
 
 import orjson
 
+from airflow_provider_mlpipex.domain.drift.batch_faults import counts_of, find_faults
 from airflow_provider_mlpipex.domain.drift.references import Reference
+from airflow_provider_mlpipex.domain.drift.report import BatchFaults
 from airflow_provider_mlpipex.domain.drift.served import BatchSketches, ServedSketches, whole_minutes
 from airflow_provider_mlpipex.domain.drift.sketches import Sketch, merge
 from airflow_provider_mlpipex.domain.predictions import Prediction, PredictionSample
@@ -114,6 +116,23 @@ def sketches_by_batch(
             for batch in {row.batch for row in rows}
         },
     )
+
+
+def batch_faults(
+    answers: Answers, reference: Reference | None, *, since: datetime, until: datetime, psi: float, alpha: float
+) -> BatchFaults:
+    """:param answers: request id -> its records."""
+    if reference is None:
+        return BatchFaults()
+    rows_of: dict[str, list[Answered]] = {}
+    for row in _within(answers, *whole_minutes(since, until)):
+        rows_of.setdefault(row.batch, []).append(row)
+    counted = {batch: _count(reference, rows) for batch, rows in rows_of.items()}
+    counts = {
+        name: counts_of(column, {batch: sketches[name] for batch, sketches in counted.items()})
+        for name, column in reference.columns.items()
+    }
+    return find_faults(reference, counts, psi=psi, alpha=alpha)
 
 
 def _within(answers: Answers, since: datetime, until: datetime) -> Iterator[Answered]:

@@ -181,7 +181,7 @@ def test_a_window_and_a_manifest_of_its_own(drifting: Endpoint, tmp_path: Path) 
     with pytest.raises(AirflowFailException, match="since.*ISO 8601"):
         check(since="yesterday")
     lenient = tmp_path / "lenient.yaml"
-    block = ("    alerts: {on", "    drift: {limits: {psi: 50}}\n    alerts: {on")
+    block = ("    alerts: {on", "    drift: {limits: {psi: 50}, batches: false}\n    alerts: {on")
     lenient.write_text(edited(block), encoding="utf-8")
     assert check(manifest=str(lenient))["verdict"] == "pass"
     lenient.write_text(edited(), encoding="utf-8")

@@ -632,6 +632,25 @@ def test_nobody_asked_is_sketches_of_no_rows(world: World) -> None:
     assert (nothing.reference, nothing.batches) == (None, {})
 
 
+def test_a_batch_that_is_unlike_the_others_is_named(world: World) -> None:
+    world.plane.apply(world.plan())
+    world.began = world.now()
+    faulty, alike = uuid.uuid4().hex, [uuid.uuid4().hex for _ in range(4)]
+    for batch in alike:
+        world.ask([100.5, 2000.25, 7.0] * 20, batch)
+    world.ask([900_000.0] * 60, faulty)
+
+    def named() -> list[str]:
+        found = world.plane.batch_faults(world.endpoint, world.current.id, **_window(world), psi=0.2, alpha=0.01)
+        return [fault.batch for fault in found.faults if fault.column == "distance"]
+
+    until(lambda: faulty in named(), within_s=15, what="the batch that is unlike the others")
+    assert not set(named()) & set(alike)
+    later = {"since": world.now() + timedelta(days=1), "until": world.now() + timedelta(days=2)}
+    nothing = world.plane.batch_faults(world.endpoint, world.current.id, **later, psi=0.2, alpha=0.01)
+    assert (nothing.batches, nothing.faults) == (0, ())
+
+
 def test_a_release_without_a_reference_is_not_counted(world: World) -> None:
     world.plane.ensure(world.endpoint, world.third, timeout_s=READY_TIMEOUT_S)
     world.plane.apply(world.plan(current=world.third.id))
@@ -712,6 +731,9 @@ def test_the_fake_is_away_when_told_to_be() -> None:
         lambda: world.plane.sketches(world.endpoint, world.current.id, since=world.began, until=world.now()),
         lambda: world.plane.sketches_by_batch(
             world.endpoint, world.current.id, column="distance", since=world.began, until=world.now()
+        ),
+        lambda: world.plane.batch_faults(
+            world.endpoint, world.current.id, since=world.began, until=world.now(), psi=0.2, alpha=0.01
         ),
         lambda: world.plane.retire(world.endpoint, world.third.id),
     ]

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from airflow_provider_mlpipex.adapters.embedded.http_calls import send
+from airflow_provider_mlpipex.domain.drift.report import BatchFaults
 from airflow_provider_mlpipex.domain.drift.served import BatchSketches, ServedSketches
 from airflow_provider_mlpipex.domain.errors import MlpipexError, NotAuthorised, PlaneUnavailable, error_from_dict
 from airflow_provider_mlpipex.domain.gates.evidence import Telemetry
@@ -107,6 +108,13 @@ class EmbeddedPlane:
         asked = {"column": column, "since": since.isoformat(), "until": until.isoformat()}
         path = f"/releases/{release_id}/sketches/batches"
         return BatchSketches.from_json(self._call("GET", endpoint, path, params=asked, timeout=SKETCHES_TIMEOUT_S))
+
+    def batch_faults(
+        self, endpoint: EndpointRef, release_id: str, *, since: datetime, until: datetime, psi: float, alpha: float
+    ) -> BatchFaults:
+        asked = {"since": since.isoformat(), "until": until.isoformat(), "psi": repr(psi), "alpha": repr(alpha)}
+        path = f"/releases/{release_id}/sketches/faults"
+        return BatchFaults.model_validate(self._call("GET", endpoint, path, params=asked, timeout=SKETCHES_TIMEOUT_S))
 
     def served(self, endpoint: EndpointRef, request_ids: Sequence[str]) -> ServedAnswers:
         found = ServedAnswers()

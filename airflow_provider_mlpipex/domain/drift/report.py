@@ -139,3 +139,43 @@ class DriftPage(Value):
 
     address: str = ""
     trouble: str = ""
+
+
+#: ``values``: its values are distributed otherwise. ``beyond``: outside what training had, or of categories that it
+#: did not have. ``unusable``: null, NaN, infinite, of another type, or not there.
+FaultKind = Literal["values", "beyond", "unusable"]
+
+
+class BatchFault(Value):
+    """One column of one batch that is not as in all other batches of its window.
+
+    :param rows: of the batch.
+    :param p_value: chance of such a batch, were it like the others.
+    :param psi: of the batch against the others, chance taken off.
+    :param share: part of its rows that is astray (``beyond``, ``unusable``); ``rest_share`` that of the others.
+    :param damage: how far the rows that moved lie from where the model scores otherwise, in standard deviations of the
+        score; ``None`` where nobody knows.
+    """
+
+    batch: str
+    column: str
+    kind: FaultKind
+    rows: int
+    p_value: float
+    psi: float | None = None
+    share: float | None = None
+    rest_share: float | None = None
+    damage: float | None = None
+    reason: str
+
+
+class BatchFaults(Value):
+    """Every batch of a window tested against all others, the most certain fault first.
+
+    :param batches: that were tested; 0 where there were no others to test against.
+    :param columns: of each.
+    """
+
+    batches: int = 0
+    columns: int = 0
+    faults: tuple[BatchFault, ...] = ()

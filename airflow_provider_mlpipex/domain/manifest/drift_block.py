@@ -25,7 +25,7 @@ from airflow_provider_mlpipex.domain.fields.quantities import (
 )
 from airflow_provider_mlpipex.domain.fields.yaml_text import FieldPath, Problem
 from airflow_provider_mlpipex.domain.manifest.gates_diff import NONE, Strictness, compare, loosened, tightened
-from airflow_provider_mlpipex.domain.values import Value
+from airflow_provider_mlpipex.domain.values import Recorded
 
 #: Requests are counted by the minute.
 SHORTEST_WINDOW = timedelta(minutes=1)
@@ -35,7 +35,7 @@ _DISTANCES: tuple[Measure, ...] = ("ks", "jensen_shannon")
 Limit = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class DriftSpec(Value):
+class DriftSpec(Recorded):
     """How one look at drift judges. Every field has a default, so ``drift: {}`` is a whole block.
 
     :param window: how much of the past one look sees.
@@ -43,10 +43,13 @@ class DriftSpec(Value):
         judged.
     :param damage: a drifted feature raises no alarm while its drift moves the score by less than this many standard
         deviations.
-    :param alpha: chance of a false alarm in one look, all columns together.
+    :param alpha: chance of a false alarm in one look, all columns together, and again of all batches together.
     :param max_dropped: share of the rows that may be missing from the counts; above it a look is ``inconclusive``.
-    :param alert: whether on-call is told of a drift, and of a column that is broken.
+    :param alert: whether on-call is told of a drift, of a column that is broken, and of a faulty batch.
+    :param batches: whether each batch is tested against the others of the window; they are if not given.
     """
+
+    added_later = frozenset({"batches"})
 
     window: Duration = parse_duration("1d")
     limits: dict[Measure, Limit] = Field(default=dict(DEFAULT_LIMITS), min_length=1)
@@ -54,6 +57,11 @@ class DriftSpec(Value):
     alpha: Ratio = Field(default=DEFAULT_ALPHA, gt=0, lt=1)
     max_dropped: Ratio = Field(default=0.01, ge=0, lt=1)
     alert: bool = True
+    batches: bool | None = None
+
+    @property
+    def tests_batches(self) -> bool:
+        return self.batches is not False
 
 
 def broken_rules(drift: DriftSpec | None, path: FieldPath, *, serve: bool) -> Iterator[Problem]:
@@ -103,6 +111,7 @@ def _strictness(drift: DriftSpec) -> tuple[Strictness, ...]:
         Strictness("alpha", drift.alpha, format_ratio(drift.alpha)),
         Strictness("max_dropped", -drift.max_dropped, format_ratio(drift.max_dropped)),
         Strictness("alert", float(drift.alert), str(drift.alert).lower()),
+        Strictness("batches", float(drift.tests_batches), str(drift.tests_batches).lower()),
     )
 
 

@@ -5,11 +5,11 @@ Shares come from counts that are kept for months; sample rows from the predictio
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 
-from airflow_provider_mlpipex.domain.drift.report import Attribution, Measure
+from airflow_provider_mlpipex.domain.drift.report import Attribution, BatchFault, Measure
 from airflow_provider_mlpipex.domain.drift.served import REST
 from airflow_provider_mlpipex.domain.errors import DriftUndecided, IllegalTransition, MlpipexError, NotFound
 from airflow_provider_mlpipex.domain.names import EndpointRef
@@ -26,12 +26,18 @@ MAX_BATCHES, WORTH_NAMING = 3, 0.1
 SAMPLE_ROWS = 5
 
 
+def batch_name(batch: str) -> str:
+    """A batch in a sentence."""
+    return f"batch {batch}" if batch else "requests without a batch"
+
+
 class BatchSource(Value):
-    """A batch that carries a part of a drift, and who sent it.
+    """A batch that carries a part of a drift, or is faulty by itself, and who sent it.
 
     :param batch: what its requests carried; empty for all requests that named none.
     :param rows: that were answered in the window.
     :param shares: column -> part of its drift that goes away with this batch, 0 to 1.
+    :param faults: in what it is not like the other batches.
     :param sent: by which Dag run, and the digest of its rows; ``None`` where the ledger knows of no such batch.
     :param sample: a few of its rows. :param trouble: why there are none.
     """
@@ -39,6 +45,7 @@ class BatchSource(Value):
     batch: str
     rows: int
     shares: dict[str, float]
+    faults: tuple[BatchFault, ...] = ()
     sent: BatchFacts | None = None
     sample: tuple[Prediction, ...] = ()
     trouble: str = ""
@@ -48,7 +55,7 @@ class BatchSource(Value):
         """Who sent it, as a sentence."""
         if self.batch == REST:
             return f"{REST}: {self.rows} rows of batches that the plane does not tell apart"
-        name = f"batch {self.batch}" if self.batch else "requests without a batch"
+        name = batch_name(self.batch)
         if self.sent is None:
             return f"{name}: no task says that it sent them"
         task = f"task {self.sent.task_id} of Dag run {self.sent.run_id} of {self.sent.dag_id}"
@@ -73,13 +80,15 @@ def trace(
     release: str,
     columns: Mapping[str, Measure],
     *,
+    faults: Sequence[BatchFault] = (),
     since: datetime,
     until: datetime,
     strict: bool = False,
 ) -> Traced:
-    """Attribute the drift of ``columns`` to batches, and say who sent those that carry it.
+    """Attribute the drift of ``columns`` to batches, and say who sent those that carry it, and those that are faulty.
 
     :param columns: column -> measure of its drift.
+    :param faults: of single batches, the most certain first.
     :param strict: whether a column that cannot be attributed is raised. Otherwise it is said to be so, as are rows that
         are no longer there: what was found of the others must not be lost for it.
     :raises MlpipexError: only if ``strict``.
@@ -93,8 +102,9 @@ def trace(
                 raise
             found = Attribution(column=column, measure=measure, conclusive=False, reason=f"{column}: {error}")
         attributions.append(found)
-    named: dict[str, dict[str, float]] = {}
-    rows: dict[str, int] = {}
+    faulty = dict.fromkeys(fault.batch for fault in faults)
+    named: dict[str, dict[str, float]] = {batch: {} for batch in list(faulty)[:MAX_BATCHES]}
+    rows = {fault.batch: fault.rows for fault in faults}
     for attribution in attributions:
         for share in attribution.batches[:MAX_BATCHES]:
             if share.share >= WORTH_NAMING:
@@ -109,13 +119,22 @@ def trace(
             batch,
             rows=rows[batch],
             shares=shares,
+            faults=tuple(fault for fault in faults if fault.batch == batch),
             sent=sent.get(batch),
             since=since,
             until=until,
         )
         for batch, shares in named.items()
     ]
-    sources.sort(key=lambda one: (-max(one.shares.values()), one.batch))
+    certain = list(faulty)
+    # What carries a drift comes first, then what is only faulty, in the order of its certainty.
+    sources.sort(
+        key=lambda one: (
+            -max(one.shares.values(), default=0.0),
+            certain.index(one.batch) if one.batch in faulty else len(certain),
+            one.batch,
+        )
+    )
     return Traced(attributions=tuple(attributions), batches=tuple(sources))
 
 
@@ -132,16 +151,20 @@ def attribute(
     """
     looked, judged = _judged(platform, endpoint, seq=seq, failed=column is None)
     columns: dict[str, Measure] = dict(judged.facts.get("drifted", {}))
+    faults = [BatchFault.model_validate(stored) for stored in judged.facts.get("faults", ())]
     if column is not None:
         columns = {column: columns.get(column, "psi")}
-    if not columns:
+        faults = [fault for fault in faults if fault.column == column]
+    if not columns and not faults:
         raise IllegalTransition(
             f"drift of {endpoint}, look of {looked.recorded_at:%Y-%m-%d %H:%M:%S}",
             value=judged.verdict,
-            limit="a look that found a drifted column",
+            limit="a look that found a drifted column or a faulty batch",
             remedy="name a column to attribute all the same",
         )
-    traced = trace(platform, endpoint, judged.release, columns, since=judged.since, until=judged.until, strict=True)
+    traced = trace(
+        platform, endpoint, judged.release, columns, faults=faults, since=judged.since, until=judged.until, strict=True
+    )
     return looked, traced
 
 
@@ -176,11 +199,12 @@ def _source(
     *,
     rows: int,
     shares: dict[str, float],
+    faults: tuple[BatchFault, ...],
     sent: BatchFacts | None,
     since: datetime,
     until: datetime,
 ) -> BatchSource:
-    source = BatchSource(batch=batch, rows=rows, shares=shares, sent=sent)
+    source = BatchSource(batch=batch, rows=rows, shares=shares, faults=faults, sent=sent)
     if batch == REST:
         return source.model_copy(update={"trouble": "they are of many batches"})
     try:

@@ -9,7 +9,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from airflow_provider_mlpipex.domain.drift.report import DriftPage, DriftReport, Measure, RankedDrift
+from airflow_provider_mlpipex.domain.drift.report import (
+    DEFAULT_LIMITS,
+    BatchFault,
+    BatchFaults,
+    DriftPage,
+    DriftReport,
+    Measure,
+    RankedDrift,
+)
 from airflow_provider_mlpipex.domain.errors import (
     DriftFound,
     DriftUndecided,
@@ -22,11 +30,12 @@ from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
 from airflow_provider_mlpipex.domain.manifest.drift_block import DriftSpec
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.rollout.events import AlertRaised, DriftJudged, Entry, Origin
+from airflow_provider_mlpipex.domain.rollout.events import DriftJudged, Entry, Origin
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services import alerts, journal
-from airflow_provider_mlpipex.services.drift.attribution import Traced, trace
+from airflow_provider_mlpipex.services.drift.attribution import Traced, batch_name, trace
+from airflow_provider_mlpipex.services.drift.notification import notify
 from airflow_provider_mlpipex.services.drift.page import draw
 from airflow_provider_mlpipex.services.platform import Platform
 
@@ -34,8 +43,8 @@ from airflow_provider_mlpipex.services.platform import Platform
 MAX_TRACED = 3
 #: Columns and batches of each that the ledger keeps.
 MAX_KEPT = 20
-#: Columns that the title of an alert names.
-_NAMED = 5
+#: Batches that a reason names.
+MAX_NAMED = 3
 
 
 class DriftCheck(Value):
@@ -45,7 +54,8 @@ class DriftCheck(Value):
     :param rows: that were answered. :param dropped_share: part of all rows that is missing from the counts.
     :param report: every column; ``None`` where nothing could be measured.
     :param ranking: features by the damage that their drift does, largest first.
-    :param raising: columns that raise the alarm.
+    :param raising: columns whose drift raises the alarm.
+    :param faults: batches that are not like the others of the window, whether or not the window drifts.
     :param traced: where the drift came from; ``None`` where nothing drifted.
     :param page: for people; of drift that raises the alarm, where there is a folder for such pages.
     :param news: a drift that the same task has not found before, in an earlier Dag run, since there was none.
@@ -64,6 +74,7 @@ class DriftCheck(Value):
     report: DriftReport | None = None
     ranking: tuple[RankedDrift, ...] = ()
     raising: tuple[str, ...] = ()
+    faults: BatchFaults = BatchFaults()
     traced: Traced | None = None
     page: DriftPage = DriftPage()
     news: bool = False
@@ -92,6 +103,22 @@ class DriftCheck(Value):
         return {column: _measure_of(self.report, column) for column in (*score, *features[:MAX_TRACED])}
 
     @property
+    def faulty(self) -> tuple[BatchFault, ...]:
+        """What raises the alarm about single batches, the most certain first. A column that is broken as a whole is
+        told as that."""
+        broken = set(self.broken)
+        return tuple(
+            fault
+            for fault in self.faults.faults
+            if fault.column not in broken and (fault.damage is None or fault.damage >= self.demand.damage)
+        )
+
+    @property
+    def faulty_batches(self) -> tuple[str, ...]:
+        """Batches with at least one such fault, the most certain first."""
+        return tuple(dict.fromkeys(fault.batch for fault in self.faulty))
+
+    @property
     def broken(self) -> tuple[str, ...]:
         """Columns that cannot be compared with what the release was trained on."""
         return tuple(one.column for one in (self.report.columns if self.report else ()) if one.verdict == "error")
@@ -109,6 +136,7 @@ class DriftCheck(Value):
             "links": {"report": self.page.address} if self.page.address else {},
             "columns": [column.to_json() for column in columns[:MAX_KEPT]],
             "ranking": [one.to_json() for one in self.ranking[:MAX_KEPT]],
+            "faults": [one.to_json() for one in self.faulty[:MAX_KEPT]],
             "attribution": [
                 one.model_copy(update={"batches": one.batches[:MAX_KEPT]}).to_json() for one in traced.attributions
             ],
@@ -140,8 +168,10 @@ def look(
     What :func:`measure` raises, this raises too; nothing was looked at then, and nothing is written.
     """
     seen = measure(platform, endpoint, manifest=manifest, release=release, since=since, until=until)
-    if seen.drifted:
-        traced = trace(platform, endpoint, seen.release, seen.drifted, since=seen.since, until=seen.until)
+    if seen.drifted or seen.faulty:
+        traced = trace(
+            platform, endpoint, seen.release, seen.drifted, faults=seen.faulty, since=seen.since, until=seen.until
+        )
         seen = seen.model_copy(update={"traced": traced})
     if seen.verdict == "fail":
         columns = [column.column for column in seen.report.columns] if seen.report else []
@@ -165,7 +195,7 @@ def look(
     alerts.deliver_owed(platform, state)
     seen = seen.model_copy(update={"seq": state.seq, "news": _is_news(seen, before, platform.origin)})
     if seen.verdict in ("fail", "error") and seen.demand.alert and not history:
-        _tell(platform, seen, away_at, channel=alerts.channel_of(state.current_manifest, endpoint))
+        notify(platform, seen, away_at, channel=alerts.channel_of(state.current_manifest, endpoint))
     return seen
 
 
@@ -265,15 +295,40 @@ def _judged(platform: Platform, blank: DriftCheck) -> DriftCheck:
     score = report.of(SCORE)
     raising = [SCORE] if score and score.verdict == "fail" else []
     raising += [one.column for one in attribution.harmful(ranking, damage=demand.damage)]
-    return seen.model_copy(
-        update={
-            "verdict": verdict,
-            "reason": reason,
-            "report": report,
-            "ranking": ranking,
-            "raising": tuple(raising),
-        }
+    seen = seen.model_copy(
+        update={"report": report, "ranking": ranking, "raising": tuple(raising), "faults": _faults(platform, blank)}
     )
+    verdict, reason = _with_faults(seen, verdict, reason)
+    return seen.model_copy(update={"verdict": verdict, "reason": reason})
+
+
+def _faults(platform: Platform, blank: DriftCheck) -> BatchFaults:
+    demand = blank.demand
+    if not demand.tests_batches:
+        return BatchFaults()
+    return platform.plane.batch_faults(
+        blank.endpoint,
+        blank.release,
+        since=blank.since,
+        until=blank.until,
+        psi=demand.limits.get("psi", DEFAULT_LIMITS["psi"]),
+        alpha=demand.alpha,
+    )
+
+
+def _with_faults(seen: DriftCheck, verdict: VerdictName, reason: str) -> tuple[VerdictName, str]:
+    """A faulty batch raises the alarm although the window as a whole is well, or has too few rows to tell."""
+    batches = seen.faulty_batches
+    if not batches:
+        harmless = dict.fromkeys(f"{fault.column} of {batch_name(fault.batch)}" for fault in seen.faults.faults)
+        named = ", ".join(list(harmless)[:MAX_NAMED]) if verdict == "pass" else ""
+        return verdict, f"{reason}; unlike other batches without harm: {named}" if named else reason
+    told = []
+    for batch in batches[:MAX_NAMED]:
+        reasons = "; ".join(fault.reason for fault in seen.faulty if fault.batch == batch)
+        told.append(f"{batch_name(batch)} is faulty: {reasons}")
+    more = [f"and {len(batches) - MAX_NAMED} more batches"] if len(batches) > MAX_NAMED else []
+    return "fail", "; ".join([*([reason] if verdict != "pass" else []), *told, *more])
 
 
 def _undecided(seen: DriftCheck, reason: str) -> DriftCheck:
@@ -343,8 +398,11 @@ def _is_routine(seen: DriftCheck, before: list[Entry], *, history: bool) -> bool
 
 
 def _is_news(seen: DriftCheck, before: list[Entry], origin: Origin) -> bool:
-    """Each task is asked for itself, because each has followers of its own; another try of the same run finds anew."""
-    if seen.verdict != "fail":
+    """Each task is asked for itself, because each has followers of its own; another try of the same run finds anew.
+
+    A batch that is faulty while the window is well is no news for followers, who retrain: on-call is told of it.
+    """
+    if seen.verdict != "fail" or not seen.raising:
         return False
     return not any(
         isinstance(entry.event, DriftJudged)
@@ -353,43 +411,4 @@ def _is_news(seen: DriftCheck, before: list[Entry], origin: Origin) -> bool:
         and entry.origin.run_id != origin.run_id
         and set(seen.raising) <= set(entry.event.facts.get("raising", ()))
         for entry in before
-    )
-
-
-def _title(seen: DriftCheck) -> str:
-    """The same for the same trouble, by which it is known again."""
-    # In an order of its own: that of the damage may change from look to look.
-    named = sorted(seen.raising if seen.verdict == "fail" else seen.broken)
-    if not named:
-        return f"{seen.endpoint}: drift of {seen.release} cannot be measured"
-    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
-    what = "drift of" if seen.verdict == "fail" else "broken:"
-    return f"{seen.endpoint}: {what} {', '.join(named[:_NAMED])}{more} on {seen.release}"
-
-
-def _tell(platform: Platform, seen: DriftCheck, away_at: int, *, channel: str) -> None:
-    title = _title(seen)
-    if any(
-        isinstance(entry.event, AlertRaised)
-        and entry.event.title == title
-        and (entry.event.channel is not None or not entry.event.failures)  # what reached nobody is owed, and sent again
-        for entry in platform.ledger.read(seen.endpoint, after_seq=away_at, types=("alert-raised",))
-    ):
-        return
-    batches = seen.traced.batches if seen.traced else ()
-    facts = {
-        "endpoint": str(seen.endpoint),
-        "release": seen.release,
-        "window": f"{seen.since:%Y-%m-%d %H:%M} to {seen.until:%Y-%m-%d %H:%M}",
-        "rows": str(seen.rows),
-        "ledger entry": str(seen.seq),
-    }
-    if seen.page.address:
-        facts["report"] = seen.page.address
-    if batches and batches[0].batch:
-        facts["batch"] = batches[0].batch
-    if batches and batches[0].sent:
-        facts["sent by"] = batches[0].told
-    alerts.raise_alert(
-        platform, seen.endpoint, channel=channel, title=title, body=seen.told, severity="warning", facts=facts
     )

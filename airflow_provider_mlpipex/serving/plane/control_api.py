@@ -7,6 +7,7 @@ as the same class. The composition root mounts further routes (rollback, status)
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -140,6 +141,18 @@ def create_app(supervisor: Supervisor, *, tokens: TokenFiles, extra_routes: Sequ
         )
         return await _large_json(reading, found.to_json)
 
+    async def get_batch_faults(request: Request) -> Response:
+        found = await reading.run(
+            supervisor.batch_faults,
+            _endpoint(request),
+            _release_id(request),
+            since=_moment(request, "since"),
+            until=_moment(request, "until"),
+            psi=_number(request, "psi", below=math.inf),
+            alpha=_number(request, "alpha", below=1.0),
+        )
+        return JSONResponse(found.to_json())
+
     async def post_served(request: Request) -> Response:
         asked = (await _body(request)).get("request_ids")
         if not isinstance(asked, list) or not all(isinstance(rid, str) for rid in asked):
@@ -190,6 +203,7 @@ def create_app(supervisor: Supervisor, *, tokens: TokenFiles, extra_routes: Sequ
             scoped("read", f"{base}/releases/{{release}}/predictions", get_predictions),
             scoped("read", f"{base}/releases/{{release}}/sketches", get_sketches),
             scoped("read", f"{base}/releases/{{release}}/sketches/batches", get_batch_sketches),
+            scoped("read", f"{base}/releases/{{release}}/sketches/faults", get_batch_faults),
             scoped("drill", f"{base}/releases/{{release}}/fault", put_fault, methods=["PUT"]),
             scoped("drill", f"{base}/releases/{{release}}/fault", delete_fault, methods=["DELETE"]),
             *extra_routes,
@@ -302,6 +316,17 @@ def _moment(request: Request, field: str) -> datetime:
     except (KeyError, ValueError):
         raise _invalid(field, request.query_params.get(field, ""), "ISO 8601 with a time zone") from None
     return moment
+
+
+def _number(request: Request, field: str, *, below: float) -> float:
+    given = request.query_params.get(field, "")
+    try:
+        number = float(given)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < below:
+        raise _invalid(field, given[:80], f"a number above 0 and below {below:g}")
+    return number
 
 
 def _invalid(field: str, value: str, limit: str) -> ConfigurationInvalid:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from airflow_provider_mlpipex.domain.drift.report import BatchFaults
 from airflow_provider_mlpipex.domain.drift.served import BatchSketches, ServedSketches
 from airflow_provider_mlpipex.domain.errors import MlpipexError, PlaneUnavailable, PlanRefused
 from airflow_provider_mlpipex.domain.gates.evidence import Telemetry
@@ -282,6 +283,11 @@ class Supervisor:
         self, endpoint: EndpointRef, release_id: str, *, column: str, since: datetime, until: datetime
     ) -> BatchSketches:
         return self._sketched.sketches_by_batch(endpoint, release_id, column=column, since=since, until=until)
+
+    def batch_faults(
+        self, endpoint: EndpointRef, release_id: str, *, since: datetime, until: datetime, psi: float, alpha: float
+    ) -> BatchFaults:
+        return self._sketched.batch_faults(endpoint, release_id, since=since, until=until, psi=psi, alpha=alpha)
 
     def served(self, endpoint: EndpointRef, request_ids: Sequence[str]) -> ServedAnswers:
         return lookup.find(self._places.predictions, endpoint, request_ids)

@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 import orjson
 
+from airflow_provider_mlpipex.domain.drift.batch_faults import find_faults
 from airflow_provider_mlpipex.domain.drift.references import REFERENCE_PATH, ColumnReference, Reference
+from airflow_provider_mlpipex.domain.drift.report import BatchFaults
 from airflow_provider_mlpipex.domain.drift.served import (
     MAX_BATCHES,
     REST,
@@ -30,6 +32,7 @@ from airflow_provider_mlpipex.serving.model_server.spec import ModelServerSpec
 from airflow_provider_mlpipex.serving.periodic import Background
 from airflow_provider_mlpipex.serving.prediction_log.reader import is_silent
 from airflow_provider_mlpipex.serving.sketches.aggregation import compact
+from airflow_provider_mlpipex.serving.sketches.batch_counts import batch_counts
 from airflow_provider_mlpipex.serving.sketches.packed import difference
 from airflow_provider_mlpipex.serving.sketches.store import HOUR, REST_ID, SketchStore, opened, reference_in
 from airflow_provider_mlpipex.serving.state_dir import Places
@@ -114,6 +117,19 @@ class SketchedLogs(Background):
                 batches=batches,
                 rest=rest,
             )
+
+    def batch_faults(
+        self, endpoint: EndpointRef, release_id: str, *, since: datetime, until: datetime, psi: float, alpha: float
+    ) -> BatchFaults:
+        """See :meth:`ports.ServingPlane.batch_faults`; errors as :meth:`sketches`."""
+        since, until = whole_minutes(since, until)
+        with self._asked(endpoint, release_id) as store:
+            if store is None:
+                return BatchFaults()
+            window = _known_window(store, since, until)
+            counts = {name: batch_counts(store, name, *window) for name in store.reference.columns}
+            reference = store.reference
+        return find_faults(reference, counts, psi=psi, alpha=alpha)
 
     def _compact_one(self, endpoint: EndpointRef, release_id: str) -> None:
         with self._locked(endpoint, release_id):

@@ -97,7 +97,7 @@ def test_nobody_can_tell_is_exit_code_1_too(platform: Platform) -> None:
 @pytest.mark.usefixtures("digest")
 def test_window_release_and_manifest_may_be_others(platform: Platform, tmp_path: Path) -> None:
     lenient = tmp_path / "lenient.yaml"
-    block = ("    alerts: {on", "    drift: {limits: {psi: 50}}\n    alerts: {on")
+    block = ("    alerts: {on", "    drift: {limits: {psi: 50}, batches: false}\n    alerts: {on")
     lenient.write_text(edited(block), encoding="utf-8")
     assert answer("drift", "check", str(ENDPOINT), "--manifest", lenient)["verdict"] == "pass"
     other = run("drift", "check", str(ENDPOINT), "--release", "other")

@@ -113,6 +113,7 @@ def drifting(**block: Any) -> Manifest:
         ({"alpha": "5%"}, {"alpha": "1%"}, "alpha"),
         ({"max_dropped": "1%"}, {"max_dropped": "2%"}, "max_dropped"),
         ({"alert": True}, {"alert": False}, "alert"),
+        ({}, {"batches": False}, "batches"),
     ],
 )
 def test_what_counts_as_drift_is_compared_number_by_number(

@@ -12,6 +12,7 @@ import pytest
 
 from airflow_provider_mlpipex.domain.drift.references import SCORE, Reference
 from airflow_provider_mlpipex.domain.errors import (
+    DriftFound,
     DriftUndecided,
     InvalidQuantity,
     ManifestInvalid,
@@ -156,6 +157,99 @@ def test_limits_are_those_of_the_manifest(trained: Reference) -> None:
     assert world.look_at_drift().verdict == "pass"
     strict = make_manifest(judged_by("window: 6h, limits: {psi: 0.2}"))
     assert world.look_at_drift(manifest=strict).verdict == "fail"
+
+
+# One faulty batch of many does not move the window.
+
+
+BATCHES = 12
+
+
+def send_many(world: DriftWorld, **faulty: Any) -> None:
+    """Twelve batches of 300 rows, of which ``b07`` is as ``faulty`` says."""
+    for number in range(BATCHES):
+        world.send(f"b{number:02d}", rows=300, **(faulty if number == 7 else {}))
+
+
+def test_one_faulty_batch_raises_the_alarm_although_the_window_is_well(world: DriftWorld) -> None:
+    send_many(world, shifted={"amount": 10.0})
+    seen = world.look_at_drift()
+    assert (seen.verdict, seen.raising, seen.faulty_batches) == ("fail", (), ("b07",))
+    assert "batch b07 is faulty: " in seen.reason and "amount: psi " in seen.reason
+    assert seen.traced is not None
+    (batch,) = seen.traced.batches
+    assert (batch.batch, batch.rows, batch.shares) == ("b07", 300, {})
+    assert batch.sent is not None and batch.sent.run_id == "run-b07"
+    assert {row.batch for row in batch.sample} == {"b07"} and len(batch.sample) == 5
+    assert "task score of Dag run run-b07" in seen.told
+    with pytest.raises(DriftFound, match="b07"):
+        drift_check.require(seen)
+
+
+def test_ledger_alert_and_drill_down_name_the_faulty_batch(world: DriftWorld) -> None:
+    send_many(world, shifted={"amount": 10.0})
+    for _ in range(2):
+        seen = world.look_at_drift()
+    (sent,) = world.memory.alerter.sent
+    assert sent.title == f"{ENDPOINT}: faulty batch b07 on {world.release_id}"
+    assert sent.facts["batch"] == "b07" and "Dag run run-b07" in sent.facts["sent by"]
+    entry = world.ledger.port.read(ENDPOINT)[seen.seq - 1]
+    assert isinstance(entry.event, DriftJudged)
+    facts = json.loads(json.dumps(entry.event.facts, allow_nan=False))
+    assert {fault["batch"] for fault in facts["faults"]} == {"b07"}
+    assert {fault["column"] for fault in facts["faults"]} == {SCORE, "amount"}
+    # From the alert's ledger entry to the batch, when the window has long passed.
+    world.clock.advance(7 * 86_400)
+    looked, traced = attribute(world.platform, ENDPOINT, seq=int(sent.facts["ledger entry"]))
+    (batch,) = traced.batches
+    assert (batch.batch, batch.sent is not None) == ("b07", True)
+    assert [fault.column for fault in batch.faults] == [fault["column"] for fault in facts["faults"]]
+    (batch,) = attribute(world.platform, ENDPOINT, column="amount")[1].batches
+    assert [fault.column for fault in batch.faults] == ["amount"]
+
+
+def test_another_faulty_batch_is_told_of_and_the_same_is_not(world: DriftWorld) -> None:
+    send_many(world, shifted={"amount": 10.0})
+    world.look_at_drift()
+    world.send("later", rows=300, shifted={"amount": -10.0})
+    world.look_at_drift()
+    titles = [sent.title for sent in world.memory.alerter.sent]
+    assert [title.partition(": ")[2].partition(" on ")[0] for title in titles] == [
+        "faulty batch b07",
+        "faulty batch later",
+    ]
+
+
+def test_a_batch_that_differs_in_what_moves_no_score_wakes_nobody(world: DriftWorld) -> None:
+    send_many(world, shifted={"hour": 8.0})
+    seen = world.look_at_drift()
+    assert (seen.verdict, seen.faulty_batches, world.alerts) == ("pass", (), [])
+    assert "unlike other batches without harm: hour of batch b07" in seen.reason
+
+
+def test_batches_that_differ_by_nature_are_left_alone(trained: Reference) -> None:
+    world = DriftWorld(judged_by("window: 6h, batches: false"), trained=trained)
+    send_many(world, shifted={"amount": 10.0})
+    seen = world.look_at_drift()
+    assert (seen.verdict, seen.faults.faults) == ("pass", ())
+    assert "batches" in seen.facts()["demand"]
+
+
+def test_a_block_of_before_batches_were_tested_keeps_its_digest() -> None:
+    assert "batches" not in make_manifest(BLOCK).environments["production"].drift.to_json()  # type: ignore[union-attr]
+
+
+def test_a_faulty_batch_alone_is_no_news_for_who_retrains(world: DriftWorld) -> None:
+    """The Asset's followers would train on the fault."""
+    send_many(world, shifted={"amount": 10.0})
+    seen = world.drift_by("run-1")
+    assert (seen.verdict, seen.news) == ("fail", False)
+
+
+def test_batches_that_are_alike_are_not_named(world: DriftWorld) -> None:
+    send_many(world)
+    seen = world.look_at_drift()
+    assert (seen.verdict, seen.faults.faults, seen.faults.batches) == ("pass", (), BATCHES)
 
 
 # What is not measured never passes.

@@ -18,7 +18,9 @@ import orjson
 import pytest
 
 from airflow_provider_mlpipex.domain.drift.attribution import attribute
+from airflow_provider_mlpipex.domain.drift.batch_faults import counts_of, find_faults
 from airflow_provider_mlpipex.domain.drift.references import REFERENCE_PATH, Reference, make_reference
+from airflow_provider_mlpipex.domain.drift.report import BatchFaults
 from airflow_provider_mlpipex.domain.drift.served import REST, BatchSketches, ServedSketches
 from airflow_provider_mlpipex.domain.drift.sketches import Sketch, merge
 from airflow_provider_mlpipex.domain.errors import ArtifactMismatch, PlaneUnavailable, SketchUnusable
@@ -341,3 +343,31 @@ def test_looks_at_the_same_time_count_each_row_once(plane: Plane, monkeypatch: p
     with ThreadPoolExecutor(len(looks)) as pool:
         found = [each.result() for each in [pool.submit(look) for look in looks]]
     assert found == [200, 200, 200, None]
+
+
+def test_batches_are_tested_as_their_own_sketches_say(plane: Plane) -> None:
+    """What the store keeps by minute says the same of each batch as its whole rows do, also beyond training's range."""
+    release, chance = plane.launch(), np.random.default_rng(7)
+    sent = {f"b{number}": chance.normal(size=200).tolist() for number in range(8)}
+    sent["b3"] = [value + 1.0 for value in sent["b3"]]
+    sent["b5"][:6] = [-999.0, 999.0, None, -999.0, 999.0, -999.0]
+    for place, (batch, values) in enumerate(sent.items()):
+        half = len(values) // 2
+        plane.serve(release, values[:half], batch=batch, ago=3600.0 * (place + 1))
+        plane.serve(release, values[half:], batch=batch, ago=60.0)
+    found = plane.logs.batch_faults(FRAUD, release, since=plane.now - DAYS, until=plane.now, psi=0.2, alpha=0.01)
+    sketches = {batch: counted(values) for batch, values in sent.items()}
+    scores = {batch: REFERENCE.sketch({"amount": v}, scores=[0.5] * len(v))["@score"] for batch, v in sent.items()}
+    by_hand = find_faults(
+        REFERENCE,
+        {
+            "amount": counts_of(REFERENCE.columns["amount"], sketches),
+            "@score": counts_of(REFERENCE.columns["@score"], scores),
+        },
+        psi=0.2,
+        alpha=0.01,
+    )
+    assert found == by_hand
+    assert [(fault.batch, fault.kind) for fault in found.faults] == [("b3", "values"), ("b5", "beyond")]
+    nothing = plane.logs.batch_faults(FRAUD, "nobody", since=plane.now - DAYS, until=plane.now, psi=0.2, alpha=0.01)
+    assert nothing == BatchFaults()
