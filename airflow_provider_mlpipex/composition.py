@@ -33,6 +33,7 @@ class Settings(Value):
     :param ingress_url: of the ingress, where it is reached by another address than the plane itself gives.
     :param tracking_uri: MLflow.
     :param snapshot_root: directory of dataset snapshots.
+    :param runtime_root: directory of the environments that a worker builds from locks, to prove models in them.
     :param quality_root: directory for results and Data Docs of Great Expectations; not set, none are written.
     :param drift_root: directory for Evidently's pages on drift that was found; not set, none are drawn.
     :param standbys: of the plane: whether each current release has a second process with its model loaded, which takes
@@ -51,6 +52,7 @@ class Settings(Value):
     ingress_url: str | None = None
     tracking_uri: str = "http://127.0.0.1:5000"
     snapshot_root: Path = Path(".mlpipex/snapshots")
+    runtime_root: Path = Path(".mlpipex/runtimes")
     quality_root: Path | None = None
     drift_root: Path | None = None
     feature_repository: Path | None = None
@@ -163,7 +165,7 @@ def build_platform(settings: Settings, origin: Origin, *, plane: ServingPlane | 
         registry=MlflowRegistry(settings.tracking_uri),
         snapshots=ParquetSnapshots(settings.snapshot_root),
         validator=GxValidator(settings.quality_root),
-        runtimes=LockedRuntimes(),
+        runtimes=LockedRuntimes(settings.runtime_root.absolute(), tracking_uri=settings.tracking_uri),
         alerter=AppriseAlerter(settings.alert_channels, shared=SqlAlertChannels(settings.ledger_url).read),
         clock=SystemClock(),
         origin=origin,

@@ -48,6 +48,7 @@ def get_provider_info() -> dict[str, Any]:
                     "ledger_url": _field("Ledger (SQLAlchemy url)", "sqlite:////var/lib/mlpipex/ledger.db"),
                     "tracking_uri": _field("MLflow tracking URI", "http://127.0.0.1:5000"),
                     "snapshot_root": _field("Folder of dataset snapshots", "/var/lib/mlpipex/snapshots"),
+                    "runtime_root": _field("Folder of environments built from locks", "/var/lib/mlpipex/runtimes"),
                     "quality_root": _field("Folder for Great Expectations' results and Data Docs", ""),
                     "drift_root": _field("Folder for Evidently's pages on drift", ""),
                     "feature_repository": _field("Folder of the Feast repository", ""),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_mlpipex.domain.drift.served import BatchSketches, ServedSketches
     from airflow_provider_mlpipex.domain.features.service import FeatureServiceRef, HistoricalFrame, OnlineRow
     from airflow_provider_mlpipex.domain.gates.evidence import Telemetry
-    from airflow_provider_mlpipex.domain.manifest.manifest import RuntimeSpec
+    from airflow_provider_mlpipex.domain.manifest.manifest import Manifest, RuntimeSpec
     from airflow_provider_mlpipex.domain.names import EndpointRef
     from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import (
         Added,
@@ -38,7 +38,14 @@ if TYPE_CHECKING:
         Release,
         RuntimeEnvironment,
     )
-    from airflow_provider_mlpipex.domain.release.training import ModelAnswers, TrainedModel, TrainingRecord
+    from airflow_provider_mlpipex.domain.release.training import (
+        Fitted,
+        LockedRuntime,
+        ModelAnswers,
+        SavedModel,
+        TrainedModel,
+        TrainingRecord,
+    )
     from airflow_provider_mlpipex.domain.rollout.events import AlertDelivery, Entry, Event, Origin, RoutineRecord
     from airflow_provider_mlpipex.domain.rollout.plane_observation import AppliedPlan, PlaneObservation, ReleaseStatus
     from airflow_provider_mlpipex.domain.rollout.projection import Projection
@@ -309,7 +316,7 @@ class ModelRegistry(Protocol):
         """Where code of a team's own logs to the same registry; empty where there is no such address."""
         ...
 
-    def log_training(self, trained: TrainedModel, record: TrainingRecord) -> TrainingRecord:
+    def log_training(self, trained: TrainedModel | SavedModel, record: TrainingRecord) -> TrainingRecord:
         """Log run, dataset input, parameters, metrics, model and golden rows; return the record completed with
         ``run_id``, ``artifact_uri``, ``artifact_digest`` and ``signature``. Same ``record.key``: same run."""
         ...
@@ -326,12 +333,26 @@ class ModelRegistry(Protocol):
         """All registered versions in semver order; empty if the model is unknown."""
         ...
 
-    def answer(self, model: ModelVersion, rows: pd.DataFrame) -> ModelAnswers:
+    def keep_lock(self, model: ModelVersion, runtime: RuntimeEnvironment, text: str) -> str:
+        """Keep a lock with ``model``, under the digest of ``runtime``; return where :class:`RuntimeResolver` and plane
+        find it, whatever becomes of the file."""
+        ...
+
+    def answer(self, model: ModelVersion, rows: pd.DataFrame, *, python: Path | None = None) -> ModelAnswers:
         """What clients of ``model`` get for ``rows``: by the served path, digest verified before it is unpickled.
 
+        :param python: interpreter of the environment that it was proven in; this one's if not given.
         :raises ArtifactMismatch: the bytes are not the registered ones.
         :raises ReleaseNotReady: it does not load here.
         :raises SignatureMismatch: its server refuses such rows; the message names the column.
+        """
+        ...
+
+    def prove(self, model: ModelVersion, *, python: Path) -> None:
+        """Load ``model`` in a clean process of the interpreter ``python`` and ask it its golden rows.
+
+        :raises ArtifactMismatch: the bytes are not the registered ones.
+        :raises TrainingFailed: it does not load there, and what it lacks; or it answers otherwise there.
         """
         ...
 
@@ -462,10 +483,39 @@ class Alerter(Protocol):
 
 @runtime_checkable
 class RuntimeResolver(Protocol):
-    """Turns a manifest's runtime block into a digest-pinned environment."""
+    """Turns a manifest's runtime block into a digest-pinned environment, and builds that on this machine."""
 
     def resolve(self, spec: RuntimeSpec, *, manifest_dir: Path) -> RuntimeEnvironment:
         """:raises RuntimeMismatch: the lock file is missing or its digest is not the one the manifest pins."""
+        ...
+
+    def lock_text(self, runtime: RuntimeEnvironment) -> str:
+        """The lock file that ``runtime`` pins.
+
+        :raises RuntimeMismatch: it is gone, or pins something else now.
+        """
+        ...
+
+    def python_for(self, runtime: RuntimeEnvironment) -> Path:
+        """The interpreter of ``runtime``, built on first use and kept.
+
+        :raises RuntimeMismatch: it cannot be built from its lock, or is not what that says any more.
+        """
+        ...
+
+    def fit(
+        self,
+        runtime: LockedRuntime,
+        manifest: Manifest,
+        *,
+        training: pd.DataFrame,
+        evaluation: pd.DataFrame,
+        folder: Path,
+    ) -> Fitted:
+        """Train in a process of ``runtime``; the model is left below ``folder``.
+
+        :raises RuntimeMismatch: its lock lacks what a training needs. :raises TrainingFailed: it failed there.
+        """
         ...
 
 

@@ -30,6 +30,7 @@ from airflow_provider_mlpipex.services.rollout.carry import Carried, Carrier, Re
 from airflow_provider_mlpipex.services.rollout.history import released
 from airflow_provider_mlpipex.services.rollout.opening import make_release
 from airflow_provider_mlpipex.services.rollout.review import ReviewRequest
+from airflow_provider_mlpipex.services.training.locked_runtime import require_proven
 
 app = typer.Typer()
 
@@ -100,9 +101,12 @@ def release(
     version = code_version or commit_of(folder)
     if manifest.model.adopt:
         model = adoption.adopt(platform, manifest, folder=folder, reference="").model
+        require_proven(platform, manifest, model, manifest_dir=folder)
         host.say("model", "adopt", f"{model.name} {model.version}, from {manifest.model.adopt}")
     else:
-        model = train_and_register(platform, manifest, as_of=moment, code_version=version, host=host)
+        model = train_and_register(
+            platform, manifest, as_of=moment, code_version=version, host=host, manifest_dir=folder
+        )
     bound = make_release(platform, manifest, model, manifest_dir=folder)
     carrier = Carrier(platform, manifest, bound, rollout_id=run or _run_id(manifest), host=host)
     _answer([carrier.carry(name) for name in names], as_json)

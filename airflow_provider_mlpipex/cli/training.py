@@ -22,7 +22,7 @@ def reproduce(
 
     platform = configured_platform()
     found, manifest = released(platform, release)
-    differences = retrain(found, manifest, store=platform.snapshots)
+    differences = retrain(found, manifest, store=platform.snapshots, runtimes=platform.runtimes)
     emit(
         differences,
         as_json,

@@ -10,6 +10,7 @@ from airflow_provider_mlpipex.domain.release.adoption import ModelReference
 from airflow_provider_mlpipex.hooks.rows import rows_of
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.training.adopt import Adopted, AdoptionRequest, adopt_model
+from airflow_provider_mlpipex.services.training.locked_runtime import locked_runtime
 
 
 def adopt(platform: Platform, manifest: Manifest, *, folder: Path, reference: str = "") -> Adopted:
@@ -39,5 +40,10 @@ def adopt(platform: Platform, manifest: Manifest, *, folder: Path, reference: st
         rows_digest=rows.digest,
     )
     return adopt_model(
-        request, load=rows.load, registry=platform.registry, snapshots=platform.snapshots, clock=platform.clock
+        request,
+        load=rows.load,
+        registry=platform.registry,
+        snapshots=platform.snapshots,
+        clock=platform.clock,
+        runtime=locked_runtime(platform, manifest, manifest_dir=folder),
     )

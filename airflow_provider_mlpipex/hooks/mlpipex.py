@@ -30,6 +30,7 @@ EXTRA_FIELDS = (
     "ledger_url",
     "tracking_uri",
     "snapshot_root",
+    "runtime_root",
     "quality_root",
     "drift_root",
     "feature_repository",

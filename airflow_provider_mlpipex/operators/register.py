@@ -38,6 +38,7 @@ class RegisterModelOperator(ManifestOperator):
         self.adopt = adopt
 
     def verb(self, run: StageRun) -> dict[str, Any]:
+        from airflow_provider_mlpipex.services.training.locked_runtime import require_proven
         from airflow_provider_mlpipex.services.training.register import register_model
 
         manifest = self.read_manifest(self.trained if isinstance(self.trained, Mapping) else None)
@@ -56,6 +57,9 @@ class RegisterModelOperator(ManifestOperator):
             record = TrainingRecord.model_validate(trained["record"])
             model, bump, found = register_model(manifest, record, registry=registry)
             reasons = list(found)
+        folder = Path(self.manifest).resolve().parent
+        if runtime := require_proven(run.platform, manifest, model, manifest_dir=folder):
+            run.envelope.add(lock=runtime.digest)
         run.push(MlflowRunLink.URL_KEY, registry.page(model.run_id))
         run.envelope.add(dataset=model.dataset.digest, artifact=model.artifact_digest)
         return {

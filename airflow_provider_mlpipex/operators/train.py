@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot
@@ -59,6 +60,7 @@ class TrainModelOperator(ManifestOperator):
         self.code_version = code_version
 
     def verb(self, run: StageRun) -> dict[str, Any]:
+        from airflow_provider_mlpipex.services.training.locked_runtime import locked_runtime
         from airflow_provider_mlpipex.services.training.train import train_model
 
         taken = handed_over(self.snapshot, parameter="snapshot", by="SnapshotDatasetOperator")
@@ -73,9 +75,13 @@ class TrainModelOperator(ManifestOperator):
                 code_version=self.code_version or require_code_version(self.hook, self.manifest),
                 now=run.platform.clock.now(),
                 tell=run.judged,
+                runtime=locked_runtime(run.platform, manifest, manifest_dir=Path(self.manifest).resolve().parent),
+                runtimes=run.platform.runtimes,
             )
         run.push(MlflowRunLink.URL_KEY, run.platform.registry.page(record.run_id))
         run.envelope.add(run_id=record.run_id, metrics=dict(record.metrics), code_version=record.code_version)
+        if record.runtime:
+            run.envelope.add(lock=record.runtime.digest)
         if record.unlabelled:
             run.envelope.add(unlabelled=record.unlabelled)
         return {"record": record.to_json(), "manifest_digest": manifest.digest}

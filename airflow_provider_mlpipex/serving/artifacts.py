@@ -82,6 +82,25 @@ class ArtifactCache:
         return target
 
 
+def fetch_text(uri: str, *, tracking_uri: str) -> str:
+    """The text of the one file that ``uri`` names, as :meth:`ArtifactCache.fetch` takes it.
+
+    :raises RegistryUnavailable: it cannot be downloaded, or is no single file of text.
+    """
+    parts = urlsplit(uri)
+    with tempfile.TemporaryDirectory(prefix="mlpipex-fetch-") as scratch:
+        fetched = (
+            Path(unquote(parts.path)) if parts.scheme in ("", "file") else _obtain(uri, Path(scratch), tracking_uri)
+        )
+        files = [path for path in fetched.rglob("*") if path.is_file()] if fetched.is_dir() else [fetched]
+        if len(files) != 1:
+            raise _unavailable(uri, f"{len(files)} files")
+        try:
+            return files[0].read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise _unavailable(uri, getattr(error, "strerror", None) or "not UTF-8") from None
+
+
 def _obtain(uri: str, scratch: Path, tracking_uri: str) -> Path:
     parts = urlsplit(uri)
     if parts.scheme in ("", "file"):

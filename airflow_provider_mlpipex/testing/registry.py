@@ -13,12 +13,15 @@ from airflow_provider_mlpipex.adapters.mlflow.registration_rules import model_ve
 from airflow_provider_mlpipex.domain.errors import ModelNotFound
 from airflow_provider_mlpipex.domain.names import check_name
 from airflow_provider_mlpipex.domain.release.adoption import FoundModel, ModelReference, ModelSource
-from airflow_provider_mlpipex.domain.release.release import ModelVersion
+from airflow_provider_mlpipex.domain.release.release import ModelVersion, RuntimeEnvironment
 from airflow_provider_mlpipex.domain.release.semver import Version
-from airflow_provider_mlpipex.domain.release.training import ModelAnswers, TrainedModel, TrainingRecord
+from airflow_provider_mlpipex.domain.release.training import ModelAnswers, SavedModel, TrainedModel, TrainingRecord
+from airflow_provider_mlpipex.serving.artifacts import verify_directory
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from airflow_provider_mlpipex.domain.release.training import LockedRuntime
 
 
 class MemoryRegistry:
@@ -41,7 +44,7 @@ class MemoryRegistry:
         self.elsewhere: dict[str, str | Path] = {}
         self.facts: dict[str, ModelSource] = {}
 
-    def log_training(self, trained: TrainedModel, record: TrainingRecord) -> TrainingRecord:
+    def log_training(self, trained: TrainedModel | SavedModel, record: TrainingRecord) -> TrainingRecord:
         from airflow_provider_mlpipex.adapters.mlflow.model import save_model
         from airflow_provider_mlpipex.serving.artifacts import directory_digest
 
@@ -49,14 +52,20 @@ class MemoryRegistry:
             if record.key not in self._records:
                 run_id = f"run-{record.key}"
                 folder = Path(self._scratch.name) / run_id
-                signature = save_model(trained, folder)
+                if isinstance(trained, SavedModel):
+                    shutil.copytree(trained.folder, folder)
+                    signature = trained.signature
+                else:
+                    signature = save_model(trained, folder)
                 self.folders[run_id] = folder
+                proven_in = self._proven(trained.runtime, run_id) if trained.runtime else None
                 self._records[record.key] = record.model_copy(
                     update={
                         "run_id": run_id,
                         "artifact_uri": folder.as_uri(),
                         "artifact_digest": directory_digest(folder),
                         "signature": signature,
+                        "runtime": proven_in,
                         "metrics": dict(trained.metrics),
                         "evaluation_rows": trained.evaluation_rows,
                     }
@@ -94,9 +103,31 @@ class MemoryRegistry:
                 key=lambda model: Version.parse(model.version),
             )
 
-    def answer(self, model: ModelVersion, rows: pd.DataFrame) -> ModelAnswers:
+    def keep_lock(self, model: ModelVersion, runtime: RuntimeEnvironment, text: str) -> str:
+        return self._keep_lock(model.run_id, runtime, text)
+
+    def _proven(self, runtime: LockedRuntime, run_id: str) -> RuntimeEnvironment:
+        from airflow_provider_mlpipex.adapters.mlflow.model import prove_in_clean_process
+
+        prove_in_clean_process(self.folders[run_id], runtime=runtime)
+        kept = self._keep_lock(run_id, runtime.environment, runtime.lock)
+        return runtime.environment.model_copy(update={"lock_uri": kept})
+
+    def _keep_lock(self, run_id: str, runtime: RuntimeEnvironment, text: str) -> str:
+        kept = Path(self._scratch.name) / "runtimes" / run_id / f"{runtime.digest}.txt"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(text, encoding="utf-8")
+        return kept.as_uri()
+
+    def prove(self, model: ModelVersion, *, python: Path) -> None:
+        from airflow_provider_mlpipex.adapters.mlflow.model import prove_in_clean_process
+
+        folder = self.folders[model.run_id]
+        verify_directory(folder, model.artifact_digest)
+        prove_in_clean_process(folder, python=python)
+
+    def answer(self, model: ModelVersion, rows: pd.DataFrame, *, python: Path | None = None) -> ModelAnswers:
         from airflow_provider_mlpipex.adapters.mlflow.served_path import chunks, served_answers_of
-        from airflow_provider_mlpipex.serving.artifacts import verify_directory
         from airflow_provider_mlpipex.serving.model_server.clean_process import answer_here
 
         folder = self.folders[model.run_id]

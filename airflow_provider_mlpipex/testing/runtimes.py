@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow_provider_mlpipex.adapters.embedded.runtime_rules import pin
+from airflow_provider_mlpipex.adapters.embedded.training_process import fit_in
 from airflow_provider_mlpipex.domain.errors import RuntimeMismatch
-from airflow_provider_mlpipex.domain.manifest.manifest import RuntimeSpec
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest, RuntimeSpec
 from airflow_provider_mlpipex.domain.release.release import RuntimeEnvironment
+from airflow_provider_mlpipex.domain.release.training import Fitted, LockedRuntime
 from airflow_provider_mlpipex.domain.values import digest_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class MemoryRuntimes:
@@ -21,9 +28,31 @@ class MemoryRuntimes:
     def __init__(self, locks: Mapping[str, str] | None = None) -> None:
         self.locks = dict(locks or {})
         self.provider = "as installed"
+        self._texts: dict[str, str] = {}
 
     def resolve(self, spec: RuntimeSpec, *, manifest_dir: Path) -> RuntimeEnvironment:
-        return pin(spec, self._digest(spec), lock_uri=str(manifest_dir / spec.lock) if spec.lock else None)
+        runtime = pin(spec, self._digest(spec), lock_uri=str(manifest_dir / spec.lock) if spec.lock else None)
+        if spec.lock is not None:
+            self._texts[runtime.digest] = self.locks[spec.lock]
+        return runtime
+
+    def lock_text(self, runtime: RuntimeEnvironment) -> str:
+        return self._texts[runtime.digest]
+
+    def python_for(self, runtime: RuntimeEnvironment) -> Path:
+        """This interpreter, for whatever is pinned."""
+        return Path(sys.executable)
+
+    def fit(
+        self,
+        runtime: LockedRuntime,
+        manifest: Manifest,
+        *,
+        training: pd.DataFrame,
+        evaluation: pd.DataFrame,
+        folder: Path,
+    ) -> Fitted:
+        return fit_in(runtime, manifest, training=training, evaluation=evaluation, folder=folder)
 
     def _digest(self, spec: RuntimeSpec) -> str:
         if spec.image is not None:

@@ -71,10 +71,11 @@ def _place(top: str) -> Path | None:
     place = Path(folders[0]) if folders else Path(origin) if origin else None
     if place is None or not place.exists() or place.suffix not in ("", ".py"):
         return None
-    return None if any(place.is_relative_to(root) for root in _installed()) else place
+    return None if any(place.is_relative_to(root) for root in installed_roots()) else place
 
 
-def _installed() -> set[Path]:
+def installed_roots() -> set[Path]:
+    """Folders of Python itself and of installed packages: what lies elsewhere is a team's own."""
     paths = sysconfig.get_paths()
     roots = {Path(paths[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     return roots | {Path(entry) for entry in sys.path if entry.endswith(("site-packages", "dist-packages"))}

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
     from airflow_provider_mlpipex.domain.drift.references import Reference
-    from airflow_provider_mlpipex.domain.release.training import TrainedModel
+    from airflow_provider_mlpipex.domain.release.training import LockedRuntime, TrainedModel
 
 #: Inside the model directory: one request and the answer that every server of this model must give to it.
 GOLDEN_PATH = Path("mlpipex/golden.json")
 #: Given, not inferred: inference imports the model in another process and takes half a minute.
-_REQUIREMENTS = ("mlflow", "scikit-learn", "pandas", "numpy", "cloudpickle")
+_REQUIREMENTS = ("scikit-learn", "pandas", "numpy", "cloudpickle")
 
 #: Vendor settings that exist only as environment variables; whatever the user has set stays.
 _ENVIRONMENT = {
@@ -111,23 +111,36 @@ def save_model(trained: TrainedModel, folder: Path) -> dict[str, object]:
     return dict(signature.to_dict())
 
 
-def prove_in_clean_process(folder: Path) -> None:
+def prove_in_clean_process(folder: Path, *, runtime: LockedRuntime | None = None, python: Path | None = None) -> None:
     """Load ``folder`` where nothing of this process is, and ask it its golden rows.
 
+    :param runtime: the environment that will serve it, or ``python``, its interpreter; this one's if not given.
     :raises TrainingFailed: it does not load there, or answers otherwise than it does here.
     """
     golden = json.loads((folder / GOLDEN_PATH).read_text(encoding="utf-8"))
+    python = runtime.python if runtime else python
+    where = "in a clean process of its runtime" if python else "in a clean process"
     try:
-        ((status, body),) = ask_in_clean_process(folder, [golden["request"]]).bodies
+        ((status, body),) = ask_in_clean_process(folder, [golden["request"]], python=python).bodies
     except ReleaseNotReady as error:
-        raise TrainingFailed(error.thing, value=error.value, limit=error.limit, remedy=error.remedy) from error
+        raise TrainingFailed(
+            f"model {where}",
+            value=error.value,
+            limit=error.limit,
+            remedy=_PIN_IT if python else error.remedy,
+        ) from error
     if status != 200 or not same(body.get("predictions"), golden["predictions"]):
         raise TrainingFailed(
-            "model in a clean process",
+            f"model {where}",
             value=f"{status}, other answers to its golden rows",
             limit="the answers that it gives where it was trained",
-            remedy="let the model hold all that it needs: no global variable, file or environment of the worker",
+            remedy=_TRAIN_THERE if python else _HOLD_ALL,
         )
+
+
+_PIN_IT = "pin what it lacks in the runtime's lock (pip freeze of the training has it), and bump runtime.version"
+_TRAIN_THERE = "pin the training's own versions in the lock, or train where it serves: training: {runtime: serving}"
+_HOLD_ALL = "let the model hold all that it needs: no global variable, file or environment of the worker"
 
 
 def _inputs_of(trained: TrainedModel) -> ModelInputs:
@@ -150,7 +163,7 @@ def _inputs_of(trained: TrainedModel) -> ModelInputs:
 def _save(trained: TrainedModel, folder: Path, signature: ModelSignature) -> None:
     import mlflow.sklearn
 
-    requirements = [f"{package}=={version(package)}" for package in _REQUIREMENTS]
+    requirements = [f"{package}=={version(package)}" for package in (_mlflow(), *_REQUIREMENTS)]
     with tempfile.TemporaryDirectory(prefix="mlpipex-code-") as scratch:
         pickle = Path(scratch) / "model.pkl"
         _pickle(trained.model, pickle)
@@ -173,6 +186,15 @@ def _save(trained: TrainedModel, folder: Path, signature: ModelSignature) -> Non
                 serialization_format=mlflow.sklearn.SERIALIZATION_FORMAT_CLOUDPICKLE,
                 code_paths=code,
             )
+
+
+def _mlflow() -> str:
+    """The distribution that brings MLflow here: a runtime may hold the small one."""
+    try:
+        version("mlflow")
+    except PackageNotFoundError:
+        return "mlflow-skinny"
+    return "mlflow"
 
 
 def _pickle(model: Any, path: Path) -> None:

@@ -52,6 +52,7 @@ def model_version_of(record: TrainingRecord, version: str) -> ModelVersion:
         evaluation_rows=record.evaluation_rows,
         run_id=record.run_id,
         adopted=record.adopted,
+        runtime=record.runtime,
     )
 
 

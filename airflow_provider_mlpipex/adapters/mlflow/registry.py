@@ -30,9 +30,9 @@ from airflow_provider_mlpipex.domain.errors import (
 from airflow_provider_mlpipex.domain.fields.urls import without_credentials
 from airflow_provider_mlpipex.domain.names import check_name
 from airflow_provider_mlpipex.domain.release.adoption import FoundModel, ModelReference, ModelSource
-from airflow_provider_mlpipex.domain.release.release import ModelVersion
+from airflow_provider_mlpipex.domain.release.release import ModelVersion, RuntimeEnvironment
 from airflow_provider_mlpipex.domain.release.semver import Version
-from airflow_provider_mlpipex.domain.release.training import ModelAnswers, TrainedModel, TrainingRecord
+from airflow_provider_mlpipex.domain.release.training import ModelAnswers, SavedModel, TrainedModel, TrainingRecord
 from airflow_provider_mlpipex.serving.model_server.clean_process import ask_in_clean_process
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ _PROBE_TIMEOUT_S = 3.0
 _TAG_LENGTH = 4_500
 _KEY, _VERSION, _RECORD, _MODEL = "mlpipex.key", sources.VERSION_TAG, "mlpipex.record", "mlpipex.model_version"
 _MODEL_PATH = "model"
+#: Beside the model in its run: every lock that it was proven in or released with, under its digest.
+_LOCKS = "runtimes"
 _MLFLOW_BATCH = 100
 #: MLflow's limit for a dataset digest; the whole one is in the input's tags and profile.
 _MLFLOW_DIGEST_LENGTH = 36
@@ -65,7 +67,7 @@ class MlflowRegistry:
     def __init__(self, tracking_uri: str) -> None:
         self.tracking_uri = tracking_uri.rstrip("/")
 
-    def log_training(self, trained: TrainedModel, record: TrainingRecord) -> TrainingRecord:
+    def log_training(self, trained: TrainedModel | SavedModel, record: TrainingRecord) -> TrainingRecord:
         """Log the run of ``record.key``, or find it: a retry returns what the first try completed.
 
         The run is finished last, so a run that a killed try left behind is known by not being finished; it is marked
@@ -84,9 +86,12 @@ class MlflowRegistry:
                     return TrainingRecord.model_validate_json(_joined(_RECORD, run.data.tags))
                 if run.info.status == "RUNNING":
                     self._client.set_terminated(run.info.run_id, "KILLED")
-            folder = Path(scratch) / _MODEL_PATH
-            signature = save_model(trained, folder)
-            prove_in_clean_process(folder)
+            if isinstance(trained, SavedModel):
+                folder, signature = trained.folder, trained.signature
+            else:
+                folder = Path(scratch) / _MODEL_PATH
+                signature = save_model(trained, folder)
+            prove_in_clean_process(folder, runtime=trained.runtime)
             return self._log_run(experiment, trained, record, folder=folder, signature=signature)
 
     def register(self, record: TrainingRecord, *, version: str) -> ModelVersion:
@@ -134,13 +139,28 @@ class MlflowRegistry:
                 (_model_of(held) for held in self._held(name)), key=lambda model: Version.parse(model.version)
             )
 
-    def answer(self, model: ModelVersion, rows: pd.DataFrame) -> ModelAnswers:
+    def keep_lock(self, model: ModelVersion, runtime: RuntimeEnvironment, text: str) -> str:
+        with self._answering(f"keep lock {runtime.digest[:12]} with {model.name} {model.version}"):
+            return self._keep_lock(model.run_id, runtime, text)
+
+    def answer(self, model: ModelVersion, rows: pd.DataFrame, *, python: Path | None = None) -> ModelAnswers:
         """What clients of ``model`` get for ``rows``, from a clean process: it may ship other code than this one's.
 
         :raises ArtifactMismatch: the bytes are not the registered ones. Nothing of them was unpickled.
-        :raises ReleaseNotReady: it does not load here.
+        :raises ReleaseNotReady: it does not load there.
         :raises SignatureMismatch: its server refuses such rows.
         """
+        with self._downloaded(model) as folder:
+            clean = ask_in_clean_process(folder, chunks(rows), python=python)
+        return served_answers_of(model, clean)
+
+    def prove(self, model: ModelVersion, *, python: Path) -> None:
+        with self._downloaded(model) as folder:
+            prove_in_clean_process(folder, python=python)
+
+    @contextmanager
+    def _downloaded(self, model: ModelVersion) -> Iterator[Path]:
+        """A copy of ``model``, verified by its digest."""
         from airflow_provider_mlpipex.serving.artifacts import directory_digest
 
         with tempfile.TemporaryDirectory(prefix="mlpipex-model-") as scratch:
@@ -153,8 +173,13 @@ class MlflowRegistry:
                     limit=f"artifact digest {model.artifact_digest}",
                     remedy="do not use this model; find out who changed the artifact store, and train again",
                 )
-            clean = ask_in_clean_process(Path(folder), chunks(rows))
-        return served_answers_of(model, clean)
+            yield Path(folder)
+
+    def _keep_lock(self, run_id: str, runtime: RuntimeEnvironment, text: str) -> str:
+        file = f"{_LOCKS}/{runtime.digest}.txt"
+        if file not in {kept.path for kept in self._client.list_artifacts(run_id, _LOCKS)}:
+            self._client.log_text(run_id, text, file)
+        return f"runs:/{run_id}/{file}"
 
     def resolve(self, reference: ModelReference) -> ModelSource:
         with self._answering(f"find {reference.text}"):
@@ -268,7 +293,7 @@ class MlflowRegistry:
     def _log_run(
         self,
         experiment: str,
-        trained: TrainedModel,
+        trained: TrainedModel | SavedModel,
         record: TrainingRecord,
         *,
         folder: Path,
@@ -293,12 +318,16 @@ class MlflowRegistry:
             client.log_batch(run_id, params=params[start : start + _MLFLOW_BATCH])
         client.log_inputs(run_id, [_dataset_input(record)])
         client.log_artifacts(run_id, str(folder), _MODEL_PATH)
+        proven_in = trained.runtime and trained.runtime.environment.model_copy(
+            update={"lock_uri": self._keep_lock(run_id, trained.runtime.environment, trained.runtime.lock)}
+        )
         completed = record.model_copy(
             update={
                 "run_id": run_id,
                 "artifact_uri": f"runs:/{run_id}/{_MODEL_PATH}",
                 "artifact_digest": directory_digest(folder),
                 "signature": signature,
+                "runtime": proven_in,
                 "metrics": dict(trained.metrics),
                 "evaluation_rows": trained.evaluation_rows,
             }

@@ -131,9 +131,11 @@ class TrainingSpec(Recorded):
 
     :param max_unlabelled: share of the snapshot's rows that may lack a label; they are left out and counted, and above
         it the snapshot is refused. 20 % where not given.
+    :param runtime: ``serving``: the callable runs in the environment of ``runtime.lock``, in a process of its own;
+        that of the worker where not given.
     """
 
-    added_later = frozenset({"max_unlabelled"})
+    added_later = frozenset({"max_unlabelled", "runtime"})
 
     callable: ImportPath = Field(description="function that gets a TrainingContext and returns a fitted model")
     task: Task
@@ -142,6 +144,7 @@ class TrainingSpec(Recorded):
     seed: int = Field(default=0, ge=0, lt=2**32)
     parameters: dict[str, JsonValue] = {}
     max_unlabelled: Ratio | None = Field(default=None, ge=0, lt=1)
+    runtime: Literal["serving"] | None = Field(default=None, description="train in the environment of runtime.lock")
 
     @property
     def unlabelled_limit(self) -> float:

@@ -128,6 +128,10 @@ def _judged(step: PlannedStep, manifest: Manifest, environment: str) -> PlannedS
     gates = (*step.gates, _offline(parity.gate)) if parity and step.stage == "gate" else step.gates
     if manifest.model.adopt is not None and step.stage == "gate":
         notes.append(_of_adopted(manifest, environment))
+    if manifest.runtime.lock is not None and step.stage == "gate":
+        trained = manifest.training is not None and manifest.training.runtime == "serving"
+        done = "trained, loaded and asked" if trained else "loaded and asked"
+        notes.append(f"before it, the model is {done} its golden rows in runtime {manifest.runtime.version}")
     return step.model_copy(update={"notes": tuple(notes), "gates": gates})
 
 

@@ -67,7 +67,8 @@ class RuntimeEnvironment(Value):
 
     ``kind`` ``provider`` is the environment the provider itself runs in, ``lock`` a virtual environment built from a
     pinned requirements file, ``image`` a container image. ``digest`` is of the lock file, of the installed
-    distributions, or of the image: whatever decides the bytes that run.
+    distributions, or of the image: whatever decides the bytes that run. ``lock_uri`` is where the lock lies: with the
+    model in the registry, under its digest; a path only in releases of before it was kept there.
     """
 
     version: SemVer
@@ -101,9 +102,11 @@ class ModelVersion(Recorded):
 
     :param adopted: where it came from, if it was not trained here; then ``dataset`` are the rows that it was evaluated
         on, and what nobody knows is named and not made up.
+    :param runtime: the locked environment that it was proven in when it was logged, and trained in where the manifest
+        said so; ``None``: that of the worker.
     """
 
-    added_later = frozenset({"adopted", "source_digest"})
+    added_later = frozenset({"adopted", "source_digest", "runtime"})
 
     name: Name
     version: SemVer
@@ -120,6 +123,7 @@ class ModelVersion(Recorded):
     evaluation_rows: int = Field(default=0, ge=0, description="rows behind ``metrics``")
     run_id: str = Field(description="training run in the registry")
     adopted: Adoption | None = None
+    runtime: RuntimeEnvironment | None = None
 
     @model_validator(mode="after")
     def _measured(self) -> ModelVersion:

@@ -6,7 +6,7 @@ import re
 from typing import Literal, NamedTuple, Protocol
 
 from airflow_provider_mlpipex.domain.errors import InvalidQuantity
-from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot
+from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, RuntimeEnvironment
 from airflow_provider_mlpipex.domain.release.training import TrainingRecord
 
 BumpKind = Literal["initial", "major", "minor", "patch", "none"]
@@ -64,6 +64,8 @@ class Registered(Protocol):
     def code_version(self) -> str: ...
     @property
     def source_digest(self) -> str | None: ...
+    @property
+    def runtime(self) -> RuntimeEnvironment | None: ...
 
 
 class Bump(NamedTuple):
@@ -78,7 +80,7 @@ def bump(previous: Registered | None, record: TrainingRecord) -> Bump:
     """The version of ``record`` after ``previous``.
 
     Architecture or signature is a major change (callers may break), data and the definition of features a minor one,
-    configuration and code a patch. Nothing changed keeps the version.
+    configuration, code and the locked runtime a patch. Nothing changed keeps the version.
     """
     if previous is None:
         return Bump(str(INITIAL), "initial", ("first version",))
@@ -113,12 +115,22 @@ def bump(previous: Registered | None, record: TrainingRecord) -> Bump:
             bool(previous.source_digest and record.source_digest) and previous.source_digest != record.source_digest,
             f"source or packages: {(previous.source_digest or '')[:12]} -> {record.source_digest[:12]}",
         ),
+        (
+            "patch",
+            _lock(previous.runtime) != _lock(record.runtime),
+            f"runtime: {_lock(previous.runtime)} -> {_lock(record.runtime)}",
+        ),
     )
     changed = [(kind, reason) for kind, differs, reason in weighed if differs]
     if not changed:
         return Bump(previous.version, "none", ("nothing changed",))
     kind = changed[0][0]
     return Bump(str(Version.parse(previous.version).bumped(kind)), kind, tuple(reason for _, reason in changed))
+
+
+def _lock(runtime: RuntimeEnvironment | None) -> str:
+    """The locked environment that a model was proven in."""
+    return f"lock {runtime.digest[:12]}" if runtime else "of the worker"
 
 
 def _features(dataset: DatasetSnapshot) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_mlpipex.domain.names import Name
-from airflow_provider_mlpipex.domain.release.release import Adoption, DatasetSnapshot, Digest
+from airflow_provider_mlpipex.domain.release.release import Adoption, DatasetSnapshot, Digest, RuntimeEnvironment
 from airflow_provider_mlpipex.domain.values import Recorded, digest_of
 
 if TYPE_CHECKING:
@@ -35,6 +35,18 @@ class TrainingContext:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LockedRuntime:
+    """The environment that will serve a model, built on this machine.
+
+    :param lock: text of its lock file, which is kept with the model. :param python: its interpreter.
+    """
+
+    environment: RuntimeEnvironment
+    lock: str
+    python: Path
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainedModel:
     """A fitted model and what the registry logs beside it.
 
@@ -50,6 +62,7 @@ class TrainedModel:
         from them, so its scores are as honest as those that it will give in production, and its metrics hold for as
         long as the traffic looks like them. ``None``: drift of this model cannot be measured.
     :param folder: an MLflow model directory that holds ``model`` already, to be copied as it is; ``None``: it is saved.
+    :param runtime: where it must load and answer its golden rows before it is logged; ``None``: this interpreter.
     """
 
     model: Any
@@ -62,10 +75,40 @@ class TrainedModel:
     learned: pd.DataFrame | None = None
     code: tuple[str, ...] = ()
     folder: Path | None = None
+    runtime: LockedRuntime | None = None
 
     def ask(self, rows: pd.DataFrame) -> Any:
         """The model's own answer to ``rows``, called as MLflow would call it; ``rows`` stay as they are."""
         return ask(self.model, self.predict_method, rows.copy())
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedModel:
+    """A trained model that another process has saved and compared with its served path, and this one cannot load.
+
+    :param folder: its MLflow model directory, complete. Other fields: as of :class:`TrainedModel`.
+    """
+
+    folder: Path
+    signature: dict[str, object]
+    metrics: Mapping[str, float]
+    evaluation_rows: int
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    runtime: LockedRuntime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """What a training gives.
+
+    :param architecture: the types that the model is made of. :param source_digest: of the callable's source and of the
+        packages beside it. :param unlabelled: rows without a label.
+    """
+
+    trained: TrainedModel | SavedModel
+    architecture: str
+    source_digest: str
+    unlabelled: int
 
 
 def ask(model: Any, predict_method: str, rows: pd.DataFrame) -> Any:
@@ -105,9 +148,10 @@ class TrainingRecord(Recorded):
     :param source_digest: of the training callable's own source and of the packages installed beside it.
     :param evaluation_rows: behind ``metrics``, each with a label.
     :param unlabelled: rows of the snapshot without one: neither learned from nor measured by.
+    :param runtime: the locked environment that it is proven in; ``None``: that of the worker.
     """
 
-    added_later = frozenset({"adopted"})
+    added_later = frozenset({"adopted", "runtime"})
 
     model_name: Name
     endpoint_name: Name
@@ -125,13 +169,16 @@ class TrainingRecord(Recorded):
     artifact_digest: str = ""
     signature: dict[str, object] = {}
     adopted: Adoption | None = None
+    runtime: RuntimeEnvironment | None = None
 
     @property
     def key(self) -> str:
         """Identity of the work: same data, code, packages and configuration give the same key, so a retry finds its
         run. Whatever else changed is other work."""
+        # What was proven in one environment is not proven in another.
+        proven_in = [self.runtime.digest] if self.runtime else []
         if self.adopted is not None:
-            return digest_of([self.model_name, self.adopted.request_digest])[:16]
+            return digest_of([self.model_name, self.adopted.request_digest, *proven_in])[:16]
         return digest_of(
             [
                 self.model_name,
@@ -145,6 +192,7 @@ class TrainingRecord(Recorded):
                 *([self.source_digest] if self.source_digest else []),
                 # The same values from another definition would be served otherwise.
                 *([self.dataset.features.digest] if self.dataset.features else []),
+                *proven_in,
             ]
         )[:16]
 

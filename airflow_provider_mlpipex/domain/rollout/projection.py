@@ -27,7 +27,7 @@ from airflow_provider_mlpipex.domain.values import Value, digest_of
 
 #: Raise it by one with every change of what ``evolve`` makes of a chain. Fields of a state that come or go are noticed
 #: without it (:func:`fold_version`).
-FOLD_VERSION = 1
+FOLD_VERSION = 2
 
 #: Events that move the sequence number of a state and change nothing else of it.
 _FACTS = (BatchServed, DriftJudged, StageEnded)

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.release.release import Release, RuntimeEnvironment
 from airflow_provider_mlpipex.domain.rollout.events import (
     AlertRaised,
     AlertRetried,
@@ -49,6 +49,8 @@ Phase = Literal["opened", "review", "shadow", "canary", "watching"]
 Ending = Literal["promoted", "rolled-back", "rejected"]
 #: Ended rollouts, and titles of alerts of the rollout in progress, that a state holds.
 KEPT_RESULTS, KEPT_ALERTS = 32, 64
+#: Versions of locked runtimes that a state knows the lock of: the ones that were released last.
+KEPT_LOCKS = 200
 #: Rollouts not in progress whose task gates a state holds. A verdict that is forgotten stops like one that is missing.
 KEPT_UNOPENED = 50
 
@@ -168,6 +170,7 @@ class EndpointState(Value):
 
     ``confirmed_at`` is when the plan in force was: since then every release has had its present share.
     ``outcomes_judged``, ``doubt`` and ``confirmed_gates`` (gates that a person has seen fail) are of ``current``.
+    ``locks`` is what each version of a locked runtime means here: ``runtime.version`` -> digest of its lock.
     ``results`` holds the rollouts that ended last, by id; ``looked_up`` an older one that a verb asked the ledger for.
     """
 
@@ -187,6 +190,7 @@ class EndpointState(Value):
     confirmed_at: datetime | None = None
     results: dict[str, RolloutResult] = {}
     task_gates: dict[str, dict[str, VerdictName]] = {}
+    locks: dict[str, str] = {}
     outcomes_judged: OutcomesJudged | None = None
     doubt: PromotionDoubt | None = None
     confirmed_gates: tuple[str, ...] = ()
@@ -252,7 +256,7 @@ def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
                 opened_at=at,
                 since=at,
             )
-            return {"rollout": opened}
+            return {"rollout": opened, "locks": _with_lock(state.locks, event.release.runtime)}
         case GatesJudged() if rollout and rollout.id == event.rollout_id:
             key = verdict_key(event.stage, rollout.step)
             judged = {"verdicts": {**rollout.verdicts, key: event.verdict}}
@@ -348,6 +352,13 @@ def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
 
 #: What labels have said, and what a person has said to it, is of one release as *current*.
 _NOTHING_KNOWN: dict[str, Any] = {"outcomes_judged": None, "doubt": None, "confirmed_gates": ()}
+
+
+def _with_lock(locks: dict[str, str], runtime: RuntimeEnvironment) -> dict[str, str]:
+    if runtime.kind != "lock":
+        return locks
+    others = {version: digest for version, digest in locks.items() if version != runtime.version}
+    return dict([*others.items(), (runtime.version, runtime.digest)][-KEPT_LOCKS:])
 
 
 def _owed(state: EndpointState, event: AlertRaised, entry: Entry) -> dict[str, Any]:

@@ -104,6 +104,13 @@ def _training(manifest: Manifest) -> Iterator[Problem]:
             "model.version auto trains a new version",
             "add a training block, pin model.version to a registered one, or adopt a model that MLflow has",
         )
+    if manifest.training is not None and manifest.training.runtime and manifest.runtime.lock is None:
+        yield Problem(
+            ("training", "runtime"),
+            f"{manifest.training.runtime}, and runtime: {{{manifest.runtime.kind}}}",
+            "a runtime that a worker can build: runtime.lock",
+            "pin a lock, or leave training.runtime out: then the worker's own environment trains",
+        )
 
 
 def _durations(manifest: Manifest) -> Iterator[Problem]:

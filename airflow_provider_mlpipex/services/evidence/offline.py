@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_provider_mlpipex.domain.errors import ReleaseNotReady, SignatureMismatch, TrainingFailed
+from airflow_provider_mlpipex.domain.errors import ReleaseNotReady, RuntimeMismatch, SignatureMismatch, TrainingFailed
 from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
@@ -10,7 +10,7 @@ from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, Mod
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.quality.check import candidate_evidence
-from airflow_provider_mlpipex.services.training import evaluation
+from airflow_provider_mlpipex.services.training import evaluation, locked_runtime
 
 
 def find_baseline(platform: Platform, manifest: Manifest, endpoint: EndpointRef) -> ModelVersion | None:
@@ -46,7 +46,7 @@ def measure(
     elif baseline is not None:
         try:
             other, other_rows = _metrics_on(platform, manifest, baseline, rows)
-        except (SignatureMismatch, ReleaseNotReady, TrainingFailed) as error:
+        except (SignatureMismatch, ReleaseNotReady, TrainingFailed, RuntimeMismatch) as error:
             why_not = f"the current release: {error}"
     window = {"since": rows.split_at, "until": rows.window_end}
     measured = [
@@ -85,4 +85,7 @@ def _metrics_on(
 ) -> tuple[dict[str, float], int]:
     if model.dataset == rows:
         return dict(model.metrics), model.evaluation_rows
-    return evaluation.metrics_on(model, manifest, rows, store=platform.snapshots, registry=platform.registry)
+    python = locked_runtime.python_of(platform, model)
+    return evaluation.metrics_on(
+        model, manifest, rows, store=platform.snapshots, registry=platform.registry, python=python
+    )

@@ -7,6 +7,7 @@ way, a key press included, ends the trial that is on.
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from airflow_provider_mlpipex.domain.errors import GateFailed, GateUndecided, ReviewRejected, RolloutEnded
@@ -19,6 +20,7 @@ from airflow_provider_mlpipex.domain.release.release import ModelVersion, Releas
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.rollout import opening, promote, review, rollback, trial, watch
 from airflow_provider_mlpipex.services.rollout.review import ReviewRequest
+from airflow_provider_mlpipex.services.training.locked_runtime import locked_runtime, require_proven
 from airflow_provider_mlpipex.services.training.register import register_model
 from airflow_provider_mlpipex.services.training.snapshots import snapshot_dataset
 from airflow_provider_mlpipex.services.training.train import train_model
@@ -54,7 +56,7 @@ class Carried(NamedTuple):
 
 
 def train_and_register(
-    platform: Platform, manifest: Manifest, *, as_of: datetime, code_version: str, host: Host
+    platform: Platform, manifest: Manifest, *, as_of: datetime, code_version: str, host: Host, manifest_dir: Path
 ) -> ModelVersion:
     """Snapshot, train and register; where the manifest pins a version, only look that up.
 
@@ -63,6 +65,7 @@ def train_and_register(
     if manifest.model.pinned:
         model = platform.registry.get(manifest.model.name, manifest.model.version)
         host.say("model", "register", f"{model.name} {model.version}, pinned by the manifest")
+        require_proven(platform, manifest, model, manifest_dir=manifest_dir)
         return model
     snapshot, report = snapshot_dataset(
         manifest, as_of, store=platform.snapshots, validator=platform.validator, features=platform.features
@@ -76,6 +79,8 @@ def train_and_register(
         validator=platform.validator,
         code_version=code_version,
         now=platform.clock.now(),
+        runtime=locked_runtime(platform, manifest, manifest_dir=manifest_dir),
+        runtimes=platform.runtimes,
     )
     host.say("model", "train", ", ".join(f"{name} {value:.4g}" for name, value in record.metrics.items()))
     model, bump, reasons = register_model(manifest, record, registry=platform.registry)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from airflow_provider_mlpipex.domain.errors import RuntimeMismatch
 from airflow_provider_mlpipex.domain.gates import judging
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName
 from airflow_provider_mlpipex.domain.manifest.diff import stricter_review
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest, ReviewSpec
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.release.release import ModelVersion, Release, RuntimeEnvironment
+from airflow_provider_mlpipex.domain.release.release import ModelVersion, Release
 from airflow_provider_mlpipex.domain.rollout import decisions
 from airflow_provider_mlpipex.domain.rollout.events import Event, GatesJudged, RolloutPolicy
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
@@ -23,7 +22,7 @@ from airflow_provider_mlpipex.services.evidence import offline as offline_eviden
 from airflow_provider_mlpipex.services.outcomes import promotion_doubt
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.rollout import traffic
-from airflow_provider_mlpipex.services.training import feature_rows
+from airflow_provider_mlpipex.services.training import feature_rows, locked_runtime
 
 
 class GateCheck(Value):
@@ -35,40 +34,21 @@ class GateCheck(Value):
 
 
 def make_release(platform: Platform, manifest: Manifest, model: ModelVersion, *, manifest_dir: Path) -> Release:
-    """Bind a registered model to the runtime that the manifest pins.
+    """Bind a registered model to the runtime that the manifest pins, with its lock kept beside the model.
 
     :raises RuntimeMismatch: the runtime's lock is not the one whose digest the manifest states, or not the one that
-        this ``runtime.version`` meant until now.
+        this ``runtime.version`` has ever meant.
     :raises FeatureMismatch: the model was not trained on the feature service as it is now.
     """
     service = feature_rows.service_for(manifest, model, platform.features)
-    runtime = platform.runtimes.resolve(manifest.runtime, manifest_dir=manifest_dir)
-    _require_one_lock(platform, manifest, runtime)
+    runtime = locked_runtime.pinned_runtime(platform, manifest, manifest_dir=manifest_dir)
     return Release(
         model=model,
-        runtime=runtime,
+        runtime=locked_runtime.kept_with(platform, model, runtime),
         feature_service=manifest.features.service,
         feature_digest=service.digest if service else None,
         manifest_digest=manifest.digest,
     )
-
-
-def _require_one_lock(platform: Platform, manifest: Manifest, runtime: RuntimeEnvironment) -> None:
-    if runtime.kind != "lock":
-        return
-    for endpoint in platform.ledger.endpoints():
-        if endpoint.name != manifest.name:
-            continue
-        state = journal.load(platform, endpoint)
-        for release in (state.current, state.previous, state.rollout and state.rollout.candidate):
-            before = release.runtime if release else runtime
-            if (before.kind, before.version) == ("lock", runtime.version) and before.digest != runtime.digest:
-                raise RuntimeMismatch(
-                    f"runtime {runtime.version}",
-                    value=f"lock {runtime.digest[:12]}",
-                    limit=f"lock {before.digest[:12]}, which this version means on {endpoint}",
-                    remedy="the lock file has changed: bump runtime.version with it; that opens a review",
-                )
 
 
 def policy_of(

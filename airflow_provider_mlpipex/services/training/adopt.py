@@ -10,7 +10,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,11 +32,11 @@ from airflow_provider_mlpipex.domain.release.adoption import (
 )
 from airflow_provider_mlpipex.domain.release.release import Adoption, DatasetSnapshot, ModelVersion
 from airflow_provider_mlpipex.domain.release.semver import Version, bump
-from airflow_provider_mlpipex.domain.release.training import TrainedModel, TrainingRecord
+from airflow_provider_mlpipex.domain.release.training import LockedRuntime, TrainedModel, TrainingRecord
 from airflow_provider_mlpipex.domain.values import digest_of
 from airflow_provider_mlpipex.services.training.evaluation import evaluate
+from airflow_provider_mlpipex.services.training.fit import architecture_of
 from airflow_provider_mlpipex.services.training.golden_rows import golden_rows
-from airflow_provider_mlpipex.services.training.train import architecture_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,6 +90,7 @@ def adopt_model(
     registry: ModelRegistry,
     snapshots: SnapshotStore,
     clock: Clock,
+    runtime: LockedRuntime | None = None,
 ) -> Adopted:
     """Register the model that ``request`` refers to now; the same request again gives the same version.
 
@@ -97,6 +98,7 @@ def adopt_model(
     is written down as a version and a digest; when it moves, adopting again gives another version.
 
     :param load: gives the rows; not called where the version is known.
+    :param runtime: the locked environment that will serve it, and that it is proven in.
     :raises ModelNotFound: nothing stands where the reference points.
     :raises RegistrationRefused: it cannot be loaded or asked, or the version belongs to another model.
     :raises ArtifactMismatch: what was adopted from there before has other bytes now.
@@ -113,6 +115,8 @@ def adopt_model(
             if model.adopted and model.adopted.request_digest == asked:
                 return Adopted(model, (f"adopted before from {model.adopted.source}",), known=True)
         trained, record = _prove(request, found, load(), asked, registry=registry, snapshots=snapshots, clock=clock)
+        trained = replace(trained, runtime=runtime)
+        record = record.model_copy(update={"runtime": runtime.environment if runtime else None})
         record = registry.log_training(trained, record)
     version, reasons = _version_of(request, source, record, held)
     return Adopted(registry.register(record, version=version), reasons)

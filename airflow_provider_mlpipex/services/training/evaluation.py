@@ -14,6 +14,8 @@ from airflow_provider_mlpipex.services.training.labels import labelled
 from airflow_provider_mlpipex.services.training.rows import split_rows
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
     from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
@@ -75,6 +77,7 @@ def metrics_on(
     *,
     store: SnapshotStore,
     registry: ModelRegistry,
+    python: Path | None = None,
 ) -> tuple[dict[str, float], int]:
     """The metrics of ``model`` on the evaluation rows of ``snapshot``, and how many rows they are.
 
@@ -82,6 +85,7 @@ def metrics_on(
     its own classes, of which these rows may lack some. Rows without a label are left out. A manifest without labels
     names no target, so nothing can be measured: no metrics, and relative gates find no evidence.
 
+    :param python: interpreter of the environment that the model was proven in; this one's if not given.
     :raises SignatureMismatch: the snapshot lacks a column that the model needs, or holds what its server refuses.
     :raises ReleaseNotReady: the model does not load here.
     """
@@ -99,7 +103,7 @@ def metrics_on(
             remedy="keep the columns that the current release needs in the data source until it is replaced",
         )
     known = labelled(rows, labels.target)
-    served = registry.answer(model, known.rows[needed])
+    served = registry.answer(model, known.rows[needed], python=python)
     answers = [[*row.values()] if isinstance(row, dict) else row for row in served.predictions]
     return evaluate(labels.task, known.labels, answers, classes=served.classes), len(known.rows)
 

@@ -7,7 +7,6 @@ models that ship two versions of one module. So whatever must answer as served i
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_mlpipex.domain.errors import ReleaseNotReady
+from airflow_provider_mlpipex.serving.model_server.interpreter import server_environment
 
 TIMEOUT_S = 1800.0
 _JSON = "application/json"
-_PROVIDER = Path(__file__).resolve().parents[2]
-_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
 
 
 @dataclass(frozen=True)
@@ -47,16 +45,19 @@ def ask_in_clean_process(
         with asked.open("w", encoding="utf-8") as stream:
             for request in requests:
                 stream.write(json.dumps(request, default=str) + "\n")
-        command = [str(python or sys.executable), "-P", "-m", __name__, str(folder), str(asked), str(answered)]
+        interpreter = python or Path(sys.executable)
+        command = [str(interpreter), "-P", "-m", __name__, str(folder), str(asked), str(answered)]
+        environment = server_environment(interpreter)
         try:
             done = subprocess.run(
-                command, env=_environment(), cwd=scratch, capture_output=True, text=True, timeout=timeout_s, check=False
+                command, env=environment, cwd=scratch, capture_output=True, text=True, timeout=timeout_s, check=False
             )
         except subprocess.TimeoutExpired:
             raise _not_ready(folder, f"no answers within {timeout_s:g} s") from None
         lines = answered.read_text(encoding="utf-8").splitlines() if answered.is_file() else []
         if done.returncode != 0 or not lines:
-            raise _not_ready(folder, json.loads(lines[0])["error"] if lines else f"exit code {done.returncode}")
+            why = json.loads(lines[0])["error"] if lines else missing_module(done.stderr, code=done.returncode)
+            raise _not_ready(folder, why)
     first, *bodies = map(json.loads, lines)
     return CleanAnswers(tuple((status, body) for status, body in bodies), first["classes"])
 
@@ -80,14 +81,11 @@ def classes_of(model: Any) -> list[Any] | None:
     return None
 
 
-def _environment() -> dict[str, str]:
-    environment = {name: value for name, value in os.environ.items() if name in _KEPT}
-    environment |= {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-    root = _PROVIDER.parent
-    if root.name != "site-packages":
-        # A checkout, not an installation: nobody else would find the provider.
-        environment["PYTHONPATH"] = str(root)
-    return environment
+def missing_module(said: str, *, code: int) -> str:
+    """Why an interpreter ended before it came to the model: the module that it lacks. Nothing else of what it ``said``
+    is told, which may be a model's own words."""
+    last = (said.strip().splitlines() or [""])[-1]
+    return last[:200] if last.startswith(("ModuleNotFoundError: ", "ImportError: ")) else f"exit code {code}"
 
 
 def _not_ready(folder: Path, why: str) -> ReleaseNotReady:

@@ -17,8 +17,9 @@ from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout.plane_observation import ReleaseState, ReleaseStatus
 from airflow_provider_mlpipex.serving.artifacts import ArtifactCache
 from airflow_provider_mlpipex.serving.envoy.config import cluster_name
+from airflow_provider_mlpipex.serving.model_server.interpreter import server_environment
 from airflow_provider_mlpipex.serving.model_server.spec import FAILURE_FILE, FAULT_FILE, ModelServerSpec, read_failure
-from airflow_provider_mlpipex.serving.plane.runtimes import RuntimeCache, server_environment
+from airflow_provider_mlpipex.serving.plane.runtimes import RuntimeCache
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
 from airflow_provider_mlpipex.serving.state_dir import Places
 from airflow_provider_mlpipex.serving.turns import whose_turn
@@ -53,7 +54,7 @@ class Fleet:
         self._tracking_uri = tracking_uri
         self._feature_repository = str(feature_repository.resolve()) if feature_repository else None
         self._artifacts = ArtifactCache(places.artifacts)
-        self._runtimes = RuntimeCache(places.runtimes)
+        self._runtimes = RuntimeCache(places.runtimes, tracking_uri=tracking_uri)
         self._failures: dict[str, str] = {}
 
     def launch(self, endpoint: EndpointRef, release: Release) -> None:

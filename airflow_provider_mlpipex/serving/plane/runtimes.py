@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from importlib.metadata import distributions
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from airflow_provider_mlpipex.atomic import atomic_write
 from airflow_provider_mlpipex.domain.errors import RuntimeMismatch
 from airflow_provider_mlpipex.domain.release.lock import Lock, LockRefused, canonical_name
 from airflow_provider_mlpipex.domain.release.release import RuntimeEnvironment
-from airflow_provider_mlpipex.serving.artifacts import exclusive
+from airflow_provider_mlpipex.serving.artifacts import exclusive, fetch_text
 
 BUILD_TIMEOUT_S = 900
 _MARKER = "complete.json"
@@ -35,14 +34,23 @@ def read_lock(lock: Path) -> Lock:
 
     :raises RuntimeMismatch: the file is missing, empty, or holds a line that does not pin one version.
     """
+    return _parse(_text_of(lock), lock.name)
+
+
+def _text_of(lock: Path) -> str:
     try:
-        return Lock.parse(lock.read_text(encoding="utf-8"))
+        return lock.read_text(encoding="utf-8")
     except OSError as error:
         raise _mismatch(lock.name, value=error.strerror or "unreadable", limit="a readable lock file") from None
     except UnicodeDecodeError:
         raise _mismatch(lock.name, value="not UTF-8", limit="a readable lock file") from None
+
+
+def _parse(text: str, name: str) -> Lock:
+    try:
+        return Lock.parse(text)
     except LockRefused as refused:
-        raise _mismatch(lock.name, value=refused.line, limit=refused.limit) from None
+        raise _mismatch(name, value=refused.line, limit=refused.limit) from None
 
 
 def lock_digest(lock: Path) -> str:
@@ -51,10 +59,14 @@ def lock_digest(lock: Path) -> str:
 
 
 class RuntimeCache:
-    """Virtual environments under ``root``, one a lock digest."""
+    """Virtual environments under ``root``, one a lock digest, each built from the lock that lies beside it.
 
-    def __init__(self, root: Path) -> None:
+    :param tracking_uri: MLflow, which keeps the lock of each release with its model.
+    """
+
+    def __init__(self, root: Path, *, tracking_uri: str = "") -> None:
         self._root = root
+        self._tracking_uri = tracking_uri
 
     def python_for(self, runtime: RuntimeEnvironment) -> Path:
         """The interpreter that serves ``runtime``; builds a locked environment on first use.
@@ -91,45 +103,27 @@ class RuntimeCache:
                 raise _mismatch(runtime.version, value=f"missing {', '.join(missing[:5])}", limit="the lock file")
         return python
 
-    def _kept(self, runtime: RuntimeEnvironment) -> Path:
-        """The lock that ``runtime`` pins, under its digest: kept since the release was first started, so that its
-        environment can be built anew when the file that the manifest named has changed or gone."""
+    def lock_text(self, runtime: RuntimeEnvironment) -> str:
+        """The lock that ``runtime`` pins: kept here under its digest, or from where its release says.
+
+        :raises RuntimeMismatch: there is no such lock any more. :raises RegistryUnavailable: MLflow does not give it.
+        """
         kept = self._root / f"{runtime.digest}.lock.txt"
         if kept.is_file() and runtime.digest in read_lock(kept).digests:
-            return kept
-        lock = Path(runtime.lock_uri or "")
-        digests = read_lock(lock).digests
+            return kept.read_text(encoding="utf-8")
+        uri = runtime.lock_uri or ""
+        text = fetch_text(uri, tracking_uri=self._tracking_uri) if urlsplit(uri).scheme else _text_of(Path(uri))
+        digests = _parse(text, uri).digests
         if runtime.digest not in digests:
             raise _mismatch(runtime.version, value=digests[0], limit=f"pinned digest {runtime.digest}")
-        scratch = kept.with_suffix(".new")
-        scratch.write_bytes(lock.read_bytes())
-        scratch.replace(kept)
+        return text
+
+    def _kept(self, runtime: RuntimeEnvironment) -> Path:
+        """:meth:`lock_text` as a file under its digest: an environment can be built anew when the file that the
+        manifest named has changed or gone, and while MLflow is away."""
+        kept = self._root / f"{runtime.digest}.lock.txt"
+        atomic_write(kept, self.lock_text(runtime))
         return kept
-
-
-def server_environment(python: Path) -> dict[str, str]:
-    """Environment variables with which ``python`` finds this package, and nothing else of the provider's."""
-    environment = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")}
-    environment |= {
-        "OMP_NUM_THREADS": "1",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "true",
-        "PYTHONUNBUFFERED": "1",
-    }
-    package = Path(__file__).resolve().parents[2]
-    if python == Path(sys.executable):
-        # What is installed is found anyhow; a checkout that this plane was started from is found only if it is named.
-        if package.parent != Path(sysconfig.get_path("purelib")).resolve():
-            environment["PYTHONPATH"] = str(package.parent)
-    else:
-        link = python.parents[1] / "provider"
-        link.mkdir(exist_ok=True)
-        target = link / package.name
-        if not target.exists() or target.resolve() != package:
-            target.unlink(missing_ok=True)
-            target.symlink_to(package)
-        environment["PYTHONPATH"] = str(link)
-    return environment
 
 
 def _build(home: Path, lock: Path) -> None:

@@ -114,7 +114,7 @@ def in_memory(_: Path) -> RuntimeResolver:
 
 def on_disk(folder: Path) -> RuntimeResolver:
     (folder / LOCK).write_text("numpy==2.1.0\n", encoding="utf-8")
-    return LockedRuntimes()
+    return LockedRuntimes(folder / "runtimes", tracking_uri="")
 
 
 @pytest.fixture(params=[in_memory, on_disk], ids=["memory", "this machine"])

@@ -32,15 +32,16 @@ from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, Rel
 from airflow_provider_mlpipex.domain.release.training import TrainingContext, TrainingRecord
 from airflow_provider_mlpipex.domain.values import digest_of
 from airflow_provider_mlpipex.services.training.evaluation import metrics_on
+from airflow_provider_mlpipex.services.training.fit import architecture_of
 from airflow_provider_mlpipex.services.training.register import register_model
 from airflow_provider_mlpipex.services.training.snapshots import snapshot_dataset
 from airflow_provider_mlpipex.services.training.train import (
-    architecture_of,
     configuration_digest,
     reproduce,
     train_model,
 )
 from airflow_provider_mlpipex.testing.registry import MemoryRegistry
+from airflow_provider_mlpipex.testing.runtimes import MemoryRuntimes
 from airflow_provider_mlpipex.testing.snapshots import MemorySnapshots
 
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
@@ -494,7 +495,7 @@ def test_a_release_is_reproduced_from_its_record(
     learn: Callable[..., TrainingRecord], store: MemorySnapshots, registry: MemoryRegistry
 ) -> None:
     release = release_of(learn(), registry)
-    differences = reproduce(release, manifest(), store=store)
+    differences = reproduce(release, manifest(), store=store, runtimes=MemoryRuntimes())
     assert set(differences) == set(release.model.metrics)
     assert all(row["difference"] == 0 and row["recorded"] == row["retrained"] for row in differences.values())
 
@@ -512,4 +513,4 @@ def test_another_model_is_not_a_reproduction(
 ) -> None:
     release = release_of(learn(), registry)
     with pytest.raises(TrainingFailed, match=f"{what}.*0123abcd"):
-        reproduce(release, manifest(training=training), store=store)
+        reproduce(release, manifest(training=training), store=store, runtimes=MemoryRuntimes())

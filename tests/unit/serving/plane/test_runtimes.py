@@ -16,6 +16,7 @@ import pytest
 import airflow_provider_mlpipex
 from airflow_provider_mlpipex.domain.errors import RuntimeMismatch
 from airflow_provider_mlpipex.domain.release.release import RuntimeEnvironment
+from airflow_provider_mlpipex.serving.model_server import interpreter
 from airflow_provider_mlpipex.serving.plane import runtimes
 from airflow_provider_mlpipex.serving.plane.runtimes import RuntimeCache, lock_digest, provider_digest, read_lock
 
@@ -249,14 +250,14 @@ def test_a_server_in_a_locked_environment_sees_this_package_and_no_secret(
 ) -> None:
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "secret")
     python = cache.python_for(locked(lock))
-    environment = runtimes.server_environment(python)
+    environment = interpreter.server_environment(python)
     assert "secret" not in environment.values()
     finds = (
         "import importlib.util as u; print(u.find_spec('airflow_provider_mlpipex') is not None, u.find_spec('airflow'))"
     )
     said = subprocess.run([str(python), "-c", finds], env=environment, capture_output=True, text=True, check=True)
     assert said.stdout == "True None\n"
-    assert runtimes.server_environment(python) == environment
+    assert interpreter.server_environment(python) == environment
 
 
 def test_a_model_server_finds_this_package_and_no_other(tmp_path: Path) -> None:
@@ -264,12 +265,12 @@ def test_a_model_server_finds_this_package_and_no_other(tmp_path: Path) -> None:
     python = tmp_path / "home" / "bin" / "python"
     python.parent.mkdir(parents=True)
     for _ in range(2):
-        (path,) = runtimes.server_environment(python)["PYTHONPATH"].split(os.pathsep)
+        (path,) = interpreter.server_environment(python)["PYTHONPATH"].split(os.pathsep)
         assert (Path(path) / "airflow_provider_mlpipex" / "serving" / "model_server" / "__main__.py").is_file()
     # In the plane's own it finds the code that the plane runs, installed or not.
     done = subprocess.run(
         [sys.executable, "-c", "import airflow_provider_mlpipex as package; print(package.__file__)"],
-        env=runtimes.server_environment(Path(sys.executable)),
+        env=interpreter.server_environment(Path(sys.executable)),
         cwd=tmp_path,
         capture_output=True,
         text=True,
