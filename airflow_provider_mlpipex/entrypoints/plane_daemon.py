@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mlpipex.composition import Settings, build_platform
 from airflow_provider_mlpipex.domain.rollout.events import Origin
 from airflow_provider_mlpipex.entrypoints import http_api
+from airflow_provider_mlpipex.services.rollout.fallback import notify_of_fallback
 from airflow_provider_mlpipex.serving.plane import daemon
 
 if TYPE_CHECKING:
+    from airflow_provider_mlpipex.serving.plane.fallbacks import FallbackUse
     from airflow_provider_mlpipex.serving.plane.supervisor import Supervisor
 
 
@@ -25,6 +27,16 @@ def run(*, state_dir: Path, ingress_port: int, control_port: int, tracking_uri: 
             build_platform(settings, Origin(kind="http"), plane=supervisor), make_room=supervisor.make_room
         )
 
+    def notify(use: FallbackUse) -> None:
+        # Ledger and alerts alone: the plane is not asked.
+        notify_of_fallback(
+            build_platform(settings, Origin(kind="plane")),
+            use.endpoint,
+            current=use.current,
+            fallback=use.fallback,
+            answers=use.answers,
+        )
+
     daemon.run(
         state_dir,
         ingress_port=ingress_port,
@@ -33,4 +45,5 @@ def run(*, state_dir: Path, ingress_port: int, control_port: int, tracking_uri: 
         feature_repository=settings.feature_repository,
         standbys=settings.standbys,
         extra_routes=release_routes,
+        on_fallback=notify,
     )

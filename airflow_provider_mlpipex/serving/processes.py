@@ -91,8 +91,10 @@ class ProcessKeeper:
             child = self.children.get(name)
             return child is not None and self._process(child) is not None
 
-    def revive(self) -> list[str]:
+    def revive(self, *, but: Container[str] = ()) -> list[str]:
         """Start again what has died, each with a growing pause; return the names started.
+
+        :param but: names that have to wait.
 
         :raises OSError: one could not be started; the others were.
         """
@@ -101,7 +103,7 @@ class ProcessKeeper:
             for child in self.children.values():
                 # The first restart comes at once: most deaths are singular, and users are waiting.
                 now = time.monotonic()
-                if self._process(child) is not None or now < child.next_start:
+                if child.name in but or self._process(child) is not None or now < child.next_start:
                     continue
                 child.restarts += 1
                 child.next_start = now + min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(child.restarts, 10))

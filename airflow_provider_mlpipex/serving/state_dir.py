@@ -61,7 +61,16 @@ class Places:
 
     @property
     def envoy(self) -> envoy_config.Paths:
-        return envoy_config.Paths(folder=self.root / "envoy", admin_socket=self._sockets / "envoy.sock")
+        """Of the first Envoy, and the routes and clusters that all of them share."""
+        return self.envoys[0]
+
+    @property
+    def envoys(self) -> tuple[envoy_config.Paths, ...]:
+        folder, sockets = self.root / "envoy", self._sockets
+        return (
+            envoy_config.Paths(folder=folder, admin_socket=sockets / "envoy.sock"),
+            envoy_config.Paths(folder=folder, admin_socket=sockets / "envoy-2.sock", number=2),
+        )
 
     def socket(self, endpoint: EndpointRef, release_id: str) -> Path:
         """Short by construction: a digest, not the name, because the path of a socket is limited."""

@@ -10,7 +10,9 @@ import os
 import signal
 import stat
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -132,10 +134,46 @@ def answers(scene: Scene) -> Callable[[], bool]:
 # Processes that die.
 
 
-def test_a_killed_envoy_is_back_with_the_same_plan(scene: Scene) -> None:
+@pytest.mark.parametrize("name", ["envoy", "envoy-2"])
+def test_of_one_killed_envoy_only_what_it_was_answering_is_lost(scene: Scene, name: str) -> None:
+    before, failed = scene.plane.child(name).pid, Counter[int]()
+    killed = threading.Event()
+
+    def ask(number: int) -> None:
+        # A connection a request: whoever comes after the kill finds the other one.
+        came_after = killed.is_set()
+        try:
+            with scene.plane.client() as client:
+                status = client.post(path_of(FAULTS), json=invocation()).status_code
+        except httpx.HTTPError:
+            status = 0
+        failed[came_after] += status != 200
+
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(ask, number) for number in range(40)]
+        until(lambda: any(a.done() for a in asked), within_s=30, what="the first answers")
+        scene.plane.child(name).kill()
+        psutil.wait_procs([psutil.Process(before)] if psutil.pid_exists(before) else [], timeout=10)
+        killed.set()
+        asked += [pool.submit(ask, number) for number in range(200)]
+        for done in asked:
+            done.result()
+    assert failed[True] == 0
+    assert failed[False] <= 4, "no more than were under way"
+    until(lambda: scene.plane.child(name).pid != before, within_s=20, what="it is started again")
+    # And the one that was started again takes plans like the other.
+    scene.plane.port.apply(scene.canary(10_000))
+    with scene.traffic() as traffic:
+        traffic.wait_for(40)
+    assert (traffic.failures, traffic.answered_by) == ({}, {2})
+
+
+def test_killed_envoys_are_back_with_the_same_plan(scene: Scene) -> None:
     scene.plane.port.apply(scene.canary())
     before = scene.pids()
-    scene.plane.child("envoy").kill()
+    both = [scene.plane.child("envoy"), scene.plane.child("envoy-2")]
+    for envoy in both:
+        envoy.kill()
     until(answers(scene), within_s=20, what="requests are answered again")
     until(lambda: scene.pids()["envoy"] != before["envoy"], within_s=5, what="a new Envoy is recorded")
     assert scene.plane.port.observe(FAULTS).plan == scene.canary()
@@ -150,7 +188,8 @@ def test_a_killed_envoy_is_back_with_the_same_plan(scene: Scene) -> None:
 def test_a_plan_applied_while_envoy_is_being_restarted_comes_into_force(scene: Scene) -> None:
     # A rollback must not fail because Envoy died a moment ago.
     scene.plane.port.apply(scene.canary(10_000))
-    scene.plane.child("envoy").kill()
+    for name in ("envoy", "envoy-2"):
+        scene.plane.child(name).kill()
     scene.plane.port.apply(scene.only_current())
     with scene.plane.client() as client:
         assert number_of(client.post(path_of(FAULTS), json=invocation())) == 1
@@ -324,7 +363,7 @@ def test_a_rollback_needs_no_registry_and_no_artifact(scene: Scene) -> None:
 def test_the_plane_ends_with_all_that_it_runs(tmp_path: Path, how: signal.Signals) -> None:
     plane = RealPlane(tmp_path)
     plane.start()
-    assert len(plane.processes()) == 1, "Envoy"
+    assert len(plane.processes()) == 2, "two Envoys"
     try:
         assert plane.end_supervisor(how) == 0
         assert plane.processes() == set()

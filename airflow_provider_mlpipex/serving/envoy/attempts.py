@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -57,62 +57,22 @@ class Bucket:
             self.latency[at] += count
 
 
-class AttemptTail:
-    """:param log: Envoy's attempts log. :param reopen: tells Envoy to reopen it after a rotation; may raise."""
+class _Follower:
+    """One log of attempts, read as it grows and put aside where it has grown too large.
 
-    def __init__(self, log: Path, *, reopen: Callable[[], None]) -> None:
+    :param reopen: tells its Envoy to reopen it after a rotation; may raise.
+    """
+
+    def __init__(self, log: Path, reopen: Callable[[], None]) -> None:
         self._log = log
-        self._rotated = log.with_suffix(".1.jsonl")
+        self.rotated = log.with_suffix(".1.jsonl")
         self._reopen = reopen
         self._reopen_due = False
-        #: Name of a model server's socket -> (endpoint, release slug). The socket says who answered an attempt; the
-        #: cluster only says who was asked first, and a composite has two.
-        self.owners: dict[str, tuple[str, str]] = {}
-        self._buckets: dict[tuple[str, str], dict[int, Bucket]] = defaultdict(dict)
-        self._lock = threading.Lock()
         # Held open, so that a file that was renamed is read to its end.
         self._stream: BinaryIO | None = None
         self._torn = b""
-        self._read_until = 0.0
-        self._held_since = time.time()
-        self._folded_until = 0
-        self.unreadable = 0
 
-    def poll(self) -> None:
-        """Read what was written since, and rotate a log that has grown too large.
-
-        :raises MlpipexError: Envoy could not be told of a rotation; everything was read, and the next call tells it.
-        """
-        now = time.time()
-        lines = self._new_lines()
-        with self._lock:
-            for line in lines:
-                self._add(line)
-            self._read_until = now
-            self._forget(now)
-        # Once renamed, the file at hand stays the old one until Envoy's writer has opened a new one.
-        if self._stream is not None and self._stream.tell() > ROTATE_BYTES and self._log.exists():
-            os.replace(self._log, self._rotated)
-            self._reopen_due = True
-        if self._reopen_due:
-            self._reopen()
-            self._reopen_due = False
-
-    def recover(self) -> None:
-        """After a restart: what the logs still hold counts again, the rotated one first."""
-        with self._lock:
-            self._folded_until = 0
-            # Without a rotated log nothing has ever been put away: what is held reaches back to the first attempt.
-            self._held_since = 0.0
-            if self._rotated.exists():
-                with self._rotated.open("rb") as stream:
-                    for line in stream:
-                        self._add(line)
-                first = [min(seconds) for seconds in self._buckets.values() if seconds]
-                self._held_since = float(min(first, default=int(time.time())))
-        self.poll()
-
-    def _new_lines(self) -> list[bytes]:
+    def new_lines(self) -> list[bytes]:
         """Whole lines since the last call; what a killed writer left torn is returned as a line of its own."""
         if self._stream is None:
             self._stream = self._open()
@@ -127,6 +87,16 @@ class AttemptTail:
             self._stream = self._open()
             lines += self._read_lines(self._stream) if self._stream is not None else []
         return lines
+
+    def bound(self) -> None:
+        """:raises MlpipexError: Envoy could not be told of a rotation; the next call tells it."""
+        # Once renamed, the file at hand stays the old one until Envoy's writer has opened a new one.
+        if self._stream is not None and self._stream.tell() > ROTATE_BYTES and self._log.exists():
+            os.replace(self._log, self.rotated)
+            self._reopen_due = True
+        if self._reopen_due:
+            self._reopen()
+            self._reopen_due = False
 
     def _open(self) -> BinaryIO | None:
         try:
@@ -146,6 +116,49 @@ class AttemptTail:
         except FileNotFoundError:
             return False
         return there.st_ino != held.st_ino or there.st_size < stream.tell()
+
+
+class AttemptTail:
+    """:param logs: attempts log of each Envoy, and what tells that one to reopen it after a rotation; may raise."""
+
+    def __init__(self, logs: Mapping[Path, Callable[[], None]]) -> None:
+        self._followers = [_Follower(log, reopen) for log, reopen in logs.items()]
+        #: Name of a model server's socket -> (endpoint, release slug). The socket says who answered an attempt; the
+        #: cluster only says who was asked first, and a composite has two.
+        self.owners: dict[str, tuple[str, str]] = {}
+        self._buckets: dict[tuple[str, str], dict[int, Bucket]] = defaultdict(dict)
+        self._lock = threading.Lock()
+        self._read_until = 0.0
+        self._held_since = time.time()
+        self._folded_until = 0
+        self.unreadable = 0
+
+    def poll(self) -> None:
+        """Read what was written since, and rotate logs that have grown too large.
+
+        :raises MlpipexError: Envoy could not be told of a rotation; everything was read, and the next call tells it.
+        """
+        now = time.time()
+        lines = [line for follower in self._followers for line in follower.new_lines()]
+        with self._lock:
+            for line in lines:
+                self._add(line)
+            self._read_until = now
+            self._forget(now)
+        for follower in self._followers:
+            follower.bound()
+
+    def recover(self) -> None:
+        """After a restart: what the logs still hold counts again, the rotated ones first."""
+        with self._lock:
+            self._folded_until = 0
+            # Without a rotated log nothing has ever been put away: what is held reaches back to the first attempt.
+            self._held_since = 0.0
+            for rotated in (follower.rotated for follower in self._followers if follower.rotated.exists()):
+                with rotated.open("rb") as stream:
+                    ended = [moment for line in stream if (moment := self._add(line)) is not None]
+                self._held_since = max(self._held_since, float(min(ended, default=int(time.time()))))
+        self.poll()
 
     def telemetry(self, endpoint: EndpointRef, releases: list[str], *, since: datetime, until: datetime) -> Telemetry:
         """Counts of ``releases`` in the window. Seconds, and past ten minutes, are counted whole: those that *begin* in
@@ -171,9 +184,10 @@ class AttemptTail:
             detail=trouble,
         )
 
-    def _add(self, line: bytes) -> None:
+    def _add(self, line: bytes) -> int | None:
+        """Count one attempt; the second in which it ended, ``None`` where it is nobody's."""
         if not line.strip():
-            return
+            return None
         try:
             attempt = orjson.loads(line)
             host, cluster = attempt["host"] or "", attempt["cluster"] or ""
@@ -188,13 +202,13 @@ class AttemptTail:
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
             # Torn by a crash. Counted, because it may have been anybody's.
             self.unreadable += 1
-            return
+            return None
         if owner is None or flags & _NOT_THE_RELEASE:
-            return
+            return None
         if code == 0 and not flags - {"", "-"}:
             # Nothing went wrong with it: the client hung up, or another release that was asked beside it was faster.
             self._buckets[owner].setdefault(ended, Bucket()).unfinished += 1
-            return
+            return ended
         bucket = self._buckets[owner].setdefault(ended, Bucket())
         bucket.requests += 1
         # Also with 200, which MLflow's contract gives an answer that is no number.
@@ -203,6 +217,7 @@ class AttemptTail:
         elif code >= 400:
             bucket.client_errors += 1
         bucket.latency[bisect.bisect_left(BOUNDS_MS, elapsed_ms)] += 1
+        return ended
 
     @staticmethod
     def _sum(release: str, seconds: dict[int, Bucket], start: float, end: float) -> ReleaseTelemetry:

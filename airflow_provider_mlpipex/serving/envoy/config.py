@@ -76,29 +76,43 @@ _MILLION = 1_000_000
 
 @dataclass(frozen=True)
 class Paths:
-    """Where Envoy reads and writes; every file in a folder of mode 0700."""
+    """Where one Envoy of a plane reads and writes; every file in a folder of mode 0700.
+
+    Routes and clusters are the same files for all of them. Listeners are not: they name logs, and Envoy does not write
+    a line whole, so that two of them would tear each other's.
+    """
 
     folder: Path
     admin_socket: Path
+    number: int = 1
+
+    @property
+    def name(self) -> str:
+        """``envoy``, ``envoy-2``"""
+        return "envoy" if self.number == 1 else f"envoy-{self.number}"
 
     @property
     def bootstrap(self) -> Path:
-        return self.folder / "bootstrap.json"
+        return self.folder / f"bootstrap{self._suffix}.json"
 
     def resource(self, kind: str) -> Path:
-        return self.folder / "xds" / f"{kind}.json"
+        return self.folder / "xds" / f"{kind}{self._suffix if kind == 'lds' else ''}.json"
 
     @property
     def attempts_log(self) -> Path:
-        return self.folder / "attempts.jsonl"
+        return self.folder / f"attempts{self._suffix}.jsonl"
 
     @property
     def access_log(self) -> Path:
-        return self.folder / "access.jsonl"
+        return self.folder / f"access{self._suffix}.jsonl"
 
     @property
     def own_log(self) -> Path:
-        return self.folder / "envoy.log"
+        return self.folder / f"{self.name}.log"
+
+    @property
+    def _suffix(self) -> str:
+        return "" if self.number == 1 else f"-{self.number}"
 
 
 def cluster_name(endpoint: EndpointRef, release_id: str) -> str:
@@ -122,7 +136,7 @@ def bootstrap(paths: Paths, *, connections: int) -> dict[str, Any]:
         "max_active_downstream_connections": connections,
     }
     return {
-        "node": {"id": "mlpipex", "cluster": "mlpipex"},
+        "node": {"id": f"mlpipex-{paths.number}", "cluster": "mlpipex"},
         "admin": {
             "address": {"pipe": {"path": str(paths.admin_socket), "mode": 0o600}},
             "ignore_global_conn_limit": True,
@@ -185,8 +199,9 @@ def listener(paths: Paths, *, port: int, client_token: str) -> dict[str, Any]:
         "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
         "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
         "per_connection_buffer_limit_bytes": MAX_BODY_BYTES,
-        # By default a second plane could listen on the same port, and would get half of the connections.
-        "enable_reuse_port": False,
+        # Two Envoys of this plane share the port: while one is dead, the kernel gives every connection to the other.
+        # That no other plane joins them is for the daemon to see to.
+        "enable_reuse_port": True,
     }
 
 

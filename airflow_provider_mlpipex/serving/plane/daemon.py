@@ -19,13 +19,14 @@ from starlette.types import ASGIApp
 
 from airflow_provider_mlpipex.atomic import atomic_write
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
-from airflow_provider_mlpipex.serving.envoy.process import NAME as ENVOY
 from airflow_provider_mlpipex.serving.limits import raise_descriptor_limit
 from airflow_provider_mlpipex.serving.plane.control_api import create_app
+from airflow_provider_mlpipex.serving.plane.fallbacks import FallbackUse
 from airflow_provider_mlpipex.serving.plane.state import find_plane_id
 from airflow_provider_mlpipex.serving.plane.supervisor import Supervisor
 from airflow_provider_mlpipex.serving.plane.tokens import TokenFiles
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
+from airflow_provider_mlpipex.serving.state_dir import Places
 
 ADDRESS_FILE = "plane.json"
 STOP_TIMEOUT_S = 30.0
@@ -41,18 +42,20 @@ def run(
     feature_repository: Path | None = None,
     standbys: bool = True,
     extra_routes: Callable[[Supervisor], Sequence[Any]] = lambda _: (),
+    on_fallback: Callable[[FallbackUse], None] = lambda _: None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, which stop the whole plane; SIGKILL leaves Envoy and models serving.
 
     :param feature_repository: Feast repository of releases with a feature service.
     :param standbys: whether each current release has a second process that is ready to take over.
     :param extra_routes: Starlette routes to mount into the control API, made from the supervisor.
+    :param on_fallback: is called when a previous release begins to answer what current cannot.
     :raises ConfigurationInvalid: a port is busy, or another supervisor runs on this state.
     """
     state_dir = state_dir.resolve()
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     raise_descriptor_limit()
-    with _only_one(state_dir), _ended_by_sigterm():
+    with _only_one(state_dir), _claimed(ingress_port), _ended_by_sigterm():
         require_free_port(control_port, what="control API", variable="MLPIPEX_CONTROL_PORT")
         addresses = {
             "pid": os.getpid(),
@@ -67,6 +70,7 @@ def run(
             tracking_uri=tracking_uri,
             feature_repository=feature_repository,
             standbys=standbys,
+            on_fallback=on_fallback,
         )
         app = create_app(supervisor, tokens=TokenFiles(state_dir), extra_routes=extra_routes(supervisor))
         _require_ingress_port(state_dir, ingress_port)
@@ -154,12 +158,16 @@ def require_free_port(port: int, *, what: str, variable: str) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
-            raise ConfigurationInvalid(
-                f"port of the {what}",
-                value=port,
-                limit="a free port on 127.0.0.1",
-                remedy=f"stop what listens there, or set {variable}",
-            ) from None
+            raise _busy(port, what=what, variable=variable) from None
+
+
+def _busy(port: int, *, what: str, variable: str) -> ConfigurationInvalid:
+    return ConfigurationInvalid(
+        f"port of the {what}",
+        value=port,
+        limit="a free port on 127.0.0.1",
+        remedy=f"stop what listens there, or set {variable}",
+    )
 
 
 def _write_addresses(state_dir: Path, addresses: dict[str, Any]) -> None:
@@ -213,6 +221,23 @@ def _only_one(state_dir: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _claimed(port: int) -> Iterator[None]:
+    """The ingress port is this plane's. Two Envoys share it, so Envoy itself would let those of another plane join.
+
+    The claim is a name in the same network namespace as the port, and ends with this process however that ends: then
+    the Envoys that it leaves are listening, which :func:`require_free_port` sees.
+
+    :raises ConfigurationInvalid: the supervisor of another plane has claimed it.
+    """
+    with socket.socket(socket.AF_UNIX) as claim:
+        try:
+            claim.bind(f"\0mlpipex-ingress-{port}")
+        except OSError:
+            raise _busy(port, what="ingress", variable="MLPIPEX_INGRESS_PORT") from None
+        yield
+
+
 def _require_ingress_port(state_dir: Path, port: int) -> None:
     """It is free, or held by an Envoy that the supervisor will adopt.
 
@@ -224,7 +249,7 @@ def _require_ingress_port(state_dir: Path, port: int) -> None:
     plane_id = find_plane_id(state_dir)
     if plane_id is not None:
         keeper = ProcessKeeper(state_dir / "children", plane_id=plane_id)
-        if keeper.alive(ENVOY):
+        if any(keeper.alive(envoy.name) for envoy in Places(state_dir).envoys):
             return
         keeper.end_strays(needed=keeper.children)
     require_free_port(port, what="ingress", variable="MLPIPEX_INGRESS_PORT")

@@ -13,7 +13,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TIMEOUT_S, TrafficPlan
 from airflow_provider_mlpipex.serving.envoy import config as envoy_config
-from airflow_provider_mlpipex.serving.envoy.process import RESTART_TIMEOUT_S, Envoy
+from airflow_provider_mlpipex.serving.envoy.ingress import RESTART_TIMEOUT_S, Ingress
 from airflow_provider_mlpipex.serving.plane.state import EndpointMemory, PlaneMemory, write_memory
 from airflow_provider_mlpipex.serving.reserve import Reserve
 from airflow_provider_mlpipex.serving.state_dir import Places
@@ -30,14 +30,14 @@ class DesiredState:
         self,
         memory: PlaneMemory,
         places: Places,
-        envoy: Envoy,
+        ingress: Ingress,
         *,
         reserve: Reserve,
         say: Callable[[str, Exception], None],
     ) -> None:
         self.memory = memory
         self._places = places
-        self._envoy = envoy
+        self._ingress = ingress
         self._reserve = reserve
         self._say = say
         #: Whether what is remembered has been seen in force; while it has not, the watch tries again.
@@ -61,11 +61,11 @@ class DesiredState:
 
     def currents(self) -> list[tuple[EndpointRef, str]]:
         """Whom users depend on."""
-        return [
-            (memory.plan.endpoint, memory.plan.current)
-            for memory in self.memory.endpoints.values()
-            if memory.plan is not None
-        ]
+        return [(plan.endpoint, plan.current) for plan in self.plans()]
+
+    def plans(self) -> list[TrafficPlan]:
+        """The plan of every endpoint that has one."""
+        return [memory.plan for memory in self.memory.endpoints.values() if memory.plan is not None]
 
     def in_use(self, endpoint: EndpointRef) -> tuple[str, ...]:
         """Ids of the releases that the plan in force needs."""
@@ -111,7 +111,7 @@ class DesiredState:
     def _put_in_force(self, patience_s: float, *, surely: bool) -> None:
         """Clusters that are new, routes, then clusters that are gone."""
         self.settled = False
-        self._envoy.wait_until_serving(patience_s)
+        self._ingress.wait_until_serving(patience_s)
         sockets = {
             (endpoint, release.id): self._places.socket(endpoint, release.id) for endpoint, release in self.kept()
         }
@@ -123,10 +123,10 @@ class DesiredState:
         # Compared whole, though a cluster does not change under its name: after a restart of the machine the sockets of
         # a plane with a deep state folder are elsewhere, and after an upgrade a cluster may be rendered otherwise.
         if any(present.get(name) != cluster for name, cluster in wanted.items()):
-            self._envoy.put("cds", f"{version}-add", list({**present, **wanted}.values()))
-        self._envoy.put("rds", version, [envoy_config.routes(routings)])
+            self._ingress.put("cds", f"{version}-add", list({**present, **wanted}.values()))
+        self._ingress.put("rds", version, [envoy_config.routes(routings)])
         if not present.keys() <= wanted.keys():
-            self._envoy.put("cds", f"{version}-end", list(wanted.values()))
+            self._ingress.put("cds", f"{version}-end", list(wanted.values()))
         self.settled = True
 
     def settle(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,13 +27,14 @@ from airflow_provider_mlpipex.domain.rollout.traffic_plan import TIMEOUT_S, Traf
 from airflow_provider_mlpipex.domain.shadow.comparison import ShadowComparison
 from airflow_provider_mlpipex.serving.envoy import config as envoy_config
 from airflow_provider_mlpipex.serving.envoy.attempts import AttemptTail
-from airflow_provider_mlpipex.serving.envoy.process import NAME as ENVOY
-from airflow_provider_mlpipex.serving.envoy.process import Envoy
+from airflow_provider_mlpipex.serving.envoy.ingress import Ingress
 from airflow_provider_mlpipex.serving.plane.desired_state import DesiredState
+from airflow_provider_mlpipex.serving.plane.fallbacks import Fallbacks, FallbackUse
 from airflow_provider_mlpipex.serving.plane.fleet import Fleet, standby_name
 from airflow_provider_mlpipex.serving.plane.leases import lease_for
 from airflow_provider_mlpipex.serving.plane.liveness import Liveness
 from airflow_provider_mlpipex.serving.plane.recovery import take_up
+from airflow_provider_mlpipex.serving.plane.revival import Revival
 from airflow_provider_mlpipex.serving.plane.standbys import Standbys
 from airflow_provider_mlpipex.serving.prediction_log import comparison, lookup, sample
 from airflow_provider_mlpipex.serving.prediction_log.reader import read_stats
@@ -55,6 +56,7 @@ class Supervisor:
     """:param state_dir: everything it writes. :param tracking_uri: where artifacts are fetched from, once.
     :param feature_repository: Feast repository of releases with a feature service.
     :param standbys: whether each current release has a second process that is ready to take over.
+    :param on_fallback: is called when a previous release begins to answer what current cannot.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Supervisor:
         tracking_uri: str,
         feature_repository: Path | None = None,
         standbys: bool = True,
+        on_fallback: Callable[[FallbackUse], None] = lambda _: None,
     ) -> None:
         self._places = Places(state_dir)
         self._port = ingress_port
@@ -78,16 +81,23 @@ class Supervisor:
             self._places, self._keeper, tracking_uri=tracking_uri, feature_repository=feature_repository
         )
         self.reserve = Reserve(self._places.reserve)
-        self._envoy = Envoy(self._places.envoy, self._keeper, reserve=self.reserve)
-        self._tail = AttemptTail(self._places.envoy.attempts_log, reopen=self._envoy.reopen_logs)
+        self._ingress = Ingress(self._places.envoys, self._keeper, reserve=self.reserve)
+        self._tail = AttemptTail({envoy.paths.attempts_log: envoy.reopen_logs for envoy in self._ingress.envoys})
         self._stopping = threading.Event()
         self._said: dict[str, tuple[str, float]] = {}
-        self._desired = DesiredState(memory, self._places, self._envoy, reserve=self.reserve, say=self._say)
+        self._desired = DesiredState(memory, self._places, self._ingress, reserve=self.reserve, say=self._say)
         self._sketched = SketchedLogs(self._places, say=self._say)
         self._liveness = Liveness(
             self._desired.kept, self._fleet.answers, self._keeper, self._say, serving=self._fleet.serving
         )
+        self._revival = Revival(
+            self._keeper,
+            self._desired.currents,
+            self._fleet.has_turn,
+            always=[envoy.name for envoy in self._ingress.envoys],
+        )
         self._standbys = Standbys(self._desired.currents if standbys else tuple, self._fleet, self._say)
+        self._fallbacks = Fallbacks(self._desired.plans, self.telemetry, on_fallback, self._say)
         self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
         self.client_token = read_or_make_token(self._places.client_token)
 
@@ -100,12 +110,12 @@ class Supervisor:
             self._desired.remember(self._desired.memory, surely=False)
             self._keeper.end_strays(
                 needed={
-                    ENVOY,
+                    *(envoy.name for envoy in self._ingress.envoys),
                     *(envoy_config.cluster_name(endpoint, release.id) for endpoint, release in kept),
                     *(standby_name(endpoint, release) for endpoint, release in self._desired.currents()),
                 }
             )
-            self._envoy.start(port=self._port, client_token=self.client_token)
+            self._ingress.start(port=self._port, client_token=self.client_token)
             for endpoint, release in kept:
                 self._own(endpoint, release)
             self._desired.push()
@@ -115,7 +125,9 @@ class Supervisor:
         self._sketched.start()
         self._liveness.start()
         self._standbys.start()
-        for endpoint, release in kept:
+        self._fallbacks.start()
+        currents = set(self._desired.currents())
+        for endpoint, release in sorted(kept, key=lambda kept: (kept[0], kept[1].id) not in currents):
             try:
                 self._fleet.launch(endpoint, release)
             except (MlpipexError, OSError) as error:
@@ -132,13 +144,14 @@ class Supervisor:
         if self._watcher.is_alive():
             self._watcher.join(timeout=5)
         self._standbys.stop()
+        self._fallbacks.stop()
         self._sketched.stop()
         self._liveness.stop()
 
     def shut_down(self) -> None:
         """Stop everything that this plane runs."""
         self.detach()
-        self._envoy.drain()
+        self._ingress.drain()
         self._keeper.stop_all()
         self._places.remove_sockets()
 
@@ -215,7 +228,7 @@ class Supervisor:
     def observe(self, endpoint: EndpointRef) -> PlaneObservation:
         with self._lock:
             memory, version = self._desired.of(endpoint), str(self._desired.memory.version)
-            in_force = self._envoy.version("rds")
+            in_force = self._ingress.version("rds")
             if in_force != version or not self._desired.settled:
                 raise PlaneUnavailable(
                     "Envoy's routes",
@@ -244,7 +257,7 @@ class Supervisor:
 
     def refusals(self) -> dict[str, int]:
         """Requests that never reached a model server, by why, since Envoy's start."""
-        return self._envoy.refusals()
+        return self._ingress.refusals()
 
     def telemetry(self, endpoint: EndpointRef, *, since: datetime, until: datetime) -> Telemetry:
         return self._tail.telemetry(endpoint, list(self._desired.of(endpoint).releases), since=since, until=until)
@@ -328,7 +341,7 @@ class Supervisor:
             "processes": self._revive,
             "leases": self._return_unwatched,
             "logs": self._keeper.bound_logs,
-            "log of answers": self._envoy.bound_logs,
+            "log of answers": self._ingress.bound_logs,
             "reserve": self._keep_reserve,
         }
         while not self._stopping.wait(_WATCH_S):
@@ -339,7 +352,7 @@ class Supervisor:
                     self._say(name, error)
 
     def _revive(self) -> None:
-        for name in self._keeper.revive():
+        for name in self._revival.revive():
             print(f"supervisor: {name} had died and was started again", flush=True)
 
     def _return_unwatched(self) -> None:

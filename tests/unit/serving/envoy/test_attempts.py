@@ -6,6 +6,7 @@ import json
 import os
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ class Log:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.tail = AttemptTail(path, reopen=self.reopen)
+        self.tail = AttemptTail({path: self.reopen})
         self.reopened = 0
         self.away = False
 
@@ -228,7 +229,7 @@ def test_what_comes_into_the_old_file_after_its_renaming_counts(log: Log, monkey
         with rotated.open("a") as stream:
             stream.write(json.dumps(attempt()) + "\n")
 
-    monkeypatch.setattr(log.tail, "_reopen", late)
+    monkeypatch.setattr(log.tail._followers[0], "_reopen", late)
     log.write(*(attempt() for _ in range(10)))
     assert log.seen().requests == 10
     late()
@@ -246,14 +247,14 @@ def test_what_comes_into_the_old_file_while_the_new_one_appears_counts(
     rotated = log.path.with_suffix(".1.jsonl")
     log.path.rename(rotated)
     log.write(attempt())
-    original = AttemptTail._was_replaced
+    original = attempts._Follower._was_replaced
 
-    def last_words(tail: AttemptTail, stream: Any) -> bool:
+    def last_words(follower: attempts._Follower, stream: Any) -> bool:
         with rotated.open("a") as old:
             old.write(json.dumps(attempt()) + "\n")
-        return original(tail, stream)
+        return original(follower, stream)
 
-    monkeypatch.setattr(AttemptTail, "_was_replaced", last_words)
+    monkeypatch.setattr(attempts._Follower, "_was_replaced", last_words)
     assert log.seen().requests == 3
 
 
@@ -294,6 +295,26 @@ def test_after_a_restart_both_logs_count_again(log: Log) -> None:
     log.write(*(attempt() for _ in range(3)))
     log.tail.recover()
     assert log.seen().requests == 7
+
+
+def test_the_logs_of_two_envoys_are_one_count_and_each_is_put_aside_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "ROTATE_BYTES", 1000)
+    told: list[str] = []
+    first, second = Log(tmp_path / "attempts.jsonl"), Log(tmp_path / "attempts-2.jsonl")
+    tail = AttemptTail({log.path: partial(told.append, log.path.name) for log in (first, second)})
+    first.tail = tail
+    first.write(*(attempt() for _ in range(20)))
+    second.write(attempt(), attempt(code=500))
+    seen = first.seen()
+    assert (seen.requests, seen.errors, told) == (22, 1, ["attempts.jsonl"])
+    assert second.path.exists() and not first.path.exists()
+    # What was put aside of one log says nothing of how far back the other one reaches.
+    again = AttemptTail({log.path: partial(told.append, log.path.name) for log in (first, second)})
+    first.tail = again
+    again.recover()
+    assert first.seen().requests == 22
 
 
 # Completeness.

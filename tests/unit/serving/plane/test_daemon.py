@@ -178,3 +178,13 @@ def test_the_state_folder_is_the_owners_alone(tmp_path: Path, busy_port: int) ->
     finally:
         os.umask(before)
     assert (tmp_path / "plane").stat().st_mode & 0o777 == 0o700
+
+
+def test_two_planes_never_share_an_ingress_port(tmp_path: Path) -> None:
+    # Envoy would let another one listen beside it: to its own pair, that is what the port is for.
+    port = free_port()
+    with daemon._claimed(port), pytest.raises(ConfigurationInvalid, match="port of the ingress") as refused:
+        daemon.run(tmp_path, ingress_port=port, control_port=free_port(), tracking_uri="http://127.0.0.1:1")
+    assert "MLPIPEX_INGRESS_PORT" in refused.value.remedy
+    with daemon._claimed(port):
+        pass

@@ -30,11 +30,13 @@ FRAUD, CHURN = EndpointRef.parse("production/fraud-scorer"), EndpointRef.parse("
 OLD, NEW = make_release("1.0.0"), make_release("1.1.0")
 
 
-class FakeEnvoy:
+class FakeIngress:
     """Takes what it is given, unless it is ``away`` or told to refuse."""
 
+    envoys = ()
+
     def __init__(self, paths: Any, keeper: Any, *, reserve: Any) -> None:
-        self.paths = paths
+        self.paths = paths[0]
         self.away = False
         self.refuses: Callable[[str, list[dict[str, Any]]], bool] = lambda kind, resources: False
         self.files: dict[str, list[dict[str, Any]]] = {}
@@ -124,6 +126,9 @@ class FakeFleet:
     def serving(self, endpoint: EndpointRef, release_id: str) -> str:
         return cluster_name(endpoint, release_id)
 
+    def has_turn(self, endpoint: EndpointRef, release_id: str) -> bool:
+        return self.answers(endpoint, release_id)
+
     def launch_standby(self, endpoint: EndpointRef, release_id: str) -> None:
         self.standbys.add((str(endpoint), release_id))
 
@@ -141,9 +146,9 @@ class Plane:
         self.supervisor = Supervisor(folder, ingress_port=1, tracking_uri="http://127.0.0.1:1")
 
     @property
-    def envoy(self) -> FakeEnvoy:
-        found = self.supervisor._envoy
-        assert isinstance(found, FakeEnvoy)
+    def envoy(self) -> FakeIngress:
+        found = self.supervisor._ingress
+        assert isinstance(found, FakeIngress)
         return found
 
     @property
@@ -177,7 +182,7 @@ def uptime(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
 
 @pytest.fixture
 def plane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plane]:
-    monkeypatch.setattr(supervisor, "Envoy", FakeEnvoy)
+    monkeypatch.setattr(supervisor, "Ingress", FakeIngress)
     monkeypatch.setattr(supervisor, "Fleet", FakeFleet)
     monkeypatch.setattr(supervisor, "_WATCH_S", 0.01)
     plane = Plane(tmp_path / "plane")
@@ -397,15 +402,15 @@ def test_a_server_that_runs_without_being_remembered_is_remembered_by_ensure(pla
 
 def test_clusters_come_before_their_routes_and_go_after_them(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[tuple[str, set[str], str]] = []
-    original = FakeEnvoy.put
+    original = FakeIngress.put
 
-    def recording(envoy: FakeEnvoy, kind: str, version: str, resources: list[dict[str, Any]]) -> None:
+    def recording(envoy: FakeIngress, kind: str, version: str, resources: list[dict[str, Any]]) -> None:
         original(envoy, kind, version, resources)
         routed = json.dumps(envoy.files.get("rds", []))
         order.append((kind, envoy.clusters, routed))
 
     plane.serve(FRAUD, OLD)
-    monkeypatch.setattr(FakeEnvoy, "put", recording)
+    monkeypatch.setattr(FakeIngress, "put", recording)
     plane.supervisor.ensure(FRAUD, NEW, timeout_s=5)
     plane.supervisor.apply(canary())
     plane.supervisor.apply(canary().only_current())
