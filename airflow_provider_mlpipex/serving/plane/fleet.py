@@ -70,11 +70,11 @@ class Fleet:
         for left in (FAILURE_FILE, FAULT_FILE):
             (folder / left).unlink(missing_ok=True)
         try:
-            python = self._runtimes.python_for(release.runtime)
             model = release.model
             model_dir = self._artifacts.fetch(
                 model.artifact_uri, model.artifact_digest, tracking_uri=self._tracking_uri
             )
+            python = self._runtimes.python_for(release.runtime, model_dir=model_dir)
         except MlpipexError as error:
             self._failures[name] = str(error)
             raise
@@ -161,6 +161,10 @@ class Fleet:
         child = self._keeper.children.get(standby)
         serves = child is not None and child.pid == whose_turn(self._places.socket(endpoint, release_id))
         return standby if serves else cluster_name(endpoint, release_id)
+
+    def has_turn(self, endpoint: EndpointRef, release_id: str) -> bool:
+        """Whether some process of it has loaded the model and serves. Asks nobody, so that it never waits."""
+        return whose_turn(self._places.socket(endpoint, release_id)) is not None
 
     def set_fault(self, endpoint: EndpointRef, release_id: str, fault: dict[str, float] | None) -> None:
         """Break a model server on purpose, or mend it (``None``)."""

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from airflow_provider_mlpipex.domain.errors import RuntimeMismatch
 from airflow_provider_mlpipex.domain.release.lock import Lock, LockRefused, canonical_name
 from airflow_provider_mlpipex.domain.release.release import RuntimeEnvironment
 from airflow_provider_mlpipex.serving.artifacts import exclusive, fetch_text
+from airflow_provider_mlpipex.serving.plane import provider_packages
 
 BUILD_TIMEOUT_S = 900
 _MARKER = "complete.json"
@@ -68,24 +70,63 @@ class RuntimeCache:
         self._root = root
         self._tracking_uri = tracking_uri
 
-    def python_for(self, runtime: RuntimeEnvironment) -> Path:
+    def python_for(self, runtime: RuntimeEnvironment, *, model_dir: Path | None = None) -> Path:
         """The interpreter that serves ``runtime``; builds a locked environment on first use.
 
+        :param model_dir: the model that it will serve; says which packages matter when a release starts again.
         :raises RuntimeMismatch: it is not, or cannot be made, what the release pins.
         """
         if runtime.kind == "provider":
-            return self._provider(runtime)
+            return self._provider(runtime, model_dir)
         if runtime.kind == "lock":
             return self._locked(runtime)
         raise _mismatch(
             runtime.version, value=runtime.image or "image", limit="environments of this machine: provider or lock"
         )
 
-    def _provider(self, runtime: RuntimeEnvironment) -> Path:
+    def _provider(self, runtime: RuntimeEnvironment, model_dir: Path | None) -> Path:
+        """The provider's own interpreter, as long as what serves is what the release pinned.
+
+        Where it has changed since the release first started here, an environment is built of the packages of then.
+        """
+        packages = self._root / f"provider-{runtime.digest}.json"
+        here = list(distributions())
+        now = provider_packages.installed(here, without=_OURSELVES)
         found = provider_digest()
-        if found != runtime.digest:
+        if found == runtime.digest:
+            provider_packages.keep(packages, now)
+            return Path(sys.executable)
+        before = provider_packages.kept(packages)
+        model = provider_packages.requirements_of(model_dir) if model_dir is not None else None
+        if not before or model_dir is None:
             raise _mismatch(runtime.version, value=found, limit=f"pinned digest {runtime.digest}")
-        return Path(sys.executable)
+        changed = provider_packages.changed(before, now, here, model=model)
+        if not changed:
+            return Path(sys.executable)
+        return self._as_before(runtime, before, provider_packages.serving(before, here, model=model), changed)
+
+    def _as_before(
+        self, runtime: RuntimeEnvironment, before: Mapping[str, str], serving: Collection[str], changed: Sequence[str]
+    ) -> Path:
+        """An environment of the packages that served when the release first started; built once, then kept.
+
+        :raises RuntimeMismatch: it cannot be built here; says which packages have changed.
+        """
+        pins = "".join(f"{name}=={before[name]}\n" for name in sorted(serving))
+        lock = self._root / f"provider-{runtime.digest}.lock.txt"
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not lock.exists():
+            atomic_write(lock, pins)
+        try:
+            return self._locked(
+                RuntimeEnvironment(version=runtime.version, kind="lock", digest=lock_digest(lock), lock_uri=str(lock))
+            )
+        except RuntimeMismatch as error:
+            raise _mismatch(
+                runtime.version,
+                value=f"{', '.join(changed[:5])}; and it could not be built anew: {error.value}",
+                limit="the packages that the release was started with",
+            ) from error
 
     def _locked(self, runtime: RuntimeEnvironment) -> Path:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -126,6 +126,88 @@ def test_an_upgraded_provider_environment_is_refused(cache: RuntimeCache, monkey
         cache.python_for(pinned)
 
 
+@pytest.fixture
+def model_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "requirements.txt").write_text("# of MLflow\nscikit-learn==1.0 # pinned\ncloudpickle\n")
+    return folder
+
+
+def with_packages(monkeypatch: pytest.MonkeyPatch, **versions: str | None) -> None:
+    """Of the packages that are installed, these have another version; ``None``: they are gone."""
+    named = {name.replace("_", "-"): version for name, version in versions.items()}
+    real = [d for d in runtimes.distributions() if d.metadata["Name"].lower() not in named]
+
+    class Fake:
+        requires: list[str] | None = None
+
+        def __init__(self, name: str, version: str) -> None:
+            self.metadata, self.version = {"Name": name}, version
+
+    fake = [Fake(name, version) for name, version in named.items() if version is not None]
+    monkeypatch.setattr(runtimes, "distributions", lambda: [*real, *fake])
+
+
+@pytest.mark.parametrize("change", [{"one_package_more": "1.0"}, {"pytest": "0.0.1"}, {"pytest": None}])
+def test_a_release_starts_again_where_nothing_that_serves_has_changed(
+    cache: RuntimeCache, model_dir: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, str | None]
+) -> None:
+    pinned = RuntimeEnvironment(version="1.0.0", kind="provider", digest=provider_digest())
+    cache.python_for(pinned, model_dir=model_dir)
+    with_packages(monkeypatch, **change)
+    assert provider_digest() != pinned.digest, "a review is opened all the same"
+    assert cache.python_for(pinned, model_dir=model_dir) == Path(sys.executable)
+
+
+@pytest.mark.parametrize("package", ["scikit_learn", "numpy", "uvicorn"])
+@pytest.mark.parametrize("version", ["0.0.1", None])
+def test_what_serves_and_has_changed_is_built_as_it_was_or_named(
+    cache: RuntimeCache, model_dir: Path, monkeypatch: pytest.MonkeyPatch, package: str, version: str | None
+) -> None:
+    pinned = RuntimeEnvironment(version="1.0.0", kind="provider", digest=provider_digest())
+    cache.python_for(pinned, model_dir=model_dir)
+    if package == "numpy":
+        # Not named by the model, but needed by what it names.
+        assert "numpy" not in (model_dir / "requirements.txt").read_text()
+    with_packages(monkeypatch, **{package: version})
+    asked: list[list[str]] = []
+
+    def no_index(home: Path, lock: Path) -> None:
+        asked.append(lock.read_text().splitlines())
+        raise runtimes._mismatch("lock", value="no such index", limit="")
+
+    monkeypatch.setattr(runtimes, "_build", no_index)
+    with pytest.raises(RuntimeMismatch, match=f"{package.replace('_', '-')} .* -> {version or 'gone'}.*no such index"):
+        cache.python_for(pinned, model_dir=model_dir)
+    (pins,) = asked
+    assert any(pin.startswith(f"{package.replace('_', '-')}==") for pin in pins)
+    assert not any(pin.startswith(("pytest==", "apache-airflow==")) for pin in pins), "no more than what serves"
+
+
+def test_a_model_that_does_not_say_what_it_needs_needs_everything(
+    cache: RuntimeCache, model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (model_dir / "requirements.txt").write_text("-r elsewhere.txt\n")
+    pinned = RuntimeEnvironment(version="1.0.0", kind="provider", digest=provider_digest())
+    cache.python_for(pinned, model_dir=model_dir)
+    with_packages(monkeypatch, pytest="0.0.1")
+    monkeypatch.setattr(
+        runtimes, "_build", lambda home, lock: (_ for _ in ()).throw(runtimes._mismatch("x", value="", limit=""))
+    )
+    with pytest.raises(RuntimeMismatch, match="pytest"):
+        cache.python_for(pinned, model_dir=model_dir)
+
+
+def test_a_release_that_never_ran_here_needs_its_very_digest(
+    cache: RuntimeCache, model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pinned = RuntimeEnvironment(version="1.0.0", kind="provider", digest=provider_digest())
+    with_packages(monkeypatch, one_package_more="1.0")
+    with pytest.raises(RuntimeMismatch, match=f"pinned digest {pinned.digest}"):
+        cache.python_for(pinned, model_dir=model_dir)
+
+
 def test_our_own_version_is_not_part_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     before = provider_digest()
     others = [d for d in runtimes.distributions() if d.metadata["Name"] != "airflow-provider-mlpipex"]
