@@ -31,6 +31,8 @@ from airflow_provider_mlpipex.domain.rollout.traffic_plan import (
     REQUEST_ID_HEADER,
 )
 from airflow_provider_mlpipex.serving.artifacts import verify_directory
+from airflow_provider_mlpipex.serving.model_server.class_labels import CLASSES_HEADER, is_asked, labelled, refusal_of
+from airflow_provider_mlpipex.serving.model_server.clean_process import classes_of
 from airflow_provider_mlpipex.serving.model_server.feature_lookup import FeatureScorer, with_features
 from airflow_provider_mlpipex.serving.model_server.loading import AnyScorer, scorer_of
 from airflow_provider_mlpipex.serving.model_server.openapi import openapi_of
@@ -145,6 +147,7 @@ def create_app(spec: ModelServerSpec, scorer: AnyScorer | FeatureScorer, drill: 
     )
     pool = ThreadPoolExecutor(PREDICTION_THREADS, thread_name_prefix="predict")
     release = spec.release.id
+    classes = classes_of((scorer.scorer if isinstance(scorer, FeatureScorer) else scorer).model)
 
     async def invocations(request: Request) -> Response:
         started = time.perf_counter()
@@ -155,8 +158,7 @@ def create_app(spec: ModelServerSpec, scorer: AnyScorer | FeatureScorer, drill: 
         if fault and random.random() < fault.get("error_rate", 0.0):
             answer = Scored(500, b'{"error_code": "DRILL", "message": "fault injected"}', _JSON)
         else:
-            loop = asyncio.get_running_loop()
-            answer = await loop.run_in_executor(pool, scorer.score, body, request.headers.get("content-type"))
+            answer = await answered(body, request.headers)
         rid = request.headers.get(REQUEST_ID_HEADER, "")
         _log(log, answer, rid, request.headers, release, time.perf_counter() - started)
         return Response(
@@ -169,6 +171,14 @@ def create_app(spec: ModelServerSpec, scorer: AnyScorer | FeatureScorer, drill: 
                 **({FAULT_HEADER: MODEL_FAULT} if answer.is_fault else {}),
             },
         )
+
+    async def answered(body: bytes, headers: Headers) -> Scored:
+        wish = headers.get(CLASSES_HEADER, "")
+        if refusal := refusal_of(wish, classes):
+            return refusal
+        loop = asyncio.get_running_loop()
+        answer = await loop.run_in_executor(pool, scorer.score, body, headers.get("content-type"))
+        return labelled(answer, classes) if classes is not None and is_asked(wish) else answer
 
     async def ping(_: Request) -> Response:
         return Response("\n", media_type=_JSON, headers={RELEASE_HEADER: release})

@@ -15,6 +15,7 @@ import orjson
 
 from airflow_provider_mlpipex.domain.release.inputs import InputColumn
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import BATCH_HEADER, RELEASE_HEADER, REQUEST_ID_HEADER
+from airflow_provider_mlpipex.serving.model_server.class_labels import CLASSES_HEADER
 from airflow_provider_mlpipex.serving.model_server.clean_process import classes_of
 from airflow_provider_mlpipex.serving.model_server.feature_lookup import FeatureScorer
 from airflow_provider_mlpipex.serving.model_server.loading import AnyScorer
@@ -71,10 +72,11 @@ def openapi_of(spec: ModelServerSpec, scorer: AnyScorer | FeatureScorer, *, gold
     """
     plain = scorer.scorer if isinstance(scorer, FeatureScorer) else scorer
     inputs = list(_inputs(plain))
+    classes = classes_of(plain.model)
     schemas = {
         "Row": _row(inputs) if inputs else {"description": "the model's signature names no columns"},
         "Request": _request(inputs, _params(plain)),
-        "Answer": _answer(_golden_answers(golden), classes_of(plain.model)),
+        "Answer": _answer(_golden_answers(golden), classes),
         "Error": _ERROR,
     }
     if isinstance(scorer, FeatureScorer):
@@ -97,7 +99,7 @@ def openapi_of(spec: ModelServerSpec, scorer: AnyScorer | FeatureScorer, *, gold
         },
         "servers": [{"url": f"/endpoints/{spec.endpoint}", "description": "at the ingress"}],
         "security": [{"clientToken": []}],
-        "paths": {"/invocations": {"post": _operation(contents)}},
+        "paths": {"/invocations": {"post": _operation(contents, classes)}},
         "components": {
             "schemas": schemas,
             "securitySchemes": {"clientToken": {"type": "http", "scheme": "bearer"}},
@@ -116,7 +118,7 @@ _ERROR = {
 }
 
 
-def _operation(contents: Mapping[str, Any]) -> dict[str, Any]:
+def _operation(contents: Mapping[str, Any], classes: Sequence[Any] | None) -> dict[str, Any]:
     request_id = {"description": "id of the request", "schema": {"type": "string"}}
     answered = {
         "description": "one answer a row, in the order of the rows",
@@ -129,7 +131,10 @@ def _operation(contents: Mapping[str, Any]) -> dict[str, Any]:
                 "schema": {
                     "type": "object",
                     "required": ["predictions"],
-                    "properties": {"predictions": {"type": "array", "items": {"$ref": "#/components/schemas/Answer"}}},
+                    "properties": {
+                        "predictions": {"type": "array", "items": {"$ref": "#/components/schemas/Answer"}},
+                        **(_labels(classes) if classes is not None else {}),
+                    },
                 }
             }
         },
@@ -137,15 +142,30 @@ def _operation(contents: Mapping[str, Any]) -> dict[str, Any]:
     error = {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
     told = {status: {"description": why, "content": error} for status, why in _STATUSES.items()}
     about = {REQUEST_ID_HEADER: "late labels are joined by it", BATCH_HEADER: "batch that a drift is traced to"}
+    wish: list[dict[str, Any]] = []
+    if classes is not None:
+        why = "true: the answer has classes, in the order of the probabilities, and labels, the likeliest of each row"
+        values = {"type": "string", "enum": ["true", "false"]}
+        wish = [{"name": CLASSES_HEADER, "in": "header", "required": False, "description": why, "schema": values}]
     return {
         "operationId": "invoke",
         "summary": "Answer rows",
         "parameters": [
             {"name": name, "in": "header", "required": False, "description": why, "schema": {"type": "string"}}
             for name, why in about.items()
-        ],
+        ]
+        + wish,
         "requestBody": {"required": True, "content": dict(contents)},
         "responses": {"200": answered, **told},
+    }
+
+
+def _labels(classes: Sequence[Any]) -> dict[str, Any]:
+    """What an answer has besides, where it was asked for."""
+    known = {"type": "array", "items": {"enum": list(classes)}}
+    return {
+        "classes": {**known, "description": f"with {CLASSES_HEADER}: true, in the order of the probabilities"},
+        "labels": {**known, "description": f"with {CLASSES_HEADER}: true, the likeliest class of each row"},
     }
 
 
