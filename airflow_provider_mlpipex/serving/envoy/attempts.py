@@ -1,8 +1,8 @@
 """Telemetry from Envoy's log of attempts: every attempt counts, mirrored and rescued ones too.
 
-A tail folds the log into buckets of one second a release: requests, errors, client errors, and a latency histogram
-whose bounds stand 5 % apart. After two hours seconds are folded into ten minutes, because a stage that has to see a
-small excess may last for days. Any window is then a sum. Memory is bounded by the time kept, not by traffic.
+A tail reads what was written since it read last, and counts it for each release: requests, errors, client errors, and
+a latency histogram whose bounds stand 5 % apart. Any window is then a sum (:mod:`.attempt_counts`). Memory is bounded
+by the time kept, not by traffic; a log is bounded by its rotation.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -24,37 +23,16 @@ from airflow_provider_mlpipex.domain.gates.evidence import LatencyHistogram, Rel
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import slug_of
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import MODEL_FAULT
+from airflow_provider_mlpipex.serving.envoy.attempt_counts import AttemptCounts, Bucket, Horizon
 from airflow_provider_mlpipex.serving.envoy.config import read_cluster_name
 
 #: Upper bounds in milliseconds, 5 % apart, from 0.1 ms to a minute.
 BOUNDS_MS = tuple(round(0.1 * 1.05**step, 6) for step in range(274))
-#: For so long every second is kept by itself, and what is older by ten minutes.
-FINE_S, COARSE_S = 2 * 3600, 600
-KEPT_S = 14 * 24 * 3600
 ROTATE_BYTES = 64_000_000
 #: Envoy flushes its log every 200 ms; a window that ends later than this before now may still grow.
 SETTLED_S = 0.5
 #: Our own cap on mirrored copies (``UO``: overflow) says nothing about the release.
 _NOT_THE_RELEASE = frozenset({"UO"})
-
-
-@dataclass
-class Bucket:
-    """One second of one release, or ten minutes that are past."""
-
-    requests: int = 0
-    errors: int = 0
-    client_errors: int = 0
-    unfinished: int = 0
-    latency: dict[int, int] = field(default_factory=lambda: defaultdict(int))
-
-    def add(self, other: Bucket) -> None:
-        self.requests += other.requests
-        self.errors += other.errors
-        self.client_errors += other.client_errors
-        self.unfinished += other.unfinished
-        for at, count in other.latency.items():
-            self.latency[at] += count
 
 
 class _Follower:
@@ -68,6 +46,8 @@ class _Follower:
         self.rotated = log.with_suffix(".1.jsonl")
         self._reopen = reopen
         self._reopen_due = False
+        #: Whether the file at hand stands at the log's path no more: Envoy is told so once.
+        self._left = False
         # Held open, so that a file that was renamed is read to its end.
         self._stream: BinaryIO | None = None
         self._torn = b""
@@ -83,7 +63,7 @@ class _Follower:
             # The writer has opened the new file, so this is the last that came into the old one.
             lines += [*self._read_lines(self._stream), self._torn]
             self._stream.close()
-            self._torn = b""
+            self._torn, self._left = b"", False
             self._stream = self._open()
             lines += self._read_lines(self._stream) if self._stream is not None else []
         return lines
@@ -91,9 +71,14 @@ class _Follower:
     def bound(self) -> None:
         """:raises MlpipexError: Envoy could not be told of a rotation; the next call tells it."""
         # Once renamed, the file at hand stays the old one until Envoy's writer has opened a new one.
-        if self._stream is not None and self._stream.tell() > ROTATE_BYTES and self._log.exists():
-            os.replace(self._log, self.rotated)
-            self._reopen_due = True
+        if self._stream is not None and not self._left:
+            there = self._log.exists()
+            if there and self._stream.tell() > ROTATE_BYTES:
+                os.replace(self._log, self.rotated)
+                there = False
+            if not there:
+                # Also where somebody removed it: Envoy would write on to a file that nothing bounds.
+                self._left = self._reopen_due = True
         if self._reopen_due:
             self._reopen()
             self._reopen_due = False
@@ -126,11 +111,11 @@ class AttemptTail:
         #: Name of a model server's socket -> (endpoint, release slug). The socket says who answered an attempt; the
         #: cluster only says who was asked first, and a composite has two.
         self.owners: dict[str, tuple[str, str]] = {}
-        self._buckets: dict[tuple[str, str], dict[int, Bucket]] = defaultdict(dict)
+        self._counts: dict[tuple[str, str], AttemptCounts] = defaultdict(AttemptCounts)
+        self._horizon = Horizon()
         self._lock = threading.Lock()
         self._read_until = 0.0
         self._held_since = time.time()
-        self._folded_until = 0
         self.unreadable = 0
 
     def poll(self) -> None:
@@ -151,7 +136,7 @@ class AttemptTail:
     def recover(self) -> None:
         """After a restart: what the logs still hold counts again, the rotated ones first."""
         with self._lock:
-            self._folded_until = 0
+            self._horizon = Horizon()
             # Without a rotated log nothing has ever been put away: what is held reaches back to the first attempt.
             self._held_since = 0.0
             for rotated in (follower.rotated for follower in self._followers if follower.rotated.exists()):
@@ -163,23 +148,32 @@ class AttemptTail:
     def telemetry(self, endpoint: EndpointRef, releases: list[str], *, since: datetime, until: datetime) -> Telemetry:
         """Counts of ``releases`` in the window. Seconds, and past ten minutes, are counted whole: those that *begin* in
         the window."""
-        start, end = since.timestamp(), min(until.timestamp(), time.time())
         with self._lock:
-            seen = {
-                release: self._sum(release, self._buckets.get((str(endpoint), slug_of(release)), {}), start, end)
-                for release in releases
-            }
-            behind = end - self._read_until
-            trouble = ""
-            if behind > SETTLED_S + 1.0:
-                trouble = f"the attempts log was last read {behind:.1f} s before the window's end"
-            elif start < self._held_since - 1.0:
-                trouble = f"the window begins {self._held_since - start:.1f} s before what is held"
+            return self._telemetry(endpoint, releases, since, until)
+
+    def survey(
+        self, asked: Iterable[tuple[EndpointRef, str, tuple[datetime, ...]]], *, until: datetime
+    ) -> dict[EndpointRef, tuple[Telemetry, ...]]:
+        """:meth:`telemetry` of many endpoints: of each one release, in the windows that begin so."""
+        answered = {}
+        for endpoint, release, begins in asked:
+            # Let go between two endpoints: the log is read meanwhile.
+            with self._lock:
+                answered[endpoint] = tuple(self._telemetry(endpoint, [release], since, until) for since in begins)
+        return answered
+
+    def _telemetry(self, endpoint: EndpointRef, releases: list[str], since: datetime, until: datetime) -> Telemetry:
+        start, end = since.timestamp(), min(until.timestamp(), time.time())
+        behind, trouble = end - self._read_until, ""
+        if behind > SETTLED_S + 1.0:
+            trouble = f"the attempts log was last read {behind:.1f} s before the window's end"
+        elif start < self._held_since - 1.0:
+            trouble = f"the window begins {self._held_since - start:.1f} s before what is held"
         return Telemetry(
             endpoint=str(endpoint),
             since=since,
             until=until,
-            releases=seen,
+            releases={release: self._sum(endpoint, release, start, end) for release in releases},
             complete=not trouble,
             detail=trouble,
         )
@@ -205,26 +199,26 @@ class AttemptTail:
             return None
         if owner is None or flags & _NOT_THE_RELEASE:
             return None
+        buckets = self._counts[owner].at(ended, self._horizon)
         if code == 0 and not flags - {"", "-"}:
             # Nothing went wrong with it: the client hung up, or another release that was asked beside it was faster.
-            self._buckets[owner].setdefault(ended, Bucket()).unfinished += 1
+            for bucket in buckets:
+                bucket.unfinished += 1
             return ended
-        bucket = self._buckets[owner].setdefault(ended, Bucket())
-        bucket.requests += 1
-        # Also with 200, which MLflow's contract gives an answer that is no number.
-        if code >= 500 or code == 0 or by_model:
-            bucket.errors += 1
-        elif code >= 400:
-            bucket.client_errors += 1
-        bucket.latency[bisect.bisect_left(BOUNDS_MS, elapsed_ms)] += 1
+        took = bisect.bisect_left(BOUNDS_MS, elapsed_ms)
+        for bucket in buckets:
+            bucket.requests += 1
+            # Also with 200, which MLflow's contract gives an answer that is no number.
+            if code >= 500 or code == 0 or by_model:
+                bucket.errors += 1
+            elif code >= 400:
+                bucket.client_errors += 1
+            bucket.latency[took] = bucket.latency.get(took, 0) + 1
         return ended
 
-    @staticmethod
-    def _sum(release: str, seconds: dict[int, Bucket], start: float, end: float) -> ReleaseTelemetry:
-        whole = Bucket()
-        for second, bucket in seconds.items():
-            if start <= second < end:
-                whole.add(bucket)
+    def _sum(self, endpoint: EndpointRef, release: str, start: float, end: float) -> ReleaseTelemetry:
+        counts = self._counts.get((str(endpoint), slug_of(release)))
+        whole = counts.sum(start, end, self._horizon) if counts else Bucket()
         return ReleaseTelemetry(
             release=release,
             requests=whole.requests,
@@ -237,14 +231,13 @@ class AttemptTail:
         )
 
     def _forget(self, now: float) -> None:
-        """Fold what is past into ten minutes, each of them once it is past as a whole, and drop what is older still."""
-        past, horizon = int(now - FINE_S) // COARSE_S * COARSE_S, int(now - KEPT_S)
-        self._held_since = max(self._held_since, float(horizon))
-        if past == self._folded_until:
+        """Fold and drop what is past, once a minute."""
+        horizon = Horizon.at(now)
+        self._held_since = max(self._held_since, float(horizon.kept))
+        if horizon.fine <= self._horizon.fine:
             return
-        self._folded_until = past
-        for seconds in self._buckets.values():
-            for second in [second for second in seconds if second < past and second % COARSE_S]:
-                seconds.setdefault(second // COARSE_S * COARSE_S, Bucket()).add(seconds.pop(second))
-            for second in [second for second in seconds if second < horizon]:
-                del seconds[second]
+        self._horizon = horizon
+        for owner, counts in list(self._counts.items()):
+            counts.fold(horizon)
+            if not len(counts):
+                del self._counts[owner]

@@ -16,6 +16,7 @@ from airflow_provider_mlpipex.domain.errors import PlaneUnavailable
 from airflow_provider_mlpipex.domain.gates.evidence import ReleaseTelemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.serving.envoy import attempts
+from airflow_provider_mlpipex.serving.envoy.attempt_counts import COARSE_S, KEPT_S
 from airflow_provider_mlpipex.serving.envoy.attempts import AttemptTail
 from airflow_provider_mlpipex.serving.envoy.config import cluster_name
 from tests.support.factories import make_release
@@ -279,6 +280,18 @@ def test_a_log_that_was_cut_short_is_read_from_its_beginning(log: Log) -> None:
     assert log.seen().requests == 6
 
 
+def test_a_log_that_somebody_removed_is_opened_anew(log: Log) -> None:
+    """Envoy would go on writing into a file that has no name, that no rotation bounds and no restart reads."""
+    log.write(*(attempt() for _ in range(5)))
+    assert log.seen().requests == 5
+    log.path.unlink()
+    log.tail.poll()
+    assert log.reopened == 1
+    log.write(attempt())
+    assert log.seen().requests == 6
+    assert log.reopened == 1, "once is enough"
+
+
 def test_a_torn_line_of_a_killed_writer_spoils_no_line_of_the_next_file(log: Log) -> None:
     log.write(attempt())
     log.write(json.dumps(attempt())[:30], end="")
@@ -358,7 +371,7 @@ def test_with_a_rotated_log_the_window_must_begin_in_it(log: Log) -> None:
 
 def test_a_stage_of_many_hours_is_still_counted_as_a_whole(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """An excess that takes hours to see: seconds become ten minutes, and their sum stays what it was."""
-    began = int(time.time()) // attempts.COARSE_S * attempts.COARSE_S
+    began = int(time.time()) // COARSE_S * COARSE_S
     for hours in range(9):
         at = began + hours * 3600 + 7
         for offset in (0, 1, 500):
@@ -376,13 +389,13 @@ def test_a_stage_of_many_hours_is_still_counted_as_a_whole(log: Log, monkeypatch
         FRAUD, [OLD.id], since=since + timedelta(hours=4), until=datetime.fromtimestamp(at + 505, UTC)
     )
     assert later.releases[OLD.id].requests == 5 * 6
-    held = [second for seconds in log.tail._buckets.values() for second in seconds]
-    assert len(held) < 9 * 3 and sum(second % attempts.COARSE_S == 0 for second in held) >= 6
+    held = sum(len(counts) for counts in log.tail._counts.values())
+    assert held < 9 * 3 + 2 * 3, "six hours are one bucket each"
 
 
 def test_what_is_older_than_is_kept_is_forgotten_and_said(log: Log) -> None:
-    log.write(attempt(ts=f"{ago(attempts.KEPT_S + 60).timestamp():.6f}"), attempt())
+    log.write(attempt(ts=f"{ago(KEPT_S + 60).timestamp():.6f}"), attempt())
     log.tail.recover()
-    assert log.seen(since=ago(attempts.KEPT_S + 600)).requests == 1
-    assert not complete(log, ago(attempts.KEPT_S + 600), now())
-    assert complete(log, ago(attempts.KEPT_S - 60), now())
+    assert log.seen(since=ago(KEPT_S + 600)).requests == 1
+    assert not complete(log, ago(KEPT_S + 600), now())
+    assert complete(log, ago(KEPT_S - 60), now())
