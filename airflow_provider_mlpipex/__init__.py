@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from airflow_provider_mlpipex.operators.score import ScoreBatchOperator
     from airflow_provider_mlpipex.operators.shadow import ShadowDeployOperator
     from airflow_provider_mlpipex.operators.snapshot import SnapshotDatasetOperator
+    from airflow_provider_mlpipex.operators.standing_watch import StandingWatchOperator
     from airflow_provider_mlpipex.operators.train import TrainModelOperator
     from airflow_provider_mlpipex.sensors.drift import DriftSensor
     from airflow_provider_mlpipex.sensors.rollout import CanarySensor, EndpointHealthSensor, ShadowSensor
     from airflow_provider_mlpipex.task_groups import release_tasks, training_tasks
     from airflow_provider_mlpipex.triggers.drift import DriftTrigger
     from airflow_provider_mlpipex.triggers.rollout import RolloutTrigger
+    from airflow_provider_mlpipex.triggers.standing_watch import StandingWatchTrigger
 
 __version__ = "0.1.0"
 
@@ -55,6 +57,8 @@ _HOME = {
     "ShadowDeployOperator": "operators.shadow",
     "ShadowSensor": "sensors.rollout",
     "SnapshotDatasetOperator": "operators.snapshot",
+    "StandingWatchOperator": "operators.standing_watch",
+    "StandingWatchTrigger": "triggers.standing_watch",
     "TrainModelOperator": "operators.train",
     "drift_asset": "operators.drift",
     "load_manifest_file": "manifest_files",
@@ -84,6 +88,8 @@ __all__ = [
     "ShadowDeployOperator",
     "ShadowSensor",
     "SnapshotDatasetOperator",
+    "StandingWatchOperator",
+    "StandingWatchTrigger",
     "TrainModelOperator",
     "drift_asset",
     "load_manifest_file",

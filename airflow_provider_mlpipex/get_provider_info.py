@@ -9,7 +9,7 @@ def get_provider_info() -> dict[str, Any]:
     """Validated by Airflow against ``provider_info.schema.json``."""
     package = "airflow_provider_mlpipex"
     release = ("snapshot", "quality", "train", "register", "gate", "review", "shadow", "canary", "promote", "rollback")
-    verbs = (*release, "score", "drift", "outcomes")
+    verbs = (*release, "score", "drift", "outcomes", "standing_watch")
     watchers = ("rollout", "drift")
     name = "MLPipeX"
     return {
@@ -28,7 +28,10 @@ def get_provider_info() -> dict[str, Any]:
             {"integration-name": name, "python-modules": [f"{package}.sensors.{watcher}" for watcher in watchers]}
         ],
         "triggers": [
-            {"integration-name": name, "python-modules": [f"{package}.triggers.{watcher}" for watcher in watchers]}
+            {
+                "integration-name": name,
+                "python-modules": [f"{package}.triggers.{watcher}" for watcher in (*watchers, "standing_watch")],
+            }
         ],
         "hooks": [{"integration-name": name, "python-modules": [f"{package}.hooks.mlpipex"]}],
         "notifications": [f"{package}.notifications.rollout.RolloutNotifier"],

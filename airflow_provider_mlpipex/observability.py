@@ -8,6 +8,8 @@ Metrics (low-cardinality tags only: ``stage``, ``endpoint``, ``outcome``):
 - ``mlpipex.quality.judged``: count of judged tables, tags ``stage``, ``endpoint`` and ``verdict``
 - ``mlpipex.drift.judged``: count of looks at drift, tags ``endpoint`` and ``verdict``
 - ``mlpipex.rollback``: count of decided rollbacks
+- ``mlpipex.watch.endpoints``, ``mlpipex.watch.round``, ``mlpipex.watch.lag``: of one round of the standing watch, how
+  many endpoints it looked at, what it took, and how late it began, in milliseconds
 
 Spans are named ``mlpipex.<stage>`` and nest under whatever span is current (Airflow's task span in a worker).
 """
@@ -46,6 +48,9 @@ EXPECTATION_BROKEN = "expectation broken"
 SHADOW_COMPARED = "shadow compared"
 SLICE_WORSE = "slice worse than the whole"
 LOOK_FAILED = "look failed"
+ENDPOINT_LOOKED = "endpoint looked at"
+STILL_WATCHING = "still watching"
+RECORDS_PRUNED = "routine records pruned"
 DRIFT_LOOKED = "drift looked at"
 DRIFT_JUDGED = "drift judged"
 COLUMN_DRIFTED = "column drifted"
@@ -61,6 +66,9 @@ GATE_COUNT = "mlpipex.gate.judged"
 QUALITY_COUNT = "mlpipex.quality.judged"
 DRIFT_COUNT = "mlpipex.drift.judged"
 ROLLBACK_COUNT = "mlpipex.rollback"
+WATCHED_ENDPOINTS = "mlpipex.watch.endpoints"
+WATCH_ROUND = "mlpipex.watch.round"
+WATCH_LAG = "mlpipex.watch.lag"
 
 StageResult = Literal["succeeded", "failed", "deferred", "skipped"]
 

@@ -47,7 +47,13 @@ if TYPE_CHECKING:
         TrainingRecord,
     )
     from airflow_provider_mlpipex.domain.rollout.events import AlertDelivery, Entry, Event, Origin, RoutineRecord
-    from airflow_provider_mlpipex.domain.rollout.plane_observation import AppliedPlan, PlaneObservation, ReleaseStatus
+    from airflow_provider_mlpipex.domain.rollout.plane_observation import (
+        AppliedPlan,
+        PlaneObservation,
+        PlaneSurvey,
+        ReleaseStatus,
+        Surveyed,
+    )
     from airflow_provider_mlpipex.domain.rollout.projection import Projection
     from airflow_provider_mlpipex.domain.rollout.state import EndpointState
     from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
@@ -116,6 +122,10 @@ class Ledger(Protocol):
         """Every endpoint that has a chain, sorted."""
         ...
 
+    def heads(self) -> dict[EndpointRef, int]:
+        """The sequence number of every chain's last entry: what has changed since is seen without reading it."""
+        ...
+
     def record(self, endpoint: EndpointRef, event: Event, *, origin: Origin) -> RoutineRecord:
         """Keep a fact that decides nothing beside the chain, until :meth:`prune`.
 
@@ -135,8 +145,9 @@ class Ledger(Protocol):
         """What :meth:`record` has kept and nobody has pruned, the newest first."""
         ...
 
-    def prune(self, *, before: datetime) -> int:
-        """Forget records of before ``before``; return how many. No chain is ever touched."""
+    def prune(self, *, before: datetime, limit: int | None = None) -> int:
+        """Forget records of before ``before``, at most about ``limit`` of them; return how many. No chain is ever
+        touched."""
         ...
 
 
@@ -174,6 +185,11 @@ class ServingPlane(Protocol):
 
     def telemetry(self, endpoint: EndpointRef, *, since: datetime, until: datetime) -> Telemetry:
         """Attempts per release in the window, mirrored ones included."""
+        ...
+
+    def survey(self, asked: Sequence[Surveyed], *, until: datetime) -> PlaneSurvey:
+        """Many endpoints in one question: the plan in force at each, and the attempts of one release in each window up
+        to ``until``."""
         ...
 
     def compare(

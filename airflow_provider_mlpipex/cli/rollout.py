@@ -54,6 +54,8 @@ def _status_lines(status: dict[str, Any]) -> Iterator[str]:
         yield f"  plane      cannot be asked: {status['plane_error']}"
     elif plane:
         yield f"  plane      {_shares(plane) or 'serves nothing'}"
+    if status["incident"]:
+        yield f"  ATTENTION  UNHEALTHY since {status['incident']['since'][:16]} ({status['incident']['cause']})"
     if status["doubt"]:
         yield f"  ATTENTION  REOPENED by late labels ({status['doubt']['cause']})"
     if status["rollback_under_way"]:

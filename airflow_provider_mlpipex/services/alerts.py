@@ -110,14 +110,28 @@ def raise_alert(
     return delivery
 
 
+def is_owing(platform: Platform, state: EndpointState) -> bool:
+    """Whether :func:`deliver_owed` would try to send anything now."""
+    now = platform.clock.now()
+    return _unannounced(state, now) is not None or any(_is_due(owed, now) for owed in state.owed_alerts)
+
+
+def _unannounced(state: EndpointState, now: datetime) -> RolloutResult | None:
+    """The ending that somebody died before announcing, where its manifest asks for an alert."""
+    if state.unannounced is None or not _died(state.unannounced, now):
+        return None
+    ending = state.results.get(state.unannounced.rollout_id)
+    return ending if ending and _is_news(ending, state.unannounced.alerts) else None
+
+
 def deliver_owed(platform: Platform, state: EndpointState) -> None:
     """Send what reached nobody, or what somebody died before saying; costs nothing where nothing is owed.
 
     What cannot be delivered now either is tried again after a pause that grows to an hour, for a week.
     """
     now = platform.clock.now()
-    ending = state.unannounced and state.results.get(state.unannounced.rollout_id)
-    if state.unannounced and ending and _died(state.unannounced, now):
+    ending = _unannounced(state, now)
+    if state.unannounced and ending:
         _tell(platform, state, ending, state.unannounced.alerts)
     for owed in state.owed_alerts:
         if _is_due(owed, now):

@@ -80,6 +80,10 @@ class MemoryLedger:
         with self._lock:
             return sorted((endpoint for endpoint, entries in self._chains.items() if entries), key=str)
 
+    def heads(self) -> dict[EndpointRef, int]:
+        with self._lock:
+            return {endpoint: len(entries) for endpoint, entries in self._chains.items() if entries}
+
     def record(self, endpoint: EndpointRef, event: Event, *, origin: Origin) -> RoutineRecord:
         record = RoutineRecord(endpoint=endpoint, recorded_at=self._clock.now(), origin=origin, event=event)
         with self._lock:
@@ -106,12 +110,12 @@ class MemoryLedger:
             ]
         return chosen[:limit]
 
-    def prune(self, *, before: datetime) -> int:
+    def prune(self, *, before: datetime, limit: int | None = None) -> int:
         with self._lock:
-            kept = [record for record in self._records if record.recorded_at >= before]
-            forgotten = len(self._records) - len(kept)
-            self._records = kept
-        return forgotten
+            outdated = [record for record in self._records if record.recorded_at < before][:limit]
+            forgotten = set(map(id, outdated))
+            self._records = [record for record in self._records if id(record) not in forgotten]
+        return len(outdated)
 
 
 def _task(origin: Origin) -> tuple[str, str, str, str]:

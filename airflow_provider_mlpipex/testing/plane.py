@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import threading
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,7 +19,13 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import ServedAnswers
 from airflow_provider_mlpipex.domain.predictions import PredictionSample
 from airflow_provider_mlpipex.domain.release.release import Release
-from airflow_provider_mlpipex.domain.rollout.plane_observation import AppliedPlan, PlaneObservation, ReleaseStatus
+from airflow_provider_mlpipex.domain.rollout.plane_observation import (
+    AppliedPlan,
+    PlaneObservation,
+    PlaneSurvey,
+    ReleaseStatus,
+    Surveyed,
+)
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.domain.shadow.comparison import ShadowComparison
 from airflow_provider_mlpipex.ports import Clock
@@ -79,7 +85,7 @@ class MemoryPlane:
 
     ``away``: every verb raises :class:`PlaneUnavailable`; leases end all the same, as the real plane's do.
     ``telemetry_trouble``: non-empty makes telemetry incomplete, for this reason. ``applied``: every plan that was put
-    in force, in order.
+    in force, in order. ``surveys``: how often many endpoints were asked about at once.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -91,6 +97,7 @@ class MemoryPlane:
         self.away = False
         self.telemetry_trouble = ""
         self.applied: list[TrafficPlan] = []
+        self.surveys = 0
 
     # The verbs of the ServingPlane port.
 
@@ -147,14 +154,21 @@ class MemoryPlane:
     def telemetry(self, endpoint: EndpointRef, *, since: datetime, until: datetime) -> Telemetry:
         with self._lock:
             held = self._reach(endpoint)
-            return Telemetry(
-                endpoint=str(endpoint),
-                since=since,
-                until=until,
-                releases={release: _counted(held.served, release, since, until) for release in held.releases},
-                complete=not self.telemetry_trouble,
-                detail=self.telemetry_trouble,
-            )
+            return self._telemetry(endpoint, held, held.releases, since, until)
+
+    def survey(self, asked: Sequence[Surveyed], *, until: datetime) -> PlaneSurvey:
+        with self._lock:
+            self.surveys += 1
+            plans: dict[EndpointRef, str | None] = {}
+            telemetry: dict[EndpointRef, tuple[Telemetry, ...]] = {}
+            for each in asked:
+                held = self._reach(each.endpoint)
+                plans[each.endpoint] = held.plan.id if held.plan else None
+                if each.since:
+                    telemetry[each.endpoint] = tuple(
+                        self._telemetry(each.endpoint, held, [each.release], since, until) for since in each.since
+                    )
+            return PlaneSurvey(plans=plans, telemetry=telemetry)
 
     def compare(
         self,
@@ -362,6 +376,18 @@ class MemoryPlane:
 
     def _prolong(self, held: _Endpoint, plan: TrafficPlan) -> None:
         held.lease_ends = None if plan.lease_s is None else self._clock.now() + timedelta(seconds=plan.lease_s)
+
+    def _telemetry(
+        self, endpoint: EndpointRef, held: _Endpoint, releases: Iterable[str], since: datetime, until: datetime
+    ) -> Telemetry:
+        return Telemetry(
+            endpoint=str(endpoint),
+            since=since,
+            until=until,
+            releases={release: _counted(held.served, release, since, until) for release in releases},
+            complete=not self.telemetry_trouble,
+            detail=self.telemetry_trouble,
+        )
 
     def _status(self, held: _Endpoint, release_id: str) -> ReleaseStatus:
         if release_id not in held.releases:

@@ -31,6 +31,8 @@ NAMES = [
     "ShadowDeployOperator",
     "ShadowSensor",
     "SnapshotDatasetOperator",
+    "StandingWatchOperator",
+    "StandingWatchTrigger",
     "TrainModelOperator",
     "drift_asset",
     "load_manifest_file",

@@ -302,3 +302,13 @@ def test_a_url_without_a_driver_reaches_the_server(postgres: PostgresServer, end
 def test_watch_passed_needs_a_verdict() -> None:
     with pytest.raises(ValueError, match="verdict"):
         WatchPassed.model_validate({"rollout_id": "x"})
+
+
+def test_the_heads_of_all_chains_are_read_at_once(ledger: Ledger, endpoint: EndpointRef) -> None:
+    other = EndpointRef.parse(f"{endpoint}-2")
+    assert not {endpoint, other} & ledger.heads().keys()
+    ledger.append(endpoint, expected_seq=0, events=facts("a", "b"), origin=ORIGIN)
+    ledger.append(other, expected_seq=0, events=facts("c"), origin=ORIGIN)
+    assert {each: seq for each, seq in ledger.heads().items() if each in (endpoint, other)} == {endpoint: 2, other: 1}
+    ledger.append(other, expected_seq=1, events=facts("d"), origin=ORIGIN)
+    assert ledger.heads()[other] == 2

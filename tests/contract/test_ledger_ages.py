@@ -397,6 +397,15 @@ def test_routine_records_stand_beside_the_chain_until_they_are_pruned(
     assert ledger.read(endpoint) == chain
 
 
+def test_pruning_can_be_done_a_little_at_a_time(ledger: Ledger, endpoint: EndpointRef, clock: SteppedClock) -> None:
+    ledger.prune(before=NOON + timedelta(days=9000))
+    for number in range(5):
+        ledger.record(endpoint, looked(f"r-{number}"), origin=ORIGIN)
+    clock.moment += timedelta(days=1)
+    assert [ledger.prune(before=clock.moment, limit=2) for _ in range(4)] == [2, 2, 1, 0]
+    assert ledger.records(endpoint) == []
+
+
 # Connections that stay open.
 
 

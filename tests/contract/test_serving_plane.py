@@ -36,6 +36,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import ServedAnswers
 from airflow_provider_mlpipex.domain.predictions import Prediction, PredictionSample
 from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.rollout.plane_observation import Surveyed
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import BATCH_HEADER, Mirror, TrafficPlan
 from airflow_provider_mlpipex.ports import ServingPlane
 from airflow_provider_mlpipex.testing.plane import MemoryPlane
@@ -430,6 +431,28 @@ def test_a_window_without_requests_is_complete_and_empty(world: World) -> None:
     assert found.complete, found.detail
     assert {side.requests for side in found.releases.values()} == {0}
     assert found.releases.keys() == {world.current.id, world.candidate.id}
+
+
+def test_a_survey_says_of_many_endpoints_what_each_would_say(world: World) -> None:
+    world.plane.apply(world.canary(5000))
+    world.begin()
+    world.send(20)
+    world.pass_time(1.0)
+
+    def requests() -> list[int]:
+        found = world.telemetry()
+        return [side.requests for side in found.releases.values()]
+
+    until(lambda: sum(requests()) == 20, within_s=10, what="20 attempts")
+    ends, nobody = world.now() + timedelta(seconds=5), EndpointRef.parse("production/nobody")
+    begins = (world.began, ends - timedelta(seconds=1))
+    survey = world.plane.survey([Surveyed(world.endpoint, world.candidate.id, begins), Surveyed(nobody)], until=ends)
+    assert survey.plans == {world.endpoint: world.canary(5000).id, nobody: None}
+    assert survey.telemetry.keys() == {world.endpoint}
+    for window, begin in zip(survey.telemetry[world.endpoint], begins, strict=True):
+        asked = world.plane.telemetry(world.endpoint, since=begin, until=ends)
+        assert window == asked.model_copy(update={"releases": {world.candidate.id: asked.releases[world.candidate.id]}})
+    assert survey.telemetry[world.endpoint][0].releases[world.candidate.id].requests > 2
 
 
 # compare

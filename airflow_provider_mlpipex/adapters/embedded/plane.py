@@ -18,7 +18,13 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import ServedAnswers
 from airflow_provider_mlpipex.domain.predictions import PredictionSample
 from airflow_provider_mlpipex.domain.release.release import Release
-from airflow_provider_mlpipex.domain.rollout.plane_observation import AppliedPlan, PlaneObservation, ReleaseStatus
+from airflow_provider_mlpipex.domain.rollout.plane_observation import (
+    AppliedPlan,
+    PlaneObservation,
+    PlaneSurvey,
+    ReleaseStatus,
+    Surveyed,
+)
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.domain.shadow.comparison import ShadowComparison
 
@@ -29,6 +35,8 @@ COMPARISON_TIMEOUT_S = 120.0
 SKETCHES_TIMEOUT_S = 120.0
 #: Bytes of request ids in one question: each reads all logs once, and the plane takes a body of one megabyte.
 IDS_BYTES = 900_000
+#: Endpoints in one question of a survey: its body has some 200 bytes for each.
+ENDPOINTS_AT_ONCE = 500
 #: ``ensure`` may build a runtime before the clock of ``timeout_s`` starts.
 BUILD_ALLOWANCE_S = 900.0
 
@@ -60,6 +68,28 @@ class EmbeddedPlane:
     def telemetry(self, endpoint: EndpointRef, *, since: datetime, until: datetime) -> Telemetry:
         window = {"since": since.isoformat(), "until": until.isoformat()}
         return Telemetry.model_validate(self._call("GET", endpoint, "/telemetry", params=window))
+
+    def survey(self, asked: Sequence[Surveyed], *, until: datetime) -> PlaneSurvey:
+        plans: dict[EndpointRef, str | None] = {}
+        telemetry: dict[EndpointRef, tuple[Telemetry, ...]] = {}
+        for first in range(0, len(asked), ENDPOINTS_AT_ONCE):
+            questions = {
+                str(each.endpoint): {"release": each.release, "since": [begin.isoformat() for begin in each.since]}
+                for each in asked[first : first + ENDPOINTS_AT_ONCE]
+            }
+            body = {"until": until.isoformat(), "endpoints": questions}
+            try:
+                answer = PlaneSurvey.from_json(self._send("POST", "/v1/survey", json=body))
+            except ValueError as error:
+                raise PlaneUnavailable(
+                    f"serving plane at {self._url}",
+                    value=str(error)[:200],
+                    limit="a survey as this version of the provider reads it",
+                    remedy="run the same version of the provider at the plane and in Airflow",
+                ) from None
+            plans |= answer.plans
+            telemetry |= answer.telemetry
+        return PlaneSurvey(plans=plans, telemetry=telemetry)
 
     def compare(
         self,
@@ -131,9 +161,12 @@ class EmbeddedPlane:
         return {"authorization": f"Bearer {token}"}
 
     def _call(self, method: str, endpoint: EndpointRef, path: str, *, timeout: float = TIMEOUT_S, **sent: Any) -> Any:
-        url = f"{self._url}/v1/endpoints/{endpoint.environment}/{endpoint.name}{path}"
+        where = f"/v1/endpoints/{endpoint.environment}/{endpoint.name}{path}"
+        return self._send(method, where, timeout=timeout, **sent)
+
+    def _send(self, method: str, path: str, *, timeout: float = TIMEOUT_S, **sent: Any) -> Any:
         try:
-            answer = send(method, url, headers=self._headers(), timeout=timeout, **sent)
+            answer = send(method, f"{self._url}{path}", headers=self._headers(), timeout=timeout, **sent)
         except httpx.HTTPError as error:
             raise PlaneUnavailable(
                 f"serving plane at {self._url}",

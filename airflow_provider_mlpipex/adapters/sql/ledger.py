@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -143,13 +144,15 @@ class SqlLedger(RoutineRecords):
             return kept_state.of(connection, endpoint)
 
     def endpoints(self) -> list[EndpointRef]:
-        # One step in the primary key for each endpoint, not for each entry.
-        first = sa.select(sa.func.min(_MINE.endpoint).label("endpoint")).cte("known", recursive=True)
-        following = sa.select(sa.func.min(_MINE.endpoint)).where(_MINE.endpoint > first.c.endpoint).scalar_subquery()
-        known = first.union_all(sa.select(following).where(first.c.endpoint.is_not(None)))
+        known = _known_endpoints()
         with self._database.reading() as connection:
             found = connection.execute(sa.select(known.c.endpoint).where(known.c.endpoint.is_not(None)))
             return sorted((EndpointRef.parse(endpoint) for (endpoint,) in found), key=str)
+
+    def heads(self) -> dict[EndpointRef, int]:
+        with self._database.reading() as connection:
+            found = connection.execute(_heads())
+            return {EndpointRef.parse(row.endpoint): row.last for row in found}
 
     def _folded(
         self, connection: sa.Connection, endpoint: EndpointRef, kept: Projection | None, head: hash_chain.Head
@@ -161,6 +164,20 @@ class SqlLedger(RoutineRecords):
         while page := connection.execute(query.where(_MINE.seq > state.seq)).mappings().all():
             state = state.advanced(_entry(row) for row in page)
         return state.moved_to(head.seq, head.hash)
+
+
+def _known_endpoints() -> sa.CTE:
+    """One step in the primary key for each endpoint, not for each entry. The last of its rows is NULL."""
+    first = sa.select(sa.func.min(_MINE.endpoint).label("endpoint")).cte("known", recursive=True)
+    following = sa.select(sa.func.min(_MINE.endpoint)).where(_MINE.endpoint > first.c.endpoint).scalar_subquery()
+    return first.union_all(sa.select(following).where(first.c.endpoint.is_not(None)))
+
+
+@cache
+def _heads() -> sa.Select[Any]:
+    known = _known_endpoints()
+    last = sa.select(sa.func.max(_MINE.seq)).where(_MINE.endpoint == known.c.endpoint).scalar_subquery()
+    return sa.select(known.c.endpoint, last.label("last")).where(known.c.endpoint.is_not(None))
 
 
 def _place(connection: sa.Connection, endpoint: EndpointRef, where: Any, order: Any) -> int | None:

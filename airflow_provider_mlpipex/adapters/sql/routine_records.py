@@ -64,15 +64,18 @@ class RoutineRecords:
         with self._database.reading() as connection:
             return [_record(row) for row in connection.execute(query).mappings()]
 
-    def prune(self, *, before: datetime) -> int:
-        outdated = sa.select(ROUTINE.c.id).where(ROUTINE.c.recorded_at < moment_text(before)).limit(_AT_ONCE)
+    def prune(self, *, before: datetime, limit: int | None = None) -> int:
+        outdated = sa.select(ROUTINE.c.id).where(ROUTINE.c.recorded_at < moment_text(before))
         pruned = 0
-        while True:
+        while limit is None or pruned < limit:
+            at_once = _AT_ONCE if limit is None else min(_AT_ONCE, limit - pruned)
             with self._database.transaction() as connection:
-                deleted = connection.execute(ROUTINE.delete().where(ROUTINE.c.id.in_(outdated))).rowcount
+                some = ROUTINE.delete().where(ROUTINE.c.id.in_(outdated.limit(at_once)))
+                deleted = connection.execute(some).rowcount
             pruned += deleted
-            if deleted < _AT_ONCE:
-                return pruned
+            if deleted < at_once:
+                break
+        return pruned
 
 
 def _record(row: Any) -> RoutineRecord:

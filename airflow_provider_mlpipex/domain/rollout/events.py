@@ -363,6 +363,29 @@ class PromotionConfirmed(Value):
     note: str = ""
 
 
+class EndpointUnhealthy(Value):
+    """What serves breaks its gates, or cannot be measured, outside every rollback window: a person has to decide.
+
+    Whoever appends it is the one who notifies on-call: of two watchers, the ledger lets one.
+
+    :param verdict: ``fail``, or ``error`` where nobody could measure for a while.
+    :param gates: that failed, or could not be judged.
+    """
+
+    type: Literal["endpoint-unhealthy"] = "endpoint-unhealthy"
+    release: str
+    verdict: VerdictName
+    gates: tuple[str, ...]
+    cause: str
+
+
+class EndpointRecovered(Value):
+    """Every gate that was broken passes again."""
+
+    type: Literal["endpoint-recovered"] = "endpoint-recovered"
+    release: str
+
+
 class StageEnded(Value):
     """Written by the stage envelope for every run of every stage: into the chain where it failed, else beside it."""
 
@@ -399,6 +422,8 @@ Event = Annotated[
     | OutcomesJudged
     | PromotionReopened
     | PromotionConfirmed
+    | EndpointUnhealthy
+    | EndpointRecovered
     | StageEnded,
     Field(discriminator="type"),
 ]
@@ -434,6 +459,8 @@ def subject_of(event: Event) -> str | None:
         case BatchServed():
             subject = event.batch
         case DriftJudged() | OutcomesJudged() | PromotionReopened() | PromotionConfirmed():
+            subject = event.release
+        case EndpointUnhealthy() | EndpointRecovered():
             subject = event.release
         case TrafficPlanned() | TrafficConfirmed() | AlertRaised() | AlertRetried() | StageEnded():
             subject = None

@@ -21,6 +21,8 @@ from airflow_provider_mlpipex.domain.rollout.events import (
     AlertRetried,
     CanaryStepped,
     ControlGrown,
+    EndpointRecovered,
+    EndpointUnhealthy,
     Entry,
     GatesJudged,
     OutcomesJudged,
@@ -129,6 +131,26 @@ class PromotionDoubt(Value):
         return f"{endpoint} promotion reopened by late labels"
 
 
+class Incident(Value):
+    """*Current* is unhealthy outside every rollback window, until it recovers or another release takes its place.
+
+    :param claimed_at: when a watcher last undertook to notify on-call. :param notified: whether it raised the alert.
+    """
+
+    release: str
+    verdict: VerdictName
+    gates: tuple[str, ...]
+    cause: str
+    since: datetime
+    claimed_at: datetime
+    notified: bool = False
+
+    @staticmethod
+    def title(endpoint: EndpointRef) -> str:
+        """The title of the alert that notifies on-call of it."""
+        return f"{endpoint} unhealthy"
+
+
 class OwedAlert(Value):
     """An alert that reached nobody. Whoever comes next sends it again; ``tries`` counts how often that was in vain.
 
@@ -169,7 +191,8 @@ class EndpointState(Value):
     released *current*, ``previous_gates`` those of *previous*.
 
     ``confirmed_at`` is when the plan in force was: since then every release has had its present share.
-    ``outcomes_judged``, ``doubt`` and ``confirmed_gates`` (gates that a person has seen fail) are of ``current``.
+    ``outcomes_judged``, ``doubt``, ``confirmed_gates`` (gates that a person has seen fail) and ``incident`` are of
+    ``current``.
     ``locks`` is what each version of a locked runtime means here: ``runtime.version`` -> digest of its lock.
     ``results`` holds the rollouts that ended last, by id; ``looked_up`` an older one that a verb asked the ledger for.
     """
@@ -197,6 +220,7 @@ class EndpointState(Value):
     looked_up: RolloutResult | None = Field(default=None, exclude=True)
     owed_alerts: tuple[OwedAlert, ...] = ()
     unannounced: UnannouncedEnding | None = None
+    incident: Incident | None = None
 
     @property
     def is_first(self) -> bool:
@@ -346,12 +370,27 @@ def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
                 "doubt": None,
                 "confirmed_gates": tuple(dict.fromkeys([*state.confirmed_gates, *state.doubt.gates])),
             }
+        case EndpointUnhealthy() if state.current and state.current.id == event.release:
+            return {"incident": _incident(state.incident, event, at)}
+        case EndpointRecovered() if state.incident and state.incident.release == event.release:
+            return {"incident": None}
         case _:
             return {}
 
 
-#: What labels have said, and what a person has said to it, is of one release as *current*.
-_NOTHING_KNOWN: dict[str, Any] = {"outcomes_judged": None, "doubt": None, "confirmed_gates": ()}
+def _incident(known: Incident | None, event: EndpointUnhealthy, at: datetime) -> Incident:
+    return Incident(
+        release=event.release,
+        verdict=event.verdict,
+        gates=event.gates,
+        cause=event.cause,
+        since=known.since if known else at,
+        claimed_at=at,
+    )
+
+
+#: What labels and watchers have said, and what a person has said to it, is of one release as *current*.
+_NOTHING_KNOWN: dict[str, Any] = {"outcomes_judged": None, "doubt": None, "confirmed_gates": (), "incident": None}
 
 
 def _with_lock(locks: dict[str, str], runtime: RuntimeEnvironment) -> dict[str, str]:
@@ -393,6 +432,8 @@ def _notified(state: EndpointState, title: str) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if state.doubt and title == PromotionDoubt.title(state.endpoint):
         changes["doubt"] = state.doubt.model_copy(update={"notified": True})
+    if state.incident and title == Incident.title(state.endpoint):
+        changes["incident"] = state.incident.model_copy(update={"notified": True})
     if state.rollout:
         others = [known for known in state.rollout.alerts if known != title]
         changes |= _rollout(state.rollout, alerts=tuple([*others, title][-KEPT_ALERTS:]))

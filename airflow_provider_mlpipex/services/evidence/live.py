@@ -55,8 +55,21 @@ def measure(
         )
     except MlpipexError as error:
         return Measurement(_broken(source, since, until, str(error)))
+    return measured(source, telemetry, judged=judged, beside=beside, comparison=comparison)
+
+
+def measured(
+    source: Source,
+    telemetry: Telemetry,
+    *,
+    judged: str,
+    beside: str | None = None,
+    comparison: ShadowComparison | None = None,
+) -> Measurement:
+    """What ``telemetry`` says, where the plane has answered. Incomplete, it makes every metric *broken*."""
     if not telemetry.complete:
-        return Measurement(_broken(source, since, until, f"telemetry is incomplete: {telemetry.detail}"))
+        why = f"telemetry is incomplete: {telemetry.detail}"
+        return Measurement(_broken(source, telemetry.since, telemetry.until, why))
     evidence = list(_from_telemetry(source, telemetry, judged, beside))
     if comparison is not None:
         seen, lossy = telemetry.of(judged), comparison.dropped_share > MAX_DROPPED_SHARE

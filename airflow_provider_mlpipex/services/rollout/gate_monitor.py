@@ -55,6 +55,7 @@ class GateMonitor:
     :param beside: release id that it is compared with over the same minutes.
     :param beside_share: of both releases' requests, that ``beside`` is meant to get; 0 where it gets none.
     :param slices: model inputs by whose values a shadow's pairs are grouped.
+    :param surveyed: measurements up to ``now`` that are there already, by when their window began.
     """
 
     platform: Platform
@@ -65,6 +66,7 @@ class GateMonitor:
     now: datetime
     beside_share: float = 0.0
     slices: tuple[str, ...] = ()
+    surveyed: Mapping[datetime, Measurement] = field(default_factory=dict)
     _measured: dict[datetime, Measurement] = field(default_factory=dict)
     #: How the release stands by each gate of a watch whose limit is broken.
     standings: dict[str, Standing] = field(default_factory=dict)
@@ -127,6 +129,8 @@ class GateMonitor:
         return in_clumps(gate, failed, blocks, before, alpha=windows.alpha)
 
     def _evidence(self, gate: Gate, since: datetime) -> Evidence | None:
+        if since in self.surveyed:
+            return self.surveyed[since].evidence.get(gate.metric)
         if since not in self._measured:
             self._measured[since] = measure(
                 self.platform,

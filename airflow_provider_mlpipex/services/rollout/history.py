@@ -72,9 +72,9 @@ def facts(
         yield from journal.walk(platform, endpoint)
 
 
-def prune(platform: Platform, *, older_than: timedelta) -> int:
-    """Forget routine records that are older; return how many. No chain is touched."""
-    return platform.ledger.prune(before=platform.clock.now() - older_than)
+def prune(platform: Platform, *, older_than: timedelta, limit: int | None = None) -> int:
+    """Forget routine records that are older, at most ``limit`` of them; return how many. No chain is touched."""
+    return platform.ledger.prune(before=platform.clock.now() - older_than, limit=limit)
 
 
 def as_of(platform: Platform, endpoint: EndpointRef, at: datetime) -> EndpointState:

@@ -38,6 +38,7 @@ def endpoint_status(platform: Platform, endpoint: EndpointRef) -> dict[str, Any]
             "hold": rollout.hold.to_json() if rollout.hold else None,
         },
         "doubt": state.doubt.to_json() if state.doubt else None,
+        "incident": state.incident.to_json() if state.incident else None,
         "rollback_under_way": state.rollback.to_json() if state.rollback else None,
         "last_result": last.to_json() if last else None,
         "plane": None

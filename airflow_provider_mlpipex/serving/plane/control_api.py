@@ -25,6 +25,7 @@ from airflow_provider_mlpipex.domain import errors
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, InvalidName, MlpipexError
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release, ReleaseId
+from airflow_provider_mlpipex.domain.rollout.plane_observation import Surveyed
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.domain.shadow.slices import MAX_COLUMNS
 from airflow_provider_mlpipex.serving.plane.access import MAX_BODY_BYTES, BearerToken, require_scope, scoped
@@ -33,6 +34,8 @@ from airflow_provider_mlpipex.serving.plane.supervisor import Supervisor
 from airflow_provider_mlpipex.serving.plane.tokens import TokenFiles
 
 MAX_TIMEOUT_S = 3600.0
+#: Windows that a survey may ask of one endpoint.
+MAX_WINDOWS = 100
 #: Predictions that one answer may hold.
 MAX_ROWS = 50_000
 _RELEASE_ID: TypeAdapter[str] = TypeAdapter(ReleaseId)
@@ -100,6 +103,13 @@ def create_app(supervisor: Supervisor, *, tokens: TokenFiles, extra_routes: Sequ
         since, until = _moment(request, "since"), _moment(request, "until")
         found = await reading.run(supervisor.telemetry, _endpoint(request), since=since, until=until)
         return JSONResponse(found.to_json())
+
+    async def post_survey(request: Request) -> Response:
+        body = await _body(request)
+        until = _as_moment(body.get("until"), "until")
+        asked = _surveyed(body.get("endpoints"))
+        found = await reading.run(supervisor.survey, asked, until=until)
+        return await _large_json(reading, found.to_json)
 
     async def get_comparison(request: Request) -> Response:
         found = await reading.run(
@@ -191,6 +201,7 @@ def create_app(supervisor: Supervisor, *, tokens: TokenFiles, extra_routes: Sequ
     app = Starlette(
         routes=[
             scoped("read", "/v1/health", health),
+            scoped("read", "/v1/survey", post_survey, methods=["POST"]),
             scoped("read", base, get_endpoint),
             # What a rollback needs of these two; anything else wants deploy, which is asked for once the body is read.
             scoped("rollback", f"{base}/plan", put_plan, methods=["PUT"]),
@@ -309,12 +320,16 @@ def _count(request: Request, field: str) -> int:
 
 
 def _moment(request: Request, field: str) -> datetime:
+    return _as_moment(request.query_params.get(field), field)
+
+
+def _as_moment(raw: object, field: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(request.query_params[field])
-        if moment.tzinfo is None:
-            raise ValueError
-    except (KeyError, ValueError):
-        raise _invalid(field, request.query_params.get(field, ""), "ISO 8601 with a time zone") from None
+        moment = datetime.fromisoformat(raw) if isinstance(raw, str) else None
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise _invalid(field, str(raw or "")[:80], "ISO 8601 with a time zone")
     return moment
 
 
@@ -327,6 +342,22 @@ def _number(request: Request, field: str, *, below: float) -> float:
     if not 0 < number < below:
         raise _invalid(field, given[:80], f"a number above 0 and below {below:g}")
     return number
+
+
+def _surveyed(raw: object) -> list[Surveyed]:
+    """``{"production/x": {"release": "…", "since": ["…"]}}``: what is asked of each endpoint."""
+    if not isinstance(raw, dict):
+        raise _invalid("endpoints", str(raw)[:80], "an object: endpoint -> release and since")
+    asked = []
+    for name, question in raw.items():
+        release, since = (
+            (question.get("release"), question.get("since")) if isinstance(question, dict) else (None, None)
+        )
+        if not isinstance(since, list) or len(since) > MAX_WINDOWS or not isinstance(release, str):
+            raise _invalid(f"endpoints, {name[:80]}", str(question)[:80], f"a release and at most {MAX_WINDOWS} times")
+        begins = tuple(_as_moment(begin, f"endpoints, {name[:80]}, since") for begin in since)
+        asked.append(Surveyed(EndpointRef.parse(name), _checked_release_id(release) if since else "", begins))
+    return asked
 
 
 def _invalid(field: str, value: str, limit: str) -> ConfigurationInvalid:

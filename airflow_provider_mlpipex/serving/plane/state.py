@@ -92,8 +92,8 @@ def read_memory(path: Path) -> PlaneMemory:
             value=first,
             limit="what this version of the plane writes",
             remedy="if an older version was installed, install the newer one again; else move the file away, start the "
-            "plane (mlpipex serve run: what serves goes on), and trigger Dag watch__<environment>__<name> of every "
-            "endpoint: it puts the ledger's plan in force",
+            "plane (mlpipex serve run: what serves goes on), and see that Dag watch is running: it puts the ledger's "
+            "plan in force at every endpoint",
         ) from None
 
 

@@ -22,7 +22,13 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import ServedAnswers
 from airflow_provider_mlpipex.domain.predictions import PredictionSample
 from airflow_provider_mlpipex.domain.release.release import Release
-from airflow_provider_mlpipex.domain.rollout.plane_observation import AppliedPlan, PlaneObservation, ReleaseStatus
+from airflow_provider_mlpipex.domain.rollout.plane_observation import (
+    AppliedPlan,
+    PlaneObservation,
+    PlaneSurvey,
+    ReleaseStatus,
+    Surveyed,
+)
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TIMEOUT_S, TrafficPlan
 from airflow_provider_mlpipex.domain.shadow.comparison import ShadowComparison
 from airflow_provider_mlpipex.serving.envoy import config as envoy_config
@@ -227,15 +233,8 @@ class Supervisor:
 
     def observe(self, endpoint: EndpointRef) -> PlaneObservation:
         with self._lock:
-            memory, version = self._desired.of(endpoint), str(self._desired.memory.version)
-            in_force = self._ingress.version("rds")
-            if in_force != version or not self._desired.settled:
-                raise PlaneUnavailable(
-                    "Envoy's routes",
-                    value=f"version {in_force}",
-                    limit=f"version {version}",
-                    remedy="the supervisor is converging; run the task again",
-                )
+            memory = self._desired.of(endpoint)
+            self._require_settled()
         logs = [self._places.prediction_log(endpoint, release) for release in memory.releases]
         return PlaneObservation(
             endpoint=endpoint,
@@ -261,6 +260,16 @@ class Supervisor:
 
     def telemetry(self, endpoint: EndpointRef, *, since: datetime, until: datetime) -> Telemetry:
         return self._tail.telemetry(endpoint, list(self._desired.of(endpoint).releases), since=since, until=until)
+
+    def survey(self, asked: Sequence[Surveyed], *, until: datetime) -> PlaneSurvey:
+        with self._lock:
+            plans = {each.endpoint: self._desired.of(each.endpoint).plan for each in asked}
+            self._require_settled()
+        windows = [(each.endpoint, each.release, each.since) for each in asked if each.since]
+        return PlaneSurvey(
+            plans={endpoint: plan.id if plan else None for endpoint, plan in plans.items()},
+            telemetry=self._tail.survey(windows, until=until),
+        )
 
     def compare(
         self,
@@ -396,6 +405,17 @@ class Supervisor:
         ).releases[plan.current]
         usual_ms = measured.latency.quantile(_USUAL) if measured.requests >= _LATENCY_REQUESTS else None
         return round(min(max(stated, _TIMES_USUAL * (usual_ms or 0.0) / 1000.0), request_limit_s(stated)), 3)
+
+    def _require_settled(self) -> None:
+        """:raises PlaneUnavailable: Envoy does not route as the state says."""
+        version, in_force = str(self._desired.memory.version), self._ingress.version("rds")
+        if in_force != version or not self._desired.settled:
+            raise PlaneUnavailable(
+                "Envoy's routes",
+                value=f"version {in_force}",
+                limit=f"version {version}",
+                remedy="the supervisor is converging; run the task again",
+            )
 
     def _own(self, endpoint: EndpointRef, release: Release) -> None:
         """Attempts on its socket are this release's."""

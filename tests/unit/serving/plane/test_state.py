@@ -66,7 +66,7 @@ def test_a_state_that_cannot_be_read_is_said_with_steps_that_exist(tmp_path: Pat
     with pytest.raises(ConfigurationInvalid, match=r"state\.json.*Is a directory") as refused:
         read_memory(tmp_path / "state.json")
     assert "mlpipex serve run" in refused.value.remedy
-    assert "watch__<environment>__<name>" in refused.value.remedy
+    assert "Dag watch" in refused.value.remedy
 
 
 # Who it is.
