@@ -14,7 +14,7 @@ import benchmarks
 from benchmarks.table import Table
 
 #: Modules that the benchmarks share.
-_NO_BENCHMARKS = ("__main__", "rollouts", "table")
+_NO_BENCHMARKS = ("__main__", "light_plane", "rollouts", "table")
 
 
 def main(argv: list[str]) -> int:

@@ -51,15 +51,17 @@ def run(*, quick: bool = False) -> Table:
             "MLPIPEX_MANIFESTS": str(REPOSITORY / "dags" / "manifests"),
         }
         release = REPOSITORY / "dags" / "release.py"
-        tasks = _parse(release, environment)[2]
+        tasks = parse_dag_file(release, environment)[2]
         plain = Path(folder) / "plain.py"
         plain.write_text(_PLAIN.format(tasks=int(tasks)), encoding="utf-8")
         times: dict[str, list[list[float]]] = {"release Dag": [], "plain Dag": []}
         for _ in range(rounds):
-            times["release Dag"].append(_parse(release, environment))
-            times["plain Dag"].append(_parse(plain, environment))
+            times["release Dag"].append(parse_dag_file(release, environment))
+            times["plain Dag"].append(parse_dag_file(plain, environment))
         manifests = 50 if quick else MANIFESTS
-        many, _, tasks_of_many = _parse(release, {**environment, "MLPIPEX_MANIFESTS": _many(Path(folder), manifests)})
+        many, _, tasks_of_many = parse_dag_file(
+            release, {**environment, "MLPIPEX_MANIFESTS": many_manifests(Path(folder), manifests)}
+        )
     table = Table(("Dag", "tasks", "parse p50 s", "with Airflow's import p50 s"))
     medians = {name: [quantile([found[at] for found in seen], 0.5) for at in (0, 1)] for name, seen in times.items()}
     for name, (alone, whole) in medians.items():
@@ -76,7 +78,7 @@ def run(*, quick: bool = False) -> Table:
     return table
 
 
-def _many(folder: Path, number: int) -> str:
+def many_manifests(folder: Path, number: int) -> str:
     """A folder of so many manifests, each of another name."""
     (manifest,) = (REPOSITORY / "dags" / "manifests").glob("*.yaml")
     text = manifest.read_text(encoding="utf-8")
@@ -88,7 +90,8 @@ def _many(folder: Path, number: int) -> str:
     return str(many)
 
 
-def _parse(file: Path, environment: dict[str, str]) -> list[float]:
+def parse_dag_file(file: Path, environment: dict[str, str]) -> list[float]:
+    """Seconds of CPU of the parse alone and with Airflow's import, and the number of tasks."""
     done = subprocess.run(
         [sys.executable, "-c", _PARSE, str(file)],
         env=environment,

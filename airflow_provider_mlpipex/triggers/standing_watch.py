@@ -82,6 +82,7 @@ class StandingWatchTrigger(LookingTrigger):
         self.until = until
         self.endpoints = list(endpoints)
         self._under_way: dict[EndpointRef, asyncio.Task[None]] = {}
+        self._said: dict[EndpointRef, tuple[str, ...]] = {}
 
     async def watch(self, platform: Platform) -> dict[str, Any]:
         until = datetime.fromisoformat(self.until)
@@ -126,18 +127,20 @@ class StandingWatchTrigger(LookingTrigger):
             seen = await self.in_thread(_lookers(), partial(watch.attend, endpoint))
         except MlpipexError as error:
             # The next round finds it due again.
-            self.lines.warning(LOOK_FAILED, endpoint=str(endpoint), **error.as_dict())
+            if self._is_news(endpoint, type(error).__name__):
+                self.lines.warning(LOOK_FAILED, endpoint=str(endpoint), **error.as_dict())
         except Exception as error:  # noqa: BLE001 - what is wrong at one endpoint must not end the watch of the others
             self.lines.error(LOOK_FAILED, endpoint=str(endpoint), reason=f"{type(error).__name__}: {error}")
         else:
-            self.lines.info(
-                ENDPOINT_LOOKED,
-                endpoint=str(endpoint),
-                verdict=seen.verdict,
-                status=seen.status,
-                why=why,
-                cause=seen.cause,
-            )
+            if self._is_news(endpoint, seen.status, seen.verdict, why):
+                found = {"verdict": seen.verdict, "status": seen.status, "why": why, "cause": seen.cause}
+                self.lines.info(ENDPOINT_LOOKED, endpoint=str(endpoint), **found)
+
+    def _is_news(self, endpoint: EndpointRef, *said: str) -> bool:
+        """Whether the log says something else of ``endpoint``: an hour inside a rollback window is one line of it."""
+        is_news = self._said.get(endpoint) != said
+        self._said[endpoint] = said
+        return is_news
 
     @staticmethod
     def _measure(found: Round, *, took: float, lag: float) -> None:

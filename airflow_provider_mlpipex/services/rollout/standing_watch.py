@@ -14,8 +14,10 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
 
+from airflow_provider_mlpipex.domain.errors import MlpipexError
 from airflow_provider_mlpipex.domain.gates import judging
 from airflow_provider_mlpipex.domain.gates.evidence import Telemetry
+from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
@@ -26,7 +28,7 @@ from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.services import alerts
 from airflow_provider_mlpipex.services.evidence.live import measured
 from airflow_provider_mlpipex.services.platform import Platform
-from airflow_provider_mlpipex.services.rollout.gate_monitor import GateMonitor
+from airflow_provider_mlpipex.services.rollout.gate_monitor import GateMonitor, GateWindows
 from airflow_provider_mlpipex.services.rollout.health import UNMEASURED_FOR, check_health, gate_windows
 from airflow_provider_mlpipex.services.rollout.watch import WatchResult
 
@@ -56,8 +58,12 @@ class _Endpoint:
     judges_predictions: bool = False
     unfinished_since: datetime | None = None
     unmeasured_since: datetime | None = None
+    unreadable: str = ""
+    unreadable_told: bool = False
     attended: datetime | None = None
     last: tuple[tuple[Telemetry, ...], VerdictName] | None = None
+    #: Over which window each gate is judged in this round; none where nothing is.
+    windows: Mapping[Gate, GateWindows] = field(default_factory=dict)
     #: Of ``state``, as it was parsed.
     manifest: dict[str, Any] | None = field(default=None, repr=False)
 
@@ -68,7 +74,7 @@ class _Endpoint:
             self.environment = manifest.environments.get(state.endpoint.environment) if manifest else None
             self.judges_predictions = bool(manifest and manifest.quality.predictions)
             self.manifest = state.current_manifest
-        self.state, self.last, self.unfinished_since = state, None, None
+        self.state, self.last, self.unfinished_since, self.unreadable = state, None, None, ""
 
     def waited(self, pause: timedelta, now: datetime) -> bool:
         """Whether its last look of its own is at least ``pause`` ago."""
@@ -105,9 +111,25 @@ class StandingWatch:
     def attend(self, endpoint: EndpointRef) -> WatchResult:
         """The look of its own that an endpoint is due: it may notify on-call, revert, or finish what is half done."""
         known = self._endpoints.get(endpoint)
-        if known is not None:
-            known.attended = self._platform.clock.now()
-        return check_health(self._platform, endpoint, unmeasured_since=known.unmeasured_since if known else None)
+        if known is None:
+            return check_health(self._platform, endpoint)
+        known.attended = self._platform.clock.now()
+        if known.unreadable:
+            return self._tell_unreadable(endpoint, known)
+        return check_health(self._platform, endpoint, unmeasured_since=known.unmeasured_since)
+
+    def _tell_unreadable(self, endpoint: EndpointRef, known: _Endpoint) -> WatchResult:
+        """Notify on-call, once a watch: what cannot be read cannot be written to, so nothing remembers it."""
+        if not known.unreadable_told:
+            known.unreadable_told = True
+            self._platform.alerter.alert(
+                channel=alerts.DEFAULT_CHANNEL,
+                title=f"{endpoint} cannot be watched",
+                body=known.unreadable,
+                severity="critical",
+                facts={"endpoint": str(endpoint)},
+            )
+        return WatchResult(status="watching", verdict="error", cause=known.unreadable)
 
     def _read_ledger(self) -> None:
         heads = self._platform.ledger.heads()
@@ -115,9 +137,14 @@ class StandingWatch:
         for endpoint in watched:
             known = self._endpoints.get(endpoint)
             if known is None or known.state.seq != heads[endpoint]:
-                state = self._platform.ledger.state(endpoint)
-                known = known or self._endpoints.setdefault(endpoint, _Endpoint(state))
-                known.read(state)
+                known = known or self._endpoints.setdefault(endpoint, _Endpoint(EndpointState(endpoint=endpoint)))
+                try:
+                    known.read(self._platform.ledger.state(endpoint))
+                except (MlpipexError, ValueError) as error:
+                    if isinstance(error, MlpipexError) and error.transient:
+                        raise
+                    # What is wrong with one endpoint must not blind the watch of the others.
+                    known.unreadable = str(error)
         for endpoint in self._endpoints.keys() - set(watched):
             del self._endpoints[endpoint]
 
@@ -126,16 +153,18 @@ class StandingWatch:
 
     @staticmethod
     def _question(endpoint: EndpointRef, known: _Endpoint, now: datetime) -> Surveyed:
-        state, environment = known.state, known.environment
+        state, environment, known.windows = known.state, known.environment, {}
         if state.current is None or state.current_since is None or environment is None or _is_watched(state):
             return Surveyed(endpoint)
-        windows = gate_windows(environment, current_since=state.current_since, now=now)
-        since = {begin: None for gate in windows.values() for begin in gate.begins}
+        known.windows = gate_windows(environment, current_since=state.current_since, now=now)
+        since = {begin: None for gate in known.windows.values() for begin in gate.begins}
         return Surveyed(endpoint, state.current.id, tuple(since))
 
     def _why(self, known: _Endpoint, in_force: str | None, telemetry: tuple[Telemetry, ...], now: datetime) -> str:
         """Why an endpoint is due; empty where it is not."""
         state = known.state
+        if known.unreadable:
+            return "its ledger cannot be read" if known.waited(RECHECK_EVERY, now) else ""
         if state.rollback is not None or not state.confirmed:
             since, known.unfinished_since = known.unfinished_since, known.unfinished_since or now
             waits = timedelta(0) if state.rollback is not None else UNFINISHED_FOR
@@ -145,8 +174,7 @@ class StandingWatch:
         if alerts.is_owing(self._platform, state):
             return "an alert is owed"
         if _is_watched(state):
-            assert known.environment is not None
-            rollback = known.environment.rollback
+            rollback = known.environment.rollback if known.environment else None
             pause = look_every(rollback.window) if rollback else RECHECK_EVERY
             return "it is inside its rollback window" if known.waited(pause, now) else ""
         return self._health(known, telemetry, now)
@@ -172,8 +200,8 @@ class StandingWatch:
 
     def _verdict(self, known: _Endpoint, telemetry: tuple[Telemetry, ...], now: datetime) -> VerdictName:
         """What the gates say by ``telemetry``, which holds a window for each that :meth:`_question` has asked for."""
-        state, environment = known.state, known.environment
-        if state.current is None or state.current_since is None or environment is None or not telemetry:
+        state = known.state
+        if state.current is None or not known.windows or not telemetry:
             return "inconclusive"
         if known.last is not None and _same_counts(known.last[0], telemetry):
             return known.last[1]
@@ -187,7 +215,7 @@ class StandingWatch:
             now=now,
             surveyed={each.since: measured("serving", each, judged=release) for each in telemetry},
         )
-        verdict = judging.overall(monitor.look(gate_windows(environment, current_since=state.current_since, now=now)))
+        verdict = judging.overall(monitor.look(known.windows))
         known.last = (telemetry, verdict)
         return verdict
 

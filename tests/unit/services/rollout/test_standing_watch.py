@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from airflow_provider_mlpipex.domain.errors import PlaneUnavailable
+from airflow_provider_mlpipex.domain.errors import LedgerTampered, PlaneUnavailable
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.events import (
     AlertRaised,
@@ -280,6 +280,25 @@ def test_the_ledger_is_read_only_where_a_chain_has_grown(world: World, monkeypat
     read.clear()
     watch.round()
     assert read == [ENDPOINT]
+
+
+def test_an_endpoint_whose_ledger_cannot_be_read_blinds_nobody_and_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoilt = EndpointRef.parse("production/spoilt")
+    journal.note(world.memory, spoilt, AlertRaised(title="something"))
+    original: Callable[..., object] = world.memory.ledger.state
+
+    def state(endpoint: EndpointRef) -> object:
+        if endpoint == spoilt:
+            raise LedgerTampered("ledger of production/spoilt", value="a row that is no entry")
+        return original(endpoint)
+
+    monkeypatch.setattr(world.memory.ledger, "state", state)
+    watch = watcher(world)
+    play(world, watch, seconds=180, errors=9)
+    assert ("on-call", "production/spoilt cannot be watched") in world.alerts
+    assert UNHEALTHY in world.alerts and len(world.alerts) == 2
 
 
 @pytest.mark.parametrize(
