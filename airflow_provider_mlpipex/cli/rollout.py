@@ -88,11 +88,12 @@ def history(
     at: Annotated[str, typer.Option(help="ISO 8601 time, UTC if it names no zone.")] = "",
     events: Annotated[bool, typer.Option(help="Every ledger entry instead of tenures.")] = False,
     routine: Annotated[bool, typer.Option(help="What decided nothing instead, until it is pruned.")] = False,
-    last: Annotated[int, typer.Option(min=0, help="With --events or --routine: only so many, the latest.")] = 0,
+    last: Annotated[int, typer.Option(min=0, help="Only so many, the latest.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Which release was current when; with --at, the whole state at that moment."""
-    from airflow_provider_mlpipex.services.rollout.history import as_of, facts, tenures
+    from airflow_provider_mlpipex.services.rollout.history import as_of, facts
+    from airflow_provider_mlpipex.services.rollout.tenures import tenures
 
     platform = configured_platform()
     ref = known_endpoint(platform, endpoint)
@@ -106,7 +107,7 @@ def history(
             ((fact.to_json(), _fact_line(fact)) for fact in facts(platform, ref, routine=routine, last=last)), as_json
         )
     else:
-        found = tenures(platform, ref)
+        found = tenures(platform, ref, last=last or None)
         emit(
             [tenure.to_json() for tenure in found],
             as_json,

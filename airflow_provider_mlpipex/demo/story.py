@@ -24,7 +24,7 @@ from airflow_provider_mlpipex.demo.scored import ScoredStory
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.events import Entry, ReviewDecided, RollbackDecided, StageEnded
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
-from airflow_provider_mlpipex.services.rollout.history import tenures
+from airflow_provider_mlpipex.services.rollout.tenures import tenures
 
 DAG_ID = "release__flight_delay"
 DEVELOPMENT = EndpointRef.parse("development/flight-delay")

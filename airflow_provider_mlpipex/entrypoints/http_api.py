@@ -21,9 +21,9 @@ from airflow_provider_mlpipex.domain.errors import LedgerUnavailable, PlaneUnava
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.events import Origin
 from airflow_provider_mlpipex.services.platform import Platform
-from airflow_provider_mlpipex.services.rollout.history import tenures
 from airflow_provider_mlpipex.services.rollout.rollback import RollbackReport, answer_request
 from airflow_provider_mlpipex.services.rollout.status import endpoint_status
+from airflow_provider_mlpipex.services.rollout.tenures import tenures
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from starlette.routing import Route
 
 MAX_CAUSE_LENGTH = 500
+#: Tenures that one answer holds: those that ``last`` asks for, the latest by default. ``before``, the ``seq`` of the
+#: oldest one, asks for those that came before.
+TENURES, MAX_TENURES = 100, 1000
+MAX_SEQ = 2**31 - 1
 #: Rollbacks that are carried out at once.
 ROLLBACK_THREADS = 8
 #: What the body of a rollback may say.
@@ -68,7 +72,8 @@ def routes(platform: Platform, *, make_room: Callable[[], bool] = lambda: False)
         return JSONResponse(await asyncio.to_thread(endpoint_status, platform, _endpoint(request)))
 
     async def get_history(request: Request) -> Response:
-        found = await asyncio.to_thread(tenures, platform, _endpoint(request))
+        last, before = _number(request, "last") or TENURES, _number(request, "before")
+        found = await asyncio.to_thread(tenures, platform, _endpoint(request), last=last, before=before)
         return JSONResponse([tenure.to_json() for tenure in found])
 
     base = "/v1/endpoints/{environment}/{name}"
@@ -77,6 +82,22 @@ def routes(platform: Platform, *, make_room: Callable[[], bool] = lambda: False)
         scoped("read", f"{base}/status", get_status),
         scoped("read", f"{base}/history", get_history),
     ]
+
+
+def _number(request: Request, field: str) -> int | None:
+    """:raises RequestInvalid: it is no number that could be meant."""
+    text = request.query_params.get(field)
+    if text is None:
+        return None
+    most = MAX_TENURES if field == "last" else MAX_SEQ
+    if not text.isascii() or not text.isdigit() or len(text) > 10 or not 1 <= int(text) <= most:
+        raise RequestInvalid(
+            f"address, field {field}",
+            value=text[:80],
+            limit=f"a whole number from 1 to {most}",
+            remedy="correct the request; the seq of a tenure asks for those before it",
+        )
+    return int(text)
 
 
 def _endpoint(request: Request) -> EndpointRef:

@@ -31,6 +31,7 @@ from airflow_provider_mlpipex.domain.rollout.traffic_plan import BATCH_HEADER
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.rollout import history
+from airflow_provider_mlpipex.services.rollout.tenures import tenures
 from tests.support import task_pages
 from tests.support.browser import chromium
 from tests.support.polling import until
@@ -237,8 +238,8 @@ def _check_record(live: Live, run_id: str) -> None:
     plans = [(e.event.reason, e.event.plan.control_weight) for e in entries if isinstance(e.event, TrafficPlanned)]
     beside = plans.index(("promotion", 1000))
     assert plans[beside + 1] == ("the watch is over: no control arm any more", 0)
-    tenures = history.tenures(live.platform, PRODUCTION)
-    assert [t.model for t in tenures] == ["flight-delay 1.0.0", "flight-delay 1.1.0", "flight-delay 1.0.0"]
+    held = tenures(live.platform, PRODUCTION)
+    assert [t.model for t in held] == ["flight-delay 1.0.0", "flight-delay 1.1.0", "flight-delay 1.0.0"]
 
 
 def _check_task(live: Live, run_id: str) -> None:

@@ -1,4 +1,4 @@
-"""What was current when, and whether the record can be believed."""
+"""What the record says of any moment, and whether it can be believed."""
 
 from __future__ import annotations
 
@@ -11,50 +11,9 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout import hash_chain, projection
 from airflow_provider_mlpipex.domain.rollout.events import Entry, RolloutOpened, RoutineRecord
-from airflow_provider_mlpipex.domain.rollout.projection import STATE_EVENTS
-from airflow_provider_mlpipex.domain.rollout.state import EndpointState, evolve
-from airflow_provider_mlpipex.domain.values import Value
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
-
-
-class Tenure(Value):
-    """One release as *current*: from ``since`` until ``until`` (``None``: still).
-
-    ``rollout_id`` is the rollout that made it current, by its promotion or by being undone; ``ended_by`` the event that
-    ended the tenure.
-    """
-
-    release: str
-    model: str
-    runtime: str
-    rollout_id: str
-    since: datetime
-    until: datetime | None = None
-    ended_by: str = ""
-
-
-def tenures(platform: Platform, endpoint: EndpointRef) -> list[Tenure]:
-    """Every release that was ever current, oldest first."""
-    found: list[Tenure] = []
-    state = EndpointState(endpoint=endpoint)
-    for entry in journal.walk(platform, endpoint, types=STATE_EVENTS):
-        before, state = state, evolve(state, entry)
-        if (before.current and before.current.id) == (state.current and state.current.id):
-            continue
-        if found and found[-1].until is None:
-            found[-1] = found[-1].model_copy(update={"until": entry.recorded_at, "ended_by": entry.event.type})
-        if state.current:
-            found.append(
-                Tenure(
-                    release=state.current.id,
-                    model=f"{state.current.model.name} {state.current.model.version}",
-                    runtime=state.current.runtime.version,
-                    rollout_id=getattr(entry.event, "rollout_id", ""),
-                    since=entry.recorded_at,
-                )
-            )
-    return found
 
 
 def facts(

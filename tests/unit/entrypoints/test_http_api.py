@@ -100,3 +100,25 @@ async def test_one_rollout_alone_is_ended(world: World) -> None:
     _, second = ids(world)
     told = await post(world, rollout="run-3")
     assert (told["current"], told["ended"]) == (second, {"run-3": "rejected"})
+
+
+async def get(world: World, path: str) -> httpx.Response:
+    app = HolderOf("read", Starlette(routes=routes(world.platform)))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://plane") as client:
+        return await client.get(f"/v1/endpoints/{ENDPOINT}/{path}")
+
+
+async def test_history_comes_in_pages(world: World) -> None:
+    first, second = ids(world)
+    assert [tenure["release"] for tenure in (await get(world, "history")).json()] == [first, second]
+    (newest,) = (await get(world, "history?last=1")).json()
+    assert (newest["release"], newest["until"]) == (second, None)
+    (oldest,) = (await get(world, f"history?last=1&before={newest['seq']}")).json()
+    assert (oldest["release"], oldest["until"], oldest["ended_by"]) == (first, newest["since"], "promoted")
+    assert (await get(world, f"history?before={oldest['seq']}")).json() == []
+
+
+@pytest.mark.parametrize("query", ["last=0", "last=-1", "last=1001", "last=all", "before=0", "before=٣", "last="])
+async def test_a_page_that_cannot_be_meant_is_refused(world: World, query: str) -> None:
+    with pytest.raises(RequestInvalid, match=query.partition("=")[0]):
+        await get(world, f"history?{query}")

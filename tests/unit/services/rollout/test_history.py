@@ -14,8 +14,9 @@ import pytest
 from airflow_provider_mlpipex.adapters.sql.ledger import SqlLedger
 from airflow_provider_mlpipex.domain.errors import LedgerTampered
 from airflow_provider_mlpipex.domain.rollout.events import Entry, Origin, ReviewDecided
-from airflow_provider_mlpipex.services.rollout.history import as_of, audit, tenures
+from airflow_provider_mlpipex.services.rollout.history import as_of, audit
 from airflow_provider_mlpipex.services.rollout.review import decide_review
+from airflow_provider_mlpipex.services.rollout.tenures import tenures
 from airflow_provider_mlpipex.testing.platform import memory_platform
 from tests.support.manifests import MANIFEST, make_manifest
 from tests.support.rollouts import ENDPOINT, PAGER, World
