@@ -5,6 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.mlflow_server import mlflow_server
+from tests.support.warm_process import warm_processes
+
+__all__ = ["mlflow_uri", "warm_processes"]
 
 
 @pytest.fixture(scope="session")

@@ -42,6 +42,9 @@ from airflow_provider_mlpipex.testing.registry import MemoryRegistry
 from tests.support.factories import make_snapshot
 from tests.support.mlflow_server import free_port
 
+# Most register a model that is complete, and are about something else.
+pytestmark = pytest.mark.usefixtures("warm_processes")
+
 _numbers = itertools.count()
 
 

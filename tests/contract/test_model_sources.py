@@ -24,6 +24,9 @@ from airflow_provider_mlpipex.testing.registry import MemoryRegistry
 from airflow_provider_mlpipex.testing.snapshots import MemorySnapshots
 from tests.support.plain_mlflow import FEATURES, payments, save_lightgbm, train_lightgbm
 
+# Most register a model that is complete, and are about something else.
+pytestmark = pytest.mark.usefixtures("warm_processes")
+
 _numbers = itertools.count()
 ROWS = payments(seed=2)
 
