@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -29,6 +25,7 @@ from airflow_provider_mlpipex.domain.shadow.comparison import (
 from airflow_provider_mlpipex.domain.shadow.score_distributions import ScoreDistributions, compare_scores
 from airflow_provider_mlpipex.domain.shadow.slices import Slice, SlicedColumn
 from airflow_provider_mlpipex.serving.prediction_log import comparison_sql as sql
+from airflow_provider_mlpipex.serving.prediction_log.database import MEMORY, database
 from airflow_provider_mlpipex.serving.prediction_log.outputs import MAX_OUTPUTS
 from airflow_provider_mlpipex.serving.prediction_log.reader import is_silent, read_segments, records
 
@@ -36,13 +33,8 @@ from airflow_provider_mlpipex.serving.prediction_log.reader import is_silent, re
 SLACK_S = 60.0
 #: A shadow's answer is not missing its other half before the current release has had this long (seconds) to log it.
 SETTLE_S = 3.0
-#: What DuckDB may keep in memory: enough for some million pairs. What is beyond that it writes to disk meanwhile.
-MEMORY = "1GB"
 #: Scores that distributions are compared of; of more pairs an even part is taken.
 MAX_SCORES = 1_000_000
-_SPILL = ".spill-"
-#: Age (seconds) at which what a killed plane spilled is nobody's any more.
-_SPILL_LEFT_S = 3600.0
 #: Records among which one is looked for that names its outputs.
 _NAMING = 1000
 
@@ -74,8 +66,8 @@ def compare(
     }
     empty = ShadowComparison(primary=primary, shadow=shadow, since=since, until=until)
     try:
-        with _database(root) as database:
-            found = _Joined(database, folders, since.timestamp(), until.timestamp(), tuple(slices)).counts()
+        with database(root, memory=MEMORY) as opened:
+            found = _Joined(opened, folders, since.timestamp(), until.timestamp(), tuple(slices)).counts()
     except (duckdb.Error, OSError) as error:
         raise PlaneUnavailable(
             f"prediction logs of {endpoint}",
@@ -87,26 +79,6 @@ def compare(
         # A log that does not even say how much it lost may have lost everything.
         found["dropped_share"] = 1.0
     return empty.model_copy(update=found)
-
-
-@contextmanager
-def _database(root: Path) -> Iterator[Any]:
-    """A DuckDB of one thread, for the model servers beside it need the others; it spills beside the logs."""
-    import duckdb
-
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for left in root.glob(f"{_SPILL}*"):
-        if time.time() - left.stat().st_mtime > _SPILL_LEFT_S:
-            shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=_SPILL, dir=root, ignore_cleanup_errors=True) as spill:
-        settings: dict[str, str | bool | int | float | list[str]] = {
-            "threads": 1,
-            "memory_limit": MEMORY,
-            "temp_directory": spill,
-            "preserve_insertion_order": False,
-        }
-        with duckdb.connect(config=settings) as database:
-            yield database
 
 
 @dataclass

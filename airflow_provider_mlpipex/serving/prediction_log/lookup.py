@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from airflow_provider_mlpipex.domain.errors import PlaneUnavailable
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import ServedAnswer, ServedAnswers
+from airflow_provider_mlpipex.serving.prediction_log.database import database
 from airflow_provider_mlpipex.serving.prediction_log.reader import read_segments, records
 from airflow_provider_mlpipex.serving.prediction_log.record import LABEL, records_in_sql
 from airflow_provider_mlpipex.serving.timeouts import REQUEST_TIMEOUT_S
@@ -53,7 +54,7 @@ def find(root: Path, endpoint: EndpointRef, request_ids: Sequence[str]) -> Serve
 
     folders = sorted(path for path in (root / endpoint.environment / endpoint.name).glob("*") if path.is_dir())
     try:
-        found = _find(folders, request_ids)
+        found = _find(root, folders, request_ids)
         log_since = dict(oldest for folder in folders if (oldest := _oldest(folder)))
     except (duckdb.Error, OSError) as error:
         raise PlaneUnavailable(
@@ -80,14 +81,14 @@ def served_answers(
     return ServedAnswers(rows=tuple(map(_served, served)), ambiguous=ambiguous, log_since=dict(log_since))
 
 
-def _find(folders: Sequence[Path], request_ids: Sequence[str]) -> list[LoggedAnswer]:
+def _find(root: Path, folders: Sequence[Path], request_ids: Sequence[str]) -> list[LoggedAnswer]:
     import duckdb
 
-    with duckdb.connect(config={"threads": 1}) as database:
+    with database(root) as opened:
 
         def read(paths: list[Path]) -> list[LoggedAnswer]:
             asked = [[str(path) for path in paths], list(request_ids)]
-            return [LoggedAnswer(*row) for row in database.execute(_FIND, asked).fetchall()] if paths else []
+            return [LoggedAnswer(*row) for row in opened.execute(_FIND, asked).fetchall()] if paths else []
 
         return read_segments(folders, read, gone=duckdb.IOException)
 

@@ -53,8 +53,8 @@ LABEL = "coalesce(label, score::VARCHAR)"
 OUTPUT = "CASE WHEN label IS NULL THEN coalesce(output, to_json(score)) ELSE output END"
 
 
-def records_in_sql(*fields: str, **other_types: str) -> str:
-    """A table function of DuckDB: the records of the segments whose paths are its parameter.
+def records_in_sql(*fields: str, paths: str = "?", **other_types: str) -> str:
+    """A table function of DuckDB: the records of the segments whose paths are the parameter ``paths``.
 
     A line that is no record, torn by a crash, has ``NULL`` in every field.
 
@@ -63,4 +63,4 @@ def records_in_sql(*fields: str, **other_types: str) -> str:
     """
     typed = {name: other_types.get(name, FIELDS[name].sql) for name in fields}
     columns = ", ".join(f"{name}: {kind!r}" for name, kind in typed.items())
-    return f"read_json(?, format='newline_delimited', ignore_errors=true, columns={{{columns}}})"
+    return f"read_json({paths}, format='newline_delimited', ignore_errors=true, columns={{{columns}}})"

@@ -10,34 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_mlpipex.domain.predictions import Prediction, PredictionSample
+from airflow_provider_mlpipex.serving.prediction_log.database import database
 from airflow_provider_mlpipex.serving.prediction_log.reader import is_silent, read_segments
 from airflow_provider_mlpipex.serving.prediction_log.record import LABEL, OUTPUT, records_in_sql
 
-_RECORDS = records_in_sql(
-    "t",
-    "rid",
-    "status",
-    "batch",
-    "columns",
-    "inputs",
-    "output",
-    "score",
-    "label",
-    "dropped",
-    "keys",
-    "looked_up_at",
-)
-_LOG = f"CREATE OR REPLACE TABLE log AS SELECT * FROM {_RECORDS} WHERE t BETWEEN ? AND ?"
-#: Parameter: the batch, or NULL for all. Records, answered ones of the batch, and those lost to full queues.
+#: Parameters: paths, window, batch or NULL for all. Records, answered ones of the batch, and those lost to full queues.
 _COUNTS = (
-    "SELECT count(rid), count(rid) FILTER (status = 200 AND ($1 IS NULL OR coalesce(batch, '') = $1)), "
-    "coalesce(sum(dropped), 0) FROM log"
+    "SELECT count(rid), count(rid) FILTER (status = 200 AND ($4 IS NULL OR coalesce(batch, '') = $4)), "
+    f"coalesce(sum(dropped), 0) FROM {records_in_sql('t', 'rid', 'status', 'batch', 'dropped', paths='$1')} "
+    "WHERE t BETWEEN $2 AND $3"
 )
-#: By a hash of the id, so that no minute and no client is preferred, and a second look takes the same rows.
+_ROWS = ("t", "rid", "status", "batch", "columns", "inputs", "output", "score", "label", "keys", "looked_up_at")
+#: By a hash of the id, so that no minute and no client is preferred, and a second look takes the same rows. The log is
+#: read through and only what is taken is kept: as a table, a full log cost 645 MB for one row of it.
 _SAMPLE = (
-    f"SELECT rid, t, batch, columns, inputs, {OUTPUT}, score, {LABEL}, keys, looked_up_at FROM log "
-    "WHERE status = 200 AND rid IS NOT NULL AND ($1 IS NULL OR coalesce(batch, '') = $1) "
-    "ORDER BY hash(rid), t LIMIT $2"
+    f"SELECT rid, t, batch, columns, inputs, {OUTPUT}, score, {LABEL}, keys, looked_up_at "
+    f"FROM {records_in_sql(*_ROWS, paths='$1')} WHERE t BETWEEN $2 AND $3 "
+    "AND status = 200 AND rid IS NOT NULL AND ($4 IS NULL OR coalesce(batch, '') = $4) "
+    "ORDER BY hash(rid), t LIMIT $5"
 )
 
 
@@ -53,20 +43,22 @@ def sample(
 
     found = PredictionSample(release=release, since=since, until=until)
     window = [since.timestamp(), until.timestamp()]
-    with duckdb.connect(config={"threads": 1}) as database:
+    silent = 1.0 if is_silent(folder, until) else 0.0
+    with database(folder.parents[2]) as opened:
 
-        def read(paths: list[Path]) -> bool:
-            if paths:
-                database.execute(_LOG, [[str(path) for path in paths], *window])
-            return bool(paths)
+        def read(paths: list[Path]) -> tuple[tuple[Any, ...], list[tuple[Any, ...]]] | None:
+            if not paths:
+                return None
+            asked = [[str(path) for path in paths], *window, batch]
+            counted = opened.execute(_COUNTS, asked).fetchone()
+            assert counted is not None
+            return counted, opened.execute(_SAMPLE, [*asked, limit]).fetchall()
 
-        if not read_segments([folder], read, gone=duckdb.IOException, since=window[0]):
-            return found.model_copy(update={"dropped_share": 1.0 if is_silent(folder, until) else 0.0})
-        counted = database.execute(_COUNTS, [batch]).fetchone()
-        rows = database.execute(_SAMPLE, [batch, limit]).fetchall()
-    assert counted is not None
-    kept, total, lost = counted
-    dropped_share = 1.0 if is_silent(folder, until) else float(lost / (kept + lost)) if lost else 0.0
+        answer = read_segments([folder], read, gone=duckdb.IOException, since=window[0])
+    if answer is None:
+        return found.model_copy(update={"dropped_share": silent})
+    (kept, total, lost), rows = answer
+    dropped_share = silent or (float(lost / (kept + lost)) if lost else 0.0)
     return found.model_copy(
         update={"rows": tuple(_predictions(rows)), "total": int(total), "dropped_share": dropped_share}
     )

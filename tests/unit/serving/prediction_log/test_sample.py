@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -148,3 +151,35 @@ def test_a_log_that_has_fallen_silent_may_have_lost_everything(tmp_path: Path) -
     old = stats.replace(str(int(time.time()))[:9], str(int(time.time()) - 3600)[:9])
     (tmp_path / "stats.json").write_text(old, encoding="utf-8")
     assert read(tmp_path).dropped_share == 1.0
+
+
+_ONE_ROW = """
+import resource, sys
+from datetime import UTC, datetime
+from pathlib import Path
+import duckdb
+from airflow_provider_mlpipex.serving.prediction_log.sample import sample
+
+def peak_mb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+duckdb.sql("SELECT 1").fetchall()
+before = peak_mb()
+since, until = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+found = sample(Path(sys.argv[1]), release="r", since=since, until=until, limit=1)
+print(found.total, len(found.rows), peak_mb() - before)
+"""
+
+
+def test_a_row_of_a_large_log_costs_little_memory(tmp_path: Path) -> None:
+    # As a table in memory the log cost about what it is on disk.
+    folder = tmp_path / "predictions" / "production" / "shop" / "1-0-0"
+    folder.mkdir(parents=True)
+    megabytes, text = 250, "x" * 10_000
+    with (folder / "00000001.jsonl").open("w") as stream:
+        for number in range(megabytes * 100):
+            stream.write(json.dumps(record(f"r{number}", inputs=[text, "NL"])) + "\n")
+    done = subprocess.run([sys.executable, "-c", _ONE_ROW, str(folder)], capture_output=True, text=True, check=True)
+    total, rows, cost_mb = done.stdout.splitlines()[-1].split()
+    assert (int(total), int(rows)) == (megabytes * 100, 1)
+    assert float(cost_mb) < megabytes * 0.75
