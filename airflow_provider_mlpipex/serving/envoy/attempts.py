@@ -25,6 +25,7 @@ from airflow_provider_mlpipex.domain.release.release import slug_of
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import MODEL_FAULT
 from airflow_provider_mlpipex.serving.envoy.attempt_counts import AttemptCounts, Bucket, Horizon
 from airflow_provider_mlpipex.serving.envoy.config import read_cluster_name
+from airflow_provider_mlpipex.serving.steady_clock import SteadyClock
 
 #: Upper bounds in milliseconds, 5 % apart, from 0.1 ms to a minute.
 BOUNDS_MS = tuple(round(0.1 * 1.05**step, 6) for step in range(274))
@@ -104,9 +105,12 @@ class _Follower:
 
 
 class AttemptTail:
-    """:param logs: attempts log of each Envoy, and what tells that one to reopen it after a rotation; may raise."""
+    """:param logs: attempts log of each Envoy, and what tells that one to reopen it after a rotation; may raise.
+    :param clock: by which what is old is put away.
+    """
 
-    def __init__(self, logs: Mapping[Path, Callable[[], None]]) -> None:
+    def __init__(self, logs: Mapping[Path, Callable[[], None]], *, clock: SteadyClock | None = None) -> None:
+        self._clock = clock or SteadyClock()
         self._followers = [_Follower(log, reopen) for log, reopen in logs.items()]
         #: Name of a model server's socket -> (endpoint, release slug). The socket says who answered an attempt; the
         #: cluster only says who was asked first, and a composite has two.
@@ -123,12 +127,14 @@ class AttemptTail:
 
         :raises MlpipexError: Envoy could not be told of a rotation; everything was read, and the next call tells it.
         """
-        now = time.time()
+        now, set_back_by = self._clock.look()
         lines = [line for follower in self._followers for line in follower.new_lines()]
         with self._lock:
             for line in lines:
                 self._add(line)
-            self._read_until = now
+            if set_back_by:
+                self._redate(set_back_by)
+            self._read_until = time.time()
             self._forget(now)
         for follower in self._followers:
             follower.bound()
@@ -229,6 +235,15 @@ class AttemptTail:
                 bounds_ms=BOUNDS_MS, counts=tuple(whole.latency.get(at, 0) for at in range(len(BOUNDS_MS) + 1))
             ),
         )
+
+    def _redate(self, seconds: float) -> None:
+        """The clock was wrong and has been set back: what is dated later than now was answered so much earlier."""
+        now, by = time.time(), round(seconds)
+        for buckets in self._buckets.values():
+            for second in sorted(second for second in buckets if second > now):
+                buckets.setdefault(second - by, Bucket()).add(buckets.pop(second))
+        if self._held_since > now:
+            self._held_since -= seconds
 
     def _forget(self, now: float) -> None:
         """Fold and drop what is past, once a minute."""

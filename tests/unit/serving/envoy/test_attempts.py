@@ -19,6 +19,7 @@ from airflow_provider_mlpipex.serving.envoy import attempts
 from airflow_provider_mlpipex.serving.envoy.attempt_counts import COARSE_S, KEPT_S
 from airflow_provider_mlpipex.serving.envoy.attempts import AttemptTail
 from airflow_provider_mlpipex.serving.envoy.config import cluster_name
+from airflow_provider_mlpipex.serving.steady_clock import SteadyClock
 from tests.support.factories import make_release
 
 FRAUD = EndpointRef.parse("production/fraud-scorer")
@@ -31,7 +32,9 @@ class Log:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.tail = AttemptTail({path: self.reopen})
+        # A test that sets the time means that so much of it has passed.
+        clock = SteadyClock(wall=lambda: time.time(), uptime=lambda: time.time())
+        self.tail = AttemptTail({path: self.reopen}, clock=clock)
         self.reopened = 0
         self.away = False
 
@@ -328,6 +331,33 @@ def test_the_logs_of_two_envoys_are_one_count_and_each_is_put_aside_by_itself(
     first.tail = again
     again.recover()
     assert first.seen().requests == 22
+
+
+@pytest.mark.parametrize("ahead", [3600.0, 365 * 86_400.0])
+def test_a_clock_that_was_wrong_for_a_while_loses_nothing_and_leaves_no_window_incomplete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    real, begun = time.time, time.time()
+    off, up = [0.0], [1000.0]
+    monkeypatch.setattr(attempts.time, "time", lambda: real() + off[0])
+    log = Log(tmp_path / "attempts.jsonl")
+    log.tail = AttemptTail(
+        {log.path: log.reopen}, clock=SteadyClock(wall=lambda: real() + off[0], uptime=lambda: up[0] + real() - begun)
+    )
+
+    def seen() -> tuple[int, bool]:
+        window = log.tail.telemetry(FRAUD, [OLD.id], since=ago(60), until=now() + SOON)
+        return window.releases[OLD.id].requests, window.complete
+
+    log.tail.recover()
+    log.write(attempt(), attempt())
+    log.tail.poll()
+    off[0] = ahead
+    log.write(attempt(ts=f"{real() - 2 + ahead:.6f}"))
+    log.tail.poll()
+    off[0] = 0.0
+    log.tail.poll()
+    assert seen() == (3, True)
 
 
 # Completeness.
