@@ -8,7 +8,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -222,6 +222,17 @@ def test_whoever_only_reads_waits_for_no_writer_and_keeps_none_waiting(
     with SqlDatabase(url).transaction(), pytest.raises(sqlite3.OperationalError, match="locked"):
         writer.execute("BEGIN IMMEDIATE")
     writer.close()
+
+
+@pytest.mark.postgres
+def test_a_writer_whose_clock_is_a_year_ahead_dates_nothing_so(
+    postgres: PostgresServer, endpoint: EndpointRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = SqlLedger(postgres.url)
+    monkeypatch.setattr(wrong._clock, "now", lambda: datetime.now(UTC) + timedelta(days=365))
+    (entry,) = wrong.append(endpoint, expected_seq=0, events=facts("a"), origin=ORIGIN)
+    assert abs(entry.recorded_at - datetime.now(UTC)) < timedelta(minutes=5)
+    hash_chain.verify(wrong.read(endpoint))
 
 
 @pytest.mark.postgres

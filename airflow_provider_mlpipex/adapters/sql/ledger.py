@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -47,6 +47,7 @@ class SqlLedger(RoutineRecords):
 
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
         super().__init__(shared_database(url), clock or SystemClock())
+        self._has_own_clock = clock is not None
 
     def append(
         self, endpoint: EndpointRef, *, expected_seq: int, events: Sequence[Event], origin: Origin
@@ -66,7 +67,7 @@ class SqlLedger(RoutineRecords):
             actual = head.seq if head else 0
             if actual != expected_seq:
                 raise hash_chain.lost_race(endpoint, expected=expected_seq, actual=actual)
-            linked = hash_chain.extend(endpoint, head, events, now=self._clock.now(), origin=origin)
+            linked = hash_chain.extend(endpoint, head, events, now=self._now(connection), origin=origin)
             if not linked:
                 return linked
             before = empty(endpoint) if head is None else kept_state.of(connection, endpoint)
@@ -81,6 +82,14 @@ class SqlLedger(RoutineRecords):
                 raise hash_chain.lost_race(endpoint, expected=expected_seq, actual=expected_seq + 1) from None
             kept_state.keep(connection, before.advanced(linked))
         return linked
+
+    def _now(self, connection: sa.Connection) -> datetime:
+        """Of the database where it has a clock: many machines write, and one whose clock is a year ahead would date
+        every later entry of the chain so, for time never runs backwards in it."""
+        if connection.dialect.name != "postgresql" or self._has_own_clock:
+            return self._clock.now()
+        now: datetime = connection.execute(sa.text("SELECT clock_timestamp()")).scalar_one()
+        return now.astimezone(UTC)
 
     def read(
         self,
