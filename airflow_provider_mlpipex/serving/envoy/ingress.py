@@ -57,13 +57,16 @@ class Ingress:
         self._listener_version = ""
         #: Envoys that still write into a log that was put aside.
         self._reopen_due: list[Envoy] = []
+        self._written: dict[Path, dict[str, Any]] = {}
 
     def start(self, *, port: int, client_token: str) -> None:
         """Start them, or find them running; returns when one takes requests on ``port``."""
         for folder in (self._paths.folder, self._paths.resource("cds").parent):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        runs = any(envoy.pid is not None for envoy in self.envoys)
         for kind, empty in (("cds", []), ("rds", [envoy_config.routes([])])):
-            if not self._paths.resource(kind).exists():
+            # One that runs goes on with what it was given, though the file is gone: the next push writes it anew.
+            if not runs and not self._paths.resource(kind).exists():
                 self._replace(self._paths.resource(kind), envoy_config.resource_file("empty", empty))
         outdated = [envoy for envoy in self.envoys if self._is_outdated(envoy)]
         self._listener_version = f"port-{port}"
@@ -173,6 +176,16 @@ class Ingress:
             remedy="the plan before is still in force; report the configuration, it should have been valid",
         )
 
+    def restore(self) -> None:
+        """Write what this process has written and somebody has deleted: an Envoy that starts without it serves nothing.
+
+        :raises OSError: the disk does not take it.
+        """
+        for path, content in list(self._written.items()):
+            if not path.exists():
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._replace(path, content)
+
     def bound_logs(self) -> None:
         """Put a log of answers aside where it has grown too large; one that was put aside before goes.
 
@@ -212,3 +225,4 @@ class Ingress:
         scratch = path.parent.parent / "scratch"
         scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._reserve.spend(partial(atomic_write, path, json.dumps(content), scratch=scratch))
+        self._written[path] = content

@@ -44,6 +44,7 @@ class DesiredState:
         self.settled = False
         #: Whether the disk holds less than what is remembered.
         self.unwritten = False
+        self._present: dict[str, dict[str, object]] = {}
 
     # What is remembered.
 
@@ -122,8 +123,10 @@ class DesiredState:
         version = str(self.memory.version)
         # Compared whole, though a cluster does not change under its name: after a restart of the machine the sockets of
         # a plane with a deep state folder are elsewhere, and after an upgrade a cluster may be rendered otherwise.
-        if any(present.get(name) != cluster for name, cluster in wanted.items()):
+        is_gone = not self._places.envoy.resource("cds").exists()
+        if is_gone or any(present.get(name) != cluster for name, cluster in wanted.items()):
             self._ingress.put("cds", f"{version}-add", list({**present, **wanted}.values()))
+        self._present = wanted
         self._ingress.put("rds", version, [envoy_config.routes(routings)])
         if not present.keys() <= wanted.keys():
             self._ingress.put("cds", f"{version}-end", list(wanted.values()))
@@ -137,8 +140,12 @@ class DesiredState:
             self._say("configuration", error)
 
     def _present_clusters(self) -> dict[str, dict[str, object]]:
+        """Those that Envoy was given last; what this process remembers of them where the file is gone, or torn."""
         path = self._places.envoy.resource("cds")
-        return {cluster["name"]: cluster for cluster in json.loads(path.read_text(encoding="utf-8"))["resources"]}
+        try:
+            return {cluster["name"]: cluster for cluster in json.loads(path.read_text(encoding="utf-8"))["resources"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            return dict(self._present)
 
 
 def _routing(plan: TrafficPlan, memory: EndpointMemory) -> envoy_config.Routing:

@@ -351,6 +351,7 @@ class Supervisor:
             "leases": self._return_unwatched,
             "logs": self._keeper.bound_logs,
             "log of answers": self._ingress.bound_logs,
+            "files of Envoy": self._restore_files,
             "reserve": self._keep_reserve,
         }
         while not self._stopping.wait(_WATCH_S):
@@ -381,6 +382,14 @@ class Supervisor:
                 self._desired.settle()
         finally:
             self._lock.release()
+
+    def _restore_files(self) -> None:
+        # A verb that holds the lock writes them itself.
+        if self._lock.acquire(blocking=False):
+            try:
+                self._ingress.restore()
+            finally:
+                self._lock.release()
 
     def _keep_reserve(self) -> None:
         if self._desired.unwritten:

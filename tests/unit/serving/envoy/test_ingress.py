@@ -200,3 +200,13 @@ def test_a_refusal_by_one_is_a_refusal(paths: Paths, admin: Admin, second: tuple
     second[1].refuses = True
     with pytest.raises(PlanRefused, match="version 8"):
         ingress.put("rds", "8", [])
+
+
+def test_a_file_that_somebody_deleted_is_written_again(ingress: Ingress, paths: Paths) -> None:
+    ingress.put("rds", "8", [{"name": "routes"}])
+    before = paths.resource("rds").read_text()
+    ingress.restore()
+    paths.resource("rds").unlink()
+    paths.resource("rds").parent.rmdir()
+    ingress.restore()
+    assert paths.resource("rds").read_text() == before

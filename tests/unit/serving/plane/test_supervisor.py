@@ -64,6 +64,8 @@ class FakeIngress:
 
     def bound_logs(self) -> None: ...
 
+    def restore(self) -> None: ...
+
     def drain(self) -> None: ...
 
     def _write(self, kind: str, resources: list[dict[str, Any]]) -> None:
@@ -422,6 +424,19 @@ def test_clusters_come_before_their_routes_and_go_after_them(plane: Plane, monke
         wanted = {name for name in ever if f'"{name}"' in routed}
         assert named == wanted, "at no moment does a route name a cluster that is not there"
     assert not any(NEW.slug in name for name in plane.envoy.clusters)
+
+
+@pytest.mark.parametrize("left", [None, "", '{"resources": 7}'])
+def test_a_deleted_or_torn_file_of_clusters_stops_no_plan(plane: Plane, left: str | None) -> None:
+    plane.serve(FRAUD, OLD, NEW)
+    plane.supervisor.apply(canary())
+    path = plane.envoy.paths.resource("cds")
+    path.unlink()
+    if left is not None:
+        path.write_text(left)
+    plane.supervisor.apply(canary().only_current())
+    assert plane.envoy.routed[str(FRAUD)] == {cluster_name(FRAUD, OLD.id): 10_000}
+    assert {cluster_name(FRAUD, release.id) for release in (OLD, NEW)} <= plane.envoy.clusters
 
 
 def test_clusters_that_would_be_rendered_otherwise_today_are_pushed_again(plane: Plane) -> None:
