@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from airflow_provider_mlpipex.cli.terminal import AsJson, emit
+from airflow_provider_mlpipex.domain.errors import MlpipexError
+
+if TYPE_CHECKING:
+    from airflow_provider_mlpipex.serving.plane.collector import Collector, Garbage
 
 app = typer.Typer(no_args_is_help=True, help="The embedded serving plane.")
 
@@ -39,6 +45,54 @@ def run(
 
 
 @app.command()
+def collect(
+    state_dir: StateDir = Path(".mlpipex/plane"),
+    delete: Annotated[bool, typer.Option("--delete", help="Delete it. Without this, it is only listed.")] = False,
+    days: Annotated[
+        float, typer.Option(min=0.0, help="Days without use, of models, environments and server folders.")
+    ] = 14.0,
+    log_days: Annotated[
+        float, typer.Option(min=0.0, help="Days without a record, of predictions and sketches; age of pages.")
+    ] = 90.0,
+    drift_root: Annotated[Path | None, typer.Option(help="Folder of drift pages.", envvar="MLPIPEX_DRIFT_ROOT")] = None,
+    quality_root: Annotated[
+        Path | None, typer.Option(help="Folder of results and Data Docs.", envvar="MLPIPEX_QUALITY_ROOT")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what the plane keeps of releases that it no longer runs, and is old; with --delete, delete it.
+
+    Kept releases and what runs are never among it: a rollback needs them. The plane may run meanwhile.
+    """
+    pages = [folder for folder in (drift_root, quality_root) if folder is not None]
+    collector = _collector(state_dir, days=days, log_days=log_days, pages=pages)
+    found = collector.collect() if delete else collector.find()
+    report = {"deleted": delete, "bytes": sum(garbage.size for garbage in found), "found": [g.to_json() for g in found]}
+    emit(report, as_json, lambda: _listed(found, deleted=delete))
+
+
+def _listed(found: Sequence[Garbage], *, deleted: bool) -> str:
+    lines = [
+        f"{garbage.kind:22} {garbage.size / 1e6:9.1f} MB  last used {date.fromtimestamp(garbage.used)}  {garbage.path}"
+        for garbage in found
+    ]
+    if deleted:
+        return "\n".join([*lines, f"deleted {len(found)} things, {_megabytes(found)}"])
+    last = f"{len(found)} things, {_megabytes(found)}: nothing was deleted; add --delete to do so"
+    return "\n".join([*lines, last if found else "nothing to collect"])
+
+
+def _megabytes(found: Sequence[Garbage]) -> str:
+    return f"{sum(garbage.size for garbage in found) / 1e6:.1f} MB"
+
+
+def _collector(state_dir: Path, **settings: Any) -> Collector:
+    from airflow_provider_mlpipex.serving.plane.collector import Collector
+
+    return Collector(state_dir, **settings)
+
+
+@app.command()
 def stop(state_dir: StateDir = Path(".mlpipex/plane"), as_json: AsJson = False) -> None:
     """Stop the plane with everything it runs; nothing to stop is fine."""
     from airflow_provider_mlpipex.serving.plane import daemon
@@ -50,10 +104,17 @@ def stop(state_dir: StateDir = Path(".mlpipex/plane"), as_json: AsJson = False) 
 
 @app.command()
 def status(state_dir: StateDir = Path(".mlpipex/plane"), as_json: AsJson = False) -> None:
-    """Whether the plane runs, and where; exit code 1 if it does not."""
+    """Whether the plane runs, and where, and what of it may be collected; exit code 1 if it does not run."""
     from airflow_provider_mlpipex.serving.plane import daemon
 
     found = daemon.status(state_dir)
+    if (state_dir / "state.json").is_file():
+        try:
+            garbage = _collector(state_dir).find()
+            found["collectable"] = f"{len(garbage)} things, {_megabytes(garbage)} (mlpipex serve collect)"
+        except MlpipexError as error:
+            # What cannot be read is said, and does not hide whether it runs.
+            found["collectable"] = str(error)
     emit(found, as_json, lambda: "\n".join(f"{key}: {value}" for key, value in found.items()))
     if not found["running"]:
         raise typer.Exit(1)

@@ -79,6 +79,8 @@ class ArtifactCache:
                     verify_directory(fetched, digest)
                     os.replace(fetched, target)
             verify_directory(target, digest)
+            # When it was last used, for whoever collects what nobody uses any more.
+            os.utime(target)
         return target
 
 

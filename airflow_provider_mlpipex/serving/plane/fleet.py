@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from contextlib import suppress
@@ -136,9 +137,19 @@ class Fleet:
         return ReleaseStatus(release=release_id, state=state, restarts=child.restarts if child else 0, detail=detail)
 
     def stop(self, endpoint: EndpointRef, release_id: str) -> None:
-        """Finish what is in flight and end, the standby too; nothing to do if it does not run."""
+        """Finish what is in flight and end, the standby too; nothing to do if it does not run.
+
+        What it used is marked as used until now: the collector counts days from the end of a release.
+        """
         self.stop_standby(endpoint, release_id)
         self._keeper.stop(cluster_name(endpoint, release_id), grace_s=DRAIN_TIMEOUT_S)
+        spec = self._places.server(endpoint, release_id) / "spec.json"
+        # Gone, or of another version of the plane: it is collected a little earlier, and can be had again.
+        with suppress(OSError, ValueError):
+            used = ModelServerSpec.model_validate_json(spec.read_text(encoding="utf-8"))
+            for path in (spec, Path(used.model_dir), *self._runtimes.paths_of(used.release.runtime)):
+                if path.exists():
+                    os.utime(path)
 
     def launch_standby(self, endpoint: EndpointRef, release_id: str) -> None:
         """Start a second process of a release that serves, which waits for the first one's end."""

@@ -144,6 +144,15 @@ class RuntimeCache:
                 raise _mismatch(runtime.version, value=f"missing {', '.join(missing[:5])}", limit="the lock file")
         return python
 
+    def paths_of(self, runtime: RuntimeEnvironment) -> list[Path]:
+        """All that is kept here for ``runtime``, whether it is there or not."""
+        digest, anew = runtime.digest, self._root / f"provider-{runtime.digest}.lock.txt"
+        paths = [self._root / digest, self._root / f"{digest}.lock.txt", self._root / f"provider-{digest}.json", anew]
+        if anew.is_file():
+            built = lock_digest(anew)
+            paths += [self._root / built, self._root / f"{built}.lock.txt"]
+        return paths
+
     def lock_text(self, runtime: RuntimeEnvironment) -> str:
         """The lock that ``runtime`` pins: kept here under its digest, or from where its release says.
 

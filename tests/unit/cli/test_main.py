@@ -49,6 +49,7 @@ COMMANDS = [
     ["serve", "run"],
     ["serve", "stop"],
     ["serve", "status"],
+    ["serve", "collect"],
     ["demo"],
     ["quality", "propose"],
     ["quality", "check"],
