@@ -74,6 +74,19 @@ class AttemptCounts:
         minute = _bucket(self._minutes, second // MINUTE_S * MINUTE_S)
         return (minute,) if second < horizon.fine else (minute, _bucket(self._seconds, second))
 
+    def redate(self, later_than: float, *, by: int, horizon: Horizon) -> None:
+        """Count attempts that are dated ``later_than`` so many seconds earlier: a clock was wrong, and is set back."""
+        moved = {second: self._seconds.pop(second) for second in [s for s in self._seconds if s > later_than]}
+        for minute in {second // MINUTE_S * MINUTE_S for second in moved}:
+            # Those seconds are all held, so what remains of their minute is the sum of its others.
+            self._minutes.pop(minute, None)
+            for second in range(minute, minute + MINUTE_S):
+                if second in self._seconds:
+                    _bucket(self._minutes, minute).add(self._seconds[second])
+        for second, bucket in moved.items():
+            for counted in self.at(second - by, horizon):
+                counted.add(bucket)
+
     def fold(self, horizon: Horizon) -> None:
         """Drop and fold what lies beyond ``horizon``, which only moves on."""
         for second in [second for second in self._seconds if second < horizon.fine]:

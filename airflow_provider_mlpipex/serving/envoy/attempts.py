@@ -238,10 +238,9 @@ class AttemptTail:
 
     def _redate(self, seconds: float) -> None:
         """The clock was wrong and has been set back: what is dated later than now was answered so much earlier."""
-        now, by = time.time(), round(seconds)
-        for buckets in self._buckets.values():
-            for second in sorted(second for second in buckets if second > now):
-                buckets.setdefault(second - by, Bucket()).add(buckets.pop(second))
+        now = time.time()
+        for counts in self._counts.values():
+            counts.redate(now, by=round(seconds), horizon=self._horizon)
         if self._held_since > now:
             self._held_since -= seconds
 
