@@ -101,6 +101,13 @@ def excess(measure: Measure, compared: Comparison) -> Floats:
         return np.maximum(0.0, observed - expected)
 
 
+def without_chance(measure: Measure, observed: float, expected: float) -> float:
+    """What is left of ``observed`` once the ``expected`` work of chance is taken off: :func:`excess` of one value."""
+    if measure in _ROOTS:
+        return math.sqrt(max(0.0, observed**2 - expected**2))
+    return max(0.0, observed - expected)
+
+
 def with_chance(measure: Measure, limit: float, expected: float) -> float:
     """The value whose :func:`excess` is ``limit`` where chance adds ``expected``."""
     return math.hypot(limit, expected) if measure in _ROOTS else limit + expected

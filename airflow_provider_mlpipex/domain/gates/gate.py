@@ -126,6 +126,16 @@ class Gate(Recorded):
         return self
 
     @model_validator(mode="after")
+    def _limits_drift(self) -> Gate:
+        if self.source == "drift" and self.max is None:
+            raise Refusal(
+                "drift has a highest value that is allowed",
+                value=f"{self.metric}, {self.criterion}: {self.bound:g}",
+                remedy="write max, for example max: 0.2",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _detectable(self) -> Gate:
         if self.detects is None:
             return self
@@ -288,6 +298,13 @@ def known_metric(key: str) -> Metric:
     if metric is not None:
         return metric
     source, dot, _ = key.partition(".")
+    if source == "prometheus":
+        raise Refusal(
+            "Prometheus as a source of gates is not there yet",
+            value=key,
+            remedy="use what the plane measures itself, for example canary.error_rate or serving.latency_p95; or ask "
+            "Prometheus in a function of your Dag with @task.gate",
+        )
     yielded = next((list(names) for known, names in METRICS.items() if known == source), [])
     if not dot or not yielded:
         measuring = ", ".join(known for known, names in METRICS.items() if names)

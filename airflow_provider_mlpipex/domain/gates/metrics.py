@@ -89,8 +89,19 @@ _QUALITY: Mapping[str, Metric] = {
     "warnings": Metric("count", "lower", compared=False),
 }
 
-#: Source -> metrics that it yields. A gate on anything else could never fire. ``drift`` and ``prometheus`` measure
-#: nothing yet that a gate may name.
+#: Of what a promoted release is asked and answers, beside what it was trained on (``domain.drift.gate_verdict``): the
+#: worst column by each measure of drift, and the largest damage that the drift of a feature does to the score, in
+#: standard deviations of the score. Chance is taken off.
+_DRIFT: Mapping[str, Metric] = {
+    **{
+        f"worst_{measure}": Metric("number", "lower", compared=False)
+        for measure in ("psi", "ks", "jensen_shannon", "chi_square", "wasserstein")
+    },
+    "damage": Metric("number", "lower", compared=False),
+}
+
+#: Source -> metrics that it yields. A gate on anything else could never fire. ``prometheus`` is a word that authors
+#: write, and measures nothing: ``gate.known_metric`` says what does.
 METRICS: Mapping[Source, Mapping[str, Metric]] = {
     "evaluation": _EVALUATED,
     "baseline": {name: metric._replace(compared=False) for name, metric in _EVALUATED.items()},
@@ -98,7 +109,7 @@ METRICS: Mapping[Source, Mapping[str, Metric]] = {
     "canary": _TRAFFIC,
     # After promotion there is something to compare with where the manifest keeps a control arm (``live_rules``).
     "serving": _TRAFFIC,
-    "drift": {},
+    "drift": _DRIFT,
     "quality": _QUALITY,
     # Share of served feature rows that the offline path gives just so.
     "parity": {"equality": Metric("ratio", "higher", compared=False)},

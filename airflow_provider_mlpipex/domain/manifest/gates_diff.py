@@ -64,7 +64,7 @@ def _same_question(a: Gate, b: Gate) -> bool:
 def _strictness(gate: Gate) -> tuple[Strictness, ...]:
     """A gate's numbers. In a trial more evidence is more demanding, because nothing passes without it. After promotion
     only a failure does anything: there, whatever makes the gate speak later makes it looser."""
-    watching, looking_back = gate.source == "serving", gate.source == "outcomes"
+    watching, looking_back = gate.source in ("serving", "drift"), gate.source == "outcomes"
     seconds = gate.window.total_seconds() if gate.window else float("inf") if watching else 0.0
     age = gate.max_age.total_seconds() if gate.max_age else float("inf")
     lower_is_stricter = gate.criterion in ("max", "within")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from airflow_provider_mlpipex.domain.gates.concurrent_baseline import is_compared
-from airflow_provider_mlpipex.domain.gates.gate import Gate
+from airflow_provider_mlpipex.domain.gates.gate import LIVE_SOURCES, Gate
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec
 from airflow_provider_mlpipex.domain.planning.canary_schedule import step_durations
 from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, alpha_of
@@ -80,6 +80,8 @@ def _live_gates(environment: EnvironmentSpec, rate: float | None) -> Iterator[Li
             yield LiveGate("canary", index, gate, share, 1.0 - share, lasting, alpha, step, compared_for=patience)
     for index, gate in enumerate(rollback.gates if rollback else ()):
         assert rollback is not None
+        if gate.source not in LIVE_SOURCES:
+            continue  # looked at once, when its window is over: no sequence of looks
         alpha, control = alpha_of(environment, "watch", gate), rollback.control or 0.0
         window, whole = gate.window or rollback.window, rollback.window
         yield LiveGate("watch", index, gate, 1.0 - control, control, window, alpha, compared_for=whole)

@@ -16,7 +16,7 @@ from airflow_provider_mlpipex.domain.fields.quantities import (
     format_ratio,
 )
 from airflow_provider_mlpipex.domain.gates.concurrent_baseline import is_compared
-from airflow_provider_mlpipex.domain.gates.gate import Gate
+from airflow_provider_mlpipex.domain.gates.gate import LIVE_SOURCES, Gate
 from airflow_provider_mlpipex.domain.manifest.manifest import CanarySpec, EnvironmentSpec, Manifest, RollbackSpec
 from airflow_provider_mlpipex.domain.names import Name
 from airflow_provider_mlpipex.domain.planning.canary_schedule import Exposure, exposure, step_durations
@@ -173,7 +173,10 @@ def _steps(spec: EnvironmentSpec, rate: float | None) -> Iterator[PlannedStep]:
     yield PlannedStep(stage="promote", title="promote: 100% of traffic; the previous release stays warm")
     if spec.rollback:
         window = spec.rollback.window
-        watched = _of_stage(spec, "watch", rate)
+        watched = (
+            *_of_stage(spec, "watch", rate),
+            *(_offline(gate) for gate in spec.rollback.gates if gate.source not in LIVE_SOURCES),
+        )
         yield PlannedStep(
             stage="watch",
             title="watch: a failed gate returns traffic to the previous release by itself",

@@ -83,6 +83,9 @@ def prove_environment(name: str, environment: EnvironmentSpec, rate: float | Non
         yield _proof(name, "gate", index, gate, gate.min_samples, None, *_offline(gate))
     for index, gate in enumerate(environment.outcomes.gates if environment.outcomes else ()):
         yield _proof(name, "outcomes", index, gate, gate.min_samples, None, *_offline(gate))
+    for index, gate in enumerate(environment.rollback.gates if environment.rollback else ()):
+        if gate.source == "drift":
+            yield _proof(name, "watch", index, gate, gate.min_samples, None, *_offline(gate))
     fewest: dict[tuple[LiveStage, int], LiveGate] = {}
     for live in live_gates(environment, rate):
         known = fewest.setdefault((live.stage, live.index), live)

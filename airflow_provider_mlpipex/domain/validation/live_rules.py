@@ -10,6 +10,7 @@ from itertools import pairwise
 from airflow_provider_mlpipex.domain.fields.quantities import format_duration, format_rate, format_ratio
 from airflow_provider_mlpipex.domain.fields.yaml_text import FieldPath, Problem
 from airflow_provider_mlpipex.domain.gates.gate import Gate
+from airflow_provider_mlpipex.domain.manifest.drift_block import SHORTEST_WINDOW
 from airflow_provider_mlpipex.domain.manifest.manifest import (
     CanarySpec,
     EnvironmentSpec,
@@ -377,6 +378,13 @@ def _rollback(rollback: RollbackSpec, rate: float | None, path: FieldPath) -> It
     for index, gate in enumerate(rollback.gates):
         at: FieldPath = (*path, "gates", index)
         yield from window_fits(gate, at, rollback.window, "rollback.window")
+        if gate.source == "drift" and gate.window is not None and gate.window < SHORTEST_WINDOW:
+            yield Problem(
+                (*at, "window"),
+                format_duration(gate.window),
+                f"at least {format_duration(SHORTEST_WINDOW)}: requests are counted by the minute",
+                "write for example 15m",
+            )
         if gate.relative and control is None:
             yield Problem(
                 at,

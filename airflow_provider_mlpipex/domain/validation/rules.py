@@ -20,10 +20,10 @@ from airflow_provider_mlpipex.domain.validation import adoption_rules, live_rule
 Block = Literal["gates", "shadow", "canary", "rollback", "outcomes"]
 #: Where the gates of a block may take their evidence from.
 BLOCK_SOURCES: dict[Block, tuple[str, ...]] = {
-    "gates": ("evaluation", "baseline", "quality", "drift"),
+    "gates": ("evaluation", "baseline", "quality"),
     "shadow": ("shadow",),
     "canary": ("canary",),
-    "rollback": ("serving",),
+    "rollback": ("serving", "drift"),
     "outcomes": ("outcomes",),
 }
 #: Twice the longest pause between two looks of a watcher (``sampling.look_every``).

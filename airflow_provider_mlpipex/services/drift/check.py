@@ -25,7 +25,6 @@ from airflow_provider_mlpipex.domain.errors import (
     ManifestInvalid,
     SketchUnusable,
 )
-from airflow_provider_mlpipex.domain.fields.quantities import format_ratio
 from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
 from airflow_provider_mlpipex.domain.manifest.drift_block import DriftSpec
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
@@ -37,6 +36,7 @@ from airflow_provider_mlpipex.services import alerts, journal
 from airflow_provider_mlpipex.services.drift.attribution import Traced, batch_name, trace
 from airflow_provider_mlpipex.services.drift.notification import notify
 from airflow_provider_mlpipex.services.drift.page import draw
+from airflow_provider_mlpipex.services.evidence.served_drift import rows_of, why_unmeasured
 from airflow_provider_mlpipex.services.platform import Platform
 
 #: Features that are attributed to batches in one look, the most damaging first, beside the score.
@@ -277,18 +277,13 @@ def _judged(platform: Platform, blank: DriftCheck) -> DriftCheck:
         update={
             "since": served.since,
             "until": served.until,
-            "rows": max((sketch.rows for sketch in served.columns.values()), default=0),
+            "rows": rows_of(served),
             "dropped_share": served.dropped_share,
         }
     )
-    if served.reference is None:
-        return _undecided(seen, f"release {seen.release} was registered without a reference")
-    if served.dropped_share > demand.max_dropped:
-        shares = [format_ratio(float(f"{share:.3g}")) for share in (served.dropped_share, demand.max_dropped)]
-        return _undecided(seen, f"{shares[0]} of the rows were not counted, at most {shares[1]}")
-    if not seen.rows:
-        window = f"from {seen.since:%Y-%m-%d %H:%M} to {seen.until:%Y-%m-%d %H:%M}"
-        return _undecided(seen, f"release {seen.release} answered no rows {window}")
+    why = why_unmeasured(served, max_dropped=demand.max_dropped)
+    if why or served.reference is None:
+        return seen.model_copy(update={"verdict": "inconclusive", "reason": why})
     report = judging.check(served.reference, served.columns, limits=demand.limits, alpha=demand.alpha)
     ranking = attribution.rank(served.reference, served.columns, report)
     verdict, reason = attribution.alarm(report, ranking, damage=demand.damage)
@@ -329,10 +324,6 @@ def _with_faults(seen: DriftCheck, verdict: VerdictName, reason: str) -> tuple[V
         told.append(f"{batch_name(batch)} is faulty: {reasons}")
     more = [f"and {len(batches) - MAX_NAMED} more batches"] if len(batches) > MAX_NAMED else []
     return "fail", "; ".join([*([reason] if verdict != "pass" else []), *told, *more])
-
-
-def _undecided(seen: DriftCheck, reason: str) -> DriftCheck:
-    return seen.model_copy(update={"verdict": "inconclusive", "reason": reason})
 
 
 def _measure_of(report: DriftReport, column: str) -> Measure:

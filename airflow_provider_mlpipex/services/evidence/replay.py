@@ -220,6 +220,10 @@ def _judged(environment: EnvironmentSpec, gate: Gate, evidence: Evidence | None,
     live = _live(kept.judged.stage)
     if evidence is None and not (kept.first and gate.needs_current):
         return "missing", f"the ledger holds no evidence of {gate.metric} for this stage"
+    if gate.source == "drift":
+        # Of one window, whose number of rows was not chosen by what they showed.
+        result = judge(gate, evidence, now=kept.at)
+        return result.verdict, result.reason
     if evidence is not None and live is not None and _lacks_counts(gate, evidence):
         return "missing", f"of {gate.metric} the value alone was kept, not what it was computed from"
     alpha = alpha_of(environment, live, gate) if live else None

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from airflow_provider_mlpipex.domain.gates import judging
-from airflow_provider_mlpipex.domain.gates.gate import Gate
+from airflow_provider_mlpipex.domain.gates.gate import LIVE_SOURCES, Gate
+from airflow_provider_mlpipex.domain.gates.verdict import GateResult
+from airflow_provider_mlpipex.domain.manifest.drift_block import DriftSpec
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.planning.false_alarms import alpha_of, stage_gates
@@ -14,6 +16,7 @@ from airflow_provider_mlpipex.domain.rollout import incident
 from airflow_provider_mlpipex.domain.rollout.events import Event
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Incident
 from airflow_provider_mlpipex.services import alerts, journal
+from airflow_provider_mlpipex.services.evidence.served_drift import judge_drift
 from airflow_provider_mlpipex.services.evidence.served_quality import judge_predictions
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.rollout import traffic
@@ -45,6 +48,7 @@ def check_health(platform: Platform, endpoint: EndpointRef, *, unmeasured_since:
     environment = manifest.environments[endpoint.environment]
     monitor = GateMonitor(platform, endpoint, "serving", judged=state.current.id, beside=None, now=now)
     judged = monitor.look(gate_windows(environment, current_since=current_since, now=now))
+    judged += _drift(platform, endpoint, environment, release=state.current.id, current_since=current_since, now=now)
     since = max(current_since, now - _rollback_window(environment))
     judged += judge_predictions(platform, endpoint, manifest, release_id=state.current.id, since=since, until=now)
     verdict = judging.overall(judged)
@@ -59,7 +63,7 @@ def check_health(platform: Platform, endpoint: EndpointRef, *, unmeasured_since:
 
 
 def gate_windows(environment: EnvironmentSpec, *, current_since: datetime, now: datetime) -> dict[Gate, GateWindows]:
-    """Over which window each gate of what serves is judged, outside every rollback window.
+    """Over which window each gate on live traffic is judged, of what serves outside every rollback window.
 
     Nobody acts on this by himself, and nobody says when it ends: the alpha is that of one look.
     """
@@ -67,7 +71,35 @@ def gate_windows(environment: EnvironmentSpec, *, current_since: datetime, now: 
     return {
         gate: GateWindows((max(current_since, now - (gate.window or whole)),), alpha_of(environment, "watch", gate))
         for gate in stage_gates(environment, "watch")
+        if gate.source in LIVE_SOURCES
     }
+
+
+def _drift(
+    platform: Platform,
+    endpoint: EndpointRef,
+    environment: EnvironmentSpec,
+    *,
+    release: str,
+    current_since: datetime,
+    now: datetime,
+) -> tuple[GateResult, ...]:
+    """The gates on drift, each over its last window."""
+    whole = _rollback_window(environment)
+    return tuple(
+        judge_drift(
+            platform,
+            endpoint,
+            gate,
+            release=release,
+            since=max(current_since, now - (gate.window or whole)),
+            until=now,
+            demand=environment.drift or DriftSpec(),
+            alpha=alpha_of(environment, "watch", gate),
+        )
+        for gate in stage_gates(environment, "watch")
+        if gate.source == "drift"
+    )
 
 
 def _rollback_window(environment: EnvironmentSpec) -> timedelta:

@@ -5,15 +5,16 @@ one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 
 from airflow_provider_mlpipex.domain.gates import judging, patience
 from airflow_provider_mlpipex.domain.gates.concurrent_baseline import compared_since, is_compared
 from airflow_provider_mlpipex.domain.gates.evidence import Source
-from airflow_provider_mlpipex.domain.gates.gate import Gate, known_metric
+from airflow_provider_mlpipex.domain.gates.gate import LIVE_SOURCES, Gate, known_metric
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName
 from airflow_provider_mlpipex.domain.gates.watch_windows import open_since
+from airflow_provider_mlpipex.domain.manifest.drift_block import DriftSpec
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.planning.canary_schedule import step_durations
 from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, alpha_of, stage_gates
@@ -21,6 +22,7 @@ from airflow_provider_mlpipex.domain.planning.sampling import block_of, spans_ca
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Rollout
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT
 from airflow_provider_mlpipex.services.evidence.feature_parity import judge_trial
+from airflow_provider_mlpipex.services.evidence.served_drift import judge_drift, last_window, not_due
 from airflow_provider_mlpipex.services.evidence.served_quality import judge_predictions
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.rollout.gate_monitor import GateMonitor, GateWindows
@@ -42,7 +44,40 @@ class StageJudge:
 
     def look(self) -> tuple[GateResult, ...]:
         """The gates of the stage on live evidence, each over its own windows and at its own alpha."""
-        return self.monitor.look({gate: self._windows(gate) for gate in stage_gates(self.environment, self.stage)})
+        gates = stage_gates(self.environment, self.stage)
+        live = {gate: self._windows(gate) for gate in gates if gate.source in LIVE_SOURCES}
+        return (*self.monitor.look(live), *(self._drift(gate) for gate in gates if gate.source == "drift"))
+
+    def _drift(self, gate: Gate) -> GateResult:
+        """A gate on drift, by its newest window that is over. What drifts for the control arm as well no rollback would
+        mend: that is told to on-call, and not held against the release."""
+        began, watch = self.rollout.since, self.duration
+        length, now = min(gate.window or watch, watch), self.platform.clock.now()
+        window = last_window(began, min(now, began + watch), window=length)
+        if window is None:
+            return not_due(self.platform, gate, ends=began + length)
+        result = self._drift_of(self.rollout.candidate.id, gate, window)
+        if result.verdict != "fail" or self._beside is None:
+            return result
+        control = self._drift_of(self._beside, gate, window)
+        if control.verdict != "fail":
+            return result
+        excused = f"the previous release drifts as well: {control.reason}"
+        return result.model_copy(
+            update={"verdict": "inconclusive", "reason": f"{excused}; {result.reason}", "excused": excused}
+        )
+
+    def _drift_of(self, release: str, gate: Gate, window: tuple[datetime, datetime]) -> GateResult:
+        return judge_drift(
+            self.platform,
+            self.state.endpoint,
+            gate,
+            release=release,
+            since=window[0],
+            until=window[1],
+            demand=self.environment.drift or DriftSpec(),
+            alpha=alpha_of(self.environment, self.stage, gate),
+        )
 
     @cached_property
     def monitor(self) -> GateMonitor:

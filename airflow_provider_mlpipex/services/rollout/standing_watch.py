@@ -32,8 +32,9 @@ from airflow_provider_mlpipex.services.rollout.gate_monitor import GateMonitor, 
 from airflow_provider_mlpipex.services.rollout.health import UNMEASURED_FOR, check_health, gate_windows
 from airflow_provider_mlpipex.services.rollout.watch import WatchResult
 
-#: What clients were answered is judged this often, where the manifest expects something of it: that reads a log.
-PREDICTIONS_EVERY = timedelta(minutes=5)
+#: What clients asked and were answered is judged this often, where the manifest expects something of it: that reads a
+#: log.
+LOGS_EVERY = timedelta(minutes=5)
 #: Between two looks of its own at an endpoint that is known to be unhealthy.
 RECHECK_EVERY = timedelta(minutes=1)
 #: Whoever shifts traffic finishes by himself; for so long nobody helps. A decided rollback waits for nobody: it is
@@ -55,7 +56,8 @@ class _Endpoint:
 
     state: EndpointState
     environment: EnvironmentSpec | None = None
-    judges_predictions: bool = False
+    #: Whether a gate asks for what was logged or counted in sketches, and not for telemetry alone.
+    judges_logs: bool = False
     unfinished_since: datetime | None = None
     unmeasured_since: datetime | None = None
     unreadable: str = ""
@@ -72,7 +74,9 @@ class _Endpoint:
         if state.current_manifest != self.manifest:
             manifest = Manifest.model_validate(state.current_manifest) if state.current_manifest else None
             self.environment = manifest.environments.get(state.endpoint.environment) if manifest else None
-            self.judges_predictions = bool(manifest and manifest.quality.predictions)
+            rollback = self.environment.rollback if self.environment else None
+            drifts = rollback is not None and any(gate.source == "drift" for gate in rollback.gates)
+            self.judges_logs = drifts or bool(manifest and manifest.quality.predictions)
             self.manifest = state.current_manifest
         self.state, self.last, self.unfinished_since, self.unreadable = state, None, None, ""
 
@@ -194,8 +198,8 @@ class StandingWatch:
         if state.incident is not None and verdict not in ("fail", "error"):
             waited = now - state.incident.since >= incident.MIN_DURATION and known.waited(RECHECK_EVERY, now)
             return "it may have recovered" if waited else ""
-        if known.judges_predictions and known.waited(PREDICTIONS_EVERY, now):
-            return "its predictions are judged every few minutes"
+        if known.judges_logs and known.waited(LOGS_EVERY, now):
+            return "its predictions and their drift are judged every few minutes"
         return ""
 
     def _verdict(self, known: _Endpoint, telemetry: tuple[Telemetry, ...], now: datetime) -> VerdictName:

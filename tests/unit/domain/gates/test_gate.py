@@ -8,6 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from airflow_provider_mlpipex.domain.drift.gate_verdict import DAMAGE, WORST
 from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates.gate import LIVE_SOURCES, Gate
 from airflow_provider_mlpipex.domain.gates.judging import judge, overall
@@ -212,6 +213,10 @@ def test_advisory_gates_have_no_say() -> None:
 
 def test_every_task_metric_is_a_known_metric() -> None:
     assert {name for names in TASK_METRICS.values() for name in names} <= set(METRICS["evaluation"])
+
+
+def test_every_measure_of_drift_may_be_gated() -> None:
+    assert set(METRICS["drift"]) == {DAMAGE, *WORST}
 
 
 KEYS = [f"{source}.{name}" for source, yielded in METRICS.items() for name in yielded]

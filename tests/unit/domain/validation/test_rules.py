@@ -76,7 +76,22 @@ REFUSALS = [
     ([instead_of(ERRORS, "metric: serving.error_rate, max: 1%")], "name: other", f"{CANARY}.gates[1].metric",
      "evidence of canary"),
     ([instead_of(FAILING, "metric: canary.error_rate, max: 1%")], "name: other", f"{ROLLBACK}.gates[0].metric",
-     "evidence of serving"),
+     "evidence of serving or drift"),
+    ([instead_of(ERRORS, "metric: drift.worst_psi, max: 0.2")], "name: other", f"{CANARY}.gates[1].metric",
+     "evidence of canary"),
+    ([instead_of(OFFLINE, "metric: drift.worst_psi, max: 0.2")], "name: other", f"{PRODUCTION}.gates[0].metric",
+     "evidence of evaluation"),
+    ([instead_of(FAILING, "metric: drift.worst_psi, min: 0.2")], "name: other", f"{ROLLBACK}.gates[0]",
+     "write max"),
+    ([instead_of(FAILING, "metric: drift.worst_psi, max: 0.2, window: 59s")], "59s", f"{ROLLBACK}.gates[0].window",
+     "counted by the minute"),
+    ([instead_of(FAILING, "metric: drift.worst_psi, max: 0.2, window: 31m")], "31m", f"{ROLLBACK}.gates[0].window",
+     "at most 30m"),
+    # what is not measured yet, by name
+    ([instead_of(FAILING, "metric: prometheus.up, max: 1%")], "prometheus.up", f"{ROLLBACK}.gates[0].metric",
+     "Prometheus as a source of gates is not there yet"),
+    ([(OFFLINE, "prometheus error rate at most 1%")], "prometheus error", f"{PRODUCTION}.gates[0].metric",
+     "@task.gate"),
     # gates of one name
     ([instead_of(ERRORS, "metric: canary.error_rate, max: 1%"), (ZERO, "{name: other, metric: canary.latency_p99, "
       "max: 1s}")], "canary.error_rate", f"{CANARY}.gates[1].name", "differ within a block"),
@@ -262,6 +277,8 @@ def test_what_can_never_work_is_refused(edits: list[tuple[str, str]], on_line: s
         ],
         [drifting("window: 1m, limits: {psi: 0.001, ks: 0.999, wasserstein: 3}, damage: 0, max_dropped: 0%")],
         [drifting("")],
+        [instead_of(FAILING, "metric: drift.worst_psi, max: 0.2, window: 1m")],
+        [(FAILING, "drift damage at most 0.1 over 30 minutes")],
     ],
 )
 def test_the_very_limit_is_allowed(edits: list[tuple[str, str]]) -> None:
