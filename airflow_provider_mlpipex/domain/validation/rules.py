@@ -14,7 +14,6 @@ from airflow_provider_mlpipex.domain.gates.metrics import TASK_METRICS
 from airflow_provider_mlpipex.domain.manifest import drift_block, features_block
 from airflow_provider_mlpipex.domain.manifest.evaluation_block import Labels
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, Manifest
-from airflow_provider_mlpipex.domain.planning.proof import prove_environment
 from airflow_provider_mlpipex.domain.validation import adoption_rules, live_rules, quality_rules, slice_rules
 
 Block = Literal["gates", "shadow", "canary", "rollback", "outcomes"]
@@ -54,7 +53,9 @@ def broken_rules(manifest: Manifest, *, prove: bool = True) -> list[Problem]:
         for block, where, gates in gate_blocks(environment):
             problems += _gates(gates, block, (*path, *where))
         if prove:
-            problems += live_rules.undecided(manifest.traffic.expected_rate, environment, path)
+            from airflow_provider_mlpipex.domain.validation import decision_rules
+
+            problems += decision_rules.undecided(manifest.traffic.expected_rate, environment, path)
             if not any(problem.path[: len(path)] == path for problem in problems):
                 problems += _unproved(name, manifest)
     return problems
@@ -72,6 +73,8 @@ _BLOCK_OF: dict[str, FieldPath] = {
 
 def _unproved(environment: str, manifest: Manifest) -> Iterator[Problem]:
     """What is left when every single rule is kept: gates that still stop nothing, or everything."""
+    from airflow_provider_mlpipex.domain.planning.proof import prove_environment
+
     declared = manifest.environments[environment]
     for proof in prove_environment(environment, declared, manifest.traffic.expected_rate):
         for defect in proof.defects:
