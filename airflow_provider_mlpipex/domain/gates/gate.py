@@ -133,6 +133,12 @@ class Gate(Recorded):
                 value=f"{self.metric}, {self.criterion}: {self.bound:g}",
                 remedy="write max, for example max: 0.2",
             )
+        if self.source == "drift" and self.max is not None and not 0 < self.max < self._metric.highest:
+            raise Refusal(
+                f"more than 0{', below 1: it is a distance from 0 to 1' if self._metric.highest == 1 else ''}",
+                value=f"{self.metric}, max: {self.max:g}",
+                remedy="write for example max: 0.2",
+            )
         return self
 
     @model_validator(mode="after")

@@ -19,7 +19,7 @@ class Metric(NamedTuple):
     :param better: which way is better; ``None`` where that is the manifest author's to say.
     :param compared: measured for the current release too, so that a gate may be relative to it.
     :param quantile: of latencies or differences; ``None`` for what is no quantile.
-    :param lowest: value that can be measured.
+    :param lowest: value that can be measured, ``largest`` likewise (of a share it is 1).
     :param of_slices: of the worst of many slices, which share the alpha.
     """
 
@@ -29,11 +29,12 @@ class Metric(NamedTuple):
     quantile: float | None = None
     lowest: float = 0.0
     of_slices: bool = False
+    largest: float = math.inf
 
     @property
     def highest(self) -> float:
         """Value that can be measured."""
-        return 1.0 if self.unit == "ratio" else math.inf
+        return 1.0 if self.unit == "ratio" else self.largest
 
     @property
     def only_grows(self) -> bool:
@@ -94,8 +95,14 @@ _QUALITY: Mapping[str, Metric] = {
 #: standard deviations of the score. Chance is taken off.
 _DRIFT: Mapping[str, Metric] = {
     **{
-        f"worst_{measure}": Metric("number", "lower", compared=False)
-        for measure in ("psi", "ks", "jensen_shannon", "chi_square", "wasserstein")
+        f"worst_{measure}": Metric("number", "lower", compared=False, largest=largest)
+        for measure, largest in {
+            "psi": math.inf,
+            "ks": 1.0,
+            "jensen_shannon": 1.0,
+            "chi_square": math.inf,
+            "wasserstein": math.inf,
+        }.items()
     },
     "damage": Metric("number", "lower", compared=False),
 }

@@ -227,14 +227,14 @@ def gates(draw: st.DrawFn) -> Gate:
     key = draw(st.sampled_from(KEYS))
     source, _, name = key.partition(".")
     metric = METRICS[source][name]  # type: ignore[index]
-    criteria = ["max", "min", *(["within", "improves"] if metric.compared else [])]
+    criteria = ["max", *(["min"] if source != "drift" else []), *(["within", "improves"] if metric.compared else [])]
     criterion = draw(st.sampled_from(criteria))
     share = st.floats(min_value=0, max_value=1)
     bounds: dict[str, st.SearchStrategy[Any]] = {
         "ratio": share,
         "ms": st.integers(min_value=0, max_value=10_000).map(lambda ms: f"{ms}ms"),
         "count": st.integers(min_value=0, max_value=1000),
-        "number": st.floats(min_value=-100, max_value=100),
+        "number": st.floats(0.01, 0.99) if source == "drift" else st.floats(min_value=-100, max_value=100),
     }
     relative = criterion in ("within", "improves")
     spec: dict[str, Any] = {criterion: draw(share if relative else bounds[metric.unit])}
