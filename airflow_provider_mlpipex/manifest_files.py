@@ -8,7 +8,6 @@ from pathlib import Path
 
 from airflow_provider_mlpipex.domain.errors import ManifestInvalid
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
-from airflow_provider_mlpipex.domain.release.lock import Lock, LockRefused
 from airflow_provider_mlpipex.domain.validation.loading import load_manifest
 
 #: Names another folder of manifests than the one that the reference Dags have beside them.
@@ -69,6 +68,8 @@ def _require_lock(manifest: Manifest, path: Path) -> None:
     """:raises ManifestInvalid: the lock file that it names is not beside it, or pins nothing."""
     if manifest.runtime.lock is None:
         return
+    from airflow_provider_mlpipex.domain.release.lock import Lock, LockRefused
+
     try:
         Lock.parse((path.parent / manifest.runtime.lock).read_text(encoding="utf-8"))
         return

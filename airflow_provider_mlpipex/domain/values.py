@@ -16,7 +16,9 @@ LARGEST_EXACT = 2**53
 class Value(BaseModel):
     """A frozen, strict-shaped value. Unknown fields are refused, so a typo can never be silently dropped."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", allow_inf_nan=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", ser_json_inf_nan="strings", allow_inf_nan=True, defer_build=True
+    )
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready dict (datetimes as ISO 8601), the form used in XCom, ledger entries and HTTP bodies."""

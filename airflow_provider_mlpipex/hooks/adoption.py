@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.release.adoption import ModelReference
 from airflow_provider_mlpipex.hooks.rows import rows_of
-from airflow_provider_mlpipex.services.platform import Platform
-from airflow_provider_mlpipex.services.training.adopt import Adopted, AdoptionRequest, adopt_model
-from airflow_provider_mlpipex.services.training.locked_runtime import locked_runtime
+
+if TYPE_CHECKING:
+    from airflow_provider_mlpipex.services.platform import Platform
+    from airflow_provider_mlpipex.services.training.adopt import Adopted
 
 
 def adopt(platform: Platform, manifest: Manifest, *, folder: Path, reference: str = "") -> Adopted:
@@ -20,6 +22,9 @@ def adopt(platform: Platform, manifest: Manifest, *, folder: Path, reference: st
     :param reference: another model than the one of ``model.adopt``.
     :raises ConfigurationInvalid: the manifest names no rows, or nothing says what to adopt.
     """
+    from airflow_provider_mlpipex.services.training.adopt import AdoptionRequest, adopt_model
+    from airflow_provider_mlpipex.services.training.locked_runtime import locked_runtime
+
     named = ModelReference.parse(reference) if reference else manifest.model.reference
     if named is None or manifest.evaluation is None:
         raise ConfigurationInvalid(

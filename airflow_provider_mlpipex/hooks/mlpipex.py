@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook
 from airflow.sdk.log import mask_secret
 
-from airflow_provider_mlpipex.composition import Settings, build_platform
 from airflow_provider_mlpipex.domain.errors import MlpipexError
 from airflow_provider_mlpipex.domain.fields.urls import secrets_of
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.quality.report import SqlTable
-from airflow_provider_mlpipex.domain.rollout.events import Origin
 
 if TYPE_CHECKING:
     import pandas as pd
     from airflow.sdk.definitions.connection import Connection
 
+    from airflow_provider_mlpipex.composition import Settings
+    from airflow_provider_mlpipex.domain.quality.report import SqlTable
+    from airflow_provider_mlpipex.domain.rollout.events import Origin
     from airflow_provider_mlpipex.ports import AnsweredBatch
     from airflow_provider_mlpipex.services.platform import Platform
 
@@ -76,12 +76,13 @@ class MlpipexHook(BaseHook):
 
     def platform(self, origin: Origin) -> Platform:
         """The ports, their ledger entries signed by ``origin``. Nothing is contacted yet."""
-        return build_platform(self.get_conn(), origin)
+        return _build(self.get_conn(), origin)
 
     async def platform_async(self, origin: Origin) -> Platform:
         """:meth:`platform` for the triggerer, whose event loop must not wait for imports."""
-        settings = settings_of(await self.aget_connection(self.mlpipex_conn_id))
-        return await asyncio.to_thread(build_platform, settings, origin)
+        connection = await self.aget_connection(self.mlpipex_conn_id)
+        settings = await asyncio.to_thread(settings_of, connection)
+        return await asyncio.to_thread(_build, settings, origin)
 
     def code_version(self, folder: Path) -> str:
         """The git commit of ``folder``, or what ``MLPIPEX_CODE_VERSION`` says; empty where neither is known."""
@@ -109,12 +110,16 @@ class MlpipexHook(BaseHook):
 
     def sql_table(self, conn_id: str, table: str, *, schema: str | None = None) -> SqlTable:
         """A table in the database of any SQL connection of Airflow."""
+        from airflow_provider_mlpipex.domain.quality.report import SqlTable
+
         return SqlTable.model_validate(
             {"url": url_of(self.get_connection(conn_id)), "table": table, "schema_name": schema}
         )
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask the ledger for its endpoints and the plane for each; where there are none, for one that nobody has."""
+        from airflow_provider_mlpipex.domain.rollout.events import Origin
+
         try:
             platform = self.platform(Origin(kind="task"))
             endpoints = platform.ledger.endpoints()
@@ -125,8 +130,17 @@ class MlpipexHook(BaseHook):
         return True, f"ledger and serving plane answer; {len(endpoints)} endpoints"
 
 
+def _build(settings: Settings, origin: Origin) -> Platform:
+    # Whoever parses a Dag file builds no platform.
+    from airflow_provider_mlpipex.composition import build_platform
+
+    return build_platform(settings, origin)
+
+
 def settings_of(connection: Connection) -> Settings:
     """Settings from an Airflow connection; its secrets are masked in logs from here on."""
+    from airflow_provider_mlpipex.composition import Settings
+
     extra = dict(connection.extra_dejson)
     raw: dict[str, Any] = {name: extra.pop(name) for name in EXTRA_FIELDS if extra.get(name) not in (None, "")}
     raw |= {name: value for name, value in extra.items() if value not in (None, "")}

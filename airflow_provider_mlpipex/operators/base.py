@@ -23,17 +23,16 @@ from airflow_provider_mlpipex.domain.errors import (
 )
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.quality.report import QualityReport
-from airflow_provider_mlpipex.domain.rollout.events import Origin, StageName
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
-from airflow_provider_mlpipex.observability import Envelope, Invariant, stage, trace_id
-from airflow_provider_mlpipex.services.rollout import invariants
 
 if TYPE_CHECKING:
     import pandas as pd
     from airflow.sdk import Context
 
+    from airflow_provider_mlpipex.domain.quality.report import QualityReport
+    from airflow_provider_mlpipex.domain.rollout.events import Origin, StageName
+    from airflow_provider_mlpipex.observability import Envelope, Invariant
     from airflow_provider_mlpipex.services.platform import Platform
 
 #: One rollout a Dag run: a retry and a cleared task find their rollout again, another run is another rollout.
@@ -127,6 +126,8 @@ class StageTask:
 
         An error that may pass by itself goes on to Airflow, which retries the task; any other fails the task at once.
         """
+        from airflow_provider_mlpipex.observability import stage
+
         try:
             endpoint = self.stage_endpoint()
             platform = self.hook.platform(task_origin(context))
@@ -278,6 +279,8 @@ class TrafficOperator(EndpointOperator):
         self.ready_timeout = ready_timeout
 
     def healthy_after(self, platform: Platform, endpoint: EndpointRef) -> Mapping[str, Invariant]:
+        from airflow_provider_mlpipex.services.rollout import invariants
+
         return {
             "the plane serves what the ledger confirmed": lambda: invariants.plane_serves_what_the_ledger_confirmed(
                 platform, endpoint
@@ -338,6 +341,9 @@ def _unknown_code(folder: Path) -> RegistrationRefused:
 
 def task_origin(context: Context) -> Origin:
     """Which task run writes an entry."""
+    from airflow_provider_mlpipex.domain.rollout.events import Origin
+    from airflow_provider_mlpipex.observability import trace_id
+
     ti = context["ti"]
     return Origin(
         kind="task",

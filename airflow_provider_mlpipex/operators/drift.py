@@ -13,15 +13,13 @@ from airflow_provider_mlpipex.domain.fields.quantities import parse_moment
 from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
 from airflow_provider_mlpipex.domain.names import EndpointRef, check_name
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
-from airflow_provider_mlpipex.observability import Invariant
 from airflow_provider_mlpipex.operators.base import MlpipexOperator, StageRun, StageTask
-from airflow_provider_mlpipex.services.drift import check as drift_check
-from airflow_provider_mlpipex.services.drift.check import DriftCheck
-from airflow_provider_mlpipex.services.rollout import invariants
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_mlpipex.observability import Invariant
+    from airflow_provider_mlpipex.services.drift.check import DriftCheck
     from airflow_provider_mlpipex.services.platform import Platform
 
 #: The outlet through which tasks update drift Assets: an Asset that is an outlet itself would be updated by every task
@@ -51,6 +49,8 @@ class DriftTask(StageTask):
         return EndpointRef.parse(self.endpoint)
 
     def healthy_before(self, platform: Platform, endpoint: EndpointRef) -> Mapping[str, Invariant]:
+        from airflow_provider_mlpipex.services.rollout import invariants
+
         return {
             "the plane serves what the ledger confirmed": lambda: invariants.plane_serves_what_the_ledger_confirmed(
                 platform, endpoint
@@ -58,6 +58,8 @@ class DriftTask(StageTask):
         }
 
     def healthy_after(self, platform: Platform, endpoint: EndpointRef) -> Mapping[str, Invariant]:
+        from airflow_provider_mlpipex.services.rollout import invariants
+
         return {
             "the release that was looked at is still current": lambda: (
                 invariants.release_is_still_current(platform, endpoint, self.looked_at)
@@ -68,8 +70,10 @@ class DriftTask(StageTask):
 
     def look_once(self, run: StageRun, **window: Any) -> DriftCheck:
         """One look; log, metrics, ledger and XCom ``drift`` know of it, whatever it found."""
+        from airflow_provider_mlpipex.services.drift.check import look
+
         manifest = load_manifest_file(self.manifest) if self.manifest else None
-        seen = drift_check.look(run.platform, run.endpoint, manifest=manifest, release=self.release, **window)
+        seen = look(run.platform, run.endpoint, manifest=manifest, release=self.release, **window)
         self.looked_at = seen.release
         run.envelope.drift(seen)
         run.push("drift", summary_of(seen))
@@ -170,7 +174,9 @@ class DriftCheckOperator(DriftTask, MlpipexOperator):
         if seen.verdict == "fail" and self.on_drift == "announce":
             self.announce(run, seen)
         else:
-            drift_check.require(seen)
+            from airflow_provider_mlpipex.services.drift.check import require
+
+            require(seen)
         return ""
 
 

@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.observability import Invariant
 from airflow_provider_mlpipex.operators.base import StageRun, TableOperator
-from airflow_provider_mlpipex.services.rollout import invariants
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from airflow_provider_mlpipex.observability import Invariant
     from airflow_provider_mlpipex.services.platform import Platform
 
 #: One batch a Dag run: a drift that its rows bring is traced to the run by this name.
@@ -66,6 +65,8 @@ class ScoreBatchOperator(TableOperator):
         return EndpointRef.parse(self.endpoint)
 
     def healthy_before(self, platform: Platform, endpoint: EndpointRef) -> Mapping[str, Invariant]:
+        from airflow_provider_mlpipex.services.rollout import invariants
+
         return {
             "the endpoint has a current release that is ready": lambda: invariants.current_release_is_ready(
                 platform, endpoint

@@ -15,12 +15,11 @@ from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.operators.base import StageRun, task_origin
 from airflow_provider_mlpipex.operators.drift import DRIFT_ALIAS, DriftTask, Undecided, summary_of
 from airflow_provider_mlpipex.sensors.base import refuse_soft_fail
-from airflow_provider_mlpipex.services.drift import check as drift_check
-from airflow_provider_mlpipex.services.drift.check import DriftCheck
-from airflow_provider_mlpipex.triggers.drift import DriftTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_mlpipex.services.drift.check import DriftCheck
 
 #: What a triggerer may be late by, before Airflow itself ends the waiting.
 _LATE = timedelta(minutes=10)
@@ -118,11 +117,15 @@ class DriftSensor(DriftTask, BaseSensorOperator):
         if self.may_skip(run, seen.verdict if seen else "inconclusive"):
             return seen.reason if seen else f"nothing is current on {run.endpoint}"
         if seen is not None:
-            drift_check.require(seen)
+            from airflow_provider_mlpipex.services.drift.check import require
+
+            require(seen)
         run.envelope.outcome = "skipped"
         return f"no drift of {run.endpoint} within {format_duration(timedelta(seconds=self.timeout))}"
 
     def _defer(self, context: Context, until: datetime, left: timedelta) -> NoReturn:
+        from airflow_provider_mlpipex.triggers.drift import DriftTrigger
+
         origin = task_origin(context)
         self.defer(
             trigger=DriftTrigger(

@@ -12,20 +12,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from airflow.sdk import BaseSensorOperator
 
 from airflow_provider_mlpipex.domain.errors import GateFailed, GateUndecided, RolloutEnded
-from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.operators.base import ROLLOUT_ID, StageRun, StageTask, task_origin
 from airflow_provider_mlpipex.sensors.base import refuse_soft_fail
-from airflow_provider_mlpipex.services import journal
-from airflow_provider_mlpipex.services.rollout import watch
-from airflow_provider_mlpipex.services.rollout.health import check_health
-from airflow_provider_mlpipex.services.rollout.judged import last_judged
-from airflow_provider_mlpipex.services.rollout.watch import WatchedStage, WatchResult
-from airflow_provider_mlpipex.triggers.rollout import RolloutTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_mlpipex.services.rollout.watch import WatchedStage, WatchResult
 
 
 class RolloutSensor(StageTask, BaseSensorOperator):
@@ -80,6 +75,8 @@ class RolloutSensor(StageTask, BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Come back from the trigger. Its ``event`` is told; what is true is read from the ledger."""
+        from airflow_provider_mlpipex.domain.gates.verdict import GateResult
+
         with self.in_stage(context) as run:
             told = event or {}
             run.envelope.gates([GateResult.model_validate(result) for result in told.get("results", ())])
@@ -91,6 +88,8 @@ class RolloutSensor(StageTask, BaseSensorOperator):
         self._wait(context)
 
     def _look(self, run: StageRun) -> WatchResult:
+        from airflow_provider_mlpipex.services.rollout import watch
+
         return watch.look(
             run.platform, endpoint=run.endpoint, rollout_id=self.rollout_id, stage=self.watched, step=self.step
         )
@@ -108,6 +107,8 @@ class RolloutSensor(StageTask, BaseSensorOperator):
         return {"status": seen.status, "verdict": seen.verdict}
 
     def _wait(self, context: Context) -> NoReturn:
+        from airflow_provider_mlpipex.triggers.rollout import RolloutTrigger
+
         origin = task_origin(context)
         self.defer(
             trigger=RolloutTrigger(
@@ -134,6 +135,8 @@ class ShadowSensor(RolloutSensor):
     watched = "shadow"
 
     def _conclude(self, run: StageRun, seen: WatchResult) -> dict[str, Any]:
+        from airflow_provider_mlpipex.services.rollout.judged import last_judged
+
         judged = last_judged(run.platform, run.endpoint, rollout_id=self.rollout_id, stage="shadow")
         facts = judged.facts if judged else None
         if facts:
@@ -171,6 +174,8 @@ class EndpointHealthSensor(RolloutSensor):
 
     def _look(self, run: StageRun) -> WatchResult:
         if not self.rollout_id:
+            from airflow_provider_mlpipex.services import journal
+
             rollout = journal.load(run.platform, run.endpoint).rollout
             if rollout is None or rollout.phase != "watching":
                 return self._look_outside_window(run)
@@ -178,6 +183,8 @@ class EndpointHealthSensor(RolloutSensor):
         return super()._look(run)
 
     def _look_outside_window(self, run: StageRun) -> WatchResult:
+        from airflow_provider_mlpipex.services.rollout.health import check_health
+
         seen = check_health(run.platform, run.endpoint)
         if seen.verdict in ("fail", "error"):
             run.envelope.gates(seen.results)

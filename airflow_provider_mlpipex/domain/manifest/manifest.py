@@ -49,7 +49,7 @@ from airflow_provider_mlpipex.domain.names import Name
 from airflow_provider_mlpipex.domain.quality.expectations import QualitySpec
 from airflow_provider_mlpipex.domain.release.adoption import ModelReference
 from airflow_provider_mlpipex.domain.release.training import Task
-from airflow_provider_mlpipex.domain.rollout.state import Ending
+from airflow_provider_mlpipex.domain.rollout.ending import Ending
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import KEPT_ON_CURRENT, TOTAL_WEIGHT, StickyHeader
 from airflow_provider_mlpipex.domain.values import Recorded, Value, digest_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from airflow_provider_mlpipex.domain.changes import Change
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName
@@ -427,7 +427,7 @@ Event = Annotated[
     | StageEnded,
     Field(discriminator="type"),
 ]
-EVENT = TypeAdapter[Event](Event)
+EVENT = TypeAdapter[Event](Event, config=ConfigDict(defer_build=True))
 
 
 class Entry(Value):

@@ -16,6 +16,7 @@ from pydantic import Field
 from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release, RuntimeEnvironment
+from airflow_provider_mlpipex.domain.rollout.ending import Ending
 from airflow_provider_mlpipex.domain.rollout.events import (
     AlertRaised,
     AlertRetried,
@@ -48,7 +49,6 @@ from airflow_provider_mlpipex.domain.rollout.traffic_plan import GROWN_CONTROL, 
 from airflow_provider_mlpipex.domain.values import Value
 
 Phase = Literal["opened", "review", "shadow", "canary", "watching"]
-Ending = Literal["promoted", "rolled-back", "rejected"]
 #: Ended rollouts, and titles of alerts of the rollout in progress, that a state holds.
 KEPT_RESULTS, KEPT_ALERTS = 32, 64
 #: Versions of locked runtimes that a state knows the lock of: the ones that were released last.

@@ -20,8 +20,9 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, stage_gates
 from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE
 from airflow_provider_mlpipex.domain.rollout import decisions
+from airflow_provider_mlpipex.domain.rollout.ending import Ending
 from airflow_provider_mlpipex.domain.rollout.events import Event, GatesJudged
-from airflow_provider_mlpipex.domain.rollout.state import Ending, EndpointState, Rollout, verdict_key
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Rollout, verdict_key
 from airflow_provider_mlpipex.domain.shadow.report import report
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services import alerts, journal
