@@ -14,8 +14,6 @@ from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.log_fields import ReadableLog
 from airflow_provider_mlpipex.observability import RECORDS_PRUNED
 from airflow_provider_mlpipex.operators.base import task_origin
-from airflow_provider_mlpipex.services.rollout import history
-from airflow_provider_mlpipex.triggers.standing_watch import StandingWatchTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -80,6 +78,9 @@ class StandingWatchOperator(BaseOperator):
             )
 
     def execute(self, context: Context) -> None:
+        from airflow_provider_mlpipex.services.rollout import history
+        from airflow_provider_mlpipex.triggers.standing_watch import StandingWatchTrigger
+
         platform = MlpipexHook(self.mlpipex_conn_id).platform(task_origin(context))
         if self.records_kept is not None:
             pruned = history.prune(platform, older_than=self.records_kept, limit=MAX_PRUNED)
