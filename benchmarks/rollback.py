@@ -17,6 +17,7 @@ import httpx
 
 from airflow_provider_mlpipex.composition import Settings, build_platform
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.planning.sampling import REVERT
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout import decisions
 from airflow_provider_mlpipex.domain.rollout.events import Origin, RolloutPolicy
@@ -24,7 +25,7 @@ from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.rollout import promote
 from airflow_provider_mlpipex.services.rollout.rollback import roll_back
-from benchmarks.table import Table, quantile
+from benchmarks.table import Bar, Table, quantile
 from tests.support.plane import RealPlane, invocation, number_of, path_of
 
 ENDPOINT = EndpointRef.parse("production/bench")
@@ -108,7 +109,12 @@ def _measure(plane: RealPlane, folder: Path, rounds: int) -> Table:
     sent, failed = sum(len(client.answers) for client in clients), sum(client.failed for client in clients)
     table.ratios = [
         f"keeping the previous release warm is {quantile(cold, 0.5) / quantile(whole_call, 0.5):.0f} times as fast",
-        f"{failed} of {sent + failed} client requests failed",
+        f"clients sent {sent + failed} requests",
+    ]
+    promised = REVERT.total_seconds() * 1000
+    table.bars = [
+        Bar("decision -> last request sent to the bad release, p99", quantile(after_decision, 0.99), promised, " ms"),
+        Bar("client requests that failed", failed, 0),
     ]
     return table
 

@@ -5,10 +5,12 @@ What ``dag.test()`` cannot see is seen here: deferral and resumption, the trigge
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,20 @@ alarm()
 """
 
 
+SHORT_WATCH = "short_watch"
+#: The reference Dag of the standing watch, with runs of seconds in place of hours.
+SHORT_WATCH_DAG = f"""
+from datetime import timedelta
+
+from airflow.sdk import DAG
+
+from airflow_provider_mlpipex import StandingWatchOperator
+
+with DAG("{SHORT_WATCH}", schedule="* * * * *", catchup=False, max_active_runs=1, is_paused_upon_creation=False):
+    StandingWatchOperator(task_id="endpoints", look_every=1.0, lifetime=timedelta(seconds=75), retries=2)
+"""
+
+
 @dataclass
 class Live:
     """The running stack, as a team and a person at a terminal reach it."""
@@ -104,6 +120,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     shutil.copytree(REPOSITORY / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
     (dags / "alarm.py").write_text(ALARM_DAG, encoding="utf-8")
     (dags / "stages.py").write_text(task_pages.STAGES_DAG, encoding="utf-8")
+    (dags / "short_watch.py").write_text(SHORT_WATCH_DAG, encoding="utf-8")
     stack = Stack(
         tmp_path_factory.mktemp("live"),
         dags=dags,
@@ -190,6 +207,23 @@ def test_a_sensor_that_waits_on_the_triggerer_finds_the_drift_and_its_batch(live
     assert named["value"] == ["in-kilometres"]
     events = live.airflow.get("/assets/events", source_dag_id=ALARM)["asset_events"]
     assert [(one["name"], one["source_run_id"]) for one in events] == [("drift__flight-delay", run)]
+
+
+def test_the_next_standing_watch_begins_when_one_ends_and_not_before(live: Live) -> None:
+    """Runs that are longer than the schedule's minute: none is made beside another, and none is missed after it."""
+    live.airflow.wait_until_parsed(SHORT_WATCH)
+
+    def runs() -> list[dict[str, Any]]:
+        found = live.airflow.get(f"/dags/{SHORT_WATCH}/dagRuns", order_by="run_after")["dag_runs"]
+        return [run for run in found if run["start_date"]]
+
+    until(lambda: len(runs()) >= 3, within_s=600, what="two runs that ended, and one under way")
+    held = runs()
+    assert [run["state"] for run in held[:2]] == ["success", "success"]
+    for before, after in itertools.pairwise(held):
+        ended = datetime.fromisoformat(before["end_date"])
+        assert datetime.fromisoformat(after["start_date"]) >= ended
+        assert datetime.fromisoformat(after["run_after"]) <= ended, "it was due already"
 
 
 def test_the_page_of_every_task_shows_its_log(live: Live) -> None:
