@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -46,15 +47,20 @@ def of(connection: sa.Connection, endpoint: EndpointRef) -> Projection | None:
 
 def head_and_kept(connection: sa.Connection, endpoint: EndpointRef) -> tuple[Head | None, Projection | None]:
     """:func:`head_of` and :func:`of` in one row."""
-    head, kept = _HEAD.subquery("head"), _KEPT.subquery("kept")
-    query = sa.select(
-        head.c.seq.label("head_seq"), head.c.hash.label("head_hash"), head.c.recorded_at, kept
-    ).select_from(head.outerjoin(kept, sa.true()))
-    row = connection.execute(query, {"of": str(endpoint), "version": fold_version()}).mappings().first()
+    row = connection.execute(_head_and_kept(), {"of": str(endpoint), "version": fold_version()}).mappings().first()
     if row is None:
         return None, None
     head_of_row = _head({"seq": row["head_seq"], "hash": row["head_hash"], "recorded_at": row["recorded_at"]})
     return head_of_row, None if row["seq"] is None else _projection(row)
+
+
+@cache
+def _head_and_kept() -> sa.Select[Any]:
+    """Made once: that takes as long as the whole read."""
+    head, kept = _HEAD.subquery("head"), _KEPT.subquery("kept")
+    return sa.select(
+        head.c.seq.label("head_seq"), head.c.hash.label("head_hash"), head.c.recorded_at, kept
+    ).select_from(head.outerjoin(kept, sa.true()))
 
 
 def keep(connection: sa.Connection, projection: Projection) -> None:
