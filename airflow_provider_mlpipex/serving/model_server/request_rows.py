@@ -18,6 +18,10 @@ import orjson
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/x-parquet"
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 _SHOWN = 5
+#: Rows of one request, and cells of all its rows: a body of 186 KB that names only empty rows cost 1.8 GB.
+MAX_ROWS, MAX_CELLS = 100_000, 1_000_000
+#: A smaller body is not counted before it is read: it cannot hold enough rows.
+_COUNTED_BYTES = 2 * MAX_ROWS
 
 
 class UnfitRequest(ValueError):
@@ -60,9 +64,10 @@ def read_request(body: bytes, content_type: str | None, columns: Sequence[str]) 
     if kind == JSON:
         return _from_json(body, columns)
     if kind == CSV:
+        require_few(body.count(b"\n"), len(columns))
         return RequestRows(_from_table(*_read_csv(body), columns), typed=False)
     if kind == PARQUET:
-        return RequestRows(_from_cells(_read_parquet(body), columns), typed=False)
+        return RequestRows(_from_cells(_read_parquet(body, len(columns)), columns), typed=False)
     raise UnfitRequest(
         f"the content type is one of {JSON}, {CSV}, {PARQUET}", status=415, code="INVALID_PARAMETER_VALUE"
     )
@@ -102,6 +107,36 @@ def require_params(model: Any, params: Mapping[str, Any]) -> None:
     if set(params) - known:
         named = f"only the params {', '.join(sorted(known))}" if known else "no params"
         raise UnfitRequest(f"the model takes {named}; nothing was predicted")
+
+
+def require_few_rows(body: bytes, content_type: str | None, columns: int) -> None:
+    """For whoever leaves the reading of ``body`` to MLflow, which reads any number of rows.
+
+    :raises UnfitRequest: there are more than one request may have.
+    """
+    kind = _mime_type(content_type, strict=False)
+    if kind == CSV:
+        require_few(body.count(b"\n"), columns)
+    if kind != JSON or len(body) * columns < _COUNTED_BYTES:
+        return
+    payload = read_json(body)
+    for form in FORMS if isinstance(payload, dict) else ():
+        sent = payload.get(form)
+        rows = sent.get("data") if form == "dataframe_split" and isinstance(sent, dict) else sent
+        if isinstance(rows, list):
+            # A tensor's rows are as wide as they are; its cells are in the body, which has a limit of its own.
+            require_few(len(rows), columns if rows and isinstance(rows[0], dict) else 1)
+
+
+def require_few(rows: int, columns: int) -> None:
+    """:raises UnfitRequest: more rows than one request may have, or more cells."""
+    limit = min(MAX_ROWS, MAX_CELLS // max(1, columns))
+    if rows > limit:
+        raise UnfitRequest(
+            f"{rows} rows are too many for one request: of {columns} columns it may have {limit}; send them in parts",
+            status=413,
+            code="REQUEST_TOO_LARGE",
+        )
 
 
 def _mime_type(content_type: str | None, *, strict: bool = True) -> str:
@@ -146,6 +181,7 @@ def _from_table(header: Any, data: list[Any], columns: Sequence[str]) -> dict[st
     _require(header, columns)
     if not data:
         raise UnfitRequest("no rows")
+    require_few(len(data), len(columns))
     for at, row in enumerate(data):
         if not isinstance(row, list) or len(row) != len(header):
             raise UnfitRequest(f"row {at} is not a list of {len(header)} values, one for each column")
@@ -156,6 +192,7 @@ def _from_table(header: Any, data: list[Any], columns: Sequence[str]) -> dict[st
 def _from_records(sent: Any, form: str, columns: Sequence[str]) -> dict[str, list[Any]]:
     if not isinstance(sent, list) or not sent or not all(isinstance(row, dict) for row in sent):
         raise UnfitRequest(f"{form} is a list of objects, one a row, and at least one")
+    require_few(len(sent), len(columns))
     # A record may leave out what it has no value for, but not every one of them: that is a forgotten column.
     given: dict[str, None] = {name: None for row in sent for name in row}
     _require(given, columns)
@@ -166,6 +203,7 @@ def _from_cells(sent: Mapping[str, Any], columns: Sequence[str]) -> dict[str, li
     _require(sent, columns)
     cells = {name: sent[name] if isinstance(sent[name], list) else [sent[name]] for name in columns}
     lengths = {len(values) for values in cells.values()}
+    require_few(max(lengths, default=0), len(columns))
     if len(lengths) != 1 or lengths == {0}:
         raise UnfitRequest("columns are lists of one length, and at least one row")
     return cells
@@ -195,12 +233,17 @@ class CsvCell(str):
     __slots__ = ()
 
 
-def _read_parquet(body: bytes) -> dict[str, Any]:
+def _read_parquet(body: bytes, columns: int) -> dict[str, Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(pa.BufferReader(body)).to_pydict()  # type: ignore[no-any-return]
+        file = pq.ParquetFile(pa.BufferReader(body))
+        # A few bytes can say a million rows.
+        require_few(file.metadata.num_rows, max(columns, file.metadata.num_columns))
+        return file.read().to_pydict()  # type: ignore[no-any-return]
+    except UnfitRequest:
+        raise
     except (pa.ArrowException, OSError, ValueError):
         raise UnfitRequest("the body is not Parquet") from None
 

@@ -19,7 +19,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from airflow_provider_mlpipex.serving.model_server.logged_inputs import logged_inputs
-from airflow_provider_mlpipex.serving.model_server.request_rows import UnfitRequest, params_of, require_params
+from airflow_provider_mlpipex.serving.model_server.request_rows import (
+    UnfitRequest,
+    params_of,
+    require_few_rows,
+    require_params,
+)
 
 if TYPE_CHECKING:
     from mlflow.exceptions import MlflowException
@@ -87,6 +92,11 @@ class Scorer:
 
     def score(self, body: bytes, content_type: str | None) -> Scored:
         """Answer one ``/invocations`` request. Never raises: errors come back in MLflow's own shape."""
+        try:
+            require_few_rows(body, content_type, max(1, len(self.input_names)))
+        except UnfitRequest as error:
+            if error.status == 413:
+                return refused(error.status, error.code, str(error))
         if self.fast_enabled and content_type in (_JSON, "application/json; charset=utf-8"):
             columns = self._read_exact(body)
             if columns is not None:

@@ -24,6 +24,8 @@ from airflow_provider_mlpipex.serving.prediction_log.reader import SEGMENT, STAT
 from airflow_provider_mlpipex.serving.prediction_log.record import SERVER_FIELDS
 
 FLUSH_S = 0.2
+#: Wide rows fill the memory long before there are ten thousand of them.
+QUEUE_BYTES = 64_000_000
 STATS_S = 1.0
 #: A longer record is kept without its inputs: DuckDB gives up a whole log for one line beyond 16 MB.
 RECORD_BYTES = 1_000_000
@@ -41,11 +43,21 @@ class PredictionLog:
     :param queue_size: records waiting before new ones are dropped.
     :param segment_bytes: size at which a segment is closed.
     :param segments_kept: closed segments that stay; older ones are deleted.
+    :param queue_bytes: of waiting records before new ones are dropped; one request's more than that may wait.
     """
 
-    def __init__(self, folder: Path, *, queue_size: int, segment_bytes: int, segments_kept: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        queue_size: int,
+        segment_bytes: int,
+        segments_kept: int,
+        queue_bytes: int = QUEUE_BYTES,
+    ) -> None:
         self._folder = folder
         self._queue_size = queue_size
+        self._queue_bytes = queue_bytes
         self._segment_bytes = segment_bytes
         self._segments_kept = segments_kept
         self._queue: deque[_Entry] = deque()
@@ -57,6 +69,8 @@ class PredictionLog:
         # Pairs of counters, because each has one thread that adds to it.
         self._given = 0
         self._taken = 0
+        self._given_bytes = 0
+        self._taken_bytes = 0
         self._dropped_by_queue = 0
         self._dropped_by_disk = 0
         self._dropped_told = 0
@@ -70,12 +84,14 @@ class PredictionLog:
         :param rows: what each record has beside what stands in ``record`` for all of them; no field in both.
         """
         waiting = self._given - self._taken
-        if waiting >= self._queue_size:
+        if waiting >= self._queue_size or self._given_bytes - self._taken_bytes >= self._queue_bytes:
             self._dropped_by_queue += len(rows)
             return
         self._given += len(rows)
         # Encoded here and not by the writer: objects that wait keep the garbage collector busy, bytes do not.
-        self._queue.append(_Entry(_lines(record, rows), len(rows)))
+        entry = _Entry(_lines(record, rows), len(rows))
+        self._given_bytes += len(entry.lines)
+        self._queue.append(entry)
         # Otherwise the writer comes by itself: to wake it for each request would keep both threads from their work.
         if 2 * (waiting + len(rows)) > self._queue_size:
             self._wake.set()
@@ -115,6 +131,7 @@ class PredictionLog:
             batch.append(self._queue.popleft())
             count += batch[-1].rows
         self._taken += count
+        self._taken_bytes += sum(len(entry.lines) for entry in batch)
         return batch
 
     def _write(self, batch: list[_Entry]) -> None:

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_mlpipex.domain.release.inputs import describe_inputs
+from airflow_provider_mlpipex.serving.model_server.request_rows import MAX_CELLS, RequestRows
 from airflow_provider_mlpipex.serving.model_server.typed_scoring import TypedScorer
 
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/x-parquet"
@@ -179,3 +180,38 @@ def test_whatever_bytes_and_content_type_are_sent_are_answered_or_refused(
     body: bytes, content_type: str | None
 ) -> None:
     ask(body, content_type)
+
+
+def _empty_rows_in_parquet(rows: int) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({name: pa.nulls(rows, pa.string()) for name in COLUMNS}), sink)
+    return sink.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (json.dumps({"dataframe_records": [{}] * 150_000}).encode(), JSON),
+        (json.dumps({"dataframe_split": {"columns": COLUMNS, "data": [GOOD] * 150_000}}).encode(), JSON),
+        (json.dumps({"inputs": dict.fromkeys(COLUMNS, [None] * 150_000)}).encode(), JSON),
+        ((",".join(COLUMNS) + "\n" * 150_000).encode(), CSV),
+        (_empty_rows_in_parquet(5_000_000), PARQUET),
+    ],
+    ids=["records", "split", "inputs", "csv", "parquet"],
+)
+def test_a_small_body_that_says_a_million_cells_is_refused_before_they_are_made(
+    body: bytes, content_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RequestRows, "rows", lambda *_: pytest.fail("they were made"))
+    status, answer = ask(body, content_type)
+    assert (status, answer["error_code"]) == (413, "REQUEST_TOO_LARGE")
+    assert "send them in parts" in answer["message"]
+
+
+def test_as_many_rows_as_are_allowed_are_answered() -> None:
+    rows = MAX_CELLS // len(COLUMNS) // 10
+    status, answer = ask({"dataframe_split": {"columns": COLUMNS, "data": [GOOD] * rows}})
+    assert (status, len(answer["predictions"])) == (200, rows)

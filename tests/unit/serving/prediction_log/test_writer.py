@@ -118,6 +118,18 @@ def test_a_full_queue_drops_and_counts_and_never_waits(
     assert sum(found.get("dropped", 0) for found in records(folder)) == 90, "the log itself says where it has a hole"
 
 
+def test_wide_rows_are_dropped_by_their_bytes(folder: Path, opened: list[PredictionLog]) -> None:
+    log = PredictionLog(folder, queue_size=10**6, segment_bytes=10**9, segments_kept=4, queue_bytes=100_000)
+    opened.append(log)
+    wide = {"inputs": ["x" * 60_000]}
+    for number in range(2000):
+        log.put(record(number, **wide))
+        assert sum(len(entry.lines) for entry in list(log._queue)) <= 100_000 + 2 * 61_000
+    log.close()
+    assert log.written + log.dropped == 2000
+    assert log.dropped > 0
+
+
 def test_a_full_disk_costs_records_and_nothing_else(
     folder: Path, opened: list[PredictionLog], monkeypatch: pytest.MonkeyPatch
 ) -> None:
