@@ -12,7 +12,7 @@ PYTEST ?=
 PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check unit bench machine clean
+.PHONY: help install demo test check unit bench audit machine clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /:/' | column -t -s:
@@ -36,6 +36,9 @@ unit: install  ## The quick tests alone.
 
 bench: install  ## Print the ratios of benchmarks/.
 	$(BIN)/python -m benchmarks
+
+audit: install  ## Ask the vulnerability service about the pinned packages (needs the network).
+	$(BIN)/uv tool run --from pip-audit pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
 
 machine:  ## Install what some tests need beside Python (PostgreSQL, docker-compose, Chromium), where that is possible.
 	sh .ci/prepare_machine
