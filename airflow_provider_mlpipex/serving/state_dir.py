@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 
 from airflow_provider_mlpipex.atomic import atomic_write
+from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import slug_of
 from airflow_provider_mlpipex.serving.envoy import config as envoy_config
@@ -99,11 +102,56 @@ class Places:
             inside.mkdir(mode=0o700, exist_ok=True)
             return inside
         note = self.root / "socket-folder"
-        if note.exists() and Path(note.read_text(encoding="utf-8")).is_dir():
-            return Path(note.read_text(encoding="utf-8"))
-        folder = tempfile.mkdtemp(prefix="mlpipex-")
-        note.write_text(folder, encoding="utf-8")
-        return Path(folder)
+        if note.exists():
+            noted = Path(note.read_text(encoding="utf-8"))
+            # After a restart of the machine it is gone, and somebody may have made another one of that name.
+            if noted.is_dir() and trouble_with(noted) == "":
+                return noted
+        folder = Path(tempfile.mkdtemp(prefix="mlpipex-", dir=_short_lived_folder()))
+        atomic_write(note, str(folder))
+        return folder
+
+
+def _short_lived_folder() -> Path | None:
+    """Where sockets belong, which nobody tidies up while they are in use; ``None``: the folder of temporary files."""
+    named = os.environ.get("XDG_RUNTIME_DIR")
+    for folder in (*([Path(named)] if named else []), Path(f"/run/user/{os.geteuid()}"), Path("/run")):
+        is_own = folder.is_dir() and trouble_with(folder, or_listed=True) == ""
+        if is_own and len(str(folder)) + len("/mlpipex-12345678/") + _MAX_SOCKET_NAME <= _SOCKET_PATH_MAX:
+            return folder
+    return None
+
+
+def trouble_with(folder: Path, *, or_listed: bool = False) -> str:
+    """Why ``folder`` is not its user's alone; empty where it is.
+
+    :param or_listed: others may look into it.
+    """
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        return "a link, or no folder"
+    if status.st_uid != os.geteuid():
+        return f"owner {status.st_uid}"
+    if status.st_mode & (0o022 if or_listed else 0o077):
+        return f"mode {stat.S_IMODE(status.st_mode):04o}"
+    return ""
+
+
+def require_own_folder(folder: Path) -> None:
+    """What others can only read of the plane's state folder is closed to them; what they could write is not believed.
+
+    :raises ConfigurationInvalid: it is somebody else's, or others could have put anything into it.
+    """
+    trouble = trouble_with(folder, or_listed=True)
+    if trouble:
+        raise ConfigurationInvalid(
+            f"state folder of the plane, {folder}",
+            value=trouble,
+            limit=f"a folder of user {os.geteuid()} that nobody else can write to",
+            remedy=f"look whether everything in it is yours, then: chown -R {os.geteuid()} and chmod -R go= it; what "
+            "others could read, rotate (mlpipex tokens rotate); or choose another --state-dir",
+        )
+    folder.chmod(0o700)
 
 
 def read_or_make_token(path: Path) -> str:

@@ -24,9 +24,9 @@ from airflow_provider_mlpipex.serving.plane.control_api import create_app
 from airflow_provider_mlpipex.serving.plane.fallbacks import FallbackUse
 from airflow_provider_mlpipex.serving.plane.state import find_plane_id
 from airflow_provider_mlpipex.serving.plane.supervisor import Supervisor
-from airflow_provider_mlpipex.serving.plane.tokens import TokenFiles
+from airflow_provider_mlpipex.serving.plane.tokens import TokenFiles, require_private
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
-from airflow_provider_mlpipex.serving.state_dir import Places
+from airflow_provider_mlpipex.serving.state_dir import Places, require_own_folder
 
 ADDRESS_FILE = "plane.json"
 STOP_TIMEOUT_S = 30.0
@@ -50,10 +50,12 @@ def run(
     :param standbys: whether each current release has a second process that is ready to take over.
     :param extra_routes: Starlette routes to mount into the control API, made from the supervisor.
     :param on_fallback: is called when a previous release begins to answer what current cannot.
-    :raises ConfigurationInvalid: a port is busy, or another supervisor runs on this state.
+    :raises ConfigurationInvalid: a port is busy, another supervisor runs on this state, or the state folder or a token
+        in it is not this user's alone.
     """
     state_dir = state_dir.resolve()
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    require_own_folder(state_dir)
     raise_descriptor_limit()
     with _only_one(state_dir), _claimed(ingress_port), _ended_by_sigterm():
         require_free_port(control_port, what="control API", variable="MLPIPEX_CONTROL_PORT")
@@ -72,6 +74,7 @@ def run(
             standbys=standbys,
             on_fallback=on_fallback,
         )
+        require_private(state_dir / "client-token")
         app = create_app(supervisor, tokens=TokenFiles(state_dir), extra_routes=extra_routes(supervisor))
         _require_ingress_port(state_dir, ingress_port)
         asked_to_end = False

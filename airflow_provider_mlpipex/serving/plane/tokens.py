@@ -123,14 +123,16 @@ def require_private(path: Path) -> None:
     """:raises ConfigurationInvalid: ``path`` belongs to somebody else, or others may read or write it."""
     status = path.stat()
     if status.st_uid != os.geteuid() or status.st_mode & _OTHERS:
+        scope = _scope_of(path.name)
+        mended = f"mlpipex tokens rotate {scope}" if scope else "delete the file, and start again"
         raise ConfigurationInvalid(
             f"{path.name} of the plane",
             value=f"owner {status.st_uid}, mode {status.st_mode & 0o777:04o}",
             limit=f"owner {os.geteuid()}, and nobody else may read or write it",
-            remedy=f"chown it to the user that runs the plane, chmod go= it; what others have read, rotate: "
-            f"mlpipex tokens rotate {_scope_of(path.name)}",
+            remedy=f"chown it to the user that runs the plane, chmod go= it; what others have read, replace: {mended}",
         )
 
 
 def _scope_of(name: str) -> str:
-    return next((scope for scope, file in FILES.items() if file == name), "deploy")
+    """Empty for the token of clients, which has none."""
+    return next((scope for scope, file in FILES.items() if file == name), "")

@@ -18,6 +18,7 @@ from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
 from airflow_provider_mlpipex.serving.plane import daemon
 from airflow_provider_mlpipex.serving.plane.state import PlaneMemory, keep_plane_id, write_memory
 from airflow_provider_mlpipex.serving.processes import PLANE_ID, ProcessKeeper, carriers
+from airflow_provider_mlpipex.serving.state_dir import write_token
 from tests.support.mlflow_server import free_port
 from tests.support.polling import until
 
@@ -121,6 +122,7 @@ def test_the_port_of_an_envoy_that_was_left_is_not_somebody_elses(
 ) -> None:
     monkeypatch.setattr(daemon, "Supervisor", NothingToStart)
     monkeypatch.setattr(daemon, "create_app", lambda *_, **__: None)
+    write_token(tmp_path / "client-token", "secret")
     port, plane_id = free_port(), keep_plane_id(tmp_path)
     listen = f"import socket,time; s=socket.create_server(('127.0.0.1',{port})); print(1,flush=True); time.sleep(300)"
     left_running(tmp_path, plane_id, [sys.executable, "-c", listen])
@@ -178,6 +180,29 @@ def test_the_state_folder_is_the_owners_alone(tmp_path: Path, busy_port: int) ->
     finally:
         os.umask(before)
     assert (tmp_path / "plane").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o720, 0o702])
+def test_a_state_folder_that_others_can_write_to_is_not_believed(tmp_path: Path, mode: int) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    state.chmod(mode)
+    with pytest.raises(ConfigurationInvalid, match=f"mode {mode:04o}") as refused:
+        daemon.run(state, ingress_port=free_port(), control_port=free_port(), tracking_uri="http://127.0.0.1:1")
+    assert "chmod" in refused.value.remedy
+    assert list(state.iterdir()) == []
+
+
+def test_a_state_folder_that_others_can_read_is_closed_to_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon, "Supervisor", NothingToStart)
+    state = tmp_path / "state"
+    state.mkdir(mode=0o755)
+    (state / "client-token").write_text("secret")
+    (state / "client-token").chmod(0o644)
+    with pytest.raises(ConfigurationInvalid, match="client-token of the plane") as refused:
+        daemon.run(state, ingress_port=free_port(), control_port=free_port(), tracking_uri="http://127.0.0.1:1")
+    assert "delete the file" in refused.value.remedy
+    assert state.stat().st_mode & 0o777 == 0o700
 
 
 def test_two_planes_never_share_an_ingress_port(tmp_path: Path) -> None:
