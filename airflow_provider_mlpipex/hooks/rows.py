@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, DataQualityFailed, TableUnavailable
+from airflow_provider_mlpipex.domain.fields.urls import without_credentials
 from airflow_provider_mlpipex.domain.manifest.evaluation_block import EvaluationSpec
 
 if TYPE_CHECKING:
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
 
 #: A driver's message names hosts and users, and may be long.
 _SHOWN = 200
+#: A text in single quotes, also one that is cut off. Double quotes are of names: tables, columns, users.
+_QUOTED = re.compile(r"'(?:[^']|'')*(?:'|$)")
+_MASKED = "'…'"
 
 
 class NamedRows(NamedTuple):
@@ -77,13 +83,15 @@ def _read_object(uri: str) -> bytes:
     try:
         with ObjectStoragePath(uri).open("rb") as stream:  # type: ignore[no-untyped-call]
             content: bytes = stream.read()
-    except Exception as error:  # whatever a file system of fsspec raises
+    except Exception as error:  # noqa: BLE001 - whatever a file system of fsspec raises
+        # Not its text, and nothing chained: signed addresses and secrets of the connection stand in both.
+        known = os.strerror(error.errno) if isinstance(error, OSError) and isinstance(error.errno, int) else ""
         raise TableUnavailable(
-            f"table {uri}",
-            value=f"{type(error).__name__}: {error}"[:_SHOWN],
+            f"table {without_credentials(uri)}",
+            value=f"{type(error).__name__}: {known}" if known else type(error).__name__,
             limit="an object that Airflow's ObjectStoragePath can read here",
             remedy="check the uri, the connection in it, and that the provider of its scheme is installed",
-        ) from error
+        ) from None
     return content
 
 
@@ -126,12 +134,12 @@ def _queried(spec: EvaluationSpec) -> pd.DataFrame:
         if error.connection_invalidated or type(error).__name__ in ("OperationalError", "InterfaceError"):
             raise TableUnavailable(
                 subject,
-                value=str(error.orig)[:_SHOWN],
+                value=_said(error.orig, secret=connected.password),
                 limit="a database that answers the query",
                 remedy="check the connection and evaluation.sql",
             ) from None
         # A value that the database could not convert stands in its text; a wrong query has none of its own.
-        found = type(error).__name__ if isinstance(error, DataError | IntegrityError) else str(error.orig)[:_SHOWN]
+        found = type(error).__name__ if isinstance(error, DataError | IntegrityError) else _said(error.orig)
         raise DataQualityFailed(
             subject, value=found, limit="a query that it takes", remedy="correct evaluation.sql"
         ) from None
@@ -141,3 +149,12 @@ def _queried(spec: EvaluationSpec) -> pd.DataFrame:
         ) from None
     finally:
         engine.dispose()
+
+
+def _said(error: object, *, secret: str | None = None) -> str:
+    """A driver's first line, without what stands in quotes or is a password: some quote the statement below it, and the
+    value that they could not convert, whatever the class of their error."""
+    line = (str(error).strip().splitlines() or [""])[0]
+    if secret:
+        line = line.replace(secret, "…")
+    return f"{type(error).__name__}: {_QUOTED.sub(_MASKED, line)}"[:_SHOWN]

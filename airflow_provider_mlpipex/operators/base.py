@@ -144,9 +144,21 @@ class StageTask:
                 platform = platform.acting_as(task_origin(context))
                 yield StageRun(platform=platform, envelope=envelope, endpoint=endpoint, context=context)
         except MlpipexError as error:
+            self._unchain(error)
             if error.transient:
                 raise
             raise AirflowFailException(str(error)) from error
+
+    def _unchain(self, error: MlpipexError) -> None:
+        """Airflow prints what an error was raised from, and a library's text may quote rows, parameters of a query or a
+        password. Our own message has said what may be said; of the library, the log gets class and places."""
+        from airflow_provider_mlpipex.services.training.code_failure import places_of
+
+        cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        if cause is not None:
+            places = " < ".join(str(place) for place in reversed(places_of(cause)[-5:]))
+            self.log.error("raised from %s at %s", type(cause).__name__, places or "nowhere of the team's own")
+        error.__cause__ = error.__context__ = None
 
 
 class MlpipexOperator(StageTask, BaseOperator):

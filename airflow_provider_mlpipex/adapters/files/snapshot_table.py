@@ -43,12 +43,14 @@ def table_of(frame: pd.DataFrame, *, name: str) -> pa.Table:
         try:
             values = pa.Array.from_pandas(frame[column])
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+            types = sorted({type(value).__name__ for value in frame[column].dropna()})
             raise DataQualityFailed(
                 f"dataset {name}, column {column}",
-                value=str(error),
+                # Arrow's own text quotes the value that it stumbled over.
+                value=f"{type(error).__name__}: {', '.join(types[:5])}",
                 limit="one type a column",
                 remedy="convert the column to one type in the data source",
-            ) from error
+            ) from None
         if pa.types.is_integer(values.type) and values.null_count and _is_inexact(values):
             raise DataQualityFailed(
                 f"dataset {name}, column {column}",

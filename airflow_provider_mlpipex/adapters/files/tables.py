@@ -38,9 +38,9 @@ def read_table(path: Path | str) -> pd.DataFrame:
                 limit="a file that may be read here",
                 remedy="check the path where the task runs",
             ) from None
-        raise _unreadable(path, error) from error
+        raise _unreadable(path, error) from None
     except (ValueError, UnicodeError) as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(path, error) from None
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -54,9 +54,14 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _unreadable(path: Path, error: Exception) -> DataQualityFailed:
+    import pandas as pd
+    import pyarrow as pa
+
+    # Of the form of a file; any other text may quote a value.
+    formal = isinstance(error, (pd.errors.ParserError, pd.errors.EmptyDataError, pa.ArrowException, UnicodeDecodeError))
     return DataQualityFailed(
         f"table {path}",
-        value=f"{type(error).__name__}: {error}"[:300],
+        value=f"{type(error).__name__}: {error}"[:300] if formal else type(error).__name__,
         limit="a readable table",
         remedy="write the file again",
     )

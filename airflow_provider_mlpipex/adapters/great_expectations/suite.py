@@ -16,6 +16,7 @@ from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, DataQua
 from airflow_provider_mlpipex.domain.quality.catalogue import ABOUT_MISSING
 from airflow_provider_mlpipex.domain.quality.expectations import Expectation
 from airflow_provider_mlpipex.domain.quality.report import BrokenExpectation
+from airflow_provider_mlpipex.services.training.code_failure import describe_failure
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
@@ -58,13 +59,14 @@ class Suite:
         suite = gx.ExpectationSuite("mlpipex", expectations=[*self._judges, _row_count(), *guards.values()])
         try:
             found = batch.validate(suite, result_format=shown)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever Great Expectations and a database driver raise
+            # Nothing of it is chained, and its text is not told: both may quote rows and parameters.
             raise DataQualityFailed(
                 "Great Expectations",
-                value=f"{type(error).__name__}: {error}"[:_OBSERVED_LENGTH],
+                value=describe_failure(error, code="Great Expectations"),
                 limit="a table that it can judge",
-                remedy="see the chained error; are all columns of plain types?",
-            ) from error
+                remedy="are all columns of plain types, and does the database answer? its lines are in the log",
+            ) from None
         marked = {_mark(one): one for one in found.results}
         found.results = [marked[at] for at in range(len(self._judges))]
         for one in found.results:

@@ -25,6 +25,7 @@ from airflow_provider_mlpipex.domain.release.inputs import (
     Unservable,
     describe_column,
 )
+from airflow_provider_mlpipex.services.training.code_failure import log_places
 from airflow_provider_mlpipex.serving.model_server.clean_process import ask_in_clean_process
 from airflow_provider_mlpipex.serving.model_server.input_frame import cells_of, request_of
 from airflow_provider_mlpipex.serving.model_server.loading import scorer_of
@@ -94,15 +95,16 @@ def save_model(trained: TrainedModel, folder: Path) -> dict[str, object]:
         predictions = require_same(trained, scorer, inputs, loaded)
     except TrainingFailed:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever the model and MLflow raise
         # What MLflow says of a schema begins with the rows; what other libraries say quotes values.
         said = str(error) if isinstance(error, AttributeError) else type(error).__name__
+        log_places(error, code="saving the model")
         raise TrainingFailed(
             f"model {type(trained.model).__name__}, method {trained.predict_method}",
             value=said.partition("\n")[0][:200] if not isinstance(error, MlflowException) else said,
             limit="a model that MLflow can save and that answers its own example rows",
-            remedy="return a fitted scikit-learn estimator, or an mlflow PythonModel; its own traceback is in the log",
-        ) from error
+            remedy="return a fitted scikit-learn estimator, or an mlflow PythonModel; the error's lines are in the log",
+        ) from None
     golden = {"request": request_of(cells_of(trained.examples)), "predictions": predictions}
     (folder / GOLDEN_PATH).write_text(json.dumps(golden), encoding="utf-8")
     if trained.evaluated is not None:

@@ -224,14 +224,15 @@ def _inputs(request: AdoptionRequest, found: FoundModel, table: pd.DataFrame) ->
     columns = list(request.columns) or [str(name) for name in table.columns if name not in others]
     if found.signature is not None:
         listed = json.loads(str(found.signature.get("inputs") or "[]"))
-        named = [str(column["name"]) for column in listed if "name" in column]
-        if not named or len(named) < len(listed) or any(column.get("type") == "tensor" for column in listed):
+        unfit = [_shown(place, column) for place, column in enumerate(listed, 1) if not _is_servable(column)]
+        if unfit or not listed:
             raise SignatureMismatch(
                 f"model {found.source.uri}, its signature",
-                value=f"{len(listed)} inputs, {len(listed) - len(named)} without a name",
-                limit="named columns: what is served takes tables by the names of their columns",
+                value=", ".join(unfit) or "no inputs",
+                limit=f"named columns of {', '.join(_SERVED_TYPES)}: what is served takes tables by their columns",
                 remedy="log it with a signature over a DataFrame, or wrap it in a PythonModel that takes one",
             )
+        named = [str(column["name"]) for column in listed]
         if request.columns and list(request.columns) != named:
             raise SignatureMismatch(
                 f"model {found.source.uri}, its inputs",
@@ -256,6 +257,25 @@ def _inputs(request: AdoptionRequest, found: FoundModel, table: pd.DataFrame) ->
             remedy="correct evaluation.target; a model that takes the answer predicts nothing",
         )
     return columns
+
+
+#: MLflow's types of a column that a cell of a table can hold.
+_SERVED_TYPES = ("boolean", "integer", "long", "float", "double", "string", "datetime")
+
+
+def _is_servable(column: Mapping[str, Any]) -> bool:
+    return bool(column.get("name")) and column.get("type") in _SERVED_TYPES
+
+
+def _shown(place: int, column: Mapping[str, Any]) -> str:
+    """An input of a signature, by its name and its type: ``embedding (array of double)``."""
+    name, kind = column.get("name") or f"input {place}, without a name", str(column.get("type"))
+    if kind == "tensor":
+        spec = column.get("tensor-spec") or {}
+        kind = f"tensor of {spec.get('dtype')}, shape {spec.get('shape')}"
+    elif kind == "array":
+        kind = f"array of {(column.get('items') or {}).get('type')}"
+    return f"{name} ({kind})"
 
 
 @contextmanager
@@ -304,7 +324,7 @@ def _raw(model: Any) -> Any:
     """What the pyfunc wraps, where its flavor says so."""
     try:
         return model.get_raw_model()
-    except Exception:  # noqa: BLE001 - flavors without one raise whatever they like
+    except NotImplementedError:
         return None
 
 

@@ -45,15 +45,22 @@ def describe_failure(error: Exception, *, code: str, rows: Iterable[pd.DataFrame
     :param rows: the tables whose values the text may quote; these are masked in it. Without a table nobody can say
         what in a text is a value, so only texts of Python and of the operating system themselves are shown then.
     """
-    places = _places(error)
+    places = log_places(error, code=code)
     kind, known = type(error).__name__, tuple(rows)
-    if places:
-        _log.error("%s raised %s; most recent call last:\n%s", code, kind, "\n".join(f"  {at}" for at in places))
     text = without_values(_text_of(error), known) if known else _plain_text(error, entered=bool(places))
     text = text[:_SHOWN]
     shown = f"{kind}: {text}" if text else f"{kind} (its text is left out, since it may quote rows)"
     own = [place for place in places if place.package == places[0].package]
     return f"{shown}, at {own[-1]}" if own else shown
+
+
+def log_places(error: Exception, *, code: str) -> list[Place]:
+    """Log the lines that ``error`` came through, without its text; return them."""
+    places = places_of(error)
+    if places:
+        lines = "\n".join(f"  {at}" for at in places)
+        _log.error("%s raised %s; most recent call last:\n%s", code, type(error).__name__, lines)
+    return places
 
 
 def without_values(text: str, tables: Iterable[pd.DataFrame]) -> str:
@@ -132,12 +139,12 @@ def _plain_text(error: Exception, *, entered: bool) -> str:
 def _text_of(error: Exception) -> str:
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001  a team's own class may be unable to say what it is
-        return ""
+    except Exception as unable:  # noqa: BLE001  a team's own class may be unable to say what it is
+        return f"its own text cannot be had, for that raises {type(unable).__name__}"
     return text[:_READ]
 
 
-def _places(error: Exception) -> list[Place]:
+def places_of(error: BaseException) -> list[Place]:
     """The lines that ``error`` came through, from the first one that is not ours."""
     places = [_place(frame, line) for frame, line in walk_tb(error.__traceback__)]
     outside = next((index for index, place in enumerate(places) if place.package != _OURS), len(places))

@@ -158,13 +158,14 @@ class FeastRepository:
             yield
         except MlpipexError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever Feast and its stores raise
+            # Nothing of it is chained: a driver's text quotes statements, their parameters, and passwords.
             raise FeatureStoreUnavailable(
                 f"feature store {self.folder}",
-                value=f"{type(error).__name__}: {error}"[:500],
+                value=f"{type(error).__name__}: {said}" if (said := _said(error)) else type(error).__name__,
                 limit="an answer",
-                remedy="see the chained error; is the repository applied, and are its stores reachable?",
-            ) from error
+                remedy="is the repository applied, and are its stores reachable? feast itself shows its whole error",
+            ) from None
 
     def _find(self, service: str) -> FeatureService:
         from feast.errors import FeatureServiceNotFoundException
@@ -205,6 +206,15 @@ class FeastRepository:
             "aggregations": [str(aggregation) for aggregation in getattr(view, "aggregations", None) or ()],
             "sources": sorted((self._meaning(source, self.view(source.name)) for source in sources), key=digest_of),
         }
+
+
+def _said(error: Exception) -> str:
+    """What may be told of ``error``: the words of the system, and of Feast itself, which name objects and no values."""
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        return str(error)[:300]  # Arrow's own, which names the file
+    if isinstance(error, OSError) and isinstance(error.errno, int):
+        return ": ".join(filter(None, (os.strerror(error.errno), error.filename and str(error.filename))))
+    return str(error)[:300] if type(error).__module__ == "feast.errors" else ""
 
 
 class _Column:

@@ -229,7 +229,7 @@ class SketchStore:
         try:
             yield
             self._database.execute("COMMIT")
-        except BaseException:
+        except BaseException:  # a key press as well must not leave the transaction open; it goes on to the caller
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
             raise

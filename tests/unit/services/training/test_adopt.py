@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import mlflow.pyfunc
+import numpy as np
 import pandas as pd
 import pytest
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+from mlflow.types.schema import Array
 from sklearn import metrics
 
 from airflow_provider_mlpipex.domain.errors import (
@@ -24,6 +28,7 @@ from airflow_provider_mlpipex.domain.manifest.evaluation_block import Evaluation
 from airflow_provider_mlpipex.domain.release.adoption import ModelReference, ModelSource
 from airflow_provider_mlpipex.services.training.adopt import Adopted, AdoptionRequest, adopt_model
 from airflow_provider_mlpipex.serving.artifacts import directory_digest
+from airflow_provider_mlpipex.serving.model_server.loading import scorer_of
 from airflow_provider_mlpipex.testing.platform import MemoryPlatform, memory_platform
 from tests.support.plain_mlflow import FEATURES, payments, save_lightgbm
 
@@ -252,3 +257,77 @@ def test_what_is_no_model_is_refused(platform: MemoryPlatform, tmp_path: Path) -
     platform.registry.elsewhere["models:/fraud/9"] = tmp_path / "model"
     with pytest.raises(RegistrationRefused, match="MLflow model directory"):
         adopt(platform, request("models:/fraud/9"))
+
+
+# Signatures that no table of columns fits, and those that one does.
+
+
+class Echo(mlflow.pyfunc.PythonModel):
+    """Answers one number a row, whatever it is asked; ``bias`` is its parameter."""
+
+    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> list[float]:
+        return [1.0 + float((params or {}).get("bias", 0.0))] * len(model_input)
+
+
+def save_echo(folder: Path, inputs: Schema, params: ParamSchema | None = None) -> Path:
+    answers = Schema([ColSpec("double")])
+    signature = ModelSignature(inputs=inputs, outputs=answers, params=params)
+    mlflow.pyfunc.save_model(folder, python_model=Echo(), signature=signature, pip_requirements=[])
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("inputs", "named"),
+    [
+        (
+            Schema([TensorSpec(np.dtype("float64"), (-1, 28))]),
+            r"a name \(tensor of float64, shape \[-1, 28\]\)",
+        ),
+        (
+            Schema([TensorSpec(np.dtype("float32"), (-1, 3), "pixels")]),
+            r"'pixels \(tensor of float32, shape \[-1, 3\]\)",
+        ),
+        (Schema([ColSpec("string")]), r"input 1, without a name \(string\)"),
+        (
+            Schema([ColSpec("double", "amount"), ColSpec(Array(DataType.double), "embedding")]),
+            r"value: 'embedding \(array of double\)'",
+        ),
+        (Schema([ColSpec("binary", "picture")]), r"picture \(binary\)"),
+    ],
+    ids=["tensor", "named tensor", "text without a name", "lists", "bytes"],
+)
+def test_inputs_that_are_no_cells_are_refused_by_name(
+    platform: MemoryPlatform, tmp_path: Path, inputs: Schema, named: str
+) -> None:
+    platform.registry.elsewhere["models:/fraud/9"] = save_echo(tmp_path / "model", inputs)
+    with pytest.raises(SignatureMismatch, match=named):
+        adopt(platform, request("models:/fraud/9"))
+
+
+def test_a_single_column_of_text_is_adopted_and_served(platform: MemoryPlatform, tmp_path: Path) -> None:
+    platform.registry.elsewhere["models:/fraud/9"] = save_echo(
+        tmp_path / "model", Schema([ColSpec("string", "review")])
+    )
+    rows = pd.DataFrame({"review": ["good", "bad", "ümlaut 'quoted'"]})
+    spec = {"task": None, "target": None}
+    model = adopt(platform, request("models:/fraud/9", **spec), load=lambda: rows).model
+    assert platform.registry.answer(model, rows).predictions == [1.0, 1.0, 1.0]
+
+
+def test_parameters_of_an_adopted_model_are_heard_or_refused(platform: MemoryPlatform, tmp_path: Path) -> None:
+    takes = ParamSchema([ParamSpec("bias", DataType.double, 0.0)])
+    inputs = Schema([ColSpec("double", "amount")])
+    platform.registry.elsewhere["models:/fraud/9"] = save_echo(tmp_path / "model", inputs, takes)
+    rows = ROWS[["amount"]].head(20)
+    model = adopt(platform, request("models:/fraud/9", task=None, target=None), load=lambda: rows).model
+    scorer, _ = scorer_of(platform.registry.folders[model.run_id])
+
+    def ask(**params: Any) -> Any:
+        body = {"dataframe_records": [{"amount": 1.5}], **({"params": params} if params else {})}
+        answer = scorer.score(json.dumps(body).encode(), "application/json")
+        return answer.status, json.loads(answer.body)
+
+    assert ask() == (200, {"predictions": [1.0]})
+    assert ask(bias=2.5) == (200, {"predictions": [3.5]})
+    status, told = ask(biass=2.5)
+    assert status == 400 and "only the params bias" in told["message"]
