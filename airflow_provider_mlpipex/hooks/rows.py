@@ -28,7 +28,8 @@ _MASKED = "'…'"
 class NamedRows(NamedTuple):
     """Rows that can be read.
 
-    :param digest: SHA-256 of the file that holds them; empty where only asking says what they are.
+    :param digest: SHA-256 of the file that holds them, or of the code that gives them; empty where only asking says
+        what they are.
     """
 
     digest: str
@@ -40,11 +41,14 @@ def rows_of(spec: EvaluationSpec, *, folder: Path) -> NamedRows:
 
     :param folder: what a relative ``file`` lies below.
     :raises TableUnavailable: the file or object store does not answer.
+    :raises ManifestInvalid: the callable cannot be imported.
     :raises DataQualityFailed: when the rows are loaded: they cannot be read.
     """
     match spec.kind:
         case "callable":
-            return NamedRows("", partial(_called, spec))
+            from airflow_provider_mlpipex.services.training.user_code import rows_code_digest
+
+            return NamedRows(rows_code_digest(str(spec.callable)), partial(_called, spec))
         case "sql":
             return NamedRows("", partial(_queried, spec))
         case "file":

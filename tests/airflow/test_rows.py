@@ -59,6 +59,16 @@ def test_a_file_is_what_it_holds(folder: Path) -> None:
     pd.testing.assert_frame_equal(before.load(), ROWS, check_dtype=False)
 
 
+def test_a_function_is_its_code(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = folder / "acme_rows.py"
+    module.write_text("import pandas as pd\n\ndef rows():\n    return pd.DataFrame({'a': [1]})\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(folder)
+    before = named(folder, callable="acme_rows:rows").digest
+    assert before and named(folder, callable="acme_rows:rows").digest == before
+    module.write_text(module.read_text(encoding="utf-8").replace("[1]", "[2]"), encoding="utf-8")
+    assert named(folder, callable="acme_rows:rows").digest != before
+
+
 def test_a_query_is_what_it_asks(folder: Path) -> None:
     assert named(folder, sql="select * from holdout", connection="warehouse").digest == ""
 

@@ -56,8 +56,8 @@ class AdoptionRequest:
     :param model_name: under which it is registered.
     :param version: what the version shall be called; ``auto``: as MLflow counts it, or the next one.
     :param columns: inputs in order; those of its signature if empty.
-    :param rows_digest: of the file that holds the rows; empty where they come from a query or a function, which are
-        taken as what they ask and not as what they give today.
+    :param rows_digest: of the file that holds the rows, or of the code that gives them; empty where they come from a
+        query. Queries and functions are taken as what they ask and not as what they give today.
     """
 
     reference: ModelReference
@@ -73,6 +73,11 @@ class AdoptionRequest:
         return digest_of(
             [self.model_name, source_digest, self.version, self.evaluation.to_json(), self.rows_digest, self.columns]
         )
+
+    def digests(self, source_digest: str) -> tuple[str, ...]:
+        """:meth:`digest`, and the one of before the code of a callable counted."""
+        earlier = [replace(self, rows_digest="")] if self.evaluation.callable else []
+        return tuple(each.digest(source_digest) for each in (self, *earlier))
 
 
 class Adopted(NamedTuple):
@@ -112,7 +117,7 @@ def adopt_model(
         _require_same_bytes(found, held)
         asked = request.digest(found.digest)
         for model in held:
-            if model.adopted and model.adopted.request_digest == asked:
+            if model.adopted and model.adopted.request_digest in request.digests(found.digest):
                 return Adopted(model, (f"adopted before from {model.adopted.source}",), known=True)
         trained, record = _prove(request, found, load(), asked, registry=registry, snapshots=snapshots, clock=clock)
         trained = replace(trained, runtime=runtime)

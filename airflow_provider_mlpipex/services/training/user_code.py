@@ -50,10 +50,23 @@ def source_digest(path: str) -> str:
     Two trainings under one commit may differ in both: by an edit that was not committed, by a package that was
     upgraded.
     """
+    return digest_of([_files_of(path), _installed()])
+
+
+def rows_code_digest(path: str) -> str:
+    """Digest of the files of the package that a callable of rows lies in: an edit of it gives other rows.
+
+    :raises ManifestInvalid: it cannot be imported.
+    """
+    import_callable(path, field="evaluation.callable")
+    return digest_of(_files_of(path))
+
+
+def _files_of(path: str) -> list[tuple[str, str]]:
     module = path.partition(":")[0]
     top = sys.modules.get(module.partition(".")[0])
     files = sorted(_sources(top, sys.modules.get(module)))
-    return digest_of([[(file.name, sha256(file.read_bytes()).hexdigest()) for file in files], _installed()])
+    return [(file.name, sha256(file.read_bytes()).hexdigest()) for file in files]
 
 
 @cache

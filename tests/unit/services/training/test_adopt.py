@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -331,3 +332,15 @@ def test_parameters_of_an_adopted_model_are_heard_or_refused(platform: MemoryPla
     assert ask(bias=2.5) == (200, {"predictions": [3.5]})
     status, told = ask(biass=2.5)
     assert status == 400 and "only the params bias" in told["message"]
+
+
+def test_other_code_of_the_rows_adopts_anew(platform: MemoryPlatform) -> None:
+    rows: dict[str, Any] = {"file": None, "callable": "acme.fraud:holdout"}
+    earlier = request(**rows)
+    first = adopt(platform, earlier).model
+    # An adoption of before the code counted is still found; of two that know it, each is its own.
+    assert adopt(platform, replace(earlier, rows_digest="1" * 64)).known
+    platform.registry.elsewhere["models:/fraud@champion"] = "models:/fraud/8"
+    one, other = (adopt(platform, replace(earlier, rows_digest=digest * 64)) for digest in "12")
+    assert (first.version, one.model.version, other.model.version) == ("7.0.0", "8.0.0", "8.1.0")
+    assert adopt(platform, replace(earlier, rows_digest="1" * 64)).model == one.model

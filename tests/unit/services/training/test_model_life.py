@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from airflow_provider_mlpipex.domain.quality.report import BrokenExpectation, Qu
 from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, Release, RuntimeEnvironment
 from airflow_provider_mlpipex.domain.release.training import TrainingContext, TrainingRecord
 from airflow_provider_mlpipex.domain.values import digest_of
+from airflow_provider_mlpipex.services.training import user_code
 from airflow_provider_mlpipex.services.training.evaluation import metrics_on
 from airflow_provider_mlpipex.services.training.fit import architecture_of
 from airflow_provider_mlpipex.services.training.register import register_model
@@ -514,3 +516,53 @@ def test_another_model_is_not_a_reproduction(
     release = release_of(learn(), registry)
     with pytest.raises(TrainingFailed, match=f"{what}.*0123abcd"):
         reproduce(release, manifest(training=training), store=store, runtimes=MemoryRuntimes())
+
+
+TEAM = """
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+
+
+def load(start, end):
+    hours = pd.date_range(start, end, freq="h", inclusive="left")
+    wind = [hour % 7 - 3.0 for hour in range(len(hours))]
+    late = [int(speed > 0) for speed in wind]
+    return pd.DataFrame({"at": hours, "wind": wind, "late": late, "early": [1 - each for each in late]})
+
+
+def train(context):
+    return LogisticRegression().fit(context.features, context.target)
+
+
+def train_alike(context):
+    return LogisticRegression().fit(context.features, context.target)
+"""
+
+
+def test_whatever_decides_a_training_makes_another_run(
+    learn: Callable[..., TrainingRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same rows, commit and architecture each time: only what is named differs."""
+    module = tmp_path / "acme_life.py"
+    module.write_text(TEAM, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def run(**training: Any) -> str:
+        features = {"columns": ["wind"]}
+        of = manifest(
+            data={"source": "acme_life:load"},
+            training={"callable": "acme_life:train", "parameters": {}, **training},
+            features=features,
+            quality={"key": "at", "snapshot": []},
+        )
+        return learn(of).run_id
+
+    first = run()
+    assert run() == first
+    runs = [first, run(target="early"), run(callable="acme_life:train_alike"), run(seed=8)]
+    module.write_text(TEAM + "# an edit that nobody committed\n", encoding="utf-8")
+    runs.append(run())
+    monkeypatch.setattr(user_code, "_installed", lambda: ["scikit-learn==0.0.1"])
+    runs.append(run())
+    assert len(set(runs)) == len(runs)
+    assert run() == runs[-1]
