@@ -28,8 +28,8 @@ class Settings(Value):
     :param ledger_url: SQLAlchemy url of the ledger.
     :param plane_url: control API of the serving plane, on loopback or behind TLS.
     :param plane_token: its bearer token; or ``plane_token_file``, a file that holds it.
-    :param client_token: what clients show at the plane's ingress; or ``client_token_file``, a file that holds it. Only
-        tasks that score batches need it.
+    :param client_token: what is shown at the plane's ingress; or ``client_token_file``, a file that holds it. Only
+        tasks that score batches need it, and they name batches: it is the plane's ``batch-token``.
     :param ingress_url: of the ingress, where it is reached by another address than the plane itself gives.
     :param tracking_uri: MLflow.
     :param snapshot_root: directory of dataset snapshots.
@@ -109,14 +109,14 @@ class Settings(Value):
         )
 
     def ingress_token(self) -> str:
-        """Of the plane's clients.
+        """Of the plane's ingress, for who names batches.
 
         :raises ConfigurationInvalid: neither token nor readable token file.
         """
         return _token(
             self.client_token,
             self.client_token_file,
-            thing="token of the serving plane's clients",
+            thing="batch token of the serving plane",
             limit="client_token or client_token_file",
             remedy="set MLPIPEX_CLIENT_TOKEN_FILE, or one of these fields in the extra of the Airflow connection",
         )

@@ -227,7 +227,7 @@ class Stack:
                 "quality_root": str(self.folder / "quality"),
                 "feature_repository": str(self.features),
                 "plane_token_file": str(self.plane_dir / "token"),
-                "client_token_file": str(self.plane_dir / "client-token"),
+                "client_token_file": str(self.plane_dir / "batch-token"),
                 "alert_channels": {"on-call": [self._alert_url]},
             },
         }

@@ -45,6 +45,7 @@ class PredictionRequest:
     """Rows for one request.
 
     :param address: of the endpoint, as the serving plane gives it.
+    :param request_id: its sender's own; the plane gives it another.
     :param rows: one list a row, in the order of ``columns``; JSON values.
     """
 
@@ -62,18 +63,20 @@ class PredictionAnswer:
 
     :param status: of HTTP; 0 where nobody answered.
     :param release: that answered; empty where no release did.
+    :param request_id: what the plane calls the request: labels are joined by it. Empty where no release answered.
     :param predictions: one a row; ``None`` where there are none.
     :param detail: what was said instead of predictions.
     """
 
     status: int
     release: str = ""
+    request_id: str = ""
     predictions: list[Any] | None = None
     detail: str = ""
 
 
 class AnsweredChunk(Value):
-    """Rows of a batch that were answered by one request. ``number`` counts chunks from 0."""
+    """Rows of a batch that were answered by one request; ``number`` counts chunks from 0, the id is the plane's."""
 
     number: int
     request_id: str

@@ -59,10 +59,6 @@ class Places:
         return self.root / "predictions"
 
     @property
-    def client_token(self) -> Path:
-        return self.root / "client-token"
-
-    @property
     def envoy(self) -> envoy_config.Paths:
         """Of the first Envoy, and the routes and clusters that all of them share."""
         return self.envoys[0]

@@ -27,6 +27,11 @@ class MemoryPredictor:
         self.trouble: list[int] = []
         self.sent: list[PredictionRequest] = []
 
+    @staticmethod
+    def named_by_the_plane(request_id: str) -> str:
+        """What is answered instead of a sender's own id: no plane takes that for its own."""
+        return f"plane-{request_id}"
+
     def predict(self, request: PredictionRequest) -> PredictionAnswer:
         self.sent.append(request)
         plan = self._plane.plan_in_force(request.endpoint)
@@ -36,4 +41,9 @@ class MemoryPredictor:
         if status != 200 or plan is None:
             return PredictionAnswer(status=status, detail=f"trouble {status} in memory")
         rows = [dict(zip(request.columns, row, strict=True)) for row in request.rows]
-        return PredictionAnswer(status=200, release=plan.current, predictions=[self.answers(row) for row in rows])
+        return PredictionAnswer(
+            status=200,
+            release=plan.current,
+            request_id=self.named_by_the_plane(request.request_id),
+            predictions=[self.answers(row) for row in rows],
+        )

@@ -68,7 +68,7 @@ def real_world(real_plane: RealPlane) -> World:
     real_plane.ensure(ENDPOINT, 1)
     release = real_plane.release(1).id
     real_plane.port.apply(TrafficPlan(endpoint=ENDPOINT, current=release))
-    predictor = HttpPredictor(lambda: real_plane.client_token)
+    predictor = HttpPredictor(lambda: real_plane.ingress_token("batch"))
     return World(predictor, release, real_plane.port.observe(ENDPOINT).address)
 
 
@@ -95,17 +95,19 @@ def test_an_endpoint_that_nobody_serves_is_an_answer(world: World) -> None:
 @pytest.mark.system
 class TestOverHttp:
     def test_batch_and_request_id_reach_the_prediction_log(self, real_world: World, real_plane: RealPlane) -> None:
-        real_world.ask()
+        answer = real_world.ask()
 
         def logged() -> dict[str, Prediction]:
             since, later = now() - timedelta(minutes=5), now() + timedelta(seconds=5)
             sample = real_plane.port.predictions(ENDPOINT, real_world.release, since=since, until=later, limit=100)
             return {row.request_id: row for row in sample.rows}
 
-        until(lambda: "batch-0#2" in logged(), within_s=30, what="the rows are logged")
+        rid = answer.request_id
+        assert rid not in ("", "batch-0"), "the plane names requests, not who sends them"
+        until(lambda: f"{rid}#2" in logged(), within_s=30, what="the rows are logged")
         found = logged()
-        assert {found[rid].batch for rid in ("batch-0", "batch-0#1", "batch-0#2")} == {"nightly/2026-03-01"}
-        assert found["batch-0#1"].inputs == {"distance": 7.25, "hour": 23, "carrier": "DL"}
+        assert {found[row].batch for row in (rid, f"{rid}#1", f"{rid}#2")} == {"nightly/2026-03-01"}
+        assert found[f"{rid}#1"].inputs == {"distance": 7.25, "hour": 23, "carrier": "DL"}
 
     def test_rows_that_the_model_does_not_take_are_refused_with_its_own_words(self, real_world: World) -> None:
         answer = real_world.ask(columns=("distance", "hour", "airline"))
@@ -128,7 +130,7 @@ class TestOverHttp:
     ) -> None:
         """And a proxy of the environment is not asked at all."""
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
-        predictor = HttpPredictor(lambda: real_plane.client_token, ingress_url=f"{real_plane.ingress_url}/")
+        predictor = HttpPredictor(lambda: real_plane.ingress_token("batch"), ingress_url=f"{real_plane.ingress_url}/")
         lost = World(predictor, real_world.release, "http://192.0.2.1/endpoints/elsewhere")
         assert lost.ask().status == 200
 

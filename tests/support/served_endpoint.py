@@ -29,7 +29,7 @@ def connected(plane: RealPlane, folder: Path, monkeypatch: pytest.MonkeyPatch) -
             "ledger_url": f"sqlite:///{folder}/ledger.db",
             "snapshot_root": str(folder / "snapshots"),
             "plane_token_file": str(plane.state_dir / "token"),
-            "client_token_file": str(plane.state_dir / "client-token"),
+            "client_token_file": str(plane.state_dir / "batch-token"),
         },
     }
     monkeypatch.setenv("AIRFLOW_CONN_MLPIPEX_DEFAULT", json.dumps(connection))

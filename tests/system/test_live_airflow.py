@@ -252,7 +252,7 @@ def test_the_page_of_every_task_shows_its_log(live: Live) -> None:
 
 def _ask(live: Live, rows: pd.DataFrame, *, batch: str) -> None:
     """Send ``rows`` to staging, a hundred a request."""
-    token = (live.stack.plane_dir / "client-token").read_text(encoding="utf-8").strip()
+    token = live.stack.plane_token("batch-token")
     with httpx.Client(headers={"authorization": f"Bearer {token}", BATCH_HEADER: batch}, timeout=30) as client:
         for start in range(0, len(rows), 100):
             part = rows.iloc[start : start + 100].to_dict("split", index=False)

@@ -514,7 +514,16 @@ def test_the_ingress_wants_the_clients_token(scene: Scene) -> None:
 
 def test_what_is_secret_is_the_owners_alone(scene: Scene) -> None:
     state = scene.plane.state_dir
-    for secret in ("token", "read-token", "rollback-token", "drill-token", "client-token", "state.json"):
+    for secret in (
+        "token",
+        "read-token",
+        "rollback-token",
+        "drill-token",
+        "client-token",
+        "tester-token",
+        "batch-token",
+        "state.json",
+    ):
         assert stat.S_IMODE((state / secret).stat().st_mode) == 0o600
     listeners = {connection.laddr.ip for connection in scene.plane.child("envoy").net_connections("tcp")}
     assert listeners == {"127.0.0.1"}

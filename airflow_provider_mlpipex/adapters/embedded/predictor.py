@@ -44,7 +44,12 @@ class HttpPredictor:
         predictions = _predictions(answer) if answer.status_code == 200 else None
         if predictions is None:
             return PredictionAnswer(status=answer.status_code, release=release, detail=_told(answer))
-        return PredictionAnswer(status=answer.status_code, release=release, predictions=predictions)
+        return PredictionAnswer(
+            status=answer.status_code,
+            release=release,
+            request_id=answer.headers.get(REQUEST_ID_HEADER, ""),
+            predictions=predictions,
+        )
 
     def _address(self, request: PredictionRequest) -> str:
         return f"{self._ingress_url}/endpoints/{request.endpoint}" if self._ingress_url else request.address

@@ -296,19 +296,24 @@ class AlertRetried(Value):
     failures: tuple[str, ...] = ()
 
 
-class BatchServed(Value):
+class BatchServed(Recorded):
     """A task sent a batch of rows to the endpoint; the entry's origin is the Dag run behind it.
 
     :param batch: what its requests carried as batch id.
     :param digest: of the rows' content, as of a dataset snapshot.
     :param answered: release id -> rows that it answered.
+    :param sent: rows that the task sent, those among them that it sent again, or that an earlier try of it had sent.
+        More than these were not its own.
     """
+
+    added_later = frozenset({"sent"})
 
     type: Literal["batch-served"] = "batch-served"
     batch: str = Field(min_length=1, max_length=200)
     rows: int = Field(ge=0)
     digest: Digest
     answered: dict[str, int] = {}
+    sent: int | None = Field(default=None, ge=0)
 
 
 class DriftJudged(Value):

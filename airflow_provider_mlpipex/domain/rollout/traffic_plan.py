@@ -20,7 +20,10 @@ KEPT_ON_CURRENT = 500
 GROWN_CONTROL = 5_000
 VARIANT_HEADER = "x-mlpipex-variant"
 RELEASE_HEADER = "x-mlpipex-release"
+#: The plane's own name of a request, which no client can choose: evidence and labels are joined by it.
 REQUEST_ID_HEADER = "x-request-id"
+#: What the client called its request in ``x-request-id``: kept beside the plane's, and joined to nothing.
+CLIENT_REQUEST_ID_HEADER = "x-mlpipex-client-request-id"
 #: Says which batch a request belongs to; prediction log and sketches keep it.
 BATCH_HEADER = "x-mlpipex-batch"
 #: On an answer: ``model`` where the model itself raised. MLflow's contract calls that 400; telemetry calls it an error.

@@ -1,6 +1,6 @@
 """Scoring a table through a live endpoint, so that its rows are seen as every client's are.
 
-Rows go in chunks, each with the batch's name and a request id of its own. What was answered is kept chunk by chunk: a
+Rows go in chunks, each with the batch's name. What was answered is kept chunk by chunk: a
 task that was ended on its way goes on where it stopped. The ledger learns of the batch also when it fails half-way,
 because what was answered until then is in the prediction log.
 """
@@ -70,7 +70,8 @@ class ScoredBatch(Value):
 
 @dataclass(frozen=True, kw_only=True)
 class _Batch:
-    """What every chunk of a batch has in common. ``key`` is the same whenever the same rows are sent the same way."""
+    """What every chunk of a batch has in common. ``key`` is the same whenever the same rows are sent the same way;
+    ``rows_sent`` counts them by chunk, as often as they are sent."""
 
     endpoint: EndpointRef
     address: str
@@ -79,6 +80,7 @@ class _Batch:
     columns: Sequence[str]
     chunks: int
     try_number: int
+    rows_sent: Counter[int]
 
     def told(self, number: int) -> str:
         return f"batch {self.name} of {self.endpoint}, chunk {number + 1} of {self.chunks}"
@@ -119,6 +121,7 @@ def score_batch(
         columns=columns,
         chunks=math.ceil(len(rows) / chunk_rows),
         try_number=platform.origin.try_number,
+        rows_sent=Counter(),
     )
     values = _values(rows, columns)
     done = {chunk.number: chunk for chunk in answers.chunks(sent.key)}
@@ -131,7 +134,15 @@ def score_batch(
                 answers.keep(sent.key, done[number])
     finally:
         if done:
-            record_batch(platform, endpoint, batch=batch, rows=len(rows), digest=digest, answered=_by_release(done))
+            record_batch(
+                platform,
+                endpoint,
+                batch=batch,
+                rows=len(rows),
+                digest=digest,
+                answered=_by_release(done),
+                sent=resumed + sent.rows_sent.total(),
+            )
     output = answers.finish(_beside(rows, [done[number] for number in range(sent.chunks)]))
     return ScoredBatch(
         batch=batch,
@@ -148,7 +159,8 @@ def _ask(
 ) -> AnsweredChunk:
     """One chunk, sent until it is answered or there is no hope.
 
-    Each sending has an id of its own: who reads the log can tell rows that were sent again, and by which try.
+    Each sending says by an id of its own which it is: who reads the log can tell rows that were sent again, and by
+    which try. Labels are joined by the id that the plane answers with.
     """
     answer = PredictionAnswer(status=0)
     for sending in range(len(PAUSES_S) + 1):
@@ -162,6 +174,7 @@ def _ask(
             columns=batch.columns,
             rows=rows,
         )
+        batch.rows_sent[number] += len(rows)
         answer = platform.predictor.predict(request)
         if answer.status == 200:
             return _taken(batch, number, request, answer)
@@ -177,16 +190,17 @@ def _ask(
 
 def _taken(batch: _Batch, number: int, request: PredictionRequest, answer: PredictionAnswer) -> AnsweredChunk:
     """:raises BatchRefused: not one prediction a row, or nobody who says that they are his."""
-    if answer.predictions is None or len(answer.predictions) != len(request.rows) or not answer.release:
+    signed = answer.release and answer.request_id
+    if answer.predictions is None or len(answer.predictions) != len(request.rows) or not signed:
         given = "none" if answer.predictions is None else len(answer.predictions)
         raise BatchRefused(
             batch.told(number),
             value=f"{given} predictions by {answer.release or 'no release'}; {answer.detail}".removesuffix("; "),
-            limit=f"one for each of {len(request.rows)} rows, by a release that names itself",
+            limit=f"one for each of {len(request.rows)} rows, by a release that names itself and the request",
             remedy="release a model that answers row by row, or correct the ingress url",
         )
     return AnsweredChunk(
-        number=number, request_id=request.request_id, release=answer.release, predictions=answer.predictions
+        number=number, request_id=answer.request_id, release=answer.release, predictions=answer.predictions
     )
 
 
@@ -195,8 +209,8 @@ def _refused(batch: _Batch, number: int, answer: PredictionAnswer) -> BatchRefus
         return NotAuthorised(
             batch.told(number),
             value=_said(answer),
-            limit="the token of the plane's clients",
-            remedy="set client_token or client_token_file of the connection (the plane's folder holds client-token)",
+            limit="the plane's batch token, which may name a batch",
+            remedy="set client_token_file of the connection to batch-token in the plane's folder, or client_token",
         )
     return BatchRefused(
         batch.told(number),

@@ -59,6 +59,11 @@ class BatchSource(Value):
         if self.sent is None:
             return f"{name}: no task says that it sent them"
         task = f"task {self.sent.task_id} of Dag run {self.sent.run_id} of {self.sent.dag_id}"
+        if self.rows > self.sent.sent:
+            return (
+                f"{name}: {self.rows} rows came under this name, but {task} wrote down {self.sent.sent}: "
+                f"at least {self.rows - self.sent.sent} are somebody else's"
+            )
         return f"{name}: sent by {task}, rows {self.sent.digest[:12]}"
 
 

@@ -25,6 +25,8 @@ from typing import Any
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import slug_of
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import (
+    BATCH_HEADER,
+    CLIENT_REQUEST_ID_HEADER,
     FAULT_HEADER,
     MODEL_FAULT,
     REQUEST_ID_HEADER,
@@ -52,6 +54,9 @@ _OVER = "--over--"
 #: Host of every request that a client has sent. Envoy ends the host of a mirrored copy with ``-shadow``, and so could
 #: have a client.
 _HOST = "mlpipex"
+_RBAC = "envoy.filters.http.rbac"
+#: Any other path. Without a route, a request would be judged by the rules of the listener, which are not renewed.
+_NOWHERE = {"name": "nowhere", "match": {"prefix": "/"}, "direct_response": {"status": 404}}
 _ENVOYS_OWN_HEADERS = (
     "x-envoy-decorator-operation",
     "x-envoy-expected-rq-timeout-ms",
@@ -72,6 +77,19 @@ _ENVOYS_OWN_HEADERS = (
 )
 #: One part in a million: mirror fractions down to 0.0001 %.
 _MILLION = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class IngressTokens:
+    """What the ingress takes, of each scope every token that is valid now.
+
+    :param clients: ask for predictions. :param testers: also choose the release that answers.
+    :param batch: also say which batch their rows are of.
+    """
+
+    clients: tuple[str, ...] = ()
+    testers: tuple[str, ...] = ()
+    batch: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,20 +169,14 @@ def bootstrap(paths: Paths, *, connections: int) -> dict[str, Any]:
     }
 
 
-def listener(paths: Paths, *, port: int, client_token: str) -> dict[str, Any]:
+def listener(paths: Paths, *, port: int, tokens: IngressTokens) -> dict[str, Any]:
     """The ingress on loopback. Clients show a bearer token, which goes no further than here.
+
+    :param tokens: for routes that an older version of the plane has rendered; those of today bring their own.
 
     A request reaches a model server when all of it is here, so that no upload is ever unfinished there and every failed
     attempt can be made again. What is refused is counted and not logged: it needs no token to be refused.
     """
-    authorised = {"name": "authorization", "string_match": {"exact": f"Bearer {client_token}"}}
-    rbac = {
-        "@type": f"{_TYPE}extensions.filters.http.rbac.v3.RBAC",
-        "rules": {
-            "action": "ALLOW",
-            "policies": {"clients": {"permissions": [{"any": True}], "principals": [{"header": authorised}]}},
-        },
-    }
     buffer = {
         "@type": f"{_TYPE}extensions.filters.http.buffer.v3.Buffer",
         "max_request_bytes": MAX_BODY_BYTES,
@@ -177,7 +189,6 @@ def listener(paths: Paths, *, port: int, client_token: str) -> dict[str, Any]:
         "@type": f"{_TYPE}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "ingress",
         "generate_request_id": True,
-        "preserve_external_request_id": True,
         "always_set_request_id_in_response": True,
         "early_header_mutation_extensions": [{"name": "clients-headers", "typed_config": _early_mutations()}],
         "max_request_headers_kb": MAX_HEADERS_KB,
@@ -186,7 +197,7 @@ def listener(paths: Paths, *, port: int, client_token: str) -> dict[str, Any]:
         "common_http_protocol_options": {"idle_timeout": f"{IDLE_S}s"},
         "rds": {"route_config_name": ROUTES, "config_source": _source(paths, "rds")},
         "http_filters": [
-            {"name": "envoy.filters.http.rbac", "typed_config": rbac},
+            {"name": _RBAC, "typed_config": _rules_for(tokens)},
             {"name": "envoy.filters.http.buffer", "typed_config": buffer},
             {"name": "envoy.filters.http.router", "typed_config": router},
         ],
@@ -208,19 +219,49 @@ def listener(paths: Paths, *, port: int, client_token: str) -> dict[str, Any]:
 def _early_mutations() -> dict[str, Any]:
     """What a client says in headers that are not its own to say. Every client of loopback counts as a trusted proxy to
     Envoy, so its ``x-envoy-*`` headers would set timeouts and ask for three hundred retries."""
-    cut = {"key": REQUEST_ID_HEADER, "value": f"%REQ({REQUEST_ID_HEADER}):{MAX_REQUEST_ID}%"}
+    clients_own = {"key": CLIENT_REQUEST_ID_HEADER, "value": f"%REQ({REQUEST_ID_HEADER}):{MAX_REQUEST_ID}%"}
     return {
         "@type": f"{_TYPE}extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
         "mutations": [
-            {"append": {"header": cut, "append_action": "OVERWRITE_IF_EXISTS"}},
+            # Two requests of one id would be a pair of answers, or somebody else's label: Envoy makes the id.
+            {"append": {"header": clients_own, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}},
+            {"remove": REQUEST_ID_HEADER},
             *({"remove": header} for header in _ENVOYS_OWN_HEADERS),
         ],
     }
 
 
+def _rules_for(tokens: IngressTokens) -> dict[str, Any]:
+    """Who may ask for what. A header that is not for its sender to set is refused, not overlooked: who believes to have
+    asked the candidate, or to have named a batch, must not be told otherwise by nobody."""
+    chooses, names = _has(VARIANT_HEADER), _has(BATCH_HEADER)
+    everybody = (*tokens.clients, *tokens.testers, *tokens.batch)
+    policies = {
+        "clients": _policy(everybody, {"not_rule": {"or_rules": {"rules": [chooses, names]}}}),
+        "testers": _policy(tokens.testers, {"not_rule": names}),
+        "batch": _policy(tokens.batch, {"not_rule": chooses}),
+    }
+    return {
+        "@type": f"{_TYPE}extensions.filters.http.rbac.v3.RBAC",
+        "rules": {"action": "ALLOW", "policies": {name: policy for name, policy in policies.items() if policy}},
+    }
+
+
+def _has(header: str) -> dict[str, Any]:
+    return {"header": {"name": header, "present_match": True}}
+
+
+def _policy(tokens: Iterable[str], permission: dict[str, Any]) -> dict[str, Any] | None:
+    """``None`` where nobody holds a token: a policy without principals is no policy to Envoy."""
+    exact = [
+        {"header": {"name": "authorization", "string_match": {"exact": f"Bearer {token}"}}} for token in tokens if token
+    ]
+    return {"permissions": [permission], "principals": exact} if exact else None
+
+
 #: What the ingress says where it answers by itself, in the shape of a model server's errors: status -> (code, message,
 #: runbook). Nothing of the request is repeated, and a percent sign would be read as a command of Envoy's.
-_OWN_ANSWERS = {
+_OWN_ANSWERS: dict[int, tuple[str, str, str | None]] = {
     403: (
         "PERMISSION_DENIED",
         "the client token is missing or wrong: send it as authorization: Bearer TOKEN",
@@ -237,17 +278,37 @@ _OWN_ANSWERS = {
 }
 
 
+#: What the 403 says to who has sent a header that its token does not grant.
+_REFUSED_HEADERS: dict[str, tuple[str, str, str | None]] = {
+    VARIANT_HEADER: (
+        "PERMISSION_DENIED",
+        f"{VARIANT_HEADER} chooses a release: show the tester token, or leave the header out",
+        "not-authorised",
+    ),
+    BATCH_HEADER: (
+        "PERMISSION_DENIED",
+        f"{BATCH_HEADER} says whose rows these are: show the batch token, or leave the header out",
+        "not-authorised",
+    ),
+}
+
+
 def _own_answers() -> dict[str, Any]:
     """Answers of models and model servers are left as they are; these are Envoy's own alone."""
-    mappers = []
-    for status, (code, message, runbook) in _OWN_ANSWERS.items():
-        body = {"error_code": code, "message": message, **({"runbook": runbook} if runbook else {})}
-        # A runtime key is asked for, and without a runtime layer the default holds.
-        only = {"op": "EQ", "value": {"default_value": status, "runtime_key": f"mlpipex.answer_{status}"}}
-        mappers.append(
-            {"filter": {"status_code_filter": {"comparison": only}}, "body_format_override": {"json_format": body}}
-        )
-    return {"mappers": mappers}
+    mappers = [_own_answer(403, *said, only_with=header) for header, said in _REFUSED_HEADERS.items()]
+    return {"mappers": [*mappers, *(_own_answer(status, *said) for status, said in _OWN_ANSWERS.items())]}
+
+
+def _own_answer(
+    status: int, code: str, message: str, runbook: str | None, *, only_with: str | None = None
+) -> dict[str, Any]:
+    body = {"error_code": code, "message": message, **({"runbook": runbook} if runbook else {})}
+    # A runtime key is asked for, and without a runtime layer the default holds.
+    only = {"op": "EQ", "value": {"default_value": status, "runtime_key": f"mlpipex.answer_{status}"}}
+    matching: dict[str, Any] = {"status_code_filter": {"comparison": only}}
+    if only_with:
+        matching = {"and_filter": {"filters": [matching, {"header_filter": _has(only_with)}]}}
+    return {"filter": matching, "body_format_override": {"json_format": body}}
 
 
 #: Requests for predictions: who reads an endpoint's document says nothing about its release.
@@ -305,8 +366,12 @@ def clusters(sockets: Mapping[tuple[EndpointRef, str], Path], routings: Iterable
     return rendered
 
 
-def routes(routings: Iterable[Routing]) -> dict[str, Any]:
-    """All endpoints in one route configuration: forced variants first, then the split."""
+def routes(routings: Iterable[Routing], *, tokens: IngressTokens) -> dict[str, Any]:
+    """All endpoints in one route configuration: forced variants first, then the split.
+
+    :param tokens: what is taken from now on, on connections that are open already too; a listener's own rules would
+        hold for them until they are closed.
+    """
     ordered = sorted(routings, key=lambda routing: str(routing.plan.endpoint))
     return {
         "@type": f"{_TYPE}config.route.v3.RouteConfiguration",
@@ -317,10 +382,24 @@ def routes(routings: Iterable[Routing]) -> dict[str, Any]:
             {
                 "name": "endpoints",
                 "domains": ["*"],
+                "typed_per_filter_config": {
+                    _RBAC: {
+                        "@type": f"{_TYPE}extensions.filters.http.rbac.v3.RBACPerRoute",
+                        "rbac": {"rules": _rules_for(tokens)["rules"]},
+                    }
+                },
                 "routes": [
-                    route
-                    for routing in ordered
-                    for route in (_document(routing.plan), *_forced(routing.plan), _by_chance(routing), _split(routing))
+                    *(
+                        route
+                        for routing in ordered
+                        for route in (
+                            _document(routing.plan),
+                            *_forced(routing.plan),
+                            _by_chance(routing),
+                            _split(routing),
+                        )
+                    ),
+                    _NOWHERE,
                 ],
             }
         ],
@@ -336,9 +415,13 @@ def read_currents(config: Mapping[str, Any]) -> dict[str, StickyHeader]:
     for route in config["virtual_hosts"][0]["routes"]:
         if route["name"].endswith("/split"):
             found[cluster] = StickyHeader(route["route"]["hash_policy"][0]["header"]["header_name"])
-        elif route["match"]["headers"][0]["string_match"].get("exact") == "current":
+        elif route["name"].endswith("/forced") and _exact(route) == "current":
             cluster = route["route"]["cluster"]
     return found
+
+
+def _exact(route: Mapping[str, Any]) -> object:
+    return route["match"]["headers"][0]["string_match"].get("exact")
 
 
 def resource_file(version: str, resources: list[dict[str, Any]]) -> dict[str, Any]:
@@ -534,6 +617,7 @@ def _file_log(path: Path) -> dict[str, Any]:
     fields = {
         "ts": "%START_TIME(%s.%6f)%",
         "rid": f"%REQ({REQUEST_ID_HEADER})%",
+        "client_rid": f"%REQ({CLIENT_REQUEST_ID_HEADER})%",
         "code": "%RESPONSE_CODE%",
         "flags": "%RESPONSE_FLAGS%",
         "fault": f"%RESP({FAULT_HEADER})%",

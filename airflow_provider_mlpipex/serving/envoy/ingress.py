@@ -38,7 +38,7 @@ _POLL_S = 0.002
 #: Why a request was refused -> Envoy's counter of it.
 _REFUSED_STATS = {
     "no token": "http.ingress.rbac.denied",
-    "no such endpoint": "http.ingress.no_route",
+    "no such endpoint": "http.ingress.rq_direct_response",
     "body too large": "http.ingress.downstream_rq_too_large",
     "too slow": "http.ingress.downstream_rq_timeout",
     "no HTTP, or headers too large": "http.ingress.downstream_cx_protocol_error",
@@ -59,12 +59,12 @@ class Ingress:
         self._reopen_due: list[Envoy] = []
         self._written: dict[Path, dict[str, Any]] = {}
 
-    def start(self, *, port: int, client_token: str) -> None:
+    def start(self, *, port: int, tokens: envoy_config.IngressTokens) -> None:
         """Start them, or find them running; returns when one takes requests on ``port``."""
         for folder in (self._paths.folder, self._paths.resource("cds").parent):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         runs = any(envoy.pid is not None for envoy in self.envoys)
-        for kind, empty in (("cds", []), ("rds", [envoy_config.routes([])])):
+        for kind, empty in (("cds", []), ("rds", [envoy_config.routes([], tokens=tokens)])):
             # One that runs goes on with what it was given, though the file is gone: the next push writes it anew.
             if not runs and not self._paths.resource(kind).exists():
                 self._replace(self._paths.resource(kind), envoy_config.resource_file("empty", empty))
@@ -74,7 +74,7 @@ class Ingress:
             # Of an older version, which may not take the new listener while it holds the port.
             outdated.pop(0).end()
         for envoy in self.envoys:
-            listener = envoy_config.listener(envoy.paths, port=port, client_token=client_token)
+            listener = envoy_config.listener(envoy.paths, port=port, tokens=tokens)
             self._replace(envoy.paths.resource("lds"), envoy_config.resource_file(self._listener_version, [listener]))
             if envoy in outdated:
                 # The other one serves meanwhile.

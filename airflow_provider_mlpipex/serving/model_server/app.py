@@ -25,6 +25,7 @@ import orjson
 from airflow_provider_mlpipex.domain.errors import MlpipexError, ReleaseNotReady, SignatureMismatch
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import (
     BATCH_HEADER,
+    CLIENT_REQUEST_ID_HEADER,
     FAULT_HEADER,
     MODEL_FAULT,
     RELEASE_HEADER,
@@ -159,15 +160,15 @@ def create_app(spec: ModelServerSpec, scorer: AnyScorer | FeatureScorer, drill: 
             answer = Scored(500, b'{"error_code": "DRILL", "message": "fault injected"}', _JSON)
         else:
             answer = await answered(body, request.headers)
-        rid = request.headers.get(REQUEST_ID_HEADER, "")
-        _log(log, answer, rid, request.headers, release, time.perf_counter() - started)
+        ids = {name: request.headers.get(name, "") for name in (REQUEST_ID_HEADER, CLIENT_REQUEST_ID_HEADER)}
+        _log(log, answer, request.headers, release, time.perf_counter() - started)
         return Response(
             answer.body,
             status_code=answer.status,
             media_type=answer.media_type,
             headers={
                 RELEASE_HEADER: release,
-                **({REQUEST_ID_HEADER: rid} if rid else {}),
+                **{name: given for name, given in ids.items() if given},
                 **({FAULT_HEADER: MODEL_FAULT} if answer.is_fault else {}),
             },
         )
@@ -219,11 +220,12 @@ def create_app(spec: ModelServerSpec, scorer: AnyScorer | FeatureScorer, drill: 
     )
 
 
-def _log(log: PredictionLog, answer: Scored, rid: str, headers: Headers, release: str, seconds: float) -> None:
+def _log(log: PredictionLog, answer: Scored, headers: Headers, release: str, seconds: float) -> None:
     """One record a row; further rows of a request say which ``row`` they are, and have ids ``rid#1``, ``rid#2`` …
 
     The answer to a mirrored copy is a ``shadow``: no client has ever seen it.
     """
+    rid, clients = headers.get(REQUEST_ID_HEADER, ""), headers.get(CLIENT_REQUEST_ID_HEADER, "")
     common: dict[str, Any] = {
         "t": time.time(),
         "release": release,
@@ -231,6 +233,8 @@ def _log(log: PredictionLog, answer: Scored, rid: str, headers: Headers, release
         "ms": round(seconds * 1000, 3),
         "batch": headers.get(BATCH_HEADER, ""),
     }
+    if clients:
+        common["client_rid"] = clients
     if headers.get("host", "").partition(":")[0].endswith(_MIRRORED):
         common["shadow"] = True
     if answer.outputs:

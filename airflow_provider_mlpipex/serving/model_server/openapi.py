@@ -14,7 +14,12 @@ from typing import Any, NamedTuple
 import orjson
 
 from airflow_provider_mlpipex.domain.release.inputs import InputColumn
-from airflow_provider_mlpipex.domain.rollout.traffic_plan import BATCH_HEADER, RELEASE_HEADER, REQUEST_ID_HEADER
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import (
+    BATCH_HEADER,
+    CLIENT_REQUEST_ID_HEADER,
+    RELEASE_HEADER,
+    REQUEST_ID_HEADER,
+)
 from airflow_provider_mlpipex.serving.model_server.class_labels import CLASSES_HEADER
 from airflow_provider_mlpipex.serving.model_server.clean_process import classes_of
 from airflow_provider_mlpipex.serving.model_server.feature_lookup import FeatureScorer
@@ -119,12 +124,14 @@ _ERROR = {
 
 
 def _operation(contents: Mapping[str, Any], classes: Sequence[Any] | None) -> dict[str, Any]:
-    request_id = {"description": "id of the request", "schema": {"type": "string"}}
+    request_id = {"description": "the plane's id of the request: labels name it", "schema": {"type": "string"}}
+    clients_id = {"description": "x-request-id as it was sent", "schema": {"type": "string"}}
     answered = {
         "description": "one answer a row, in the order of the rows",
         "headers": {
             RELEASE_HEADER: {"description": "the release that answered", "schema": {"type": "string"}},
             REQUEST_ID_HEADER: request_id,
+            CLIENT_REQUEST_ID_HEADER: clients_id,
         },
         "content": {
             JSON: {
@@ -141,7 +148,10 @@ def _operation(contents: Mapping[str, Any], classes: Sequence[Any] | None) -> di
     }
     error = {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
     told = {status: {"description": why, "content": error} for status, why in _STATUSES.items()}
-    about = {REQUEST_ID_HEADER: "late labels are joined by it", BATCH_HEADER: "batch that a drift is traced to"}
+    about = {
+        REQUEST_ID_HEADER: "your own name of the request: logged and returned, joined to nothing",
+        BATCH_HEADER: "batch that a drift is traced to; wants the batch token",
+    }
     wish: list[dict[str, Any]] = []
     if classes is not None:
         why = "true: the answer has classes, in the order of the probabilities, and labels, the likeliest of each row"

@@ -23,7 +23,7 @@ class DesiredState:
     """What a plane should be doing. Only one thread at a time may change or push it: the supervisor's lock is for that.
 
     :param memory: what it goes on with. :param reserve: room to write it down where the disk is full.
-    :param say: takes what went wrong and is tried again.
+    :param say: takes what went wrong and is tried again. :param tokens: what the ingress takes at this moment.
     """
 
     def __init__(
@@ -34,12 +34,15 @@ class DesiredState:
         *,
         reserve: Reserve,
         say: Callable[[str, Exception], None],
+        tokens: Callable[[], envoy_config.IngressTokens],
     ) -> None:
         self.memory = memory
         self._places = places
         self._ingress = ingress
         self._reserve = reserve
         self._say = say
+        self._tokens = tokens
+        self._tokens_in_force: envoy_config.IngressTokens | None = None
         #: Whether what is remembered has been seen in force; while it has not, the watch tries again.
         self.settled = False
         #: Whether the disk holds less than what is remembered.
@@ -127,10 +130,22 @@ class DesiredState:
         if is_gone or any(present.get(name) != cluster for name, cluster in wanted.items()):
             self._ingress.put("cds", f"{version}-add", list({**present, **wanted}.values()))
         self._present = wanted
-        self._ingress.put("rds", version, [envoy_config.routes(routings)])
+        tokens = self._tokens_now()
+        self._ingress.put("rds", version, [envoy_config.routes(routings, tokens=tokens)])
+        self._tokens_in_force = tokens
         if not present.keys() <= wanted.keys():
             self._ingress.put("cds", f"{version}-end", list(wanted.values()))
         self.settled = True
+
+    @property
+    def tokens_changed(self) -> bool:
+        """Whether the ingress takes others than it should: one was rotated, or its time is over."""
+        return self._tokens_now() != self._tokens_in_force
+
+    def _tokens_now(self) -> envoy_config.IngressTokens:
+        """Those of the files; a file that somebody has removed shuts nobody out."""
+        tokens = self._tokens()
+        return tokens if tokens.clients or self._tokens_in_force is None else self._tokens_in_force
 
     def settle(self) -> None:
         """Try once more to put in force what is remembered; if that fails, the watch tries again."""

@@ -42,12 +42,13 @@ from airflow_provider_mlpipex.serving.plane.liveness import Liveness
 from airflow_provider_mlpipex.serving.plane.recovery import take_up
 from airflow_provider_mlpipex.serving.plane.revival import Revival
 from airflow_provider_mlpipex.serving.plane.standbys import Standbys
+from airflow_provider_mlpipex.serving.plane.tokens import TokenFiles
 from airflow_provider_mlpipex.serving.prediction_log import comparison, lookup, sample
 from airflow_provider_mlpipex.serving.prediction_log.reader import read_stats
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
 from airflow_provider_mlpipex.serving.reserve import Reserve
 from airflow_provider_mlpipex.serving.sketches.service import SketchedLogs
-from airflow_provider_mlpipex.serving.state_dir import Places, read_or_make_token
+from airflow_provider_mlpipex.serving.state_dir import Places
 from airflow_provider_mlpipex.serving.timeouts import request_limit_s
 
 _WATCH_S = 0.1
@@ -91,7 +92,10 @@ class Supervisor:
         self._tail = AttemptTail({envoy.paths.attempts_log: envoy.reopen_logs for envoy in self._ingress.envoys})
         self._stopping = threading.Event()
         self._said: dict[str, tuple[str, float]] = {}
-        self._desired = DesiredState(memory, self._places, self._ingress, reserve=self.reserve, say=self._say)
+        self._tokens = TokenFiles(self._places.root)
+        self._desired = DesiredState(
+            memory, self._places, self._ingress, reserve=self.reserve, say=self._say, tokens=self._tokens.ingress
+        )
         self._sketched = SketchedLogs(self._places, say=self._say)
         self._liveness = Liveness(
             self._desired.kept, self._fleet.answers, self._keeper, self._say, serving=self._fleet.serving
@@ -105,7 +109,6 @@ class Supervisor:
         self._standbys = Standbys(self._desired.currents if standbys else tuple, self._fleet, self._say)
         self._fallbacks = Fallbacks(self._desired.plans, self.telemetry, on_fallback, self._say)
         self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
-        self.client_token = read_or_make_token(self._places.client_token)
 
     # Life of the plane.
 
@@ -121,7 +124,7 @@ class Supervisor:
                     *(standby_name(endpoint, release) for endpoint, release in self._desired.currents()),
                 }
             )
-            self._ingress.start(port=self._port, client_token=self.client_token)
+            self._ingress.start(port=self._port, tokens=self._tokens.ingress())
             for endpoint, release in kept:
                 self._own(endpoint, release)
             self._desired.push()
@@ -349,6 +352,7 @@ class Supervisor:
             "telemetry": self._tail.poll,
             "processes": self._revive,
             "leases": self._return_unwatched,
+            "tokens": self._take_rotated,
             "logs": self._keeper.bound_logs,
             "log of answers": self._ingress.bound_logs,
             "files of Envoy": self._restore_files,
@@ -388,6 +392,14 @@ class Supervisor:
         if self._lock.acquire(blocking=False):
             try:
                 self._ingress.restore()
+            finally:
+                self._lock.release()
+
+    def _take_rotated(self) -> None:
+        """Put the tokens of the ingress in force that hold now."""
+        if self._desired.tokens_changed and self._lock.acquire(timeout=_WATCH_S):
+            try:
+                self._desired.settle()
             finally:
                 self._lock.release()
 

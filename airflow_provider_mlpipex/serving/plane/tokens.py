@@ -1,5 +1,7 @@
 """Who may ask the plane for what: one token file a scope, in the plane's state folder, readable by its owner alone.
 
+The control API takes the tokens of :data:`SCOPES`, the ingress those of :data:`INGRESS_SCOPES`; none is taken at both.
+
 Whoever deploys may also take back what was deployed, and read. Nobody's token does everything: clients' predictions
 and drills (faults on purpose) want tokens of their own. Files are read again when they change, so a token is rotated
 without a restart; the one before goes on being taken for a stated time.
@@ -16,10 +18,13 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
+from airflow_provider_mlpipex.serving.envoy.config import IngressTokens
 from airflow_provider_mlpipex.serving.state_dir import read_or_make_token, write_token
 
 Scope = Literal["read", "rollback", "deploy", "drill"]
+IngressScope = Literal["clients", "testers", "batch"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+INGRESS_SCOPES: tuple[IngressScope, ...] = get_args(IngressScope)
 #: What the holder of each token may do.
 GRANTS: dict[Scope, frozenset[Scope]] = {
     "read": frozenset({"read"}),
@@ -27,12 +32,20 @@ GRANTS: dict[Scope, frozenset[Scope]] = {
     "deploy": frozenset({"read", "rollback", "deploy"}),
     "drill": frozenset({"read", "drill"}),
 }
+INGRESS_GRANTS: dict[IngressScope, frozenset[IngressScope]] = {
+    "clients": frozenset({"clients"}),
+    "testers": frozenset({"clients", "testers"}),
+    "batch": frozenset({"clients", "batch"}),
+}
 #: ``token`` is the name that connections and compose files of earlier versions have for it.
-FILES: dict[Scope, str] = {
+FILES: dict[Scope | IngressScope, str] = {
     "read": "read-token",
     "rollback": "rollback-token",
     "deploy": "token",
     "drill": "drill-token",
+    "clients": "client-token",
+    "testers": "tester-token",
+    "batch": "batch-token",
 }
 #: Owner and nobody else.
 _OTHERS = 0o077
@@ -61,11 +74,11 @@ class TokenFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._read: dict[Path, tuple[int, bytes]] = {}
-        for scope in SCOPES:
+        for scope in FILES:
             read_or_make_token(self.path(scope))
             require_private(self.path(scope))
 
-    def path(self, scope: Scope) -> Path:
+    def path(self, scope: Scope | IngressScope) -> Path:
         """Of the file that holds the token of ``scope``."""
         return self._folder / FILES[scope]
 
@@ -76,13 +89,19 @@ class TokenFiles:
         """
         match: Scope | None = None
         for scope in SCOPES:
-            for path in (self.path(scope), self._retiring(scope)):
-                token = self._token(path)
-                if hmac.compare_digest(authorization, b"Bearer " + token) and token:
+            for token in self._taken(scope):
+                if hmac.compare_digest(authorization, b"Bearer " + token):
                     match = scope
         return Holder(match) if match else None
 
-    def rotate(self, scope: Scope, *, grace_s: float) -> Path:
+    def ingress(self) -> IngressTokens:
+        """What the ingress takes now."""
+        clients, testers, batch = (
+            tuple(token.decode() for token in self._taken(scope)) for scope in ("clients", "testers", "batch")
+        )
+        return IngressTokens(clients=clients, testers=testers, batch=batch)
+
+    def rotate(self, scope: Scope | IngressScope, *, grace_s: float) -> Path:
         """Write a new token of ``scope``; the one before is taken for ``grace_s`` seconds more.
 
         :return: the file that holds the new one.
@@ -98,7 +117,11 @@ class TokenFiles:
         write_token(path, secrets.token_urlsafe(32))
         return path
 
-    def _retiring(self, scope: Scope) -> Path:
+    def _taken(self, scope: Scope | IngressScope) -> list[bytes]:
+        """The token of ``scope``, and the one before while its grace lasts."""
+        return [token for path in (self.path(scope), self._retiring(scope)) if (token := self._token(path))]
+
+    def _retiring(self, scope: Scope | IngressScope) -> Path:
         return self._folder / f".{FILES[scope]}.retiring"
 
     def _token(self, path: Path) -> bytes:

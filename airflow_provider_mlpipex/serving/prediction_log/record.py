@@ -22,13 +22,14 @@ class Field(NamedTuple):
 
 
 #: ``t``: when it was answered, epoch seconds. ``rid``: request id, with ``#1`` for the second row of a request; that
-#: row has ``row`` 1, and the first has none. ``ms``: until the answer was there. ``shadow``: no client has seen it.
-#: ``columns`` and ``inputs``: names and values of the row. ``output``, ``kind``, ``score``, ``label``, ``outputs``: the
-#: answer, see :mod:`outputs`. ``keys``: by which entity features were looked up. ``dropped``: a line that has it is no
-#: row, but says how many rows are missing here.
+#: row has ``row`` 1, and the first has none. ``client_rid``: what the client called its request, joined to nothing.
+#: ``ms``: until the answer was there. ``shadow``: no client has seen it. ``columns`` and ``inputs``: names and values
+#: of the row. ``output``, ``kind``, ``score``, ``label``, ``outputs``: the answer, see :mod:`outputs`. ``keys``: by
+#: which entity features were looked up. ``dropped``: a line that has it is no row, but says how many rows are missing.
 FIELDS: Mapping[str, Field] = {
     "t": Field("DOUBLE"),
     "rid": Field("VARCHAR"),
+    "client_rid": Field("VARCHAR", by_client=True),
     "row": Field("INTEGER"),
     "release": Field("VARCHAR"),
     "status": Field("INTEGER"),

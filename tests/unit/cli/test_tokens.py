@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from airflow_provider_mlpipex.serving.plane.tokens import SCOPES, TokenFiles
+from airflow_provider_mlpipex.serving.plane.tokens import FILES, TokenFiles
 from tests.support.terminal import answer, refusal, run
 
 
 def test_each_scope_is_listed_with_its_file_and_without_its_token(tmp_path: Path) -> None:
     files = TokenFiles(tmp_path)
     listed = answer("tokens", "list", "--state-dir", tmp_path)
-    assert [row["scope"] for row in listed] == list(SCOPES)
+    assert [row["scope"] for row in listed] == list(FILES)
     printed = run("tokens", "list", "--state-dir", tmp_path).output
-    for scope in SCOPES:
+    for scope in FILES:
         assert str(files.path(scope)) in printed
         assert files.path(scope).read_text() not in printed
 
@@ -34,7 +34,7 @@ def test_a_new_token_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
 def test_a_scope_that_is_none_and_a_folder_that_is_none_are_refused(tmp_path: Path) -> None:
     TokenFiles(tmp_path)
     assert refusal("tokens", "rotate", "root", "--state-dir", tmp_path)["limit"].endswith(
-        "read, rollback, deploy, drill"
+        "read, rollback, deploy, drill, clients, testers, batch"
     )
     nowhere = tmp_path / "nowhere"
     assert refusal("tokens", "list", "--state-dir", nowhere)["error"] == "NotFound"

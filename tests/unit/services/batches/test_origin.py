@@ -48,6 +48,7 @@ def test_a_batch_is_traced_to_the_task_that_sent_it(platform: MemoryPlatform) ->
             try_number=2,
             digest=digest,
             rows=3,
+            sent=3,
             answered={"flight-delay-1": 3},
             recorded_at=platform.clock.now(),
         )

@@ -80,6 +80,11 @@ class Scoring:
     def ids(self) -> list[str]:
         return [request.request_id for request in self.predictor.sent]
 
+    @property
+    def answered_ids(self) -> list[str]:
+        """What the plane called the requests: only that can be joined to a label."""
+        return [self.predictor.named_by_the_plane(own) for own in self.ids]
+
     def files(self) -> list[str]:
         folder = self.output.parent
         return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
@@ -104,7 +109,7 @@ def test_rows_go_in_chunks_and_their_answers_stand_beside_them(scoring: Scoring)
     assert {(request.batch, tuple(request.columns)) for request in scoring.predictor.sent} == {(BATCH, ("amount",))}
     assert (scored.rows, scored.resumed, scored.answered) == (5, 0, {scoring.release: 5})
     kept = pd.read_parquet(scored.output)
-    spread = [scoring.ids[row // 2] for row in range(5)]
+    spread = [scoring.answered_ids[row // 2] for row in range(5)]
     expected = table().assign(prediction=table()["amount"], release=scoring.release, request_id=spread)
     pd.testing.assert_frame_equal(kept, expected, check_dtype=False)
     assert scoring.files() == [scoring.output.name]
@@ -224,13 +229,14 @@ def test_the_next_try_goes_on_after_what_was_answered(scoring: Scoring) -> None:
     scoring.predictor.trouble = [200, 400]
     with pytest.raises(BatchRefused):
         scoring.score(table())
-    first = scoring.ids[0]
+    first = scoring.answered_ids[0]
     del scoring.predictor.sent[:]
     scored = scoring.score(table(), try_number=2)
     assert (scored.resumed, scored.answered, len(scoring.ids)) == (2, {scoring.release: 5}, 2)
     kept = pd.read_parquet(scored.output)
     assert kept["prediction"].tolist() == table()["amount"].tolist()
-    assert kept["request_id"].tolist() == [first, first, scoring.ids[0], scoring.ids[0], scoring.ids[1]]
+    second, third = scoring.answered_ids
+    assert kept["request_id"].tolist() == [first, first, second, second, third]
     assert scoring.files() == [scoring.output.name]
     assert batches_of(scoring.platform, ENDPOINT, [BATCH])[BATCH].try_number == 2
 
@@ -268,7 +274,18 @@ def test_rows_that_are_sent_again_are_the_same_batch_under_ids_that_say_so(scori
     first, second = scoring.ids
     assert first != second
     assert first.split("-")[:2] == second.split("-")[:2]
-    assert len(batches_of(scoring.platform, ENDPOINT, [BATCH])) == 1
+    (facts,) = batches_of(scoring.platform, ENDPOINT, [BATCH]).values()
+    assert (facts.rows, facts.sent) == (2, 4)
+
+
+def test_rows_are_counted_as_often_as_they_were_sent(scoring: Scoring) -> None:
+    """What the plane counts under the batch's name beyond that is somebody else's."""
+    scoring.predictor.trouble = [503, 503, 200, 400]
+    with pytest.raises(BatchRefused):
+        scoring.score(table())
+    assert batches_of(scoring.platform, ENDPOINT, [BATCH])[BATCH].sent == 3 * 2 + 2
+    scoring.score(table(), try_number=2)
+    assert batches_of(scoring.platform, ENDPOINT, [BATCH])[BATCH].sent == 3 * 2 + 2 + (2 + 3)
 
 
 def test_another_release_that_answers_the_rest_is_counted_by_itself(scoring: Scoring) -> None:

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT, Mirror, TrafficPlan
 from airflow_provider_mlpipex.serving.envoy import config as envoy_config
-from airflow_provider_mlpipex.serving.envoy.config import Paths, Routing, cluster_name, read_cluster_name
+from airflow_provider_mlpipex.serving.envoy.config import IngressTokens, Paths, Routing, cluster_name, read_cluster_name
 from airflow_provider_mlpipex.serving.timeouts import KEEP_ALIVE_S
 from tests.support.factories import make_release
 
 FRAUD = EndpointRef.parse("production/fraud-scorer")
+TOKENS = IngressTokens(clients=("s3cret", "retiring"), testers=("tester",), batch=("batch",))
 OLD, NEW, OLDER = (make_release(version) for version in ("1.9.0", "1.10.0", "1.8.2"))
 SOCKETS = {(FRAUD, release.id): Path(f"/s/{release.slug}.sock") for release in (OLD, NEW, OLDER)}
 
@@ -35,7 +36,7 @@ def routing(of: TrafficPlan, **more: Any) -> Routing:
 
 
 def route_list(*plans: TrafficPlan) -> list[dict[str, Any]]:
-    (host,) = envoy_config.routes(map(routing, plans))["virtual_hosts"]
+    (host,) = envoy_config.routes(map(routing, plans), tokens=TOKENS)["virtual_hosts"]
     routes: list[dict[str, Any]] = host["routes"]
     return routes
 
@@ -89,9 +90,9 @@ def test_testers_choose_by_name_or_by_release_and_get_it_as_it_is() -> None:
 
 def test_forced_variants_come_before_the_split_of_their_endpoint() -> None:
     names = [route["name"] for route in route_list(canary(500))]
-    assert names[-2:] == ["production/fraud-scorer/by-chance", "production/fraud-scorer/split"]
+    assert names[-3:] == ["production/fraud-scorer/by-chance", "production/fraud-scorer/split", "nowhere"]
     assert names[0] == "production/fraud-scorer/openapi"
-    assert set(names[1:-2]) == {"production/fraud-scorer/forced"}
+    assert set(names[1:-3]) == {"production/fraud-scorer/forced"}
 
 
 def test_an_empty_sticky_header_is_split_like_any_request_but_by_chance() -> None:
@@ -139,9 +140,9 @@ def test_a_slow_candidate_takes_no_time_from_current(timeout: float, limit: floa
         split(plan(timeout_s=timeout)),
         [
             route["route"]
-            for route in envoy_config.routes([routing(canary(500, timeout_s=timeout), try_limit_s=limit)])[
-                "virtual_hosts"
-            ][0]["routes"]
+            for route in envoy_config.routes(
+                [routing(canary(500, timeout_s=timeout), try_limit_s=limit)], tokens=TOKENS
+            )["virtual_hosts"][0]["routes"]
             if route["name"].endswith("/split")
         ],
     )
@@ -192,7 +193,7 @@ def test_routes_name_only_clusters_that_are_rendered(of: TrafficPlan) -> None:
     named = {name for name, _ in weights(of)} | set(forced(of).values())
     named |= {policy["cluster"] for policy in split(of).get("request_mirror_policies", [])}
     assert named <= rendered
-    assert envoy_config.routes([routing(of)])["validate_clusters"] is True
+    assert envoy_config.routes([routing(of)], tokens=TOKENS)["validate_clusters"] is True
 
 
 def test_names_hold_no_dots_and_are_read_back() -> None:
@@ -236,7 +237,7 @@ def test_envoy_gives_up_idle_connections_before_the_server_does() -> None:
 
 def test_endpoints_are_rendered_apart() -> None:
     staging = TrafficPlan(endpoint=EndpointRef.parse("staging/fraud-scorer"), current=NEW.id)
-    paths = {route["match"]["path"] for route in route_list(plan(), staging)}
+    paths = {route["match"]["path"] for route in route_list(plan(), staging) if route["name"] != "nowhere"}
     assert paths == {
         f"/endpoints/{environment}/fraud-scorer/{asked}"
         for environment in ("production", "staging")
@@ -247,7 +248,7 @@ def test_endpoints_are_rendered_apart() -> None:
 
 def test_the_client_token_goes_no_further_and_everything_is_local() -> None:
     paths = Paths(folder=Path("/state/envoy"), admin_socket=Path("/state/sock/envoy.sock"))
-    listener = envoy_config.listener(paths, port=8088, client_token="s3cret")
+    listener = envoy_config.listener(paths, port=8088, tokens=TOKENS)
     assert listener["address"]["socket_address"] == {"address": "127.0.0.1", "port_value": 8088}
     (chain,) = listener["filter_chains"]
     manager = chain["filters"][0]["typed_config"]
@@ -256,9 +257,19 @@ def test_the_client_token_goes_no_further_and_everything_is_local() -> None:
         "envoy.filters.http.buffer",
         "envoy.filters.http.router",
     ]
-    (policy,) = manager["http_filters"][0]["typed_config"]["rules"]["policies"].values()
-    (principal,) = policy["principals"]
-    assert principal["header"]["string_match"] == {"exact": "Bearer s3cret"}
-    assert envoy_config.routes([])["request_headers_to_remove"] == ["authorization"]
+    rules = manager["http_filters"][0]["typed_config"]["rules"]
+    (host,) = envoy_config.routes([], tokens=TOKENS)["virtual_hosts"]
+    (renewed,) = host["typed_per_filter_config"].values()
+    assert renewed["rbac"]["rules"] == rules, "the same rules on every connection"
+    taken = {
+        name: {principal["header"]["string_match"]["exact"] for principal in policy["principals"]}
+        for name, policy in rules["policies"].items()
+    }
+    assert taken == {
+        "clients": {"Bearer s3cret", "Bearer retiring", "Bearer tester", "Bearer batch"},
+        "testers": {"Bearer tester"},
+        "batch": {"Bearer batch"},
+    }
+    assert envoy_config.routes([], tokens=TOKENS)["request_headers_to_remove"] == ["authorization"]
     admin = envoy_config.bootstrap(paths, connections=100)["admin"]["address"]
     assert admin == {"pipe": {"path": "/state/sock/envoy.sock", "mode": 0o600}}

@@ -50,7 +50,12 @@ def routed(places: Places, *plans: TrafficPlan, version: str = "41") -> Path:
     path.write_text(
         json.dumps(
             envoy_config.resource_file(
-                version, [envoy_config.routes([envoy_config.Routing(plan=plan) for plan in plans])]
+                version,
+                [
+                    envoy_config.routes(
+                        [envoy_config.Routing(plan=plan) for plan in plans], tokens=envoy_config.IngressTokens()
+                    )
+                ],
             )
         )
     )

@@ -42,7 +42,7 @@ class FakeIngress:
         self.files: dict[str, list[dict[str, Any]]] = {}
         self.versions: dict[str, str] = {}
 
-    def start(self, *, port: int, client_token: str) -> None:
+    def start(self, *, port: int, tokens: Any) -> None:
         self._write("cds", [])
 
     def wait_until_serving(self, timeout_s: float) -> None:

@@ -19,7 +19,7 @@ from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout.plane_observation import PlaneObservation, ReleaseStatus
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.serving.plane.control_api import create_app
-from airflow_provider_mlpipex.serving.plane.tokens import FILES, SCOPES, Scope, TokenFiles
+from airflow_provider_mlpipex.serving.plane.tokens import FILES, SCOPES, IngressScope, Scope, TokenFiles
 from tests.support.factories import make_release
 
 ENDPOINT = EndpointRef.parse("production/fraud-scorer")
@@ -67,8 +67,8 @@ async def ask(tokens: TokenFiles, scope: Scope, method: str, path: str, body: ob
 
 
 def test_each_scope_has_a_token_of_its_own_that_only_its_owner_reads(tokens: TokenFiles) -> None:
-    assert len({tokens.path(scope).read_text() for scope in SCOPES}) == len(SCOPES) == len(FILES)
-    assert {stat.S_IMODE(tokens.path(scope).stat().st_mode) for scope in SCOPES} == {0o600}
+    assert len({tokens.path(scope).read_text() for scope in FILES}) == len(FILES)
+    assert {stat.S_IMODE(tokens.path(scope).stat().st_mode) for scope in FILES} == {0o600}
     assert [tokens.holder(shown(tokens, scope)) for scope in SCOPES] == [
         type(tokens.holder(shown(tokens, scope)))(scope)  # type: ignore[misc]
         for scope in SCOPES
@@ -90,6 +90,18 @@ def test_a_rotated_token_is_taken_at_once_and_the_one_before_for_its_grace(token
     assert (tokens.holder(old), tokens.holder(new) is not None) == (None, True)
     assert TokenFiles(tmp_path).holder(old) is None
     assert tokens.holder(other) is not None, "the other scopes are left alone"
+
+
+@pytest.mark.parametrize("scope", ["clients", "testers", "batch"])
+def test_a_token_of_the_ingress_is_nobodys_at_the_control_api(tokens: TokenFiles, scope: IngressScope) -> None:
+    secret = tokens.path(scope).read_text()
+    assert tokens.holder(f"Bearer {secret}".encode()) is None
+    assert getattr(tokens.ingress(), scope) == (secret,)
+    tokens.rotate(scope, grace_s=3600)
+    assert getattr(tokens.ingress(), scope) == (tokens.path(scope).read_text(), secret)
+    assert secret not in repr(tokens.ingress())
+    tokens.rotate(scope, grace_s=0)
+    assert getattr(tokens.ingress(), scope) == (tokens.path(scope).read_text(),)
 
 
 def test_without_grace_the_one_before_is_void(tokens: TokenFiles) -> None:
