@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         TrainingRecord,
     )
     from airflow_provider_mlpipex.domain.rollout.events import AlertDelivery, Entry, Event, Origin, RoutineRecord
+    from airflow_provider_mlpipex.domain.rollout.ledger_head import HeadClaim, LedgerHead
     from airflow_provider_mlpipex.domain.rollout.plane_observation import (
         AppliedPlan,
         PlaneObservation,
@@ -165,10 +166,32 @@ class ServingPlane(Protocol):
         """
         ...
 
-    def apply(self, plan: TrafficPlan) -> AppliedPlan:
-        """Return only when ``plan`` is seen in force.
+    def apply(self, plan: TrafficPlan, *, claim: HeadClaim | None = None) -> AppliedPlan:
+        """Return only when ``plan`` is seen in force. The head of the chain that it comes from is noted.
 
+        :param claim: of that chain; ``None`` from who could not read it, which is enough to return traffic to a release
+            that runs here and to nothing else.
         :raises PlanRefused: the data plane did not take it; the plan before is in force.
+        :raises LedgerRewritten: the chain does not go on from the head that was noted before, and the plan is no return
+            to a release that the plane itself knows as good.
+        """
+        ...
+
+    def heads(self, endpoint: EndpointRef | None = None) -> dict[str, LedgerHead]:
+        """The heads that were noted, of every endpoint or of one. Answers whatever else is broken."""
+        ...
+
+    def note_head(self, endpoint: EndpointRef, claim: HeadClaim) -> None:
+        """Note how far the chain has come.
+
+        :raises LedgerRewritten: it does not go on from the head that was noted before.
+        """
+        ...
+
+    def accept_head(self, endpoint: EndpointRef, head: LedgerHead, *, instead_of: LedgerHead, reason: str) -> None:
+        """Note ``head`` though it does not go on from ``instead_of``, because somebody has looked at both.
+
+        :raises PlanRefused: ``instead_of`` is not what is noted.
         """
         ...
 

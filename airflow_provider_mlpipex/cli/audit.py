@@ -2,21 +2,98 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
 from airflow_provider_mlpipex.cli.terminal import NO_LEDGER, AsJson, configured_platform, emit
+from airflow_provider_mlpipex.domain.errors import MlpipexError, NotFound
+from airflow_provider_mlpipex.domain.names import EndpointRef
+
+if TYPE_CHECKING:
+    from airflow_provider_mlpipex.domain.rollout.ledger_head import LedgerHead
 
 app = typer.Typer(no_args_is_help=True, help="Verify the ledger.")
+_EXPECTED = re.compile(r"(?P<endpoint>[^=]+)=(?P<seq>[1-9][0-9]*):(?P<hash>[0-9a-f]{64})")
 
 
 @app.command()
-def verify(as_json: AsJson = False) -> None:
-    """Verify the hash chain of every endpoint."""
+def verify(
+    expect: Annotated[
+        list[str] | None,
+        typer.Option(help="A head that was noted elsewhere, as ENDPOINT=ENTRY:HASH. May be given several times."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Verify the hash chain of every endpoint, and that it goes on from the head that the serving plane has noted."""
     from airflow_provider_mlpipex.services.rollout.history import audit
 
-    counts = audit(configured_platform())
+    platform = configured_platform()
+    noted: dict[str, list[LedgerHead]] = defaultdict(list)
+    for text in expect or ():
+        endpoint, head = _expected(text)
+        noted[endpoint].append(head)
+    trouble = ""
+    try:
+        heads = platform.plane.heads()
+    except MlpipexError as error:
+        heads, trouble = {}, str(error)
+    for endpoint, head in heads.items():
+        noted[endpoint].append(head)
+    counts = audit(platform, noted=noted)
+    entries = [
+        {"endpoint": name, "entries": n, "noted": heads[name].to_json() if name in heads else None}
+        for name, n in counts.items()
+    ]
     emit(
-        counts,
+        {"entries": counts, "heads": entries, "not_compared": trouble},
         as_json,
-        lambda: "\n".join(f"{name}: {n} entries verified" for name, n in counts.items()) or NO_LEDGER,
+        lambda: (
+            "\n".join(
+                [
+                    *(
+                        f"{name}: {n} entries verified"
+                        + (f"; goes on from what the plane has noted ({heads[name]})" if name in heads else "")
+                        for name, n in counts.items()
+                    ),
+                    *([f"NOT compared with the heads that the serving plane has noted: {trouble}"] if trouble else []),
+                ]
+            )
+            or NO_LEDGER
+        ),
     )
+
+
+@app.command("accept-head")
+def accept_head(
+    endpoint: Annotated[str, typer.Argument(help="production/fraud-scorer")],
+    instead_of: Annotated[str, typer.Option(help="Hash that the plane has noted, or its first 12 characters.")],
+    reason: Annotated[str, typer.Option(help="Why this chain is the true one; goes into the ledger.")],
+    as_json: AsJson = False,
+) -> None:
+    """After a backup was restored on purpose: let the plane go on from the chain as it is now."""
+    from airflow_provider_mlpipex.services.rollout.ledger_heads import accept
+
+    ref = EndpointRef.parse(endpoint)
+    head = accept(configured_platform(), ref, instead_of=instead_of, reason=reason)
+    emit(
+        {"endpoint": str(ref), **head.to_json()},
+        as_json,
+        lambda: f"{ref}: the plane goes on from {head}; the ledger says who accepted that, and why",
+    )
+
+
+def _expected(text: str) -> tuple[str, LedgerHead]:
+    from airflow_provider_mlpipex.domain.rollout.ledger_head import LedgerHead
+
+    parts = _EXPECTED.fullmatch(text)
+    if parts is None:
+        raise NotFound(
+            "option --expect",
+            value=text,
+            limit="ENDPOINT=ENTRY:HASH, the hash in 64 characters",
+            remedy="copy it from an alert, or from the plane's file ledger-heads.jsonl",
+        )
+    return str(EndpointRef.parse(parts["endpoint"])), LedgerHead(seq=int(parts["seq"]), hash=parts["hash"])

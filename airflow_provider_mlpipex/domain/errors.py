@@ -212,6 +212,15 @@ class LedgerTampered(MlpipexError):
     runbook = "ledger-tampered"
 
 
+class LedgerRewritten(MlpipexError):
+    """The ledger is not the one whose head was noted outside its database: its end was cut off, or it was written anew.
+
+    Nothing goes forward; traffic may be taken back to what the plane itself knows as good.
+    """
+
+    runbook = "ledger-rewritten"
+
+
 class PlaneUnavailable(MlpipexError):
     """The serving plane's control API does not answer. Traffic goes on as last confirmed."""
 

@@ -52,9 +52,12 @@ class DriftTask(StageTask):
         from airflow_provider_mlpipex.services.rollout import invariants
 
         return {
+            "the ledger is the one that was noted": lambda: invariants.the_ledger_is_the_one_that_was_noted(
+                platform, endpoint
+            ),
             "the plane serves what the ledger confirmed": lambda: invariants.plane_serves_what_the_ledger_confirmed(
                 platform, endpoint
-            )
+            ),
         }
 
     def healthy_after(self, platform: Platform, endpoint: EndpointRef) -> Mapping[str, Invariant]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from airflow_provider_mlpipex.domain.errors import MlpipexError
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.events import AlertDelivery, AlertRaised, AlertRetried
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState, OwedAlert, RolloutResult, UnannouncedEnding
@@ -93,6 +94,7 @@ def raise_alert(
     if not facts.get("owner"):
         state = journal.load(platform, endpoint)
         facts = {**facts, "owner": owner_of(state.rollout.manifest if state.rollout else state.current_manifest)}
+    facts = {**facts, **_head(platform, endpoint)}
     delivery = platform.alerter.alert(channel=channel, title=title, body=body, severity=severity, facts=facts)
     journal.note(
         platform,
@@ -122,6 +124,18 @@ def _unannounced(state: EndpointState, now: datetime) -> RolloutResult | None:
         return None
     ending = state.results.get(state.unannounced.rollout_id)
     return ending if ending and _is_news(ending, state.unannounced.alerts) else None
+
+
+def _head(platform: Platform, endpoint: EndpointRef) -> dict[str, str]:
+    """The last entry of the ledger, as ``mlpipex audit verify --expect`` takes it.
+
+    Whoever can write to the database has no hand on an alert that was sent.
+    """
+    try:
+        (last,) = platform.ledger.read(endpoint, newest_first=True, limit=1)
+    except (MlpipexError, ValueError):
+        return {}
+    return {"ledger": f"{endpoint}={last.seq}:{last.hash}"}
 
 
 def deliver_owed(platform: Platform, state: EndpointState) -> None:

@@ -35,6 +35,10 @@ class Places:
         return self.root / "state.json"
 
     @property
+    def ledger_heads(self) -> Path:
+        return self.root / "ledger-heads.jsonl"
+
+    @property
     def reserve(self) -> Path:
         return self.root / "reserve"
 

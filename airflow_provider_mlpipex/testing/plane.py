@@ -19,6 +19,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import ServedAnswers
 from airflow_provider_mlpipex.domain.predictions import PredictionSample
 from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.rollout.ledger_head import HeadClaim, LedgerHead, rewritten
 from airflow_provider_mlpipex.domain.rollout.plane_observation import (
     AppliedPlan,
     PlaneObservation,
@@ -70,6 +71,7 @@ class _Endpoint:
     plan: TrafficPlan | None = None
     lease_ends: datetime | None = None
     lease_expired_at: datetime | None = None
+    returns_to: str | None = None
     served: list[_Served] = field(default_factory=list)
     #: Release id -> request id -> its first answer; what a release lost to a full queue is only counted.
     answers: dict[str, dict[str, list[_Answer]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
@@ -85,7 +87,8 @@ class MemoryPlane:
 
     ``away``: every verb raises :class:`PlaneUnavailable`; leases end all the same, as the real plane's do.
     ``telemetry_trouble``: non-empty makes telemetry incomplete, for this reason. ``applied``: every plan that was put
-    in force, in order. ``surveys``: how often many endpoints were asked about at once.
+    in force, in order. ``surveys``: how often many endpoints were asked about at once. ``noted``: endpoint -> head of
+    its ledger, as it was noted last.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -98,6 +101,7 @@ class MemoryPlane:
         self.telemetry_trouble = ""
         self.applied: list[TrafficPlan] = []
         self.surveys = 0
+        self.noted: dict[str, LedgerHead] = {}
 
     # The verbs of the ServingPlane port.
 
@@ -109,7 +113,7 @@ class MemoryPlane:
             held.releases[release.id] = release
             return ReleaseStatus(release=release.id, state="ready")
 
-    def apply(self, plan: TrafficPlan) -> AppliedPlan:
+    def apply(self, plan: TrafficPlan, *, claim: HeadClaim | None = None) -> AppliedPlan:
         with self._lock:
             held = self._reach(plan.endpoint)
             for release in plan.releases:
@@ -121,10 +125,51 @@ class MemoryPlane:
                         limit="every release of a plan is ready",
                         remedy="ensure the release first; the plan before is still in force",
                     )
+            disputed = self._is_disputed(held, plan, claim)
+            if held.plan is not None and plan.current != held.plan.current:
+                held.returns_to = None if plan.current == held.returns_to else held.plan.current
             held.plan, held.lease_expired_at = plan, None
             self._prolong(held, plan)
             self.applied.append(plan)
-            return AppliedPlan(plan=plan, applied_at=self._clock.now(), acknowledged_ms=0.0)
+            if claim is not None and claim.head is not None and not disputed:
+                self.noted[str(plan.endpoint)] = claim.head
+            return AppliedPlan(plan=plan, applied_at=self._clock.now(), acknowledged_ms=0.0, ledger_disputed=disputed)
+
+    def _is_disputed(self, held: _Endpoint, plan: TrafficPlan, claim: HeadClaim | None) -> bool:
+        noted, is_return = self.noted.get(str(plan.endpoint)), plan.releases == (plan.current,)
+        if noted is None or (claim is None and is_return) or (claim is not None and claim.continues(noted)):
+            return False
+        if is_return and plan.current in (held.plan and held.plan.current, held.returns_to):
+            return True
+        raise rewritten(plan.endpoint, noted=noted, claim=claim or HeadClaim(head=None))
+
+    def heads(self, endpoint: EndpointRef | None = None) -> dict[str, LedgerHead]:
+        with self._lock:
+            if self.away:
+                raise PlaneUnavailable(
+                    "serving plane in memory", value="away", limit="an answer", remedy="bring it back"
+                )
+            return {name: head for name, head in self.noted.items() if endpoint is None or name == str(endpoint)}
+
+    def note_head(self, endpoint: EndpointRef, claim: HeadClaim) -> None:
+        with self._lock:
+            noted = self.heads(endpoint).get(str(endpoint))
+            if noted is not None and not claim.continues(noted):
+                raise rewritten(endpoint, noted=noted, claim=claim)
+            if claim.head is not None:
+                self.noted[str(endpoint)] = claim.head
+
+    def accept_head(self, endpoint: EndpointRef, head: LedgerHead, *, instead_of: LedgerHead, reason: str) -> None:
+        with self._lock:
+            noted = self.heads(endpoint).get(str(endpoint))
+            if noted != instead_of:
+                raise PlanRefused(
+                    f"head of the ledger of {endpoint}",
+                    value=str(instead_of),
+                    limit=f"what is noted: {noted or 'nothing'}",
+                    remedy="look at both again: mlpipex audit verify",
+                )
+            self.noted[str(endpoint)] = head
 
     def renew(self, endpoint: EndpointRef, plan_id: str) -> None:
         with self._lock:
@@ -361,12 +406,7 @@ class MemoryPlane:
         held = self._endpoints[endpoint]
         self._end_expired_lease(held)
         if self.away:
-            raise PlaneUnavailable(
-                "serving plane in memory",
-                value="away",
-                limit="an answer",
-                remedy="traffic goes on as last confirmed; run the task again",
-            )
+            raise _away()
         return held
 
     def _end_expired_lease(self, held: _Endpoint) -> None:
@@ -395,6 +435,15 @@ class MemoryPlane:
         if release_id in self._broken:
             return ReleaseStatus(release=release_id, state="failed", detail=str(self._broken[release_id]))
         return ReleaseStatus(release=release_id, state="ready")
+
+
+def _away() -> PlaneUnavailable:
+    return PlaneUnavailable(
+        "serving plane in memory",
+        value="away",
+        limit="an answer",
+        remedy="traffic goes on as last confirmed; run the task again",
+    )
 
 
 def _counted(served: list[_Served], release: str, since: datetime, until: datetime) -> ReleaseTelemetry:

@@ -118,7 +118,7 @@ def test_the_token_of_clients_is_masked_and_not_that_of_the_plane(masked: list[s
     assert "of-clients" not in repr(settings)
     file = tmp_path / "client-token"
     settings = module.settings_of(connection({"client_token_file": str(file)}))
-    with pytest.raises(ConfigurationInvalid, match="serving plane's clients"):
+    with pytest.raises(ConfigurationInvalid, match="batch token of the serving plane"):
         settings.ingress_token()
     file.write_text("from-file\n", encoding="utf-8")
     assert settings.ingress_token() == "from-file"

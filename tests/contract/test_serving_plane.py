@@ -23,6 +23,7 @@ from airflow_provider_mlpipex.domain.errors import (
     ArtifactMismatch,
     ConfigurationInvalid,
     InvalidName,
+    LedgerRewritten,
     MlpipexError,
     NotAuthorised,
     PlaneUnavailable,
@@ -36,6 +37,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import ServedAnswers
 from airflow_provider_mlpipex.domain.predictions import Prediction, PredictionSample
 from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.rollout.ledger_head import HeadClaim, LedgerHead
 from airflow_provider_mlpipex.domain.rollout.plane_observation import Surveyed
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import BATCH_HEADER, Mirror, TrafficPlan
 from airflow_provider_mlpipex.ports import ServingPlane
@@ -271,6 +273,66 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     world = embedded_world(request.getfixturevalue("shared"), tmp_path)
     yield world
     world.plane.apply(world.plan())
+
+
+# Heads of ledgers.
+
+
+def head(seq: int, letter: str = "a") -> LedgerHead:
+    return LedgerHead(seq=seq, hash=letter * 64)
+
+
+def test_a_plan_comes_from_a_chain_that_goes_on_from_the_noted_head(world: World) -> None:
+    world.plane.ensure(world.endpoint, world.current, timeout_s=READY_TIMEOUT_S)
+    world.plane.ensure(world.endpoint, world.candidate, timeout_s=READY_TIMEOUT_S)
+    noted = world.plane.heads(world.endpoint).get(str(world.endpoint))
+    seq = noted.seq if noted else 0
+    first = head(seq + 10)
+    world.plane.apply(world.plan(), claim=HeadClaim(head=first, follows=noted))
+    assert world.plane.heads(world.endpoint) == {str(world.endpoint): first}
+    assert world.plane.heads()[str(world.endpoint)] == first
+
+    for claim in (
+        HeadClaim(head=head(seq + 9, "b")),
+        HeadClaim(head=head(seq + 10, "b")),
+        HeadClaim(head=head(seq + 20), follows=None),
+        HeadClaim(head=head(seq + 20), follows=head(seq + 10, "b")),
+        HeadClaim(head=None),
+        None,
+    ):
+        with pytest.raises(LedgerRewritten):
+            world.plane.apply(world.canary(), claim=claim)
+        assert world.in_force() == world.plan()
+        if claim is not None:
+            with pytest.raises(LedgerRewritten):
+                world.plane.note_head(world.endpoint, claim)
+            # All of this returns traffic to who has it already, which no ledger is needed for.
+            assert world.plane.apply(world.plan(), claim=claim).ledger_disputed
+
+    later = head(seq + 20)
+    assert not world.plane.apply(world.canary(), claim=HeadClaim(head=later, follows=first)).ledger_disputed
+    world.plane.note_head(world.endpoint, HeadClaim(head=head(seq + 21), follows=later))
+    world.plane.apply(world.plan())
+    with pytest.raises(PlanRefused):
+        world.plane.accept_head(world.endpoint, head(seq + 1, "c"), instead_of=later, reason="a backup")
+    world.plane.accept_head(world.endpoint, head(seq + 1, "c"), instead_of=head(seq + 21), reason="a backup")
+    assert world.plane.heads(world.endpoint) == {str(world.endpoint): head(seq + 1, "c")}
+
+
+def test_a_chain_that_was_rewritten_brings_back_only_what_the_plane_knows_as_good(world: World) -> None:
+    for release in (world.current, world.candidate, world.third):
+        world.plane.ensure(world.endpoint, release, timeout_s=READY_TIMEOUT_S)
+    noted = world.plane.heads(world.endpoint).get(str(world.endpoint))
+    chain = head((noted.seq if noted else 0) + 1)
+    world.plane.apply(world.plan(), claim=HeadClaim(head=chain, follows=noted))
+    world.plane.apply(world.plan(current=world.candidate.id), claim=HeadClaim(head=chain))  # promoted
+    other = HeadClaim(head=None)
+    with pytest.raises(LedgerRewritten):
+        world.plane.apply(world.plan(current=world.third.id), claim=other)
+    assert world.plane.apply(world.plan(), claim=other).ledger_disputed, "back to who was current before"
+    with pytest.raises(LedgerRewritten):
+        world.plane.apply(world.plan(current=world.candidate.id), claim=other)
+    assert world.in_force() == world.plan(), "what was taken back does not come again"
 
 
 def test_both_are_the_port(world: World) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import ServedAnswers
 from airflow_provider_mlpipex.domain.predictions import PredictionSample
 from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.rollout.ledger_head import HeadClaim, LedgerHead
 from airflow_provider_mlpipex.domain.rollout.plane_observation import (
     AppliedPlan,
     PlaneObservation,
@@ -25,7 +26,7 @@ from airflow_provider_mlpipex.domain.rollout.plane_observation import (
     ReleaseStatus,
     Surveyed,
 )
-from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import CLAIM_HEADER, TrafficPlan
 from airflow_provider_mlpipex.domain.shadow.comparison import ShadowComparison
 
 TIMEOUT_S = 15.0
@@ -56,8 +57,24 @@ class EmbeddedPlane:
         )
         return ReleaseStatus.model_validate(answer)
 
-    def apply(self, plan: TrafficPlan) -> AppliedPlan:
-        return AppliedPlan.model_validate(self._call("PUT", plan.endpoint, "/plan", json=plan.to_json()))
+    def apply(self, plan: TrafficPlan, *, claim: HeadClaim | None = None) -> AppliedPlan:
+        headers = {CLAIM_HEADER: claim.model_dump_json()} if claim else {}
+        answer = self._call("PUT", plan.endpoint, "/plan", json=plan.to_json(), headers=headers)
+        return AppliedPlan.model_validate(answer)
+
+    def heads(self, endpoint: EndpointRef | None = None) -> dict[str, LedgerHead]:
+        if endpoint is not None:
+            answer = self._call("GET", endpoint, "/ledger-head")
+        else:
+            answer = self._send("GET", "/v1/ledger-heads")
+        return {name: LedgerHead.model_validate(head) for name, head in answer.items()}
+
+    def note_head(self, endpoint: EndpointRef, claim: HeadClaim) -> None:
+        self._call("PUT", endpoint, "/ledger-head", json=claim.to_json())
+
+    def accept_head(self, endpoint: EndpointRef, head: LedgerHead, *, instead_of: LedgerHead, reason: str) -> None:
+        body = {"head": head.to_json(), "instead_of": instead_of.to_json(), "reason": reason}
+        self._call("POST", endpoint, "/ledger-head/accepted", json=body)
 
     def renew(self, endpoint: EndpointRef, plan_id: str) -> None:
         self._call("POST", endpoint, "/lease", json={"plan_id": plan_id})
@@ -160,13 +177,22 @@ class EmbeddedPlane:
         token = self._token if isinstance(self._token, str) else self._token()
         return {"authorization": f"Bearer {token}"}
 
-    def _call(self, method: str, endpoint: EndpointRef, path: str, *, timeout: float = TIMEOUT_S, **sent: Any) -> Any:
-        where = f"/v1/endpoints/{endpoint.environment}/{endpoint.name}{path}"
-        return self._send(method, where, timeout=timeout, **sent)
+    def _call(self, method: str, endpoint: EndpointRef, path: str, **sent: Any) -> Any:
+        return self._send(method, f"/v1/endpoints/{endpoint.environment}/{endpoint.name}{path}", **sent)
 
-    def _send(self, method: str, path: str, *, timeout: float = TIMEOUT_S, **sent: Any) -> Any:
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        timeout: float = TIMEOUT_S,
+        headers: Mapping[str, str] | None = None,
+        **sent: Any,
+    ) -> Any:
         try:
-            answer = send(method, f"{self._url}{path}", headers=self._headers(), timeout=timeout, **sent)
+            answer = send(
+                method, f"{self._url}{path}", headers={**self._headers(), **(headers or {})}, timeout=timeout, **sent
+            )
         except httpx.HTTPError as error:
             raise PlaneUnavailable(
                 f"serving plane at {self._url}",

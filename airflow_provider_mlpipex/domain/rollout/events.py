@@ -316,6 +316,19 @@ class BatchServed(Recorded):
     sent: int | None = Field(default=None, ge=0)
 
 
+class HeadAccepted(Value):
+    """Somebody has declared this chain to be the true one, though the plane had noted another head: a backup was
+    restored. The entry's origin says who.
+
+    :param noted: sequence number of the head that was noted. :param noted_hash: its hash.
+    """
+
+    type: Literal["head-accepted"] = "head-accepted"
+    noted: int
+    noted_hash: str
+    reason: str = Field(min_length=1, max_length=2000)
+
+
 class DriftJudged(Value):
     """A window of what a release was asked and answered, beside what it was trained on.
 
@@ -423,6 +436,7 @@ Event = Annotated[
     | AlertRaised
     | AlertRetried
     | BatchServed
+    | HeadAccepted
     | DriftJudged
     | OutcomesJudged
     | PromotionReopened
@@ -467,7 +481,7 @@ def subject_of(event: Event) -> str | None:
             subject = event.release
         case EndpointUnhealthy() | EndpointRecovered():
             subject = event.release
-        case TrafficPlanned() | TrafficConfirmed() | AlertRaised() | AlertRetried() | StageEnded():
+        case TrafficPlanned() | TrafficConfirmed() | AlertRaised() | AlertRetried() | HeadAccepted() | StageEnded():
             subject = None
         case _:
             subject = event.rollout_id

@@ -84,14 +84,15 @@ def entry_hash(entry: Entry) -> str:
 
 
 class Verifier:
-    """Checks a chain entry by entry, from its first one, and remembers no more than the last.
+    """Checks a chain entry by entry, and remembers no more than the last.
 
     :param endpoint: whose chain it is; ``None``: that of the first entry.
+    :param after: the entry before the first one that is added; ``None`` where that begins the chain.
     """
 
-    def __init__(self, endpoint: EndpointRef | None = None) -> None:
+    def __init__(self, endpoint: EndpointRef | None = None, *, after: Head | None = None) -> None:
         self.endpoint = endpoint
-        self.head: Head | None = None
+        self.head = after
 
     def add(self, entry: Entry) -> None:
         """:raises LedgerTampered: ``entry`` is not what follows the entries before it."""

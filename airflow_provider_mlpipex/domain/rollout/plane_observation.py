@@ -26,11 +26,16 @@ class ReleaseStatus(Value):
 
 
 class AppliedPlan(Value):
-    """A plan seen in force. ``acknowledged_ms``: from the request to the data plane's own confirmation."""
+    """A plan seen in force. ``acknowledged_ms``: from the request to the data plane's own confirmation.
+
+    ``ledger_disputed``: it came from a ledger that is not the one whose head the plane has noted, and was taken because
+    it returns traffic to a release that the plane itself knows as good.
+    """
 
     plan: TrafficPlan
     applied_at: datetime
     acknowledged_ms: float
+    ledger_disputed: bool = False
 
 
 class PlaneObservation(Value):

@@ -26,6 +26,8 @@ REQUEST_ID_HEADER = "x-request-id"
 CLIENT_REQUEST_ID_HEADER = "x-mlpipex-client-request-id"
 #: Says which batch a request belongs to; prediction log and sketches keep it.
 BATCH_HEADER = "x-mlpipex-batch"
+#: Of the control API, beside a plan: the chain that it comes from, as JSON of a ``HeadClaim``.
+CLAIM_HEADER = "x-mlpipex-ledger-claim"
 #: On an answer: ``model`` where the model itself raised. MLflow's contract calls that 400; telemetry calls it an error.
 FAULT_HEADER = "x-mlpipex-fault"
 MODEL_FAULT = "model"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from airflow_provider_mlpipex.domain.errors import IllegalTransition, LedgerTampered, ModelNotFound
@@ -11,6 +11,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout import hash_chain, projection
 from airflow_provider_mlpipex.domain.rollout.events import Entry, RolloutOpened, RoutineRecord
+from airflow_provider_mlpipex.domain.rollout.ledger_head import LedgerHead, claim_of, rewritten
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
@@ -79,20 +80,28 @@ def _last_opened(platform: Platform, endpoint: EndpointRef, release: str) -> Ent
     return None
 
 
-def audit(platform: Platform) -> dict[str, int]:
+def audit(platform: Platform, *, noted: Mapping[str, Sequence[LedgerHead]] | None = None) -> dict[str, int]:
     """Verify every chain, and the state that is kept beside it; return entries per endpoint. Holds a page at a time.
 
+    :param noted: endpoint -> heads of its chain that were noted outside the database; a chain must have each, and a
+        chain that is gone has none.
     :raises LedgerTampered: naming the first entry that does not verify, or the state that is none of its chain.
+    :raises LedgerRewritten: a chain verifies, and is another one than was noted.
     """
-    return {str(endpoint): _audit(platform, endpoint) for endpoint in platform.ledger.endpoints()}
+    heads = noted or {}
+    names = dict.fromkeys([*map(str, platform.ledger.endpoints()), *heads])
+    return {name: _audit(platform, EndpointRef.parse(name), heads.get(name, ())) for name in names}
 
 
-def _audit(platform: Platform, endpoint: EndpointRef) -> int:
+def _audit(platform: Platform, endpoint: EndpointRef, noted: Sequence[LedgerHead]) -> int:
     # Read first: whatever is appended meanwhile, the chain then reaches at least as far.
     kept = platform.ledger.projection(endpoint)
     verifier, folded = hash_chain.Verifier(endpoint), projection.empty(endpoint)
+    due = {head.seq: head for head in noted}
     for entry in journal.walk(platform, endpoint):
         verifier.add(entry)
+        if (head := due.pop(entry.seq, None)) is not None and head.hash != entry.hash:
+            raise rewritten(endpoint, noted=head, claim=claim_of(None, _last(platform, endpoint)))
         folded = folded.advanced([entry])
         if kept is not None and entry.seq == kept.seq:
             kept.check(folded)
@@ -103,4 +112,10 @@ def _audit(platform: Platform, endpoint: EndpointRef) -> int:
             limit=f"a kept state that has read entry {kept.seq}",
             remedy="entries were cut off the end: restore the database and find who could write to it",
         )
+    for head in due.values():
+        raise rewritten(endpoint, noted=head, claim=claim_of(None, _last(platform, endpoint)))
     return folded.seq
+
+
+def _last(platform: Platform, endpoint: EndpointRef) -> list[Entry]:
+    return platform.ledger.read(endpoint, newest_first=True, limit=1)

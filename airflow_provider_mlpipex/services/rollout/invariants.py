@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from airflow_provider_mlpipex.domain.errors import LedgerRewritten
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
+from airflow_provider_mlpipex.services.rollout import ledger_heads
 
 
 def plane_serves_what_the_ledger_confirmed(platform: Platform, endpoint: EndpointRef) -> str | None:
@@ -15,6 +17,15 @@ def plane_serves_what_the_ledger_confirmed(platform: Platform, endpoint: Endpoin
     seen = platform.plane.observe(endpoint)
     in_force = seen.plan.id if seen.plan else "none"
     return None if in_force == state.planned.id else f"plan {in_force} in force, ledger confirmed {state.planned.id}"
+
+
+def the_ledger_is_the_one_that_was_noted(platform: Platform, endpoint: EndpointRef) -> str | None:
+    """Its chain goes on from the head that the plane has noted: nobody has cut its end off, or written it anew."""
+    try:
+        ledger_heads.check(platform, endpoint)
+    except LedgerRewritten as error:
+        return str(error)
+    return None
 
 
 def current_release_is_ready(platform: Platform, endpoint: EndpointRef) -> str | None:

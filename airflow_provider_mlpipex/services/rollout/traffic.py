@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from airflow_provider_mlpipex.domain.errors import (
     ArtifactMismatch,
     LedgerConflict,
+    LedgerRewritten,
     PlaneUnavailable,
     PlanRefused,
     ReleaseNotReady,
@@ -26,6 +27,7 @@ from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.services import alerts, journal
 from airflow_provider_mlpipex.services.platform import Platform
+from airflow_provider_mlpipex.services.rollout import ledger_heads
 
 Decision = Callable[[EndpointState], Sequence[Event]]
 
@@ -58,10 +60,29 @@ def shift(
     if state.planned is not None and not state.confirmed:
         applied = _put_in_force(platform, state, state.planned)
         after = _confirm(platform, endpoint, applied, conclude, rollout_id=rollout_id)
+        # Whoever was overtaken by another writer is disputed as well, and nothing is wrong with the ledger.
+        if applied.ledger_disputed and ledger_heads.is_rewritten(platform, endpoint):
+            _tell_disputed(platform, after)
     else:
         after = journal.decide(platform, endpoint, conclude, rollout_id=rollout_id)
     alerts.tell_endings(platform, before, after)
+    ledger_heads.note(platform, endpoint)
     return after
+
+
+def _tell_disputed(platform: Platform, state: EndpointState) -> None:
+    """On-call hears that traffic was taken back on a ledger that cannot be believed."""
+    manifest = state.rollout.manifest if state.rollout else state.current_manifest
+    alerts.raise_alert(
+        platform,
+        state.endpoint,
+        channel=alerts.channel_of(manifest, state.endpoint),
+        title=f"{state.endpoint} the ledger was rewritten",
+        body="Traffic was returned to a release that the serving plane itself knows as good. The ledger is not the one "
+        "whose head the plane has noted: see mlpipex audit verify. Nothing goes forward until that is settled.",
+        severity="critical",
+        facts={"endpoint": str(state.endpoint), "serving now": state.planned.current if state.planned else "nothing"},
+    )
 
 
 def _put_in_force(platform: Platform, state: EndpointState, plan: TrafficPlan) -> AppliedPlan:
@@ -106,13 +127,26 @@ def apply(platform: Platform, state: EndpointState, plan: TrafficPlan) -> Applie
     """Put ``plan`` in force, reviving a release of it that has died meanwhile. Nothing is built for that: artifact
     and runtime are still in the plane's caches."""
     try:
-        return platform.plane.apply(plan)
+        return _claimed(platform, plan)
     except PlanRefused:
         missing = [state.release(release_id) for release_id in plan.releases]
         for release in missing:
             if release is not None:
                 platform.plane.ensure(state.endpoint, release, timeout_s=REVIVAL_TIMEOUT_S)
-        return platform.plane.apply(plan)
+        return _claimed(platform, plan)
+
+
+def _claimed(platform: Platform, plan: TrafficPlan) -> AppliedPlan:
+    """Apply ``plan`` with what the ledger says of its own chain.
+
+    :raises LedgerRewritten: the plane has noted another one, and the plan is no return to what it knows as good.
+    """
+    try:
+        return platform.plane.apply(plan, claim=ledger_heads.claim(platform, plan.endpoint))
+    except LedgerRewritten:
+        # Somebody may have noted a later head between the two calls; whoever that was has moved the chain on.
+        ledger_heads.check(platform, plan.endpoint)
+        return platform.plane.apply(plan, claim=ledger_heads.claim(platform, plan.endpoint))
 
 
 def _confirm(

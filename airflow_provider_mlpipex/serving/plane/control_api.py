@@ -25,10 +25,11 @@ from airflow_provider_mlpipex.domain import errors
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, InvalidName, MlpipexError
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release, ReleaseId
+from airflow_provider_mlpipex.domain.rollout.ledger_head import HeadClaim, LedgerHead
 from airflow_provider_mlpipex.domain.rollout.plane_observation import Surveyed
-from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import CLAIM_HEADER, TrafficPlan
 from airflow_provider_mlpipex.domain.shadow.slices import MAX_COLUMNS
-from airflow_provider_mlpipex.serving.plane.access import MAX_BODY_BYTES, BearerToken, require_scope, scoped
+from airflow_provider_mlpipex.serving.plane.access import MAX_BODY_BYTES, BearerToken, holder_of, require_scope, scoped
 from airflow_provider_mlpipex.serving.plane.lanes import Lane
 from airflow_provider_mlpipex.serving.plane.supervisor import Supervisor
 from airflow_provider_mlpipex.serving.plane.tokens import TokenFiles
@@ -38,6 +39,8 @@ MAX_TIMEOUT_S = 3600.0
 MAX_WINDOWS = 100
 #: Predictions that one answer may hold.
 MAX_ROWS = 50_000
+#: Characters of a reason.
+MAX_REASON = 2_000
 _RELEASE_ID: TypeAdapter[str] = TypeAdapter(ReleaseId)
 _STATUS: dict[type[MlpipexError], int] = {
     errors.NotAuthorised: 401,
@@ -50,6 +53,7 @@ _STATUS: dict[type[MlpipexError], int] = {
     errors.IllegalTransition: 409,
     errors.RolloutEnded: 409,
     errors.LedgerConflict: 409,
+    errors.LedgerRewritten: 409,
     errors.RolloutInProgress: 409,
     errors.PlaneUnavailable: 503,
     errors.LedgerUnavailable: 503,
@@ -89,7 +93,26 @@ def create_app(supervisor: Supervisor, *, tokens: TokenFiles, extra_routes: Sequ
         if plan.releases != (plan.current,) or plan.current not in supervisor.kept_releases(plan.endpoint):
             # More than taking traffic back to a release that runs here already.
             require_scope(request, "deploy")
-        return JSONResponse((await routing.run(supervisor.apply, plan)).to_json())
+        return JSONResponse((await routing.run(supervisor.apply, plan, claim=_claim(request))).to_json())
+
+    async def get_heads(request: Request) -> Response:
+        one = _endpoint(request) if "name" in request.path_params else None
+        return JSONResponse({name: head.to_json() for name, head in supervisor.heads(one).items()})
+
+    async def put_head(request: Request) -> Response:
+        claim = _read(HeadClaim, await _body(request), "claim")
+        await routing.run(supervisor.note_head, _endpoint(request), claim)
+        return Response(status_code=204)
+
+    async def post_accepted_head(request: Request) -> Response:
+        body = await _body(request)
+        reason = body.get("reason")
+        if not isinstance(reason, str) or not reason.strip() or len(reason) > MAX_REASON:
+            raise _invalid("reason", str(reason)[:80], f"a text of at most {MAX_REASON} characters")
+        heads = [_read(LedgerHead, body.get(name), name) for name in ("head", "instead_of")]
+        said = f"{holder_of(request).name}: {' '.join(reason.split())}"
+        await routing.run(supervisor.accept_head, _endpoint(request), heads[0], instead_of=heads[1], reason=said)
+        return Response(status_code=204)
 
     async def post_lease(request: Request) -> Response:
         body = await _body(request)
@@ -206,6 +229,10 @@ def create_app(supervisor: Supervisor, *, tokens: TokenFiles, extra_routes: Sequ
             # What a rollback needs of these two; anything else wants deploy, which is asked for once the body is read.
             scoped("rollback", f"{base}/plan", put_plan, methods=["PUT"]),
             scoped("deploy", f"{base}/lease", post_lease, methods=["POST"]),
+            scoped("read", "/v1/ledger-heads", get_heads),
+            scoped("read", f"{base}/ledger-head", get_heads),
+            scoped("rollback", f"{base}/ledger-head", put_head, methods=["PUT"]),
+            scoped("deploy", f"{base}/ledger-head/accepted", post_accepted_head, methods=["POST"]),
             scoped("read", f"{base}/telemetry", get_telemetry),
             scoped("read", f"{base}/comparison", get_comparison),
             scoped("read", f"{base}/served", post_served, methods=["POST"]),
@@ -258,6 +285,17 @@ async def _large_json(lane: Lane, made: Callable[[], dict[str, Any]]) -> Respons
             return json.dumps(content, allow_nan=False).encode()
 
     return Response(await lane.run(written), media_type="application/json")
+
+
+def _claim(request: Request) -> HeadClaim | None:
+    """What the plan's sender says of its ledger; ``None`` from who says nothing, as earlier versions do."""
+    text = request.headers.get(CLAIM_HEADER)
+    if text is None:
+        return None
+    try:
+        return HeadClaim.model_validate_json(text)
+    except ValidationError:
+        raise _invalid(CLAIM_HEADER, text[:80], HeadClaim.__name__) from None
 
 
 def _column(request: Request) -> str:

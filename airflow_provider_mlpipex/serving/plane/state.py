@@ -29,6 +29,8 @@ class EndpointMemory(Value):
     """One endpoint: the releases kept for it, the plan in force, and its lease.
 
     ``try_limit_s``: what the plan's candidate takes before current is asked beside it; measured when the plan came.
+    ``returns_to``: the release that was current before this one, unless traffic came back from it: what a rollback may
+    return to whatever a ledger says.
     """
 
     releases: dict[str, Release] = {}
@@ -36,6 +38,19 @@ class EndpointMemory(Value):
     lease: Lease | None = None
     lease_expired_at: datetime | None = None
     try_limit_s: float | None = None
+    returns_to: str | None = None
+
+    def returns_to_after(self, plan: TrafficPlan) -> str | None:
+        """What ``plan`` makes of :attr:`returns_to`."""
+        if self.plan is None or plan.current == self.plan.current:
+            return self.returns_to
+        return None if plan.current == self.returns_to else self.plan.current
+
+    def knows_as_good(self, plan: TrafficPlan) -> bool:
+        """Whether ``plan`` gives all traffic to a release that this plane itself has seen as current, and nobody has
+        taken back."""
+        known = {self.plan.current if self.plan else None, self.returns_to} - {None}
+        return plan.releases == (plan.current,) and plan.current in known
 
 
 class PlaneMemory(Value):

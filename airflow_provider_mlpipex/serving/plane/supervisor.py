@@ -22,6 +22,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import ServedAnswers
 from airflow_provider_mlpipex.domain.predictions import PredictionSample
 from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.rollout.ledger_head import HeadClaim, LedgerHead, rewritten
 from airflow_provider_mlpipex.domain.rollout.plane_observation import (
     AppliedPlan,
     PlaneObservation,
@@ -38,6 +39,7 @@ from airflow_provider_mlpipex.serving.plane.desired_state import DesiredState
 from airflow_provider_mlpipex.serving.plane.fallbacks import Fallbacks, FallbackUse
 from airflow_provider_mlpipex.serving.plane.fleet import Fleet, standby_name
 from airflow_provider_mlpipex.serving.plane.leases import lease_for
+from airflow_provider_mlpipex.serving.plane.ledger_heads import LedgerHeads
 from airflow_provider_mlpipex.serving.plane.liveness import Liveness
 from airflow_provider_mlpipex.serving.plane.recovery import take_up
 from airflow_provider_mlpipex.serving.plane.revival import Revival
@@ -92,6 +94,7 @@ class Supervisor:
         self._tail = AttemptTail({envoy.paths.attempts_log: envoy.reopen_logs for envoy in self._ingress.envoys})
         self._stopping = threading.Event()
         self._said: dict[str, tuple[str, float]] = {}
+        self._heads = LedgerHeads(self._places.ledger_heads, say=self._say)
         self._tokens = TokenFiles(self._places.root)
         self._desired = DesiredState(
             memory, self._places, self._ingress, reserve=self.reserve, say=self._say, tokens=self._tokens.ingress
@@ -188,7 +191,7 @@ class Supervisor:
                 self._desired.push()
             return status
 
-    def apply(self, plan: TrafficPlan) -> AppliedPlan:
+    def apply(self, plan: TrafficPlan, *, claim: HeadClaim | None = None) -> AppliedPlan:
         started = time.monotonic()
         for release in plan.releases:
             status = self._fleet.status(plan.endpoint, release)
@@ -197,6 +200,7 @@ class Supervisor:
         with self._lock:
             before = self._desired.of(plan.endpoint)
             is_return = plan.releases == (plan.current,)
+            disputed = self._is_disputed(plan, claim)
             for release in plan.releases:
                 if release not in before.releases:
                     raise _refused(plan, f"release {release} is not kept for this endpoint")
@@ -206,6 +210,7 @@ class Supervisor:
                 lease=lease_for(plan.lease_s),
                 lease_expired_at=None,
                 try_limit_s=self._try_limit_s(plan),
+                returns_to=before.returns_to_after(plan),
                 # To take traffic back needs no disk. A trial that no restart would know of does not begin.
                 surely=not is_return,
             )
@@ -216,8 +221,52 @@ class Supervisor:
                 self._desired.memory = self._desired.memory.with_endpoint(str(plan.endpoint), before)
                 self._desired.settle()
                 raise
+            if claim is not None and claim.head is not None and not disputed:
+                self._heads.note(str(plan.endpoint), claim.head)
         elapsed_ms = (time.monotonic() - started) * 1000.0
-        return AppliedPlan(plan=plan, applied_at=datetime.now(UTC), acknowledged_ms=round(elapsed_ms, 3))
+        return AppliedPlan(
+            plan=plan,
+            applied_at=datetime.now(UTC),
+            acknowledged_ms=round(elapsed_ms, 3),
+            ledger_disputed=disputed,
+        )
+
+    def _is_disputed(self, plan: TrafficPlan, claim: HeadClaim | None) -> bool:
+        """Whether ``plan`` comes from another chain than the one whose head was noted, and is taken all the same.
+
+        :raises LedgerRewritten: it is not.
+        """
+        noted = self._heads.of(str(plan.endpoint))
+        is_return = plan.releases == (plan.current,)
+        if noted is None or (claim is None and is_return) or (claim is not None and claim.continues(noted)):
+            return False
+        if self._desired.of(plan.endpoint).knows_as_good(plan):
+            return True
+        raise rewritten(plan.endpoint, noted=noted, claim=claim or HeadClaim(head=None))
+
+    def heads(self, endpoint: EndpointRef | None = None) -> dict[str, LedgerHead]:
+        heads = self._heads.all()
+        return heads if endpoint is None else {name: head for name, head in heads.items() if name == str(endpoint)}
+
+    def note_head(self, endpoint: EndpointRef, claim: HeadClaim) -> None:
+        with self._lock:
+            noted = self._heads.of(str(endpoint))
+            if noted is not None and not claim.continues(noted):
+                raise rewritten(endpoint, noted=noted, claim=claim)
+            if claim.head is not None:
+                self._heads.note(str(endpoint), claim.head)
+
+    def accept_head(self, endpoint: EndpointRef, head: LedgerHead, *, instead_of: LedgerHead, reason: str) -> None:
+        with self._lock:
+            noted = self._heads.of(str(endpoint))
+            if noted != instead_of:
+                raise PlanRefused(
+                    f"head of the ledger of {endpoint}",
+                    value=str(instead_of),
+                    limit=f"what is noted: {noted or 'nothing'}",
+                    remedy="look at both again: mlpipex audit verify",
+                )
+            self._heads.note(str(endpoint), head, accepted=reason, instead_of=instead_of.hash)
 
     def renew(self, endpoint: EndpointRef, plan_id: str) -> None:
         with self._lock:

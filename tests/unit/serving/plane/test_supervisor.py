@@ -14,13 +14,21 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_mlpipex.domain.errors import ArtifactMismatch, PlaneUnavailable, PlanRefused, ReleaseNotReady
+from airflow_provider_mlpipex.domain.errors import (
+    ArtifactMismatch,
+    LedgerRewritten,
+    PlaneUnavailable,
+    PlanRefused,
+    ReleaseNotReady,
+)
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.rollout.ledger_head import HeadClaim, LedgerHead
 from airflow_provider_mlpipex.domain.rollout.plane_observation import ReleaseStatus
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.serving.envoy.config import cluster_name
-from airflow_provider_mlpipex.serving.plane import desired_state, leases, liveness, supervisor
+from airflow_provider_mlpipex.serving.plane import desired_state, leases, ledger_heads, liveness, supervisor
+from airflow_provider_mlpipex.serving.plane.ledger_heads import LedgerHeads
 from airflow_provider_mlpipex.serving.plane.state import read_memory
 from airflow_provider_mlpipex.serving.plane.supervisor import Supervisor
 from tests.support.factories import make_release
@@ -529,3 +537,50 @@ def test_a_release_that_fails_is_stopped_unless_it_is_needed(plane: Plane, monke
     with pytest.raises(ReleaseNotReady):
         plane.supervisor.ensure(FRAUD, OLD, timeout_s=5)
     assert stopped == [], "who answers users is not ended because it is slow to come back"
+
+
+# Heads of ledgers.
+
+
+def test_heads_outlive_the_supervisor_and_a_torn_line(plane: Plane) -> None:
+    plane.serve(FRAUD, OLD)
+    heads = [LedgerHead(seq=seq, hash=letter * 64) for seq, letter in ((1, "a"), (2, "b"))]
+    plane.supervisor.note_head(FRAUD, HeadClaim(head=heads[0]))
+    plane.supervisor.note_head(FRAUD, HeadClaim(head=heads[1], follows=heads[0]))
+    path = plane.folder / "ledger-heads.jsonl"
+    assert [json.loads(line)["seq"] for line in path.read_text().splitlines()] == [1, 2], "it only grows"
+    assert path.stat().st_mode & 0o077 == 0
+    with path.open("a") as file:
+        file.write('{"endpoint": "production/fraud-sc')
+    plane.restart()
+    assert plane.supervisor.heads(FRAUD) == {str(FRAUD): heads[1]}
+    with pytest.raises(LedgerRewritten):
+        plane.supervisor.note_head(FRAUD, HeadClaim(head=heads[0]))
+
+
+def test_the_file_of_heads_has_a_bound_and_forgets_no_endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_heads, "MAX_BYTES", 2_000)
+    path = tmp_path / "heads.jsonl"
+    heads = LedgerHeads(path, say=lambda *_: None)
+    quiet = LedgerHead(seq=7, hash="c" * 64)
+    heads.note("production/quiet", quiet)
+    for seq in range(1, 200):
+        heads.note("production/busy", LedgerHead(seq=seq, hash="d" * 64))
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 3 * 2_000
+    again = LedgerHeads(path, say=lambda *_: None)
+    assert again.all() == {"production/quiet": quiet, "production/busy": LedgerHead(seq=199, hash="d" * 64)}
+
+
+def test_a_full_disk_keeps_no_head_from_being_known(tmp_path: Path) -> None:
+    said: list[Exception] = []
+    folder = tmp_path / "gone"
+    heads = LedgerHeads(folder / "heads.jsonl", say=lambda _, error: said.append(error))
+    head = LedgerHead(seq=1, hash="a" * 64)
+    heads.note("production/x", head)
+    assert (heads.of("production/x"), len(said)) == (head, 1)
+    folder.mkdir()
+    heads.note("production/y", head)
+    assert LedgerHeads(folder / "heads.jsonl", say=lambda *_: None).all() == {
+        "production/x": head,
+        "production/y": head,
+    }

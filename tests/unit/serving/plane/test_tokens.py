@@ -117,6 +117,7 @@ def test_a_token_that_others_can_read_or_replace_is_refused(tokens: TokenFiles, 
         TokenFiles(tmp_path)
 
 
+HEAD = {"seq": 1, "hash": "a" * 64}
 BACK = TrafficPlan(endpoint=ENDPOINT, current=CURRENT.id).to_json()
 UNKNOWN = TrafficPlan(endpoint=ENDPOINT, current=NEW.id).to_json()
 TRIAL = TrafficPlan(endpoint=ENDPOINT, current=CURRENT.id, candidate=NEW.id, candidate_weight=500, lease_s=60).to_json()
@@ -132,6 +133,8 @@ ENSURE_NEW = {"release": NEW.to_json(), "timeout_s": 5}
         ("PUT", f"{BASE}/plan", UNKNOWN, {"deploy"}),
         ("PUT", f"{BASE}/plan", TRIAL, {"deploy"}),
         ("POST", f"{BASE}/lease", {"plan_id": "x"}, {"deploy"}),
+        ("PUT", f"{BASE}/ledger-head", {"head": HEAD}, {"rollback", "deploy"}),
+        ("POST", f"{BASE}/ledger-head/accepted", {"head": HEAD, "instead_of": HEAD, "reason": "why"}, {"deploy"}),
         ("PUT", f"{BASE}/releases/{CURRENT.id}", ENSURE_KNOWN, {"rollback", "deploy"}),
         ("PUT", f"{BASE}/releases/{NEW.id}", ENSURE_NEW, {"deploy"}),
         ("DELETE", f"{BASE}/releases/{CURRENT.id}", None, {"deploy"}),

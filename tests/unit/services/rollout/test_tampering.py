@@ -1,0 +1,222 @@
+"""The tampering table: what somebody does who can write to the ledger's database, and who notices.
+
+Each attack is made on a real database, with the triggers out of the way, as its administrator can. ``docs/security.md``
+holds the same table in words.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_mlpipex.adapters.sql.database import make_engine
+from airflow_provider_mlpipex.adapters.sql.ledger import SqlLedger
+from airflow_provider_mlpipex.domain.errors import (
+    LedgerRewritten,
+    LedgerTampered,
+    MlpipexError,
+    NotFound,
+    PlaneUnavailable,
+)
+from airflow_provider_mlpipex.domain.rollout import hash_chain
+from airflow_provider_mlpipex.domain.rollout.events import AlertRaised, Entry, HeadAccepted
+from airflow_provider_mlpipex.domain.rollout.ledger_head import LedgerHead
+from airflow_provider_mlpipex.services import journal
+from airflow_provider_mlpipex.services.rollout import invariants, ledger_heads, traffic
+from airflow_provider_mlpipex.services.rollout.history import audit
+from airflow_provider_mlpipex.testing.platform import memory_platform
+from tests.support.ledgers import add_rows
+from tests.support.manifests import MANIFEST
+from tests.support.rollouts import ENDPOINT, World
+
+LIVE_STAGES = (MANIFEST[MANIFEST.index("    shadow:") : MANIFEST.index("    alerts:")], "")
+
+
+@dataclass
+class Scene:
+    """Release 1.1.0 was promoted over 1.0.0 and taken back: the plane serves 1.0.0, and has noted the chain."""
+
+    world: World
+    path: Path
+    good: str
+    bad: str
+
+    @property
+    def url(self) -> str:
+        return f"sqlite:///{self.path}"
+
+    @property
+    def serves(self) -> str:
+        plan = self.world.memory.plane.plan_in_force(ENDPOINT)
+        assert plan is not None
+        return plan.current
+
+    def audit(self) -> dict[str, int]:
+        heads = {name: [head] for name, head in self.world.memory.plane.noted.items()}
+        return audit(self.world.platform, noted=heads)
+
+    def execute(self, statement: str, *values: Any) -> int:
+        with sqlite3.connect(self.path) as database:
+            for trigger in ("mlpipex_ledger_no_update", "mlpipex_ledger_no_delete"):
+                database.execute(f"DROP TRIGGER IF EXISTS {trigger}")
+            return database.execute(statement, values).rowcount
+
+    def forget_state(self) -> None:
+        """As somebody does who knows that it is kept beside the chain."""
+        self.execute("DELETE FROM mlpipex_state")
+
+    def cut(self, *, after: int) -> None:
+        self.execute("DELETE FROM mlpipex_ledger WHERE seq > ?", after)
+        self.forget_state()
+
+    def rewrite(self, change: Callable[[Entry], Entry]) -> None:
+        """Every entry as ``change`` makes it, with hashes that fit: a chain that verifies."""
+        chain = self.world.platform.ledger.read(ENDPOINT)
+        self.cut(after=0)
+        previous, rows = hash_chain.GENESIS, []
+        for entry in map(change, chain):
+            fields = {name: getattr(entry, name) for name in ("endpoint", "seq", "recorded_at", "origin", "event")}
+            rows.append(hash_chain.link(**fields, previous_hash=previous))
+            previous = rows[-1].hash
+        add_rows(make_engine(self.url), rows)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    memory, path = memory_platform(), tmp_path / "ledger.db"
+    world = World(LIVE_STAGES, memory=memory, ledger=SqlLedger(f"sqlite:///{path}", clock=memory.clock))
+    good = world.first_release()
+    world.clock.advance(3600)
+    world.bring("run-2", "1.1.0", to="promoted")
+    bad = world.state.current
+    assert bad is not None
+    world.roll_back("too slow")
+    scene = Scene(world, path, good.id, bad.id)
+    assert scene.serves == scene.good
+    assert scene.audit() == {str(ENDPOINT): world.state.seq}
+    return scene
+
+
+def before_the_rollback(scene: Scene) -> int:
+    """The last entry of when the bad release was current."""
+    entries = scene.world.platform.ledger.read(ENDPOINT, types=["rollback-decided"])
+    return entries[0].seq - 1
+
+
+ATTACKS: dict[str, Callable[[Scene], object]] = {
+    "the tail is cut off": lambda scene: scene.cut(after=before_the_rollback(scene)),
+    "the last entry is cut off": lambda scene: scene.cut(after=scene.world.state.seq - 1),
+    "the chain is deleted": lambda scene: scene.cut(after=0),
+    "the chain is written anew": lambda scene: scene.rewrite(
+        lambda entry: entry.model_copy(update={"origin": entry.origin.model_copy(update={"user": "nobody"})})
+    ),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_whoever_rewrites_the_ledger_is_noticed_and_moves_nothing(scene: Scene, attack: str) -> None:
+    ATTACKS[attack](scene)
+    assert audit(scene.world.platform) is not None, "the chain alone cannot tell"
+    with pytest.raises(LedgerRewritten, match="which the serving plane has noted"):
+        scene.audit()
+    assert "noted" in (invariants.the_ledger_is_the_one_that_was_noted(scene.world.platform, ENDPOINT) or "")
+    try:
+        traffic.converge(scene.world.platform, ENDPOINT)
+    except MlpipexError as error:
+        assert isinstance(error, LedgerRewritten)
+    assert scene.serves == scene.good, "a release that was taken back does not come again"
+    with pytest.raises(MlpipexError):
+        scene.world.bring("run-3", "1.2.0", to="promoted")
+    assert scene.serves == scene.good
+
+
+def test_an_entry_that_is_changed_in_place_is_noticed_by_the_next_forward_step(scene: Scene) -> None:
+    last = scene.world.state.seq
+    statement = "UPDATE mlpipex_ledger SET origin = replace(origin, 'test', 'cli') WHERE seq = ?"
+    assert scene.execute(statement, last) == 1
+    with pytest.raises(LedgerTampered, match=f"entry {last}"):
+        scene.audit()
+    assert invariants.the_ledger_is_the_one_that_was_noted(scene.world.platform, ENDPOINT) is not None
+
+
+def test_a_head_that_was_noted_elsewhere_is_compared_as_well(scene: Scene) -> None:
+    """As an alert has said it, where even the plane's own file is gone."""
+    entry = scene.world.platform.ledger.read(ENDPOINT, newest_first=True, limit=1)[0]
+    head = LedgerHead(seq=entry.seq, hash=entry.hash)
+    assert audit(scene.world.platform, noted={str(ENDPOINT): [head]})
+    scene.cut(after=before_the_rollback(scene))
+    with pytest.raises(LedgerRewritten, match=f"entry {entry.seq}"):
+        audit(scene.world.platform, noted={str(ENDPOINT): [head]})
+
+
+def test_traffic_comes_back_though_the_ledger_was_rewritten(scene: Scene) -> None:
+    """To a release that the plane itself knows as good, and on-call hears why that was enough."""
+    scene.world.bring("run-3", "1.2.0", to="promoted")
+    scene.rewrite(lambda entry: entry.model_copy(update={"origin": entry.origin.model_copy(update={"user": "nobody"})}))
+    scene.world.roll_back("too slow")
+    assert scene.serves == scene.good
+    titles = [alert.title for alert in scene.world.memory.alerter.sent]
+    assert f"{ENDPOINT} the ledger was rewritten" in titles
+
+
+@pytest.mark.parametrize("away", ["heads", "note_head"])
+def test_a_rollback_needs_no_anchor(scene: Scene, monkeypatch: pytest.MonkeyPatch, away: str) -> None:
+    scene.world.bring("run-3", "1.2.0", to="promoted")
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise PlaneUnavailable("heads")
+
+    monkeypatch.setattr(scene.world.memory.plane, away, fail)
+    scene.world.roll_back("too slow")
+    assert scene.serves == scene.good
+
+
+def test_a_restored_backup_is_gone_on_with_when_somebody_has_looked(scene: Scene) -> None:
+    noted = scene.world.memory.plane.noted[str(ENDPOINT)]
+    scene.cut(after=before_the_rollback(scene))
+    platform = scene.world.platform
+    with pytest.raises(NotFound, match="copy the hash"):
+        ledger_heads.accept(platform, ENDPOINT, instead_of="0" * 12, reason="restored the backup of Monday")
+    ledger_heads.accept(platform, ENDPOINT, instead_of=noted.hash[:12], reason="restored the backup of Monday")
+    assert scene.audit()[str(ENDPOINT)] == scene.world.state.seq
+    (accepted,) = [e.event for e in platform.ledger.read(ENDPOINT) if isinstance(e.event, HeadAccepted)]
+    assert (accepted.noted, accepted.noted_hash) == (noted.seq, noted.hash)
+    # The ledger of Monday says that 1.1.0 is current: that is what was accepted.
+    traffic.converge(platform, ENDPOINT)
+    assert scene.serves == scene.bad
+
+
+@pytest.mark.parametrize("plan", ["forward", "return"])
+def test_who_was_overtaken_by_another_writer_has_rewritten_nothing(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, plan: str
+) -> None:
+    """Both have read the same noted head; what the slower one says of the chain is behind when it arrives."""
+    platform = scene.world.platform
+    if plan == "forward":
+        scene.world.bring("run-3", "1.2.0", to="review")
+        scene.world.decide("run-3")
+    else:
+        scene.world.bring("run-3", "1.2.0", to="promoted")
+    real, claims = ledger_heads.claim, iter([ledger_heads.claim(platform, ENDPOINT)])
+    journal.note(platform, ENDPOINT, AlertRaised(title="by another writer"))
+    ledger_heads.note(platform, ENDPOINT)
+    monkeypatch.setattr(ledger_heads, "claim", lambda *arguments: next(claims, None) or real(*arguments))
+    if plan == "forward":
+        scene.world.promote("run-3")
+        assert scene.serves == scene.world.state.current.id != scene.good
+    else:
+        scene.world.roll_back("too slow")
+        assert scene.serves == scene.good
+    assert not [alert for alert in scene.world.memory.alerter.sent if "rewritten" in alert.title]
+    assert scene.audit() == {str(ENDPOINT): scene.world.state.seq}
+
+
+def test_a_ledger_from_before_heads_were_noted_is_the_first_to_be(scene: Scene) -> None:
+    scene.world.memory.plane.noted.clear()
+    scene.world.bring("run-3", "1.2.0", to="promoted")
+    assert scene.audit() == {str(ENDPOINT): scene.world.state.seq}
