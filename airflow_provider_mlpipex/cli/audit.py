@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,27 +44,26 @@ def verify(
     for endpoint, head in heads.items():
         noted[endpoint].append(head)
     counts = audit(platform, noted=noted)
-    entries = [
-        {"endpoint": name, "entries": n, "noted": heads[name].to_json() if name in heads else None}
+    emit(
+        {name: _checked(n, heads.get(name), trouble) for name, n in counts.items()},
+        as_json,
+        lambda: _sentences(counts, heads, trouble) or NO_LEDGER,
+    )
+
+
+def _checked(entries: int, noted: LedgerHead | None, trouble: str) -> dict[str, object]:
+    return {"entries": entries, "noted": noted.to_json() if noted else None, "not_compared": trouble}
+
+
+def _sentences(counts: Mapping[str, int], heads: Mapping[str, LedgerHead], trouble: str) -> str:
+    lines = [
+        f"{name}: {n} entries verified"
+        + (f", and they go on from what the plane has noted ({heads[name]})" if name in heads else "")
         for name, n in counts.items()
     ]
-    emit(
-        {"entries": counts, "heads": entries, "not_compared": trouble},
-        as_json,
-        lambda: (
-            "\n".join(
-                [
-                    *(
-                        f"{name}: {n} entries verified"
-                        + (f"; goes on from what the plane has noted ({heads[name]})" if name in heads else "")
-                        for name, n in counts.items()
-                    ),
-                    *([f"NOT compared with the heads that the serving plane has noted: {trouble}"] if trouble else []),
-                ]
-            )
-            or NO_LEDGER
-        ),
-    )
+    if lines and trouble:
+        lines.append(f"NOT compared with the heads that the serving plane has noted: {trouble}")
+    return "\n".join(lines)
 
 
 @app.command("accept-head")

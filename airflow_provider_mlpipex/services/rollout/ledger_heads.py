@@ -11,10 +11,8 @@ from contextlib import suppress
 from airflow_provider_mlpipex.domain.errors import (
     LedgerRewritten,
     LedgerTampered,
-    LedgerUnavailable,
     MlpipexError,
     NotFound,
-    PlaneUnavailable,
 )
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout import hash_chain
@@ -29,10 +27,10 @@ def claim(platform: Platform, endpoint: EndpointRef) -> HeadClaim | None:
     cannot be asked."""
     try:
         return _claim(platform, endpoint, platform.plane.heads(endpoint).get(str(endpoint)))
-    except (LedgerUnavailable, PlaneUnavailable):
-        return None
     except LedgerTampered:  # an entry that cannot be read
         return HeadClaim(head=None)
+    except MlpipexError:
+        return None
 
 
 def _claim(platform: Platform, endpoint: EndpointRef, noted: LedgerHead | None) -> HeadClaim:

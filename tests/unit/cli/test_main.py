@@ -44,6 +44,7 @@ COMMANDS = [
     ["history"],
     ["rollback"],
     ["reproduce"],
+    ["audit", "accept-head"],
     ["audit", "verify"],
     ["ledger", "prune"],
     ["serve", "run"],
@@ -339,7 +340,9 @@ def test_history_of_no_moment(two_releases: Platform) -> None:
 def test_history_and_audit_need_no_token_of_the_plane(two_releases: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(terminal, "build_platform", composition.build_platform)
     assert len(answer("history", str(ENDPOINT))) == 2
-    assert list(answer("audit", "verify")) == [str(ENDPOINT)]
+    (checked,) = answer("audit", "verify").values()
+    assert checked["noted"] is None and "token of the serving plane" in checked["not_compared"]
+    assert "NOT compared with the heads" in run("audit", "verify").stdout
     assert refusal("rollback", str(ENDPOINT))["thing"] == "token of the serving plane"
 
 
@@ -375,8 +378,13 @@ def test_rollback_with_nothing_to_return_to_is_refused(platform: Platform) -> No
 
 def test_audit_counts_what_it_verified_and_finds_what_was_changed(two_releases: Platform, tmp_path: Path) -> None:
     count = len(two_releases.ledger.read(ENDPOINT))
-    assert answer("audit", "verify") == {str(ENDPOINT): count}
-    assert run("audit", "verify").stdout == f"{ENDPOINT}: {count} entries verified\n"
+    last = two_releases.ledger.read(ENDPOINT)[-1]
+    noted = {"seq": count, "hash": last.hash}
+    assert answer("audit", "verify") == {str(ENDPOINT): {"entries": count, "noted": noted, "not_compared": ""}}
+    assert run("audit", "verify").stdout.startswith(f"{ENDPOINT}: {count} entries verified, and they go on from what")
+    assert answer("audit", "verify", "--expect", f"{ENDPOINT}={count}:{last.hash}")
+    assert refusal("audit", "verify", "--expect", f"{ENDPOINT}={count}:{'0' * 64}")["error"] == "LedgerRewritten"
+    assert refusal("audit", "verify", "--expect", "anything")["thing"] == "option --expect"
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as ledger, ledger:
         for (trigger,) in ledger.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
             ledger.execute(f"DROP TRIGGER {trigger}")
@@ -384,6 +392,23 @@ def test_audit_counts_what_it_verified_and_finds_what_was_changed(two_releases: 
     told = refusal("audit", "verify")
     assert told["error"] == "LedgerTampered"
     assert str(ENDPOINT) in told["thing"]
+
+
+def test_a_restored_ledger_is_accepted_by_who_has_looked_at_it(two_releases: Platform, tmp_path: Path) -> None:
+    last = two_releases.ledger.read(ENDPOINT)[-1]
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as ledger, ledger:
+        for (trigger,) in ledger.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            ledger.execute(f"DROP TRIGGER {trigger}")
+        ledger.execute("DELETE FROM mlpipex_ledger WHERE seq = ?", (last.seq,))
+        ledger.execute("DELETE FROM mlpipex_state")
+    assert refusal("audit", "verify")["error"] == "LedgerRewritten"
+    accept = ("audit", "accept-head", str(ENDPOINT), "--reason", "restored the backup of Monday", "--instead-of")
+    assert refusal(*accept, "0" * 12)["error"] == "NotFound"
+    told = answer(*accept, last.hash[:12])
+    assert (told["endpoint"], told["seq"]) == (str(ENDPOINT), last.seq)
+    assert answer("audit", "verify")[str(ENDPOINT)]["noted"]["hash"] == told["hash"]
+    (entry,) = two_releases.ledger.read(ENDPOINT, types=["head-accepted"])
+    assert (entry.origin.kind, entry.event.to_json()["noted_hash"]) == ("cli", last.hash)
 
 
 def test_a_ledger_that_cannot_be_there_names_the_path(
