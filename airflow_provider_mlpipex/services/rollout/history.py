@@ -97,10 +97,12 @@ def _audit(platform: Platform, endpoint: EndpointRef, noted: Sequence[LedgerHead
     # Read first: whatever is appended meanwhile, the chain then reaches at least as far.
     kept = platform.ledger.projection(endpoint)
     verifier, folded = hash_chain.Verifier(endpoint), projection.empty(endpoint)
-    due = {head.seq: head for head in noted}
+    due = set(noted)
     for entry in journal.walk(platform, endpoint):
         verifier.add(entry)
-        if (head := due.pop(entry.seq, None)) is not None and head.hash != entry.hash:
+        here = {head for head in due if head.seq == entry.seq}
+        due -= here
+        for head in here - {LedgerHead(seq=entry.seq, hash=entry.hash)}:
             raise rewritten(endpoint, noted=head, claim=claim_of(None, _last(platform, endpoint)))
         folded = folded.advanced([entry])
         if kept is not None and entry.seq == kept.seq:
@@ -112,7 +114,7 @@ def _audit(platform: Platform, endpoint: EndpointRef, noted: Sequence[LedgerHead
             limit=f"a kept state that has read entry {kept.seq}",
             remedy="entries were cut off the end: restore the database and find who could write to it",
         )
-    for head in due.values():
+    for head in due:
         raise rewritten(endpoint, noted=head, claim=claim_of(None, _last(platform, endpoint)))
     return folded.seq
 
