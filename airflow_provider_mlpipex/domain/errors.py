@@ -115,6 +115,12 @@ class RegistrationRefused(MlpipexError):
     runbook = "registration-refused"
 
 
+class RegistryRewritten(MlpipexError):
+    """The registry says something else of a model version than the ledger wrote down when it was registered."""
+
+    runbook = "registry-rewritten"
+
+
 class TrainingFailed(MlpipexError):
     """The training callable is missing, raised, or returned something that cannot be served."""
 

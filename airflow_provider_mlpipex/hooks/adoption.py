@@ -22,6 +22,7 @@ def adopt(platform: Platform, manifest: Manifest, *, folder: Path, reference: st
     :param reference: another model than the one of ``model.adopt``.
     :raises ConfigurationInvalid: the manifest names no rows, or nothing says what to adopt.
     """
+    from airflow_provider_mlpipex.services.training import registered
     from airflow_provider_mlpipex.services.training.adopt import AdoptionRequest, adopt_model
     from airflow_provider_mlpipex.services.training.locked_runtime import locked_runtime
 
@@ -44,7 +45,7 @@ def adopt(platform: Platform, manifest: Manifest, *, folder: Path, reference: st
         columns=manifest.features.columns,
         rows_digest=rows.digest,
     )
-    return adopt_model(
+    adopted = adopt_model(
         request,
         load=rows.load,
         registry=platform.registry,
@@ -52,3 +53,5 @@ def adopt(platform: Platform, manifest: Manifest, *, folder: Path, reference: st
         clock=platform.clock,
         runtime=locked_runtime(platform, manifest, manifest_dir=folder),
     )
+    registered.record(platform, manifest, adopted.model)
+    return adopted

@@ -61,10 +61,11 @@ class GateCheckOperator(OpensRollout, ManifestOperator):
 
     def verb(self, run: StageRun) -> dict[str, Any]:
         from airflow_provider_mlpipex.services.rollout import opening
+        from airflow_provider_mlpipex.services.training.registered import find
 
         registered = handed_over(self.registered, parameter="registered", by="RegisterModelOperator")
         manifest = self.read_manifest(registered)
-        model = run.platform.registry.get(registered["model"], registered["version"])
+        model = find(run.platform, manifest, registered["model"], registered["version"])
         release = opening.make_release(run.platform, manifest, model, manifest_dir=Path(self.manifest).resolve().parent)
         check = opening.check_offline_gates(
             run.platform,

@@ -17,7 +17,8 @@ class RegisterModelOperator(ManifestOperator):
     or resolve the version that it pins.
 
     Refuses a record without metrics, signature, dataset digest, code version or artifact digest. Of an adopted model
-    that may be missing: it is recorded as missing, and its environment decides. Returns ``model``, ``version``,
+    that may be missing: it is recorded as missing, and its environment decides. What the model is goes into the ledger
+    of every environment, and the registry is held to it from then on. Returns ``model``, ``version``,
     ``bump``, ``reasons`` and ``manifest_digest``; of an adopted one ``adopted`` too (source, digest, what is missing).
 
     :param manifest: path of the deployment manifest.
@@ -38,6 +39,7 @@ class RegisterModelOperator(ManifestOperator):
         self.adopt = adopt
 
     def verb(self, run: StageRun) -> dict[str, Any]:
+        from airflow_provider_mlpipex.services.training import registered
         from airflow_provider_mlpipex.services.training.locked_runtime import require_proven
         from airflow_provider_mlpipex.services.training.register import register_model
 
@@ -57,6 +59,7 @@ class RegisterModelOperator(ManifestOperator):
             record = TrainingRecord.model_validate(trained["record"])
             model, bump, found = register_model(manifest, record, registry=registry)
             reasons = list(found)
+        registered.record(run.platform, manifest, model)
         folder = Path(self.manifest).resolve().parent
         if runtime := require_proven(run.platform, manifest, model, manifest_dir=folder):
             run.envelope.add(lock=runtime.digest)

@@ -329,6 +329,24 @@ class HeadAccepted(Value):
     reason: str = Field(min_length=1, max_length=2000)
 
 
+class ModelRegistered(Value):
+    """A model version as it was registered: what a registry says of it later is compared with this.
+
+    :param dataset: digest of the snapshot that it was trained on. :param metrics: of its evaluation.
+    :param fingerprint: digest of everything that the registry said of it.
+    """
+
+    type: Literal["model-registered"] = "model-registered"
+    model: str
+    version: str
+    artifact_uri: str
+    artifact_digest: str
+    dataset: str
+    metrics: dict[str, float] = {}
+    evaluation_rows: int = 0
+    fingerprint: Digest
+
+
 class DriftJudged(Value):
     """A window of what a release was asked and answered, beside what it was trained on.
 
@@ -437,6 +455,7 @@ Event = Annotated[
     | AlertRetried
     | BatchServed
     | HeadAccepted
+    | ModelRegistered
     | DriftJudged
     | OutcomesJudged
     | PromotionReopened
@@ -481,7 +500,9 @@ def subject_of(event: Event) -> str | None:
             subject = event.release
         case EndpointUnhealthy() | EndpointRecovered():
             subject = event.release
-        case TrafficPlanned() | TrafficConfirmed() | AlertRaised() | AlertRetried() | HeadAccepted() | StageEnded():
+        case TrafficPlanned() | TrafficConfirmed() | AlertRaised() | AlertRetried():
+            subject = None
+        case HeadAccepted() | ModelRegistered() | StageEnded():
             subject = None
         case _:
             subject = event.rollout_id

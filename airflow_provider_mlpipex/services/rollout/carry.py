@@ -20,6 +20,7 @@ from airflow_provider_mlpipex.domain.release.release import ModelVersion, Releas
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.rollout import opening, promote, review, rollback, trial, watch
 from airflow_provider_mlpipex.services.rollout.review import ReviewRequest
+from airflow_provider_mlpipex.services.training import registered
 from airflow_provider_mlpipex.services.training.locked_runtime import locked_runtime, require_proven
 from airflow_provider_mlpipex.services.training.register import register_model
 from airflow_provider_mlpipex.services.training.snapshots import snapshot_dataset
@@ -63,7 +64,7 @@ def train_and_register(
     What ``snapshot_dataset``, ``train_model`` and ``register_model`` raise, this raises too.
     """
     if manifest.model.pinned:
-        model = platform.registry.get(manifest.model.name, manifest.model.version)
+        model = registered.find(platform, manifest, manifest.model.name, manifest.model.version)
         host.say("model", "register", f"{model.name} {model.version}, pinned by the manifest")
         require_proven(platform, manifest, model, manifest_dir=manifest_dir)
         return model
@@ -84,6 +85,7 @@ def train_and_register(
     )
     host.say("model", "train", ", ".join(f"{name} {value:.4g}" for name, value in record.metrics.items()))
     model, bump, reasons = register_model(manifest, record, registry=platform.registry)
+    registered.record(platform, manifest, model)
     host.say("model", "register", f"{model.name} {model.version} ({bump}: {'; '.join(reasons)})")
     return model
 
