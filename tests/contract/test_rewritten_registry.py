@@ -24,7 +24,9 @@ def test_a_tag_that_is_edited_in_mlflow_is_found(mlflow_uri: str) -> None:
     model = make_model("1.1.0", name=name)
     client.create_registered_model(name)
     tags = {"mlpipex.key": "k", "mlpipex.version": "1.1.0", "mlpipex.model_version.0": model.model_dump_json()}
-    made = client.create_model_version(name, source="/nowhere", tags=tags, await_creation_for=0)
+    run = client.create_run(client.create_experiment(name)).info
+    source = f"{run.artifact_uri}/model"
+    made = client.create_model_version(name, source=source, run_id=run.run_id, tags=tags, await_creation_for=0)
     assert registered.find(platform, MANIFEST, name, "1.1.0") == model
     better = model.model_copy(update={"metrics": {"accuracy": 0.99}})
     client.set_model_version_tag(name, made.version, "mlpipex.model_version.0", better.model_dump_json())
