@@ -65,7 +65,7 @@ class GateCheckOperator(OpensRollout, ManifestOperator):
 
         registered = handed_over(self.registered, parameter="registered", by="RegisterModelOperator")
         manifest = self.read_manifest(registered)
-        model = find(run.platform, manifest, registered["model"], registered["version"])
+        model = find(run.platform, manifest, registered["model"], registered["version"], endpoint=run.endpoint)
         release = opening.make_release(run.platform, manifest, model, manifest_dir=Path(self.manifest).resolve().parent)
         check = opening.check_offline_gates(
             run.platform,

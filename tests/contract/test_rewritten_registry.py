@@ -9,12 +9,14 @@ import pytest
 
 from airflow_provider_mlpipex.adapters.mlflow.registry import MlflowRegistry
 from airflow_provider_mlpipex.domain.errors import RegistryRewritten
+from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.services.training import registered
 from airflow_provider_mlpipex.testing.platform import memory_platform
 from tests.support.factories import make_model
 from tests.support.manifests import make_manifest
 
 MANIFEST = make_manifest()
+HERE = EndpointRef(environment="production", name=MANIFEST.name)
 
 
 def test_a_tag_that_is_edited_in_mlflow_is_found(mlflow_uri: str) -> None:
@@ -27,8 +29,8 @@ def test_a_tag_that_is_edited_in_mlflow_is_found(mlflow_uri: str) -> None:
     run = client.create_run(client.create_experiment(name)).info
     source = f"{run.artifact_uri}/model"
     made = client.create_model_version(name, source=source, run_id=run.run_id, tags=tags, await_creation_for=0)
-    assert registered.find(platform, MANIFEST, name, "1.1.0") == model
+    assert registered.find(platform, MANIFEST, name, "1.1.0", endpoint=HERE) == model
     better = model.model_copy(update={"metrics": {"accuracy": 0.99}})
     client.set_model_version_tag(name, made.version, "mlpipex.model_version.0", better.model_dump_json())
     with pytest.raises(RegistryRewritten, match="metric accuracy 0.99"):
-        registered.find(platform, MANIFEST, name, "1.1.0")
+        registered.find(platform, MANIFEST, name, "1.1.0", endpoint=HERE)

@@ -1,8 +1,8 @@
 """What the ledger says of a registered model, and a registry that must say the same.
 
 Tags of a registry can be rewritten by anybody who reaches it, so they are a mirror. What a model was when it was
-registered stands in the chain of every environment of its manifest; a version is taken from the registry only if it is
-still that.
+registered stands in the chain of every environment of its manifest that has one; a version is taken from the registry
+only if it is still that.
 """
 
 from __future__ import annotations
@@ -19,29 +19,34 @@ from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
 
 
-def record(platform: Platform, manifest: Manifest, model: ModelVersion) -> None:
-    """Write down what ``model`` is, in the chain of every environment of ``manifest``. What is written there already
-    has to be the same.
+def record(platform: Platform, manifest: Manifest, model: ModelVersion, *, endpoint: EndpointRef | None = None) -> None:
+    """Write down what ``model`` is, in the chain of every environment of ``manifest`` that has one. What is written
+    there already has to be the same.
 
-    :raises RegistryRewritten: it is not.
+    :param endpoint: whose chain may begin with this: a rollout is about to be opened there. A model alone makes none.
+    :raises RegistryRewritten: one chain knows another model under this version.
     """
     for environment in manifest.environments:
-        endpoint = EndpointRef(environment=environment, name=manifest.name)
-        if not _is_known(platform, endpoint, model):
-            journal.note(platform, endpoint, registration_of(model))
+        here = EndpointRef(environment=environment, name=manifest.name)
+        begins = here == endpoint or bool(platform.ledger.read(here, limit=1))
+        if begins and not _is_known(platform, here, model):
+            journal.note(platform, here, registration_of(model))
 
 
-def find(platform: Platform, manifest: Manifest, name: str, version: str) -> ModelVersion:
+def find(
+    platform: Platform, manifest: Manifest, name: str, version: str, *, endpoint: EndpointRef | None = None
+) -> ModelVersion:
     """The model version as the registry has it, which is as it was registered.
 
-    Of a version that no chain knows (one that the manifest pins, or that was registered by an earlier version of the
-    provider), what the registry says now is written down, and holds from then on.
+    Of a version that no chain knows (one that the manifest pins, the first one of all, or one that was registered by an
+    earlier version of the provider), what the registry says now is written down, and holds from then on.
 
+    :param endpoint: as in :func:`record`.
     :raises RegistryRewritten: the registry says something else of it now.
     :raises ModelNotFound: it has no such version.
     """
     model = platform.registry.get(name, version)
-    record(platform, manifest, model)
+    record(platform, manifest, model, endpoint=endpoint)
     return model
 
 

@@ -10,14 +10,36 @@ import pytest
 from airflow_provider_mlpipex.domain.errors import RegistryRewritten
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import ModelVersion
-from airflow_provider_mlpipex.domain.rollout.events import ModelRegistered
+from airflow_provider_mlpipex.domain.rollout.events import AlertRaised, ModelRegistered
+from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.training import registered
-from airflow_provider_mlpipex.testing.platform import memory_platform
+from airflow_provider_mlpipex.testing.platform import MemoryPlatform, memory_platform
 from tests.support.factories import make_model
 from tests.support.manifests import make_manifest
 
 MANIFEST = make_manifest()
 MODEL = make_model("1.1.0", name=MANIFEST.model.name)
+
+
+def begun() -> MemoryPlatform:
+    """Every environment has a chain."""
+    platform = memory_platform()
+    for environment in MANIFEST.environments:
+        journal.note(platform, EndpointRef(environment=environment, name=MANIFEST.name), AlertRaised(title="before"))
+    return platform
+
+
+def test_a_model_alone_makes_no_endpoint_and_a_rollout_of_it_does() -> None:
+    platform = memory_platform()
+    registered.record(platform, MANIFEST, MODEL)
+    assert platform.ledger.endpoints() == []
+    says = replace(platform, registry=Says(MODEL))
+    first = EndpointRef(environment=next(iter(MANIFEST.environments)), name=MANIFEST.name)
+    registered.find(says, MANIFEST, MODEL.name, MODEL.version, endpoint=first)
+    assert platform.ledger.endpoints() == [first]
+    other = replace(platform, registry=Says(MODEL.model_copy(update={"artifact_digest": "e" * 64})))
+    with pytest.raises(RegistryRewritten):
+        registered.find(other, MANIFEST, MODEL.name, MODEL.version)
 
 
 class Says:
@@ -42,7 +64,7 @@ def entries(platform: Any) -> dict[str, list[ModelRegistered]]:
 
 
 def test_what_was_registered_stands_once_in_the_ledger_of_every_environment() -> None:
-    platform = memory_platform()
+    platform = begun()
     for _ in range(2):
         registered.record(platform, MANIFEST, MODEL)
     for (entry,) in entries(platform).values():
@@ -64,7 +86,7 @@ def test_what_was_registered_stands_once_in_the_ledger_of_every_environment() ->
 def test_what_was_changed_afterwards_is_refused_with_both_values(
     changes: dict[str, Any], value: str, limit: str
 ) -> None:
-    platform = memory_platform()
+    platform = begun()
     registered.record(platform, MANIFEST, MODEL)
     rewritten = replace(platform, registry=Says(MODEL.model_copy(update=changes)))
     with pytest.raises(RegistryRewritten) as refused:
@@ -75,7 +97,7 @@ def test_what_was_changed_afterwards_is_refused_with_both_values(
 
 
 def test_a_version_that_no_ledger_knows_is_held_to_what_it_is_at_first() -> None:
-    platform = memory_platform()
+    platform = begun()
     assert registered.find(replace(platform, registry=Says(MODEL)), MANIFEST, MODEL.name, MODEL.version) == MODEL
     other = MODEL.model_copy(update={"artifact_digest": "e" * 64})
     with pytest.raises(RegistryRewritten):
@@ -83,7 +105,7 @@ def test_a_version_that_no_ledger_knows_is_held_to_what_it_is_at_first() -> None
 
 
 def test_other_versions_and_models_are_others() -> None:
-    platform = memory_platform()
+    platform = begun()
     registered.record(platform, MANIFEST, MODEL)
     next_one = make_model("1.2.0", name=MODEL.name, accuracy=0.9)
     registered.record(platform, MANIFEST, next_one)
