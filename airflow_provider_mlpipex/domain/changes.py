@@ -6,11 +6,16 @@ from typing import Literal
 
 from airflow_provider_mlpipex.domain.values import Value
 
-ChangeKind = Literal["model", "runtime", "data", "features", "gate-tightened", "gate-loosened", "policy"]
+ChangeKind = Literal[
+    "model", "runtime", "data", "features", "gate-tightened", "gate-loosened", "policy", "gate-undecided"
+]
 
 
 class Change(Value):
-    """One typed difference between two releases or manifests."""
+    """One typed difference between two releases or manifests.
+
+    Of kind ``gate-undecided`` it is none: it says what an offline gate asks, and why its rows cannot tell.
+    """
 
     kind: ChangeKind
     what: str

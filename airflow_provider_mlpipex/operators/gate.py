@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_mlpipex.domain.errors import GateFailed, GateUndecided, ManifestInvalid
+from airflow_provider_mlpipex.domain.errors import ManifestInvalid
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.operators.base import ROLLOUT_ID, HandedOver, ManifestOperator, StageRun, handed_over
@@ -18,8 +18,9 @@ class GateCheckOperator(OpensRollout, ManifestOperator):
     The gates that the Dag itself declares for that endpoint (``@task.gate``) must have passed before, and the rollout
     keeps their names: no later verb goes on without them.
 
-    A gate that fails or cannot be decided ends the rollout and fails the task; observed value, threshold and margin of
-    every gate are in log, ledger and XCom ``gates`` either way.
+    A gate that fails or cannot be decided ends the rollout and fails the task, unless all that is undecided is for lack
+    of rows and a review is due, which then asks a person. Observed value, threshold and margin of every gate are in
+    log, ledger and XCom ``gates`` either way.
 
     :param manifest: path of the deployment manifest.
     :param environment: which of its environments.
@@ -78,12 +79,5 @@ class GateCheckOperator(OpensRollout, ManifestOperator):
         run.envelope.gates(check.results)
         run.envelope.add(release=release.id, verdict=check.verdict)
         run.push("gates", [result.to_json() for result in check.results])
-        if check.verdict != "pass":
-            error = GateFailed if check.verdict == "fail" else GateUndecided
-            raise error(
-                f"release {release.id} to {run.endpoint}",
-                value=opening.explain(check.results),
-                limit="every gate passes",
-                remedy="the current release keeps serving; mend the model or review the gate",
-            )
+        check.require(release, run.endpoint)
         return {"release": release.id, "verdict": check.verdict, "already_current": check.already_current}

@@ -44,6 +44,7 @@ class MemoryPlatform(Platform):
     - ``plane.away``, ``plane.telemetry_trouble``, ``plane.break_release(…)``, ``alerter.trouble``, ``validator.broken``
       and ``runtimes.provider`` break things;
     - ``predictor.answers`` is the model that everybody serves, ``predictor.trouble`` what it answers instead;
+      ``registry.answers`` says what a version answers to evaluation rows that was never logged;
     - ``ledger.read(endpoint)``, ``plane.applied``, ``predictor.sent``, ``drift_reporter.drawn``, ``alerter.sent`` and
       ``registry.aliases`` say what was done.
     """

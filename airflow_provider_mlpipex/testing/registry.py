@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.adapters.mlflow import sources
 from airflow_provider_mlpipex.adapters.mlflow.registration_rules import model_version_of, taken
-from airflow_provider_mlpipex.domain.errors import ModelNotFound
+from airflow_provider_mlpipex.domain.errors import ModelNotFound, ReleaseNotReady
 from airflow_provider_mlpipex.domain.names import check_name
 from airflow_provider_mlpipex.domain.release.adoption import FoundModel, ModelReference, ModelSource
 from airflow_provider_mlpipex.domain.release.release import ModelVersion, RuntimeEnvironment
@@ -28,6 +29,7 @@ class MemoryRegistry:
     """Runs, versions and aliases in dicts; models as MLflow directories under a temporary folder.
 
     ``aliases`` (``{model: {alias: version}}``) and ``folders`` (``{run id: path}``) are public for tests to look at;
+    ``answers`` (``{version: rows -> predictions}``) is what versions say that were registered without being logged;
     ``elsewhere`` is what other pipelines have logged: an alias beside the version that it names, and that beside its
     folder. A source of its own facts is put in as ``facts``.
     """
@@ -41,6 +43,7 @@ class MemoryRegistry:
         self._versions: dict[str, dict[str, tuple[str, ModelVersion]]] = {}
         self.aliases: dict[str, dict[str, str]] = {}
         self.folders: dict[str, Path] = {}
+        self.answers: dict[str, Callable[[pd.DataFrame], list[Any]]] = {}
         self.elsewhere: dict[str, str | Path] = {}
         self.facts: dict[str, ModelSource] = {}
 
@@ -130,6 +133,15 @@ class MemoryRegistry:
         from airflow_provider_mlpipex.adapters.mlflow.served_path import chunks, served_answers_of
         from airflow_provider_mlpipex.serving.model_server.clean_process import answer_here
 
+        if model.version in self.answers:
+            return ModelAnswers(predictions=self.answers[model.version](rows))
+        if model.run_id not in self.folders:
+            raise ReleaseNotReady(
+                f"model {model.name} {model.version}",
+                value="never logged in this registry",
+                limit="a model that can be asked",
+                remedy="log it with log_training, or say in registry.answers what it answers",
+            )
         folder = self.folders[model.run_id]
         verify_directory(folder, model.artifact_digest)
         return served_answers_of(model, answer_here(folder, chunks(rows)))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
 
 from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.release.release import ModelVersion, Release
+from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, ModelVersion, Release
 from airflow_provider_mlpipex.domain.rollout.events import Event
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT
@@ -34,7 +39,8 @@ from airflow_provider_mlpipex.services.rollout.review import ReviewRequest
 from airflow_provider_mlpipex.services.rollout.task_gates import record_task_gate
 from airflow_provider_mlpipex.services.rollout.watch import WatchedStage, WatchResult
 from airflow_provider_mlpipex.testing.platform import MemoryPlatform, memory_platform
-from tests.support.factories import make_gate_result, make_model, make_snapshot
+from airflow_provider_mlpipex.testing.snapshots import MemorySnapshots
+from tests.support.factories import NOON, make_gate_result, make_model
 from tests.support.faults import Faulty
 from tests.support.manifests import make_manifest
 
@@ -48,10 +54,34 @@ PAGER = ("channel: on-call", "channel: risk-pager")
 Phase = Literal["opened", "review", "shadow", "canary-0", "canary-1", "canary-2", "watching", "promoted"]
 
 
+#: Rows that every version was evaluated on: none of them is fraud.
+ROWS = 1000
+
+
+@cache
+def _same_rows() -> tuple[DatasetSnapshot, MemorySnapshots]:
+    store = MemorySnapshots()
+    ages = [timedelta(days=60)] + [timedelta(days=1)] * ROWS
+    table = pd.DataFrame(
+        {"amount": np.arange(float(ROWS + 1)), "country": "CH", "fraud": 0, "at": [NOON - age for age in ages]}
+    )
+    moments = {"window_start": NOON - timedelta(days=90), "split_at": NOON - timedelta(days=30), "window_end": NOON}
+    return store.write(table, name="fraud-scorer", time_column="at", **moments), store
+
+
+def keep_rows(snapshots: MemorySnapshots) -> None:
+    """Let ``snapshots`` hold the rows that every version was evaluated on."""
+    snapshots.tables.update(_same_rows()[1].tables)
+
+
+def right_on(accuracy: float) -> Callable[[pd.DataFrame], list[int]]:
+    """Answers that are right on the first rows, so that the better of two versions is right wherever the other is."""
+    return lambda rows: [int(place >= accuracy * len(rows)) for place in range(len(rows))]
+
+
 def make_candidate(version: str, *, accuracy: float = 0.8) -> ModelVersion:
-    """All versions were evaluated on the same rows, so that no gate has to load a model."""
     model = make_model(version, name="fraud-scorer", accuracy=accuracy)
-    return model.model_copy(update={"dataset": make_snapshot("same rows")})
+    return model.model_copy(update={"dataset": _same_rows()[0]})
 
 
 class World:
@@ -69,12 +99,14 @@ class World:
         self.platform: Platform = replace(used, ledger=self.ledger, plane=self.plane, registry=self.registry)
         self.manifest = make_manifest(PAGER, *edits)
         self.clock = self.memory.clock
+        keep_rows(self.memory.snapshots)
 
     # The verbs.
 
-    def release(self, version: str, *, manifest: Manifest | None = None, **model: Any) -> Release:
+    def release(self, version: str, *, manifest: Manifest | None = None, accuracy: float = 0.8) -> Release:
+        self.memory.registry.answers[version] = right_on(accuracy)
         return opening.make_release(
-            self.platform, manifest or self.manifest, make_candidate(version, **model), manifest_dir=Path()
+            self.platform, manifest or self.manifest, make_candidate(version, accuracy=accuracy), manifest_dir=Path()
         )
 
     def open(

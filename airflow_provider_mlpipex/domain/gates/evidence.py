@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from airflow_provider_mlpipex.domain.statistics.same_rows import Paired
 from airflow_provider_mlpipex.domain.statistics.summaries import Summary, Timed
 from airflow_provider_mlpipex.domain.values import Recorded, Value
 
@@ -39,9 +40,10 @@ class Evidence(Recorded):
     :param about: what the value is of, where that is only a part: ``carrier = AA``.
     :param summary: what ``value`` was computed from, ``baseline_summary`` what ``baseline`` was. Without it evidence
         cannot be judged at an alpha, nor again under another gate.
+    :param paired: of two models that answered the same rows: what their difference is known to.
     """
 
-    added_later = frozenset({"summary", "baseline_summary", "about", "baseline_broken"})
+    added_later = frozenset({"summary", "baseline_summary", "about", "baseline_broken", "paired"})
 
     source: Source
     metric: str
@@ -56,6 +58,7 @@ class Evidence(Recorded):
     about: str | None = None
     summary: Summary | None = None
     baseline_summary: Summary | None = None
+    paired: Paired | None = None
 
     @property
     def key(self) -> str:

@@ -148,17 +148,17 @@ class Gate(Recorded):
         if self.source not in LIVE_SOURCES or self._metric.only_grows:
             raise Refusal(
                 f"detects is for gates on live traffic ({', '.join(LIVE_SOURCES)}), and not for counts",
-                value=f"{self.metric}, detects: {self.in_unit(self.detects)}",
+                value=f"{self.metric}, detects: {self.apart(self.detects)}",
                 remedy="leave detects out: this gate is judged by its value",
             )
         if self.of_slices:
             raise Refusal(
                 "a metric of all requests: no small slice excludes what detects says",
-                value=f"{self.metric}, detects: {self.in_unit(self.detects)}",
+                value=f"{self.metric}, detects: {self.apart(self.detects)}",
                 remedy="leave detects out, or gate on shadow.flip_rate",
             )
         if self.detects <= 0:
-            raise Refusal("more than nothing", value=f"detects: {self.in_unit(self.detects)}", remedy="write 0.5%")
+            raise Refusal("more than nothing", value=f"detects: {self.apart(self.detects)}", remedy="write 0.5%")
         return self
 
     @field_serializer("max", "min", "detects")
@@ -221,7 +221,7 @@ class Gate(Recorded):
         if self.min_samples > 1:
             parts.append(f"from at least {self.min_samples} samples")
         if self.detects is not None:
-            parts.append(f"excluding {self.in_unit(self.detects)} beyond it")
+            parts.append(f"excluding {self.apart(self.detects)} beyond it")
         return " ".join(parts)
 
     def threshold(self, baseline: float | None) -> float | None:
@@ -276,6 +276,13 @@ class Gate(Recorded):
         """``value`` as people read this gate's metric: ``120ms``, ``0.5%``, ``3``; nine digits are enough for eyes."""
         scale, unit = {"ms": (1, "ms"), "ratio": (100, "%")}.get(self._metric.unit, (1, ""))
         return f"{value * scale:.{digits}g}{unit}"
+
+    def apart(self, distance: float, digits: int = 9) -> str:
+        """A difference of two values of this gate's metric: of shares in points, which no percentage is taken for."""
+        if not self.in_ratio:
+            return self.in_unit(distance, digits)
+        shown = f"{distance * 100:.{digits}g}"
+        return f"{shown} {'point' if shown == '1' else 'points'}"
 
 
 class UnknownMetric(Refusal):

@@ -12,11 +12,17 @@ from airflow_provider_mlpipex.domain.fields.quantities import format_duration
 from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName
-from airflow_provider_mlpipex.domain.statistics import summaries
+from airflow_provider_mlpipex.domain.statistics import same_rows, summaries
 from airflow_provider_mlpipex.domain.statistics.confidence import Interval
+from airflow_provider_mlpipex.domain.statistics.same_rows import Discordant, Estimated
+from airflow_provider_mlpipex.domain.statistics.summaries import Counted
 
 #: Relative rounding error that a threshold computed from a baseline may carry.
 _ROUNDING = 1e-12
+#: How sure one look at an evaluation is of each of its two ends: a gate is wrong in one case of 20 at most.
+SURE = 0.95
+#: More rows than anybody has.
+_MAX_ROWS = 1_000_000_000
 
 
 def judge(
@@ -38,6 +44,11 @@ def judge(
     What lies between is ``inconclusive``. The best value that was ever seen decides nothing: each look is judged by
     all of its evidence, so order and number of looks before it make no difference.
 
+    Without ``alpha``, evidence of an evaluation that says how well it is known (``paired``, ``summary``) is judged by
+    its interval: ``pass`` where the threshold is shown to be kept, ``fail`` where it is shown to be broken, each wrong
+    in at most one case of 20, and between them ``inconclusive``, with the rows that would decide. Other evidence has
+    its value alone, and is judged by it.
+
     :param first_release: there is no current release at all, so a relative gate has nothing to be worse than.
     :param alpha: chance that this gate's sequence ever fails a candidate that does not deserve it; ``None`` for one
         look at a sample whose size was fixed beforehand.
@@ -46,7 +57,8 @@ def judge(
         evidence = Evidence(source=gate.source, metric=gate.metric.partition(".")[2], since=now, until=now)
     look = _Look(gate, evidence, now, first_release, None if gate.counts else alpha)
     verdict, reason = look.verdict()
-    threshold, margin, likely = (None, None, None) if verdict == "error" else (look.threshold, look.margin, look.likely)
+    likely = look.likely or look.shown
+    threshold, margin, likely = (None, None, None) if verdict == "error" else (look.threshold, look.margin, likely)
     return GateResult(
         gate=gate.name,
         verdict=verdict,
@@ -56,8 +68,9 @@ def judge(
         threshold=None if margin is None else threshold,
         margin=margin,
         reason=reason,
-        alpha=look.alpha if likely else None,
+        alpha=look.alpha if likely and not look.sampled else None,
         interval=(likely.lower, likely.upper) if likely else None,
+        rows_that_decide=look.rows_that_decide if verdict == "inconclusive" else None,
     )
 
 
@@ -94,6 +107,8 @@ class _Look:
         if self.margin is None:
             return "pass", f"first release: no baseline to compare {gate.in_unit(value)} with"
         within = self.margin >= -_ROUNDING * abs(self.threshold or 0.0)
+        if self.sampled:
+            return self._shown_once()
         if self.alpha is None or gate.counts:
             return ("pass" if within else "fail"), self._explained()
         if doubt := self._doubt(within):
@@ -125,6 +140,59 @@ class _Look:
         else:
             beyond = summaries.excess(own, base, scale=gate.scale, alpha=self.alpha, quantile=gate.quantile)
         return beyond if gate.better == "higher" else -beyond
+
+    @property
+    def sampled(self) -> bool:
+        """Whether it is one look at a sample that says how well it is known."""
+        known = self.evidence.paired if self.gate.relative else self.evidence.summary
+        return self.alpha is None and self.gate.source == "evaluation" and known is not None
+
+    @cached_property
+    def shown(self) -> Interval | None:
+        """Where the true margin lies, by a sample that is looked at once; ``None`` where too few rows say nothing."""
+        gate, evidence, paired, own = self.gate, self.evidence, self.evidence.paired, self.evidence.summary
+        value, base, threshold = evidence.value, evidence.baseline, self.threshold
+        if not self.sampled or value is None or threshold is None:
+            return None
+        if not gate.relative:
+            likely = None
+            if isinstance(own, Counted):
+                likely = same_rows.share_of_rows(own.events, own.trials, level=SURE)
+            elif isinstance(own, Estimated):
+                likely = same_rows.estimate(value, own, level=SURE)
+            beyond = likely.shifted(-threshold) if likely else None
+        else:
+            assert paired is not None and base is not None  # a threshold has been computed from it
+            # Beside a baseline of 0 there is nothing to scale: the threshold is 0 as well.
+            scale = threshold / base if base else 1.0
+            beyond = same_rows.excess_on_same_rows(paired, own=value, base=base, scale=scale, level=SURE)
+        return beyond if beyond is None or gate.better == "higher" else -beyond
+
+    @property
+    def rows_that_decide(self) -> int | None:
+        """How many rows would, if what was observed is the truth; ``None`` where something else keeps it waiting."""
+        if not self.sampled or self.margin is None or self._stale() or self._too_little():
+            return None
+        if self.shown is None:
+            return max(same_rows.MIN_ROWS, self.evidence.samples + 1)
+        half = self.margin - self.shown.lower if self.margin >= 0 else self.shown.upper - self.margin
+        if not self.margin or half >= abs(self.margin) * math.sqrt(_MAX_ROWS / max(1, self.evidence.samples)):
+            return _MAX_ROWS
+        return math.ceil(self.evidence.samples * (half / self.margin) ** 2)
+
+    def _shown_once(self) -> tuple[VerdictName, str]:
+        shown, rows = self.shown, self.rows_that_decide
+        if shown is not None and shown.lower >= -_ROUNDING * abs(self.threshold or 0.0):
+            return "pass", self._explained()
+        if shown is not None and shown.upper < 0:
+            return "fail", self._explained()
+        if shown is None:
+            waits = f"{self.evidence.samples} rows, or so few of a class, show nothing"
+        elif rows == _MAX_ROWS:
+            waits = "it lies so near its threshold that no number of rows would decide"
+        else:
+            waits = f"these rows cannot tell; about {rows:,} would, if what they show is the truth"
+        return "inconclusive", f"{waits}: {self._explained()}"
 
     def _certainly_beyond(self) -> bool:
         if self.gate.counts:
@@ -181,7 +249,7 @@ class _Look:
         if not within:
             return "beyond the threshold, but by what chance may do"
         if gate.detects is not None and self.likely.lower <= -gate.detects:
-            return f"{gate.in_unit(gate.detects)} beyond the threshold is not excluded yet"
+            return f"{gate.apart(gate.detects)} beyond the threshold is not excluded yet"
         return None
 
     def _explained(self) -> str:
@@ -196,12 +264,22 @@ class _Look:
             f"observed {gate.in_unit(evidence.value)}{about} from {evidence.samples} samples{baseline}, "
             f"threshold {side} {gate.in_unit(threshold)}, {self._distance(margin)}"
         )
+        if self.sampled and self.shown is not None:
+            ends = [self._distance(end, digits=3) for end in (self.shown.lower, self.shown.upper)]
+            return f"{told}; in truth from {ends[0]} to {ends[1]} ({100 * SURE:.5g}% sure of each){self._differing()}"
         if self.likely is None or self.alpha is None:
             return told
         ends = [self._distance(end, digits=3) for end in (self.likely.lower, self.likely.upper)]
         return f"{told}; in truth from {ends[0]} to {ends[1]} ({100 * (1 - self.alpha):.5g}% sure at every look)"
 
+    def _differing(self) -> str:
+        paired = self.evidence.paired if self.gate.relative else None
+        if not isinstance(paired, Discordant):
+            return ""
+        ahead, behind = paired.only_candidate, paired.only_baseline
+        return f"; of {paired.rows} rows {ahead} right by the new one alone, {behind} by the current one alone"
+
     def _distance(self, margin: float, *, digits: int = 9) -> str:
         if math.isinf(margin):
             return "far beyond it" if margin < 0 else "far within it"
-        return f"{self.gate.in_unit(round(abs(margin), 9), digits)} {'to spare' if margin >= 0 else 'beyond it'}"
+        return f"{self.gate.apart(round(abs(margin), 9), digits)} {'to spare' if margin >= 0 else 'beyond it'}"

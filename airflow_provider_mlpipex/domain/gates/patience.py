@@ -36,7 +36,7 @@ def settle(gate: Gate, result: GateResult) -> GateResult:
 def matters(gate: Gate) -> str:
     """The excess that matters, in words."""
     if gate.detects is not None:
-        return f"{gate.in_unit(gate.detects)} beyond the threshold"
+        return f"{gate.apart(gate.detects)} beyond the threshold"
     if gate.relative:
         return "twice the difference that it allows"
     return f"twice the {'slow ones' if gate.quantile is not None else 'share'} that it allows"

@@ -17,11 +17,13 @@ class GateResult(Recorded):
 
     :param alpha: chance of a false alarm over all looks of this gate's sequence; ``None`` for one look at a fixed
         sample.
-    :param interval: where the true margin lies at every look, but with probability ``alpha``.
+    :param interval: where the true margin lies at every look, but with probability ``alpha``; of one look at a fixed
+        sample, each end but with probability 5 %.
+    :param rows_that_decide: of a sample that cannot tell: how many rows would, if what was observed is the truth.
     :param excused: why a broken limit is not held against the release: a control arm breaks it too.
     """
 
-    added_later = frozenset({"alpha", "interval", "excused"})
+    added_later = frozenset({"alpha", "interval", "excused", "rows_that_decide"})
 
     gate: str
     verdict: VerdictName
@@ -34,3 +36,4 @@ class GateResult(Recorded):
     alpha: float | None = None
     interval: tuple[float, float] | None = None
     excused: str | None = None
+    rows_that_decide: int | None = None

@@ -77,7 +77,7 @@ def _strictness(gate: Gate) -> tuple[Strictness, ...]:
         Strictness(
             "detects",
             float("-inf") if gate.detects is None else -gate.detects,
-            NONE if gate.detects is None else gate.in_unit(gate.detects),
+            NONE if gate.detects is None else gate.apart(gate.detects),
         ),
         Strictness("advisory", -float(gate.advisory), str(gate.advisory).lower()),
         # At once is stricter than after a closer look.

@@ -20,6 +20,7 @@ from airflow_provider_mlpipex.domain.gates.gate import LIVE_SOURCES, Gate
 from airflow_provider_mlpipex.domain.manifest.manifest import CanarySpec, EnvironmentSpec, Manifest, RollbackSpec
 from airflow_provider_mlpipex.domain.names import Name
 from airflow_provider_mlpipex.domain.planning.canary_schedule import Exposure, exposure, step_durations
+from airflow_provider_mlpipex.domain.planning.evaluation_rows import needed_rows
 from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, alpha_of, sequences, stage_gates
 from airflow_provider_mlpipex.domain.planning.honest_release import Waiting, waiting
 from airflow_provider_mlpipex.domain.planning.live_gates import LiveGate, average_share, live_gates
@@ -37,6 +38,7 @@ class PlannedGate(Value):
     :param alpha: chance of a false alarm over all its looks; ``None`` for what is exact, or looked at once.
     :param detects_after: the soonest that it can say *fail*: every request is bad.
     :param excess: smallest share of bad requests beyond the allowed one that the step is long enough to see.
+    :param needs_rows: of an evaluation, before a gate passes what deserves it (``evaluation_rows``).
     :param says: what the step can decide, in a sentence.
     """
 
@@ -48,6 +50,7 @@ class PlannedGate(Value):
     alpha: Ratio | None = None
     detects_after: Duration | None = None
     excess: Ratio | None = None
+    needs_rows: int | None = None
     says: str = ""
 
 
@@ -144,13 +147,15 @@ def _of_adopted(manifest: Manifest, environment: str) -> str:
 
 def _steps(spec: EnvironmentSpec, rate: float | None) -> Iterator[PlannedStep]:
     gates = tuple(_offline(gate) for gate in spec.gates)
-    yield PlannedStep(stage="gate", title="offline gates", gates=gates)
+    told = "a person decides in the review" if spec.review else "the release stops, as there is no review"
+    notes = (f"where the rows cannot tell, {told}",) if any(gate.needs_rows for gate in gates) else ()
+    yield PlannedStep(stage="gate", title="offline gates", gates=gates, notes=notes)
     if spec.review:
-        notes = [f"a person approves: {', '.join(spec.review.required_for) or 'what is not named'}"]
+        asks = [f"a person approves: {', '.join(spec.review.required_for) or 'what is not named'}"]
         if spec.review.auto_approve:
-            notes.append(f"approved by policy: {', '.join(spec.review.auto_approve)}")
-        notes.append(f"rejected without an answer after {format_duration(spec.review.timeout)}")
-        yield PlannedStep(stage="review", title="review", notes=tuple(notes))
+            asks.append(f"approved by policy: {', '.join(spec.review.auto_approve)}")
+        asks.append(f"rejected without an answer after {format_duration(spec.review.timeout)}")
+        yield PlannedStep(stage="review", title="review", notes=tuple(asks))
     if not spec.serve:
         yield PlannedStep(stage="promote", title="record as current (this environment serves nobody)")
         return
@@ -227,7 +232,15 @@ def _clumps(spec: EnvironmentSpec, stage: LiveStage, lasting: timedelta) -> tupl
 
 
 def _offline(gate: Gate) -> PlannedGate:
-    return PlannedGate(name=gate.name, rule=gate.rule, advisory=gate.advisory, min_samples=gate.min_samples)
+    needed = needed_rows(gate)
+    return PlannedGate(
+        name=gate.name,
+        rule=gate.rule,
+        advisory=gate.advisory,
+        min_samples=gate.min_samples,
+        needs_rows=needed.rows if needed else None,
+        says=f"needs {needed.says}" if needed else "",
+    )
 
 
 def _of_stage(spec: EnvironmentSpec, stage: LiveStage, rate: float | None) -> tuple[PlannedGate, ...]:

@@ -185,7 +185,7 @@ def _say(live: LiveGate, rate: float, *, needed: timedelta | None, excess: float
     if not in_time:
         return f"{where}, this gate could not fail in time even if every request were bad"
     if gate.detects is not None:
-        seen = f"{_points(gate, gate.detects)} beyond its threshold"
+        seen = f"{gate.apart(gate.detects, 3)} beyond its threshold"
         if needed is None:
             return f"this gate can never see {seen}"
         least = "about" if not math.isnan(synthetic_evidence.allowed_share(gate)) and gate.in_ratio else "at least"
@@ -219,10 +219,6 @@ def _beyond(gate: Gate) -> str:
     if "latency_difference" in gate.metric:
         return "are slower than the current release by more than" if slower else "are not slower by as much as"
     return "are slower than" if slower else "are faster than"
-
-
-def _points(gate: Gate, effect: float) -> str:
-    return f"{100 * effect:.3g} points" if gate.in_ratio else gate.in_unit(effect)
 
 
 def about(duration: timedelta) -> str:

@@ -13,6 +13,7 @@ from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.shadow.slices import MAX_COLUMNS, MAX_VALUES
 from airflow_provider_mlpipex.domain.statistics.paired_summaries import Worst
+from airflow_provider_mlpipex.domain.statistics.same_rows import MIN_ROWS, Covaried, Estimated
 from airflow_provider_mlpipex.domain.statistics.summaries import Counted, Summed, Timed
 
 #: When made-up evidence ends, and is judged.
@@ -59,7 +60,9 @@ def outage(gate: Gate, *, samples: int, baseline_samples: int) -> Evidence:
 
 
 def offline_evidence(gate: Gate, *, value: float, baseline: float) -> Evidence:
-    """A candidate that measured ``value`` on as many rows as the gate asks for."""
+    """A candidate that measured ``value`` on as many rows as the gate asks for, known as if they had no end."""
+    evaluated, rows = gate.source == "evaluation", max(gate.min_samples, MIN_ROWS)
+    exactly = Covaried(rows=rows, variance=0.0, baseline_variance=0.0, covariance=0.0, by="bootstrap")
     return Evidence(
         source=gate.source,
         metric=gate.metric.partition(".")[2],
@@ -67,6 +70,8 @@ def offline_evidence(gate: Gate, *, value: float, baseline: float) -> Evidence:
         samples=gate.min_samples,
         baseline=baseline,
         baseline_samples=gate.min_samples,
+        summary=Estimated(rows=rows, variance=0.0) if evaluated else None,
+        paired=exactly if evaluated else None,
         since=MOMENT - (gate.window or timedelta(0)),
         until=MOMENT,
     )

@@ -96,9 +96,10 @@ class GatesJudged(Recorded):
 
     :param facts: what a reviewer wants to see beside the verdict, a few kilobytes: of a shadow the paired comparison
         with its worst slices (``shadow_report``).
+    :param for_review: the evaluation has too few rows for some gates to tell, and a review asks a person instead.
     """
 
-    added_later = frozenset({"facts"})
+    added_later = frozenset({"facts", "for_review"})
 
     type: Literal["gates-judged"] = "gates-judged"
     rollout_id: str
@@ -106,6 +107,7 @@ class GatesJudged(Recorded):
     verdict: VerdictName
     results: tuple[GateResult, ...]
     facts: dict[str, Any] | None = None
+    for_review: bool | None = None
 
 
 class TaskGateJudged(Value):

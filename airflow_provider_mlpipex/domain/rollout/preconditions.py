@@ -70,8 +70,8 @@ def require_no_traffic(state: EndpointState, verb: str) -> None:
 
 
 def require_offline_gates(rollout: Rollout) -> None:
-    """:raises GateUndecided: the policy has offline gates, and they have not passed."""
-    if rollout.policy.offline_gates:
+    """:raises GateUndecided: the policy has offline gates which have not passed, and no review asks a person."""
+    if rollout.policy.offline_gates and not rollout.undecided_for_review:
         require_verdict(rollout, "gate", step=-1)
 
 

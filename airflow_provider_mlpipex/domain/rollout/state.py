@@ -70,7 +70,7 @@ class Rollout(Value):
     ``alerts`` the titles of what on-call has been told since it opened, the latest of them, ``resumed_at`` when a
     person last ended a hold: the patience with a stage begins anew there. ``broken_since`` holds gates of a watch that
     a grown control arm is to tell from an outage, ``excused_at`` when an outage was last written down to have broken
-    one."""
+    one. ``undecided_for_review``: offline gates could not tell, and the review asks a person."""
 
     id: str
     candidate: Release
@@ -82,6 +82,7 @@ class Rollout(Value):
     canary_since: datetime | None = None
     step: int = -1
     approved: bool | None = None
+    undecided_for_review: bool = False
     verdicts: dict[str, VerdictName] = {}
     watch_until: datetime | None = None
     alerts: tuple[str, ...] = ()
@@ -283,7 +284,9 @@ def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
             return {"rollout": opened, "locks": _with_lock(state.locks, event.release.runtime)}
         case GatesJudged() if rollout and rollout.id == event.rollout_id:
             key = verdict_key(event.stage, rollout.step)
-            judged = {"verdicts": {**rollout.verdicts, key: event.verdict}}
+            judged: dict[str, Any] = {"verdicts": {**rollout.verdicts, key: event.verdict}}
+            if event.stage == "gate":
+                judged["undecided_for_review"] = bool(event.for_review)
             return _rollout(rollout, **judged, **_excused(rollout, event, at))
         case TaskGateJudged():
             return {"task_gates": _with_task_gate(state, event)}

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from airflow_provider_mlpipex.domain.statistics import confidence as statistics
 from airflow_provider_mlpipex.domain.statistics.confidence import Interval, Moments
 from airflow_provider_mlpipex.domain.statistics.paired_summaries import Apart, Worst
+from airflow_provider_mlpipex.domain.statistics.same_rows import Estimated
 from airflow_provider_mlpipex.domain.values import Value
 
 
@@ -105,14 +106,14 @@ class Summed(Value):
         return Moments(self.count, self.total, self.squares)
 
 
-Summary = Annotated[Counted | Timed | Summed | Worst | Apart, Field(discriminator="kind")]
+Summary = Annotated[Counted | Timed | Summed | Worst | Apart | Estimated, Field(discriminator="kind")]
 
 
 def interval(summary: Summary, *, alpha: float, quantile: float | None = None) -> Interval:
     """Confidence sequence of what ``summary`` estimates.
 
     :param quantile: which one, for :class:`Timed` (0.95 for p95).
-    :raises ValueError: a histogram without a quantile to ask of it.
+    :raises ValueError: a histogram without a quantile to ask of it, or an estimate, of which there is no sequence.
     """
     if isinstance(summary, Counted):
         return statistics.proportion(summary.events, summary.trials, alpha=alpha)
@@ -123,6 +124,8 @@ def interval(summary: Summary, *, alpha: float, quantile: float | None = None) -
         # A latency is no less than 0; a difference of latencies may be.
         least = min(0.0, summary.edges[0]) if summary.edges else 0.0
         return Interval(max(least, found.lower), found.upper)
+    if isinstance(summary, Estimated):
+        raise ValueError("a variance that was estimated once allows one look")
     if isinstance(summary, Worst | Apart):
         return summary.interval(alpha=alpha)
     if summary.lower is None or summary.upper is None:

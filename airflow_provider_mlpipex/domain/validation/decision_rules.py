@@ -126,7 +126,7 @@ def _never_sees(live: LiveGate, environment: EnvironmentSpec, rate: float) -> Pr
     needed = None if gate.detects is None else time_to_decide(live, rate)
     if gate.detects is None or (needed is not None and needed <= live.duration):
         return None
-    shown = gate.in_unit(gate.detects)
+    shown = gate.apart(gate.detects)
     if needed is None:
         return Problem(("detects",), shown, "an excess that can be measured", "write a smaller one")
     return Problem(

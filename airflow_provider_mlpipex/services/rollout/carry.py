@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from airflow_provider_mlpipex.domain.errors import GateFailed, GateUndecided, ReviewRejected, RolloutEnded
+from airflow_provider_mlpipex.domain.errors import ReviewRejected, RolloutEnded
 from airflow_provider_mlpipex.domain.fields.quantities import format_ratio
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
@@ -153,14 +153,7 @@ class Carrier:
             return False
         for result in check.results:
             self._host.say(endpoint.environment, "gates", f"{result.verdict}: {result.gate}: {result.reason}")
-        if check.verdict != "pass":
-            error = GateFailed if check.verdict == "fail" else GateUndecided
-            raise error(
-                f"release {self._release.id} to {endpoint}",
-                value=opening.explain(check.results),
-                limit="every gate passes",
-                remedy="the current release keeps serving; mend the model or review the gate",
-            )
+        check.require(self._release, endpoint)
         return True
 
     def _review(self, endpoint: EndpointRef) -> None:

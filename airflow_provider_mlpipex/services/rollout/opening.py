@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from airflow_provider_mlpipex.domain.errors import GateFailed, GateUndecided
 from airflow_provider_mlpipex.domain.gates import judging
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName
 from airflow_provider_mlpipex.domain.manifest.diff import stricter_review
@@ -26,11 +27,35 @@ from airflow_provider_mlpipex.services.training import feature_rows, locked_runt
 
 
 class GateCheck(Value):
-    """Outcome of the offline gates. ``already_current``: this very release under this manifest is current."""
+    """Outcome of the offline gates.
+
+    :param already_current: this very release under this manifest is current.
+    :param for_review: some gates could not tell from so few rows, and the review of this environment asks a person.
+    """
 
     verdict: VerdictName
     results: tuple[GateResult, ...] = ()
     already_current: bool = False
+    for_review: bool = False
+
+    def require(self, release: Release, endpoint: EndpointRef) -> None:
+        """:raises GateFailed: a gate failed. :raises GateUndecided: one could not decide, and nobody will be asked."""
+        if self.verdict == "pass" or self.for_review:
+            return
+        stopped = stopping(self.results)
+        few_rows = bool(stopped) and all(result.rows_that_decide for result in stopped)
+        remedy = (
+            "take more rows to evaluate (data.window.evaluate), allow a larger difference, or add a review block: then "
+            "a person decides"
+            if few_rows
+            else "mend the model or review the gate"
+        )
+        raise (GateFailed if self.verdict == "fail" else GateUndecided)(
+            f"release {release.id} to {endpoint}",
+            value=explain(self.results),
+            limit="every gate passes",
+            remedy=f"the current release keeps serving; {remedy}",
+        )
 
 
 def make_release(platform: Platform, manifest: Manifest, model: ModelVersion, *, manifest_dir: Path) -> Release:
@@ -98,6 +123,9 @@ def check_offline_gates(
 ) -> GateCheck:
     """Take the endpoint for ``release`` and judge its offline gates; a failed or undecided gate ends the rollout.
 
+    Where all that is undecided are gates for which the evaluation has too few rows, and a review is due, it goes on to
+    the review: there a person decides.
+
     :param declared_gates: task ids of the gates that the Dag itself declares for this endpoint.
     :raises GateFailed: one of those failed. :raises GateUndecided: one has not passed. Nothing was opened.
     :raises RolloutInProgress: another rollout holds the endpoint.
@@ -124,7 +152,9 @@ def check_offline_gates(
     if state.rollout is None:
         return GateCheck(verdict="pass", already_current=True)
     baseline = offline_evidence.find_baseline(platform, manifest, endpoint)
-    evidence = offline_evidence.measure(platform, manifest, state.rollout.candidate.model, baseline)
+    evidence = offline_evidence.measure(
+        platform, manifest, state.rollout.candidate.model, baseline, gates=environment.gates
+    )
     results = tuple(
         judging.judge(gate, evidence.get(gate.metric), now=platform.clock.now(), first_release=baseline is None)
         for gate in environment.gates
@@ -132,18 +162,29 @@ def check_offline_gates(
     results += provenance.judge(platform, manifest, endpoint=endpoint, model=state.rollout.candidate.model)
     results += feature_parity.judge(platform, manifest, endpoint=endpoint, release=state.rollout.candidate)
     verdict = judging.overall(results) if results else "pass"
-    judged = GatesJudged(rollout_id=rollout_id, stage="gate", verdict=verdict, results=results)
+    few_rows = verdict == "inconclusive" and all(result.rows_that_decide for result in stopping(results))
+    asks = few_rows and state.rollout.policy.review
+    judged = GatesJudged(
+        rollout_id=rollout_id, stage="gate", verdict=verdict, results=results, for_review=True if asks else None
+    )
 
     def record(now: EndpointState) -> list[Event]:
-        rejected = [] if verdict == "pass" else decisions.reject(now, rollout_id=rollout_id, cause=explain(results))
-        return [*decisions.record_verdict(now, judged=judged, step=-1), *rejected]
+        recorded = decisions.record_verdict(now, judged=judged, step=-1)
+        if verdict == "pass" or asks:
+            return recorded
+        return [*recorded, *decisions.reject(now, rollout_id=rollout_id, cause=explain(results))]
 
     after = journal.decide(platform, endpoint, record, rollout_id=rollout_id)
     alerts.tell_endings(platform, state, after)
-    return GateCheck(verdict=verdict, results=results)
+    return GateCheck(verdict=verdict, results=results, for_review=asks)
+
+
+def stopping(results: Iterable[GateResult]) -> list[GateResult]:
+    """The gates with a say that did not pass."""
+    return [result for result in results if result.verdict != "pass" and not result.advisory]
 
 
 def explain(results: tuple[GateResult, ...]) -> str:
     """The gates that did not pass, in words: observed value, threshold, margin."""
-    stopped = [result for result in results if result.verdict != "pass" and not result.advisory]
+    stopped = stopping(results)
     return "; ".join(f"{result.gate} {result.verdict}: {result.reason}" for result in stopped) or "no gate was judged"

@@ -15,7 +15,7 @@ from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services import alerts, journal
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.rollout.judged import last_judged
-from airflow_provider_mlpipex.services.rollout.opening import review_of
+from airflow_provider_mlpipex.services.rollout.opening import review_of, stopping
 from airflow_provider_mlpipex.services.rollout.review_facts import ReviewFacts, review_facts
 
 
@@ -49,6 +49,8 @@ def open_review(platform: Platform, *, endpoint: EndpointRef, rollout_id: str) -
             policy = diff(before, Manifest.model_validate(rollout.manifest))
             changes += tuple(c for c in policy if c.kind in ("gate-tightened", "gate-loosened", "policy"))
             changes += declared_gates_changes(state.current_gates, rollout.policy.declared_gates or ())
+        if rollout.undecided_for_review:
+            changes += undecided_gates(_offline_results(platform, endpoint, rollout_id))
     state = journal.decide(
         platform,
         endpoint,
@@ -60,6 +62,8 @@ def open_review(platform: Platform, *, endpoint: EndpointRef, rollout_id: str) -
     if spec is None:
         return ReviewRequest(needs_person=False, changes=changes, why="no manifest asks for a review here")
     needs_person, why, policy_name = review_needed(changes, spec)
+    if unclear := sum(change.kind == "gate-undecided" for change in changes):
+        why = f"{unclear} gate{'s' if unclear > 1 else ''} could not tell from the rows that there are; {why}"
     if not needs_person:
         decide_review(
             platform,
@@ -94,6 +98,14 @@ def declared_gates_changes(before: Sequence[str], after: Sequence[str]) -> tuple
         if gate not in before
     ]
     return (*dropped, *added)
+
+
+def undecided_gates(results: Sequence[GateResult]) -> tuple[Change, ...]:
+    """The gates that a person decides, because their evaluation has too few rows to."""
+    return tuple(
+        Change(kind="gate-undecided", what=f"gate {result.gate}", before=result.rule, after=result.reason)
+        for result in stopping(results)
+    )
 
 
 def _task_gate_results(platform: Platform, endpoint: EndpointRef, rollout_id: str) -> tuple[GateResult, ...]:

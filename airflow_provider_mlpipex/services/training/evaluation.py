@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mlpipex.domain.errors import SignatureMismatch, TrainingFailed
 from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, ModelVersion
 from airflow_provider_mlpipex.domain.release.training import Task
-from airflow_provider_mlpipex.services.training.labels import labelled
+from airflow_provider_mlpipex.services.training.labels import class_labels, labelled
 from airflow_provider_mlpipex.services.training.rows import split_rows
+from airflow_provider_mlpipex.services.training.same_rows import Answers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
 
+    from airflow_provider_mlpipex.domain.manifest.evaluation_block import Labels
     from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
     from airflow_provider_mlpipex.ports import ModelRegistry, SnapshotStore
 
@@ -58,7 +60,7 @@ def evaluate(task: Task, target: Any, predictions: Any, *, classes: Sequence[Any
     if task == "regression":
         measured = _regression(truth, answers)
     else:
-        labels = _classes(truth) if classes is None else np.asarray(classes)
+        labels = np.asarray(class_labels(truth) if classes is None else classes)
         if answers.ndim == 2 and answers.shape[1] != len(labels):
             raise TrainingFailed(
                 f"predictions of a {task} model",
@@ -89,9 +91,25 @@ def metrics_on(
     :raises SignatureMismatch: the snapshot lacks a column that the model needs, or holds what its server refuses.
     :raises ReleaseNotReady: the model does not load here.
     """
-    labels = manifest.labels
-    if labels is None:
+    if manifest.labels is None:
         return {}, 0
+    asked = answers_on(model, manifest.labels, snapshot, store=store, registry=registry, python=python)
+    return evaluate(manifest.labels.task, asked.truth, asked.answers, classes=asked.classes), len(asked.answers)
+
+
+def answers_on(
+    model: ModelVersion,
+    labels: Labels,
+    snapshot: DatasetSnapshot,
+    *,
+    store: SnapshotStore,
+    registry: ModelRegistry,
+    python: Path | None = None,
+) -> Answers:
+    """What ``model`` answers, as it is served, to the evaluation rows of ``snapshot`` that have a label.
+
+    :raises SignatureMismatch: :raises ReleaseNotReady: as :func:`metrics_on`.
+    """
     rows = split_rows(snapshot, store).evaluation
     needed = [column["name"] for column in json.loads(str(model.signature["inputs"])) if "name" in column]
     missing = [column for column in needed if column not in rows.columns]
@@ -105,15 +123,7 @@ def metrics_on(
     known = labelled(rows, labels.target)
     served = registry.answer(model, known.rows[needed], python=python)
     answers = [[*row.values()] if isinstance(row, dict) else row for row in served.predictions]
-    return evaluate(labels.task, known.labels, answers, classes=served.classes), len(known.rows)
-
-
-def _classes(truth: np.ndarray) -> np.ndarray:
-    import numpy as np
-
-    found = np.unique(truth)
-    # Rows of one class only still belong to a task of two.
-    return np.array([0, 1]) if set(found.tolist()) <= {0, 1} else found
+    return Answers(known.labels, answers, served.classes)
 
 
 def _binary(truth: np.ndarray, answers: np.ndarray, classes: np.ndarray) -> dict[str, float]:

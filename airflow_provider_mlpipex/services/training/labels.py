@@ -67,6 +67,14 @@ def settled(labels: pd.Series) -> pd.Series:
     return labels
 
 
+def class_labels(truth: Any) -> list[Any]:
+    """The classes of labels, in order; 0 and 1 although only one of them occurs."""
+    import numpy as np
+
+    found: list[Any] = np.unique(np.asarray(truth)).tolist()
+    return [0, 1] if set(found) <= {0, 1} else found
+
+
 def _require_numbers(training: TrainingSpec, labels: pd.Series, older: pd.Series, thing: str) -> None:
     import numpy as np
 

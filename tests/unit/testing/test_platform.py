@@ -23,7 +23,7 @@ from airflow_provider_mlpipex.testing.ledger import MemoryLedger
 from airflow_provider_mlpipex.testing.platform import MemoryPlatform, memory_platform
 from tests.support.factories import NOON
 from tests.support.manifests import make_manifest
-from tests.support.rollouts import ENDPOINT, make_candidate
+from tests.support.rollouts import ENDPOINT, keep_rows, make_candidate, right_on
 
 LOCK = "requirements.lock"
 DIGEST = "ab" * 32
@@ -31,6 +31,8 @@ DIGEST = "ab" * 32
 
 def test_the_documented_example_plays() -> None:
     platform = memory_platform()
+    keep_rows(platform.snapshots)
+    platform.registry.answers.update({"1.0.0": right_on(0.8), "1.1.0": right_on(0.8)})
     manifest = make_manifest(("p95 latency under 120 ms", "error rate at most 1%"))
 
     def release_of(version: str) -> Any:

@@ -140,7 +140,7 @@ def test_detects_passes_only_once_so_much_beyond_the_threshold_is_excluded() -> 
     careful = gate(max="1%", detects="0.5%")
     early, late = look(careful, counted(careful, 4, 500)), look(careful, counted(careful, 80, 10_000))
     assert (early.verdict, late.verdict) == ("inconclusive", "pass")
-    assert "0.5% beyond the threshold is not excluded yet" in early.reason
+    assert "0.5 points beyond the threshold is not excluded yet" in early.reason
     assert look(gate(max="1%"), counted(careful, 4, 500)).verdict == "pass"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 
 from airflow_provider_mlpipex.domain.errors import SignatureMismatch
@@ -12,8 +13,11 @@ from airflow_provider_mlpipex.domain.gates import judging
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, ModelVersion
+from airflow_provider_mlpipex.domain.statistics.same_rows import Discordant
+from airflow_provider_mlpipex.domain.statistics.summaries import Counted
 from airflow_provider_mlpipex.services.evidence import offline as offline_evidence
 from airflow_provider_mlpipex.services.training import evaluation
+from airflow_provider_mlpipex.services.training.same_rows import Answers
 from tests.support.factories import make_model, make_snapshot
 from tests.support.rollouts import ENDPOINT, World
 
@@ -22,16 +26,15 @@ STAGING = EndpointRef(environment="staging", name=ENDPOINT.name)
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """(model version, digest of the rows) of every evaluation that was made anew."""
+    """(model version, digest of the rows) of every model that was asked; on rows of others it is right on 70 %."""
     found: list[tuple[str, str]] = []
 
-    def metrics_on(
-        model: ModelVersion, manifest: Any, rows: DatasetSnapshot, **ports: Any
-    ) -> tuple[dict[str, float], int]:
+    def answers_on(model: ModelVersion, labels: Any, rows: DatasetSnapshot, **ports: Any) -> Answers:
         found.append((model.version, rows.digest))
-        return {"accuracy": 0.7}, 500
+        right = 0.7 if model.dataset != rows else model.metrics["accuracy"]
+        return Answers(np.zeros(500, dtype=int), [int(place >= 500 * right) for place in range(500)], None)
 
-    monkeypatch.setattr(evaluation, "metrics_on", metrics_on)
+    monkeypatch.setattr(evaluation, "answers_on", answers_on)
     return found
 
 
@@ -67,10 +70,11 @@ def test_production_is_not_held_against_staging() -> None:
 def test_the_baseline_is_asked_again_on_the_candidates_rows(asked: list[tuple[str, str]]) -> None:
     world, candidate, baseline = World(), model("1.1.0", months_later=1), model("1.0.0")
     found = offline_evidence.measure(world.platform, world.manifest, candidate, baseline)
-    assert asked == [("1.0.0", candidate.dataset.digest)]
+    assert asked == [("1.1.0", candidate.dataset.digest), ("1.0.0", candidate.dataset.digest)]
     evidence = found["evaluation.accuracy"]
     assert (evidence.value, evidence.baseline) == (0.8, 0.7)
     assert (evidence.samples, evidence.baseline_samples) == (candidate.evaluation_rows, 500)
+    assert evidence.paired == Discordant(both=350, only_candidate=50, only_baseline=0, neither=100)
     assert (evidence.since, evidence.until) == (candidate.dataset.split_at, candidate.dataset.window_end)
     assert found["baseline.accuracy"].value == 0.7
 
@@ -79,7 +83,7 @@ def test_a_newer_baseline_judges_on_its_own_rows(asked: list[tuple[str, str]]) -
     """It has learned from the candidate's evaluation rows and would look better on them than it is."""
     world, candidate, baseline = World(), model("1.0.0"), model("1.1.0", months_later=1, accuracy=0.9)
     evidence = offline_evidence.measure(world.platform, world.manifest, candidate, baseline)["evaluation.accuracy"]
-    assert asked == [("1.0.0", baseline.dataset.digest)]
+    assert asked == [("1.0.0", baseline.dataset.digest), ("1.1.0", baseline.dataset.digest)]
     assert (evidence.value, evidence.baseline) == (0.7, 0.9)
 
 
@@ -93,18 +97,25 @@ def test_the_same_model_on_another_runtime_is_not_asked_at_all(asked: list[tuple
 def test_a_first_release_has_no_baseline_metrics(asked: list[tuple[str, str]]) -> None:
     world = World()
     found = offline_evidence.measure(world.platform, world.manifest, model("1.0.0"), None)
-    assert asked == []
-    assert found["evaluation.accuracy"].baseline is None
+    assert asked == [("1.0.0", make_snapshot("after 0 months").digest)]
+    first = found["evaluation.accuracy"]
+    assert (first.baseline, first.paired, first.summary) == (None, None, Counted(events=400, trials=500))
     assert not any(key.startswith("baseline.") for key in found)
+    asked.clear()
+    relative = [gate for gate in world.manifest.environments["production"].gates if gate.relative]
+    offline_evidence.measure(world.platform, world.manifest, model("1.0.0"), None, gates=relative)
+    assert asked == []
 
 
 def test_a_current_release_that_cannot_answer_is_an_error_of_the_gates_that_compare(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuses(model: ModelVersion, *_: Any, **__: Any) -> Any:
+        if model.version == "1.1.0":
+            return Answers(np.zeros(1000, dtype=int), [0] * 800 + [1] * 200, None)
         raise SignatureMismatch("model m 1.0.0 as it is served", value="rows from 0 on: 400 column seats in row 560")
 
-    monkeypatch.setattr(evaluation, "metrics_on", refuses)
+    monkeypatch.setattr(evaluation, "answers_on", refuses)
     world = World()
     measured = offline_evidence.measure(
         world.platform, world.manifest, model("1.1.0", months_later=1), model("1.0.0", accuracy=0.7)
@@ -124,3 +135,17 @@ def test_a_current_release_that_cannot_answer_is_an_error_of_the_gates_that_comp
         "baseline": "error",
     }
     assert "column seats" in results["compares"].reason
+
+
+def test_a_candidate_that_cannot_answer_as_it_is_served_is_an_error_of_every_gate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuses(model: ModelVersion, *_: Any, **__: Any) -> Any:
+        raise SignatureMismatch("model m 1.1.0 as it is served", value="rows from 0 on: 400 column seats in row 560")
+
+    monkeypatch.setattr(evaluation, "answers_on", refuses)
+    world = World()
+    accuracy = offline_evidence.measure(world.platform, world.manifest, model("1.1.0"), None)["evaluation.accuracy"]
+    gate = Gate.model_validate({"name": "b", "metric": "evaluation.accuracy", "min": 0.5})
+    result = judging.judge(gate, accuracy, now=accuracy.until)
+    assert result.verdict == "error" and "the candidate: model m 1.1.0 as it is served" in result.reason

@@ -56,7 +56,8 @@ def model_on(world: World, rows: pd.DataFrame = ROWS) -> ModelVersion:
 
 
 def evidence(world: World, of: Manifest, rows: pd.DataFrame = ROWS) -> dict[str, Evidence]:
-    found = offline_evidence.measure(world.platform, of, model_on(world, rows), None)
+    gates = of.environments["production"].gates
+    found = offline_evidence.measure(world.platform, of, model_on(world, rows), None, gates=gates)
     return {key: one for key, one in found.items() if one.source == "quality"}
 
 

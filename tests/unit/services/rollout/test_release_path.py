@@ -285,6 +285,66 @@ def test_an_undecided_gate_is_no_pass() -> None:
     assert "no evidence of evaluation.auc" in world.state.results["run-1"].cause
 
 
+#: Two in a hundred rows of difference are not told from none by 1,000 rows that have to show half a percent.
+UNCLEAR = 0.797
+
+
+def test_what_too_few_rows_cannot_tell_is_put_before_a_person() -> None:
+    world = World()
+    first = world.first_release()
+    check = world.open("run-2", "1.1.0", accuracy=UNCLEAR)
+    assert (check.verdict, check.for_review) == ("inconclusive", True)
+    check.require(first, ENDPOINT)
+    assert world.state.rollout is not None
+    with pytest.raises(IllegalTransition):
+        world.shadow("run-2")
+    request = world.review("run-2")
+    assert request.needs_person and request.why.startswith("1 gate could not tell from the rows")
+    (unclear,) = (change for change in request.changes if change.kind == "gate-undecided")
+    assert "accuracy-within" in unclear.what and " would, if what they show is the truth" in unclear.after
+    world.decide("run-2")
+    world.shadow("run-2")
+    assert world.state.rollout is not None and world.state.rollout.phase == "shadow"
+
+
+def test_a_person_may_refuse_what_too_few_rows_cannot_tell() -> None:
+    world = World()
+    world.first_release()
+    world.open("run-2", "1.1.0", accuracy=UNCLEAR)
+    world.review("run-2")
+    world.decide("run-2", approved=False)
+    assert world.state.results["run-2"].ending == "rejected"
+
+
+def test_a_policy_may_approve_what_too_few_rows_cannot_tell() -> None:
+    world = World(
+        ("auto_approve: [data]", "required_for: [runtime]\n      auto_approve: [data, model, gate-undecided]")
+    )
+    world.first_release()
+    assert world.open("run-2", "1.1.0", accuracy=UNCLEAR).for_review
+    request = world.review("run-2")
+    assert not request.needs_person and "gate-undecided" in request.why
+
+
+def test_without_a_review_too_few_rows_stop_the_release() -> None:
+    world = World(("    review:\n      auto_approve: [data]\n      timeout: 24h\n", ""))
+    first = world.first_release()
+    check = world.open("run-2", "1.1.0", accuracy=UNCLEAR)
+    assert (check.verdict, check.for_review) == ("inconclusive", False)
+    assert world.state.results["run-2"].ending == "rejected"
+    with pytest.raises(GateUndecided, match="add a review block: then a person decides"):
+        check.require(first, ENDPOINT)
+
+
+def test_no_review_stands_in_for_evidence_that_is_missing() -> None:
+    """Beside a gate that a person could decide, one of which nothing is known stops the release."""
+    auc = "- accuracy within 0.5% of the baseline\n      - auc at least 70%"
+    world = World()
+    world.first_release()
+    check = world.open("run-2", "1.1.0", accuracy=UNCLEAR, manifest=make_manifest((auc.split("\n")[0], auc)))
+    assert (check.verdict, check.for_review) == ("inconclusive", False)
+
+
 def test_on_call_is_told_of_a_rejection_where_the_manifest_asks_for_it() -> None:
     world = World(("on: [rolled-back]", "on: [rejected]"))
     world.first_release()
