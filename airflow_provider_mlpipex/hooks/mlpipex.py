@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook
 from airflow.sdk.log import mask_secret
 
-from airflow_provider_mlpipex.domain.errors import MlpipexError
+from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, MlpipexError
 from airflow_provider_mlpipex.domain.fields.urls import secrets_of
 from airflow_provider_mlpipex.domain.names import EndpointRef
 
@@ -40,6 +40,9 @@ EXTRA_FIELDS = (
     "ingress_url",
     "alert_channels",
 )
+
+#: Settings of the plane itself, which no task has a use for.
+PLANE_FIELDS = ("standbys",)
 
 #: Connection type -> dialect and driver of SQLAlchemy. Others are taken as they are called.
 DRIVERS = {
@@ -143,6 +146,13 @@ def settings_of(connection: Connection) -> Settings:
 
     extra = dict(connection.extra_dejson)
     raw: dict[str, Any] = {name: extra.pop(name) for name in EXTRA_FIELDS if extra.get(name) not in (None, "")}
+    if misplaced := [name for name in extra if name in PLANE_FIELDS]:
+        raise ConfigurationInvalid(
+            f"connection {connection.conn_id}",
+            value="; ".join(f"{name}: would have no effect" for name in misplaced),
+            limit=f"fields of the extra: {', '.join(EXTRA_FIELDS)}",
+            remedy=f"set MLPIPEX_{misplaced[0].upper()} where mlpipex serve runs: it concerns the plane alone",
+        )
     raw |= {name: value for name, value in extra.items() if value not in (None, "")}
     if connection.host:
         port = f":{connection.port}" if connection.port else ""

@@ -12,7 +12,6 @@ from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, PlaneUn
 from airflow_provider_mlpipex.domain.fields.quantities import format_duration
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.log_fields import ReadableLog
-from airflow_provider_mlpipex.observability import RECORDS_PRUNED
 from airflow_provider_mlpipex.operators.base import task_origin
 
 if TYPE_CHECKING:
@@ -78,6 +77,7 @@ class StandingWatchOperator(BaseOperator):
             )
 
     def execute(self, context: Context) -> None:
+        from airflow_provider_mlpipex.observability import RECORDS_PRUNED
         from airflow_provider_mlpipex.services.rollout import history
         from airflow_provider_mlpipex.triggers.standing_watch import StandingWatchTrigger
 

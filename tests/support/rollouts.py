@@ -88,16 +88,22 @@ class World:
     """``memory`` holds the fakes to play with, ``platform`` is what use cases get: ledger, plane and registry of it can
     be made to fail at one call (see :class:`Faulty`).
 
-    :param edits: of the manifest that releases use unless they say otherwise.
+    :param edits: of the manifest that releases use unless they say otherwise; or ``manifest``, that itself.
     :param ports: ports to use in place of the fakes.
     """
 
-    def __init__(self, *edits: tuple[str, str], memory: MemoryPlatform | None = None, **ports: Any) -> None:
+    def __init__(
+        self,
+        *edits: tuple[str, str],
+        memory: MemoryPlatform | None = None,
+        manifest: Manifest | None = None,
+        **ports: Any,
+    ) -> None:
         self.memory = memory or memory_platform()
         used = replace(self.memory, **ports) if ports else self.memory
         self.ledger, self.plane, self.registry = Faulty(used.ledger), Faulty(used.plane), Faulty(used.registry)
         self.platform: Platform = replace(used, ledger=self.ledger, plane=self.plane, registry=self.registry)
-        self.manifest = make_manifest(PAGER, *edits)
+        self.manifest = manifest or make_manifest(PAGER, *edits)
         self.clock = self.memory.clock
         keep_rows(self.memory.snapshots)
 

@@ -9,7 +9,7 @@ from typing import Literal
 from airflow_provider_mlpipex.domain.fields.quantities import format_duration
 from airflow_provider_mlpipex.domain.fields.refusal import did_you_mean
 from airflow_provider_mlpipex.domain.fields.yaml_text import FieldPath, Problem
-from airflow_provider_mlpipex.domain.gates.gate import Gate, known_metric
+from airflow_provider_mlpipex.domain.gates.gate import LIVE_SOURCES, Gate, known_metric
 from airflow_provider_mlpipex.domain.gates.metrics import TASK_METRICS
 from airflow_provider_mlpipex.domain.manifest import drift_block, features_block
 from airflow_provider_mlpipex.domain.manifest.evaluation_block import Labels
@@ -39,7 +39,7 @@ def broken_rules(manifest: Manifest, *, prove: bool = True) -> list[Problem]:
     """
     target = manifest.labels.target if manifest.labels else None
     features = features_block.broken_rules(manifest.features, target=target)
-    problems = [*_training(manifest), *features, *_durations(manifest), *_lease(manifest)]
+    problems = [*_training(manifest), *_runtime(manifest), *features, *_durations(manifest), *_lease(manifest)]
     problems += adoption_rules.broken_rules(manifest)
     problems += quality_rules.broken_rules(manifest)
     problems += slice_rules.broken_rules(manifest)
@@ -113,6 +113,17 @@ def _training(manifest: Manifest) -> Iterator[Problem]:
             f"{manifest.training.runtime}, and runtime: {{{manifest.runtime.kind}}}",
             "a runtime that a worker can build: runtime.lock",
             "pin a lock, or leave training.runtime out: then the worker's own environment trains",
+        )
+
+
+def _runtime(manifest: Manifest) -> Iterator[Problem]:
+    serving = [name for name, environment in manifest.environments.items() if environment.serve]
+    if manifest.runtime.image is not None and serving:
+        yield Problem(
+            ("runtime", "image"),
+            manifest.runtime.image,
+            f"a runtime that a serving plane runs, and none runs images yet; {', '.join(serving)} serves",
+            "write environment: provider, or pin a lock file; or serve: false, where the image is only judged",
         )
 
 
@@ -268,6 +279,13 @@ def _gates(gates: Iterable[Gate], block: Block, path: FieldPath) -> Iterator[Pro
                 gate.metric,
                 f"evidence of {allowed} in this block",
                 "move the gate to the block of its source",
+            )
+        if gate.max_age is not None and gate.source in LIVE_SOURCES:
+            yield Problem(
+                (*at, "max_age"),
+                format_duration(gate.max_age),
+                "evidence that was there before: what is measured on live traffic ends at the look itself",
+                "leave it out, or say with window how much time the evidence covers",
             )
         yield from _fires(gate, at)
 

@@ -160,7 +160,10 @@ def _multiclass(truth: np.ndarray, answers: np.ndarray, classes: np.ndarray) -> 
     present = np.unique(truth)
     if answers.ndim == 2 and np.isin(present, classes).all():
         measured["log_loss"] = metrics.log_loss(truth, answers, labels=classes)
-        if len(present) == len(classes):
+        if len(present) == len(classes) == 2:
+            # The curve of each of two classes against the rest is one and the same.
+            measured["auc"] = metrics.roc_auc_score(truth == classes[1], answers[:, 1])
+        elif len(present) == len(classes):
             measured["auc"] = metrics.roc_auc_score(truth, answers, multi_class="ovr", labels=classes)
     return _floats(measured)
 

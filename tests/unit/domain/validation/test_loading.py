@@ -127,7 +127,8 @@ def test_every_runtime_is_of_one_kind() -> None:
     assert "exactly one of" in problems_of(edited(("environment: provider", "lock: x.txt\n  environment: provider")))[0]
     assert "exactly one of" in problems_of(edited(("  environment: provider\n", "")))[0]
     assert digest in problems_of(edited(("environment: provider", f"image: {image}")))[0]
-    assert make_manifest(("environment: provider", f"image: {image}\n  digest: {digest}")).runtime.kind == "image"
+    pinned = edited(("environment: provider", f"image: {image}\n  digest: {digest}"))
+    assert ["none runs images yet" in problem for problem in problems_of(pinned)] == [True]
     assert make_manifest(("environment: provider", "lock: runtimes/a-1.txt")).runtime.kind == "lock"
 
 

@@ -55,6 +55,7 @@ REFUSALS = [
     ([("step_duration: 15m", "step_duration: 0m")], "step_duration", f"{CANARY}.step_duration", "longer than nothing"),
     ([("window: 30m", "window: 0m")], "window: 0m", f"{ROLLBACK}.window", "longer than nothing"),
     ([("window: 1m", "window: 0m")], "window: 0m", f"{ROLLBACK}.gates[0].window", "longer than nothing"),
+    ([("max: 1%", "max: 1%, max_age: 1h")], "max_age", f"{CANARY}.gates[1].max_age", "ends at the look itself"),
     ([("max: 1%", "max: 1%, max_age: 0s")], "max_age", f"{CANARY}.gates[1].max_age", "longer than nothing"),
     # review
     ([("[data]", "[data, model]")], "auto_approve", f"{PRODUCTION}.review.auto_approve", "not by both"),

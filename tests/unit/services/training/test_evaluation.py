@@ -67,6 +67,12 @@ def test_multiclass() -> None:
     assert labels == pytest.approx({"accuracy": 0.75, "f1_macro": found["f1_macro"]})
 
 
+def test_a_multiclass_task_may_have_two_classes() -> None:
+    answers = np.column_stack([1 - PROBABILITY, PROBABILITY])
+    found = evaluate("multiclass", np.where(TRUTH == 1, "late", "early"), answers)
+    assert found["auc"] == pytest.approx(metrics.roc_auc_score(TRUTH, PROBABILITY))
+
+
 def test_classes_that_the_rows_lack_keep_their_columns() -> None:
     answers = np.array([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8]])
     found = evaluate("multiclass", np.array(["a", "c"]), answers, classes=["a", "b", "c"])
