@@ -565,7 +565,7 @@ def gate_probes(block: str) -> Iterator[tuple[str, Probe]]:
         given_up = {"accuracy": 0.78} if block == "gates" else {}
         worse = partial(judge, **given_up)
         better = partial(judge, **({"accuracy": 0.82} if block == "gates" else {"right": 41, "wrong": 9}))
-        old = partial(judge, **({"age_days": 5.0} if block == "gates" else {"days": 5.0}))
+        old = partial(judge, **({"age_days": 400.0} if block == "gates" else {"days": 5.0}))
         longer = {} if block == "outcomes" else {"data.window.evaluate": "60d"}
         windows = ("1d", "31d") if block == "gates" else ("30m", "2d")
         yield leaf, Probe(judge, f"{at}.0", ("accuracy at least 70%", "accuracy at least 90%"), {**given, at: [{}]})
