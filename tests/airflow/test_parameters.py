@@ -65,6 +65,7 @@ FIELDS: dict[str, tuple[Any, Any]] = {
     "ledger_url": ("sqlite:///a.db", "sqlite:///b.db"),
     "tracking_uri": ("http://a:5000", "http://b:5000"),
     "snapshot_root": ("/a", "/b"),
+    "runtime_root": ("/a", "/b"),
     "quality_root": ("/a", "/b"),
     "drift_root": ("/a", "/b"),
     "feature_repository": ("/a", "/b"),
