@@ -130,7 +130,8 @@ class StandingWatchTrigger(LookingTrigger):
             if self._is_news(endpoint, type(error).__name__):
                 self.lines.warning(LOOK_FAILED, endpoint=str(endpoint), **error.as_dict())
         except Exception as error:  # noqa: BLE001 - what is wrong at one endpoint must not end the watch of the others
-            self.lines.error(LOOK_FAILED, endpoint=str(endpoint), reason=f"{type(error).__name__}: {error}")
+            if self._is_news(endpoint, type(error).__name__):
+                self.lines.error(LOOK_FAILED, endpoint=str(endpoint), reason=f"{type(error).__name__}: {error}")
         else:
             if self._is_news(endpoint, seen.status, seen.verdict, why):
                 found = {"verdict": seen.verdict, "status": seen.status, "why": why, "cause": seen.cause}
