@@ -256,7 +256,7 @@ class MlflowRegistry:
             return self._away(doing, error)
         return ConfigurationInvalid(
             f"MLflow at {self._address}: {doing}",
-            value=error.message,
+            value=str(error.message).replace(self.tracking_uri, self._address),
             limit=error.error_code,
             remedy="see the MLflow server's log; was the experiment or model deleted or changed by hand?",
         )
