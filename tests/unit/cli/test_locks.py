@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_mlpipex.domain.errors import RuntimeMismatch
+from airflow_provider_mlpipex.domain.rollout.state import KEPT_LOCKS, fold
 from tests.support.manifests import edited, make_manifest
-from tests.support.rollouts import World
+from tests.support.rollouts import ENDPOINT, PAGER, World
 from tests.support.terminal import refusal, run
 
 
@@ -41,3 +42,20 @@ def test_one_runtime_version_means_one_lock() -> None:
         ("version: 1.0.0", "version: 1.1.0"),
     )
     assert world.release("1.1.0", manifest=bumped).runtime.version == "1.1.0"
+
+
+def test_a_version_means_the_lock_that_it_ever_meant_not_only_the_last() -> None:
+    lock = ("environment: provider", "lock: serving.txt")
+    world = World(lock)
+    for number, version in enumerate(("1.0.0", "1.1.0", "1.2.0"), 1):
+        world.memory.runtimes.locks["serving.txt"] = f"numpy=={version}"
+        manifest = make_manifest(PAGER, lock, ("version: 1.0.0", f"version: {version}"))
+        world.bring(f"run-{number}", version, to="promoted", manifest=manifest)
+    state = world.state
+    assert state.current and state.previous
+    assert "1.0.0" not in (state.current.runtime.version, state.previous.runtime.version)
+    with pytest.raises(RuntimeMismatch, match=f"this version means on {ENDPOINT}"):
+        world.release("2.0.0", manifest=make_manifest(PAGER, lock))
+    # It is read from the chain, however old the ledger is that holds it.
+    folded = fold(ENDPOINT, world.memory.ledger.read(ENDPOINT))
+    assert folded.locks == state.locks and len(folded.locks) == 3 < KEPT_LOCKS
