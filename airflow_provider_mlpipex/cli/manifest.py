@@ -23,12 +23,29 @@ def schema(as_json: AsJson = False) -> None:
 
 @app.command()
 def validate(file: ManifestFile, as_json: AsJson = False) -> None:
-    """Say whether a manifest can work; every defect at once, with its line."""
+    """Say whether a manifest can work; every defect at once, with its line. Then what works less well than it looks."""
+    from airflow_provider_mlpipex.domain.validation.loading import field_name
+    from airflow_provider_mlpipex.domain.validation.rules import cautions
+
     manifest = load_manifest_file(file)
+    cautious = [
+        {
+            "field": field_name(caution.path),
+            "value": str(caution.value),
+            "limit": caution.limit,
+            "remedy": caution.remedy,
+        }
+        for caution in cautions(manifest)
+    ]
     emit(
-        {"name": manifest.name, "digest": manifest.digest},
+        {"name": manifest.name, "digest": manifest.digest, "cautions": cautious},
         as_json,
-        lambda: f"{file}: {manifest.name} is valid, digest {manifest.digest[:12]}",
+        lambda: "\n".join(
+            [
+                f"{file}: {manifest.name} is valid, digest {manifest.digest[:12]}",
+                *(f"  caution: {one['field']}: {one['value']} is {one['limit']}; {one['remedy']}" for one in cautious),
+            ]
+        ),
     )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
     from airflow_provider_mlpipex.domain.drift.references import Reference
+    from airflow_provider_mlpipex.domain.drift.sketches import Ints
     from airflow_provider_mlpipex.domain.release.training import LockedRuntime, TrainedModel
 
 #: Inside the model directory: one request and the answer that every server of this model must give to it.
@@ -238,10 +241,30 @@ def _drift_reference(trained: TrainedModel, rows: pd.DataFrame) -> Reference:
 
     Scores are told as the prediction log tells them: what is served later must be compared with the same number.
     """
-    from airflow_provider_mlpipex.domain.drift.references import make_reference
+    from airflow_provider_mlpipex.domain.drift.references import make_reference, with_effects
 
     scores = drift_answers(own_answers(trained, rows))
-    return make_reference({str(name): rows[name] for name in rows.columns}, scores=scores)
+    columns = {str(name): rows[name] for name in rows.columns}
+    reference = make_reference(columns, scores=scores, times=trained.evaluated_at)
+    return with_effects(reference, columns, partial(_permuted_scores, trained, rows))
+
+
+def _permuted_scores(
+    trained: TrainedModel, rows: pd.DataFrame, own: Ints, column: str, others: Ints
+) -> list[float | None]:
+    """What the model says of rows ``own`` with the values that ``column`` has in rows ``others``; nothing where it does
+    not answer such rows, or answers them in words."""
+    name = next(name for name in rows.columns if str(name) == column)
+    permuted = rows.iloc[own].reset_index(drop=True)
+    permuted[name] = rows[name].iloc[others].reset_index(drop=True)
+    try:
+        answers = drift_answers(own_answers(trained, permuted))
+    except Exception as error:  # noqa: BLE001  whatever a model raises on values that never came together
+        # Its text may quote rows.
+        what = "column %s is not permuted, its damage is known by association only: the model raised %s"
+        logging.getLogger(__name__).warning(what, column, type(error).__name__)
+        return [None] * len(own)
+    return [answer if isinstance(answer, float | int) else None for answer in answers]
 
 
 def _signature(inputs: ModelInputs, answers: Any) -> ModelSignature:

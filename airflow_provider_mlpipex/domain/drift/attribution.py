@@ -12,6 +12,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from airflow_provider_mlpipex.domain.drift import divergence
+from airflow_provider_mlpipex.domain.drift.column_bins import NumericBins
+from airflow_provider_mlpipex.domain.drift.damage import ENOUGH as _ENOUGH
+from airflow_provider_mlpipex.domain.drift.damage import Effects
 from airflow_provider_mlpipex.domain.drift.divergence import Comparison
 from airflow_provider_mlpipex.domain.drift.judging import compare, comparison, why
 from airflow_provider_mlpipex.domain.drift.references import SCORE, ColumnReference, Reference
@@ -27,8 +30,8 @@ from airflow_provider_mlpipex.domain.drift.sketches import STEPS, Floats, Sketch
 from airflow_provider_mlpipex.domain.errors import SketchUnusable
 from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
 
-#: Rows that a group needs in training before its mean score is believed over that of the window.
-_ENOUGH = 30
+#: Share of rows of which the damage may stay unknown.
+MAX_UNKNOWN = 0.01
 #: Counts that are held at once while batches are left out one by one; 64 MB.
 _AT_ONCE = 8_000_000
 
@@ -148,6 +151,8 @@ def _ranked(reference: Reference, name: str, verdict: VerdictName, sketch: Sketc
     variance = scored.sketch.variance
     if not variance > 0:
         return unknown("the score is the same for all training rows", psi)
+    if column.effects is not None:
+        return _permuted(reference.score, column.effects, compared, variance, name=name, verdict=verdict, psi=psi)
     deviation = float(np.sqrt(variance))
     moved, chance, means = _moves(compared, column.sketch, sketch)
     away = np.abs(means - means @ (compared.reference_groups / compared.reference_groups.sum())) / deviation
@@ -158,7 +163,45 @@ def _ranked(reference: Reference, name: str, verdict: VerdictName, sketch: Sketc
         influence=_correlation_ratio(column.sketch, variance),
         damage=max(0.0, float((np.abs(moved) - chance) @ away)),
         score_shift=float(moved @ means) * reference.score.scale,
-        reason=_unseen(column.sketch, compared),
+        reason="; ".join(
+            filter(
+                None,
+                (
+                    "by association: the reference does not know what the model does with it",
+                    _unseen(column.sketch, compared),
+                ),
+            )
+        ),
+    )
+
+
+def _permuted(
+    score: NumericBins,
+    effects: Effects,
+    compared: Comparison,
+    variance: float,
+    *,
+    name: str,
+    verdict: VerdictName,
+    psi: float,
+) -> RankedDrift:
+    """Damage by what the model answered when the column was permuted. Nobody knows it of a group that training did not
+    have, unless the model does not use the column at all."""
+    p = compared.reference_groups / compared.reference_groups.sum()
+    q = compared.groups / compared.groups.sum()
+    u = 1.0 / compared.reference_groups.sum() + 1.0 / compared.groups.sum()
+    moved = np.maximum(0.0, np.abs(q - p) - np.sqrt(2 / np.pi * p * (1 - p) * u))
+    known = ~np.isnan(effects.away)
+    unknown = effects.used and float(moved[~known].sum()) > MAX_UNKNOWN
+    deviation = float(np.sqrt(variance)) * score.scale
+    return RankedDrift(
+        column=name,
+        verdict=verdict,
+        psi=psi,
+        influence=effects.influence,
+        damage=None if unknown else float(moved[known] @ effects.away[known]),
+        score_shift=float((q - p)[known] @ effects.mean[known]) * deviation,
+        reason=f"{q[~known].sum():.0%} of rows have values that training did not have" if unknown else "",
     )
 
 

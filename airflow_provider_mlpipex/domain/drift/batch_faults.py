@@ -23,7 +23,6 @@ import numpy as np
 
 from airflow_provider_mlpipex.domain.drift import chi_square
 from airflow_provider_mlpipex.domain.drift.column_bins import CategoricalBins
-from airflow_provider_mlpipex.domain.drift.damage import effects
 from airflow_provider_mlpipex.domain.drift.divergence import chi_square_test
 from airflow_provider_mlpipex.domain.drift.references import SCORE, ColumnReference, Reference
 from airflow_provider_mlpipex.domain.drift.report import DEFAULT_ALPHA, DEFAULT_LIMITS, BatchFault, BatchFaults
@@ -120,7 +119,7 @@ def _suspects(reference: Reference, name: str, counts: BatchCounts, limit: float
     apart = _psi(rest, groups)
     farther = _psi(trained, groups) > _psi(trained, rest)
     usual = _usual(np.sqrt(apart)) ** 2
-    away = effects(reference, column)
+    away = reference.effects(name)
     others = len(counts.batches) - 1
     for at in np.flatnonzero((apart > limit) & farther & (apart > usual)).tolist():
         if counts.batches[at] == REST:

@@ -211,11 +211,20 @@ class NumericBins:
         # In two halves, because a billion far values would not fit 64 bits.
         return int(distance.sum()), (int((squares >> 20).sum()) << 20) + int((squares & (2**20 - 1)).sum()), beyond
 
+    def group_of(self, column: Column) -> Ints:
+        """The group of each row; the last for rows without a usable value."""
+        read = read_moments(column) if self.moments else read_numbers(column)
+        return self._group_of(read.values, read.usable)
+
+    def _group_of(self, values: Floats, usable: NDArray[np.bool_]) -> Ints:
+        group = np.searchsorted(self.counting_edges[self.starts[1:] - 1], values, side="left")
+        group[~usable] = len(self.starts)
+        return group
+
     def _by_group(self, values: Floats, usable: NDArray[np.bool_], scores: Scores | None) -> tuple[Ints, Ints]:
         if scores is None:
             return _no_scores(self.starts)
-        group = np.searchsorted(self.counting_edges[self.starts[1:] - 1], values, side="left")
-        group[~usable] = len(self.starts)
+        group = self._group_of(values, usable)
         return _sum_by_group(group, scores, groups=len(self.starts) + 1)
 
 
@@ -298,10 +307,20 @@ class CategoricalBins:
         number = self._numbers.get(label.text)
         return len(self.categories) + tail_bin(label.text) if number is None else number
 
+    def group_of(self, column: Column) -> Ints:
+        """The group of each row; the last for rows without a usable value."""
+        labels = read_labels(column)
+        numbers = {value: self._bin_of(value) for value in labels.distinct}
+        bin_of = {value: self.size if isinstance(number, str) else number for value, number in numbers.items()}
+        return self._group_of(labels, bin_of)
+
+    def _group_of(self, labels: Labels, bin_of: Mapping[Any, int]) -> Ints:
+        return np.searchsorted([*self.starts[1:], self.size], labels.numbered(bin_of), side="right")
+
     def _by_group(self, labels: Labels, bin_of: Mapping[Any, int], scores: Scores | None) -> tuple[Ints, Ints]:
         if scores is None:
             return _no_scores(self.starts)
-        group = np.searchsorted([*self.starts[1:], self.size], labels.numbered(bin_of), side="right")
+        group = self._group_of(labels, bin_of)
         return _sum_by_group(group, scores, groups=len(self.starts) + 1)
 
 

@@ -1,11 +1,13 @@
 """Drift of served columns against the reference of their release, judged from sketches alone.
 
-A measure fails where it is beyond its limit even with what chance adds taken off, *and* beyond what chance alone would
-reach. Where chance alone could reach the limit, there are too few rows to say ``pass``: ``inconclusive``. A column
-that is absent, retyped or full of infinities is an ``error``: broken, not drifted.
+A measure fails where it is beyond its limit even with what chance adds taken off, beyond what chance alone would reach,
+*and* beyond what the column does by itself: what stretches of the reference as long as the window, at its time of day,
+reach beside the rest of it (:mod:`chunks`). Where chance alone could reach the limit, there are too few rows to say
+``pass``: ``inconclusive``. A column that is absent, retyped or full of infinities is an ``error``: broken, not drifted.
 
-Rows are taken as independent draws. Where they are not (one customer sends a thousand alike), chance does more than
-is said here, and limits should be wider. What a drift does, and where it came from: :mod:`causes`.
+Rows are taken as independent draws where the reference does not know the times of its rows. Where they are not (one
+customer sends a thousand alike), chance does more than is said here, and limits should be wider. What a drift does, and
+where it came from: :mod:`attribution`.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airflow_provider_mlpipex.domain.drift import divergence
+from airflow_provider_mlpipex.domain.drift.chunks import Reach, Window, reach
 from airflow_provider_mlpipex.domain.drift.column_bins import CategoricalBins, NumericBins
 from airflow_provider_mlpipex.domain.drift.divergence import Comparison
 from airflow_provider_mlpipex.domain.drift.references import ColumnReference, Reference
@@ -56,16 +59,18 @@ def check(
     *,
     limits: Mapping[Measure, float] = DEFAULT_LIMITS,
     alpha: float = DEFAULT_ALPHA,
+    window: Window | None = None,
 ) -> DriftReport:
     """Judge every column of ``reference``.
 
     :param sketches: column -> the window's merged sketch; a column without one is an ``error``.
     :param limits: measure -> drift that is allowed; measures that are not named are taken, not judged.
     :param alpha: chance of a false ``fail`` in this look, shared among all columns and measures.
+    :param window: of which time the rows are; without it nobody can say what a column does by itself in such a time.
     """
     own_alpha = share_alpha(alpha, max(1, len(reference.columns) * len(limits)))
     columns = tuple(
-        check_column(column, sketches.get(name), limits=limits, alpha=own_alpha)
+        check_column(column, sketches.get(name), limits=limits, alpha=own_alpha, window=window)
         for name, column in reference.columns.items()
     )
     verdict = worst(column.verdict for column in columns)
@@ -74,7 +79,12 @@ def check(
 
 
 def check_column(
-    reference: ColumnReference, sketch: Sketch | None, *, limits: Mapping[Measure, float], alpha: float
+    reference: ColumnReference,
+    sketch: Sketch | None,
+    *,
+    limits: Mapping[Measure, float],
+    alpha: float,
+    window: Window | None = None,
 ) -> ColumnDrift:
     """Judge one column; ``alpha`` is that of each measure."""
 
@@ -96,7 +106,7 @@ def check_column(
         return unmeasured("error", f"{error.thing}: {error.value}, not {error.limit}")
     if not sketch.rows:
         return unmeasured("inconclusive", "no rows in the window")
-    measures = tuple(_measured(reference, sketch, compared, limits, alpha))
+    measures = tuple(_measured(reference, sketch, compared, limits, alpha, window))
     verdict, reason = _verdict(reference, sketch, measures, limits)
     return ColumnDrift(
         column=reference.name,
@@ -152,7 +162,12 @@ def worst(verdicts: Iterable[VerdictName]) -> VerdictName:
 
 
 def _measured(
-    reference: ColumnReference, sketch: Sketch, compared: Comparison, limits: Mapping[Measure, float], alpha: float
+    reference: ColumnReference,
+    sketch: Sketch,
+    compared: Comparison,
+    limits: Mapping[Measure, float],
+    alpha: float,
+    window: Window | None,
 ) -> Iterator[Measured]:
     for measure in compared.measures:
         value = float(divergence.distance(measure, compared))
@@ -166,19 +181,40 @@ def _measured(
             continue
         bound = divergence.chance_bound(measure, compared, alpha=alpha)
         threshold = max(divergence.with_chance(measure, limit, expected), bound)
+        itself = None
+        if reference.chunks is not None and window is not None and value > threshold:
+            itself = reach(reference.bins, reference.chunks, measure, window, alpha=alpha)
+        if itself is not None:
+            # Chunks of as many rows hold what chance does to them; a window of fewer rows strays farther.
+            chance = expected if sketch.rows >= itself.rows / 2 else bound
+            reached = divergence.with_chance(measure, itself.value, chance)
+            threshold = max(threshold, reached * _more_rows(measure, compared, value, sketch.rows, itself.rows))
         threshold += reference.bins.resolution(reference.sketch) if measure == "ks" else 0.0
         verdict: VerdictName = "fail" if value > threshold else "pass" if bound <= limit else "inconclusive"
         yield Measured(
             measure=measure,
             value=value,
             by_chance=expected,
+            by_itself=None if itself is None else itself.value,
             limit=limit,
             threshold=threshold,
             p_value=p_value,
             verdict=verdict,
-            reason=_explain(measure, value, limit, threshold, bound, verdict, sketch.rows)
+            reason=_explain(measure, value, limit, threshold, bound, verdict, sketch.rows, itself)
             + (_too_small(reference, measure, compared, limit, alpha) if verdict == "inconclusive" else ""),
         )
+
+
+def _more_rows(measure: Measure, compared: Comparison, value: float, rows: int, rows_then: float) -> float:
+    """How much larger the value of a window is than it would be of as few rows as a stretch of the reference has.
+
+    A PSI counts an empty group as half a row: the more rows, the farther an empty group is from its share.
+    """
+    if measure != "psi" or rows <= rows_then or rows_then <= 0:
+        return 1.0
+    fewer = replace(compared, groups=compared.groups * (rows_then / rows))
+    of_fewer = float(divergence.distance(measure, fewer))
+    return max(1.0, value / of_fewer) if of_fewer > 0 else 1.0
 
 
 def _too_small(reference: ColumnReference, measure: Measure, compared: Comparison, limit: float, alpha: float) -> str:
@@ -191,12 +227,24 @@ def _too_small(reference: ColumnReference, measure: Measure, compared: Compariso
 
 
 def _explain(
-    measure: Measure, value: float, limit: float, threshold: float, bound: float, verdict: VerdictName, rows: int
+    measure: Measure,
+    value: float,
+    limit: float,
+    threshold: float,
+    bound: float,
+    verdict: VerdictName,
+    rows: int,
+    itself: Reach | None,
 ) -> str:
     if verdict == "inconclusive":
         return f"{measure} {value:.3g} from {rows} rows: chance alone reaches {bound:.3g}, beyond the limit {limit:g}"
     side = "beyond" if verdict == "fail" else "within"
-    return f"{measure} {value:.3g} {side} {threshold:.3g} (limit {limit:g} and chance at {rows} rows)"
+    if itself is None or itself.value <= limit:
+        return f"{measure} {value:.3g} {side} {threshold:.3g} (limit {limit:g} and chance at {rows} rows)"
+    return (
+        f"{measure} {value:.3g} {side} {threshold:.3g} (limit {limit:g}; {itself.chunks} stretches of the reference of "
+        f"{itself.length_s / 3600:g} h reach {itself.value:.3g} by themselves; chance at {rows} rows)"
+    )
 
 
 def _verdict(

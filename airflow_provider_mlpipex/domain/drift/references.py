@@ -5,13 +5,15 @@ Whatever is served later is counted in the same bins, so drift needs neither the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping
+import math
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from airflow_provider_mlpipex.domain.drift.chunks import Chunks, make_chunks, slots_of
 from airflow_provider_mlpipex.domain.drift.column_bins import (
     Bins,
     CategoricalBins,
@@ -21,7 +23,21 @@ from airflow_provider_mlpipex.domain.drift.column_bins import (
     fit_bins,
     no_rows,
 )
-from airflow_provider_mlpipex.domain.drift.column_values import Column, Values, as_column, read_numbers
+from airflow_provider_mlpipex.domain.drift.column_values import (
+    Column,
+    Values,
+    as_column,
+    read_moments,
+    read_numbers,
+)
+from airflow_provider_mlpipex.domain.drift.damage import (
+    Effects,
+    by_association,
+    effects_of,
+    group_count,
+    one_row_of_each,
+    rows_to_ask,
+)
 from airflow_provider_mlpipex.domain.drift.sketches import Floats, Ints, Sketch, require_same_bins
 from airflow_provider_mlpipex.domain.errors import SketchUnusable
 
@@ -35,11 +51,17 @@ _FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ColumnReference:
-    """One training column: its bins, and its own rows counted in them."""
+    """One training column: its bins, and its own rows counted in them.
+
+    :param chunks: the same rows by the time that they are of. :param effects: what the model says of each group. Both
+        are ``None`` where nobody knows, as in references of before they were kept.
+    """
 
     name: str
     bins: Bins
     sketch: Sketch
+    chunks: Chunks | None = None
+    effects: Effects | None = None
 
     def counts(self, sketch: Sketch) -> tuple[Floats, Floats]:
         """Rows of ``sketch`` in every fine bin, and in every group with the unusable rows as the last.
@@ -58,7 +80,12 @@ class ColumnReference:
         return fine, np.append(np.add.reduceat(fine, self.bins.starts), sketch.unusable)
 
     def to_json(self) -> dict[str, Any]:
-        return {"bins": self.bins.to_json(), "sketch": self.sketch.to_json()}
+        stored = {"bins": self.bins.to_json(), "sketch": self.sketch.to_json()}
+        if self.chunks is not None:
+            stored["chunks"] = self.chunks.to_json()
+        if self.effects is not None:
+            stored["effects"] = self.effects.to_json()
+        return stored
 
     @classmethod
     def from_json(cls, name: str, stored: Mapping[str, Any]) -> ColumnReference:
@@ -68,7 +95,13 @@ class ColumnReference:
         :raises SketchUnusable: its sketch is not over its bins.
         """
         bins, sketch = bins_from_json(stored["bins"]), Sketch.from_json(stored["sketch"])
-        reference = cls(name=name, bins=bins, sketch=sketch)
+        chunks = Chunks.from_json(stored["chunks"]) if "chunks" in stored else None
+        if chunks is not None and not np.isin(bins.starts, chunks.starts).all():
+            raise ValueError("chunks of other groups")
+        effects = Effects.from_json(stored["effects"]) if "effects" in stored else None
+        if effects is not None and len(effects.away) != group_count(bins):
+            raise ValueError("effects of other groups")
+        reference = cls(name=name, bins=bins, sketch=sketch, chunks=chunks, effects=effects)
         reference.counts(sketch)
         return reference
 
@@ -124,6 +157,20 @@ class Reference:
             for label, chosen in zip(distinct.tolist(), np.split(order, ends[:-1]), strict=True)
         }
 
+    def effects(self, name: str) -> Floats | None:
+        """How far the score of each group ``[groups + 1]`` of a column lies from that of all rows, in its standard
+        deviations; NaN where training does not say. ``None`` where nothing is known: training rows were not scored, all
+        alike, or answered by classes.
+        """
+        column = self.columns[name]
+        if column.effects is not None:
+            return column.effects.away if column.effects.used else np.zeros(len(column.effects.away))
+        scored = self.columns.get(SCORE)
+        if scored is None or self.score is None or not column.sketch.group_rows.any():
+            return None
+        variance = scored.sketch.variance
+        return by_association(column.sketch, variance) if variance > 0 else None
+
     def empty(self) -> dict[str, Sketch]:
         """The sketches of no rows."""
         return {name: no_rows(reference.bins) for name, reference in self.columns.items()}
@@ -168,13 +215,18 @@ class Reference:
 
 
 def make_reference(
-    rows: Mapping[str, Values], *, scores: Values | None = None, categorical: Collection[str] = ()
+    rows: Mapping[str, Values],
+    *,
+    scores: Values | None = None,
+    times: Values | None = None,
+    categorical: Collection[str] = (),
 ) -> Reference:
     """The reference of training rows.
 
     :param rows: feature -> one value a row: see :data:`~column_values.Values`.
     :param scores: the registered model's score of each row, needed to rank drift by its damage; where it answers
         text, the class of each row.
+    :param times: moment of each row, needed to tell drift from what the columns do by themselves over day and week.
     :param categorical: numeric columns that are codes.
     :raises SketchUnusable: columns of different lengths, no rows, or a feature named :data:`SCORE`.
     """
@@ -193,8 +245,75 @@ def make_reference(
         for name, column in columns.items()
     }
     blank = {name: ColumnReference(name=name, bins=own, sketch=no_rows(own)) for name, own in bins.items()}
-    counted = Reference(columns=blank)._sketch(columns, count)
-    return Reference(columns={name: replace(column, sketch=counted[name]) for name, column in blank.items()})
+    uncounted = Reference(columns=blank)
+    counted = uncounted._sketch(columns, count)
+    chunks = {} if times is None else _chunks(uncounted, columns, counted, times)
+    return Reference(
+        columns={name: replace(column, sketch=counted[name], chunks=chunks.get(name)) for name, column in blank.items()}
+    )
+
+
+def _chunks(
+    uncounted: Reference, columns: Mapping[str, Column], counted: Mapping[str, Sketch], times: Values
+) -> dict[str, Chunks]:
+    """Each column's rows by slots of time; none where all rows are of one moment, or some of no moment."""
+    read = read_moments(as_column(times, name="times"))
+    if len(read.values) != next(iter(counted.values())).rows:
+        raise _not_lined_up({"times": len(read.values), "rows": next(iter(counted.values())).rows})
+    slotted = slots_of(read.values) if read.usable.all() else None
+    if slotted is None:
+        return {}
+    slot, begin, slot_s = slotted
+    order = np.argsort(slot, kind="stable")
+    numbers, first = np.unique(slot[order], return_index=True)
+    parts = {
+        int(number): uncounted._sketch({name: _taken(column, chosen) for name, column in columns.items()}, len(chosen))
+        for number, chosen in zip(numbers, np.split(order, first[1:]), strict=True)
+        if number >= 0
+    }
+    return {
+        name: make_chunks(
+            column.bins,
+            {number: sketches[name] for number, sketches in parts.items()},
+            whole=counted[name],
+            begin=begin,
+            slot_s=slot_s,
+        )
+        for name, column in uncounted.columns.items()
+    }
+
+
+def with_effects(
+    reference: Reference, rows: Mapping[str, Values], answer: Callable[[Ints, str, Ints], Sequence[float | None]]
+) -> Reference:
+    """``reference`` with what each column does to the score, measured by permuting it through the model.
+
+    :param rows: those that the reference was made of.
+    :param answer: ``(rows, column, others)`` -> the score of each of these rows with the value that ``column`` has in
+        the row of ``others`` beside it; rows are numbers.
+    """
+    scored = reference.columns.get(SCORE)
+    if scored is None or reference.score is None or not scored.sketch.variance > 0:
+        return reference
+    deviation = math.sqrt(scored.sketch.variance) * reference.score.scale
+    named = [name for name in reference.columns if name != SCORE]
+    measured = dict(reference.columns)
+    for name in named:
+        column = reference.columns[name]
+        groups = group_count(column.bins)
+        group_of = column.bins.group_of(as_column(rows[name], name=name))
+        asked = min(len(group_of), rows_to_ask(len(named), groups))
+        own = np.linspace(0, len(group_of) - 1, asked).astype(np.int64)
+        others = one_row_of_each(group_of, groups, asked)
+        there = others[0] >= 0
+        scores = np.full((asked, groups), math.nan)
+        given = answer(np.repeat(own, int(there.sum())), name, others[:, there].ravel())
+        scores[:, there] = np.array([math.nan if one is None else one for one in given]).reshape(asked, -1)
+        shares = column.counts(column.sketch)[1]
+        if np.isfinite(scores[:, there]).all():
+            found = effects_of(scores, shares / shares.sum(), deviation=deviation)
+            measured[name] = replace(column, effects=found)
+    return Reference(columns=measured)
 
 
 def _are_classes(answers: Column) -> bool:

@@ -10,6 +10,11 @@ from airflow_provider_mlpipex.domain.values import Value
 
 Measure = Literal["psi", "ks", "jensen_shannon", "chi_square", "wasserstein"]
 MEASURES: tuple[Measure, ...] = ("psi", "ks", "jensen_shannon", "chi_square", "wasserstein")
+#: Stretches as long as a window that its reference must hold, to know how far they lie apart by themselves.
+MIN_CHUNKS = 4
+#: With whom a window is compared beside the whole reference: its rows of the same hours of the day, or of the same
+#: weekday and hours.
+Season = Literal["day", "week"]
 #: What is judged if nothing else is asked for: shares in groups, and the whole distribution where values have an order.
 DEFAULT_LIMITS: Mapping[Measure, float] = {"psi": 0.2, "ks": 0.1}
 #: Chance of a false ``fail`` in one look at all columns together.
@@ -25,13 +30,16 @@ class Measured(Value):
         standard deviations of the reference.
     :param by_chance: what the value would be on average had nothing drifted, at these numbers of rows.
     :param limit: the drift that is allowed; ``None`` for a measure that was taken but not judged.
-    :param threshold: the limit corrected for chance: what the value is compared with.
+    :param by_itself: how far stretches of the reference as long as the window, at its time of day, lie from the rest
+        of it; ``None`` where nobody knows.
+    :param threshold: the larger of limit and ``by_itself``, corrected for chance: what the value is compared with.
     :param p_value: of the chi-square test: probability of such counts had nothing drifted.
     """
 
     measure: Measure
     value: float
     by_chance: float
+    by_itself: float | None = None
     limit: float | None = None
     threshold: float | None = None
     p_value: float | None = None
@@ -89,7 +97,8 @@ class DriftReport(Value):
 class RankedDrift(Value):
     """A feature's drift by what it does to the score.
 
-    :param influence: correlation ratio: share of the score's variance that the feature explains by itself, 0 to 1.
+    :param influence: share of the score's variance that the model moves with this feature, 0 to 1, measured by
+        permuting it; of old references the correlation ratio.
     :param damage: how far the drift moved rows to where the model scores differently, in standard deviations of the
         score, chance taken off; ``None`` where it cannot be known, and ``reason`` says why.
     :param score_shift: the move of the mean score that this drift alone explains, in the score's unit.

@@ -13,8 +13,10 @@ from airflow_provider_mlpipex.domain.drift.report import (
     DEFAULT_ALPHA,
     DEFAULT_LIMITS,
     MEASURES,
+    MIN_CHUNKS,
     WORTH_AN_ALARM,
     Measure,
+    Season,
 )
 from airflow_provider_mlpipex.domain.fields.quantities import (
     Duration,
@@ -46,10 +48,12 @@ class DriftSpec(Recorded):
     :param alpha: chance of a false alarm in one look, all columns together, and again of all batches together.
     :param max_dropped: share of the rows that may be missing from the counts; above it a look is ``inconclusive``.
     :param alert: whether on-call is told of a drift, of a column that is broken, and of a faulty batch.
+    :param season: ``day``: a window is compared with the reference rows of the same hours of the day; ``week``: with
+        those of the same weekday and hours; with all of them if not given.
     :param batches: whether each batch is tested against the others of the window; they are if not given.
     """
 
-    added_later = frozenset({"batches"})
+    added_later = frozenset({"batches", "season"})
 
     window: Duration = parse_duration("1d")
     limits: dict[Measure, Limit] = Field(default=dict(DEFAULT_LIMITS), min_length=1)
@@ -57,11 +61,80 @@ class DriftSpec(Recorded):
     alpha: Ratio = Field(default=DEFAULT_ALPHA, gt=0, lt=1)
     max_dropped: Ratio = Field(default=0.01, ge=0, lt=1)
     alert: bool = True
+    season: Season | None = None
     batches: bool | None = None
 
     @property
     def tests_batches(self) -> bool:
         return self.batches is not False
+
+
+#: How much of the reference a season needs: each of its hours twice, or nobody knows how far one lies from another.
+SEASONS: Mapping[Season, timedelta] = {"day": timedelta(days=1), "week": timedelta(days=7)}
+_TIMES_A_SEASON = 2
+
+
+def broken_seasons(
+    drift: DriftSpec | None, path: FieldPath, *, reference: timedelta | None, timed: bool
+) -> Iterator[Problem]:
+    """Why the season of a block at ``path`` could never be compared with.
+
+    :param reference: for how long the rows were collected that the reference is made of; ``None`` where nobody knows.
+    :param timed: whether they know when each was.
+    """
+    if drift is None or drift.season is None:
+        return
+    period, where = SEASONS[drift.season], (*path, "season")
+    if not timed:
+        yield Problem(
+            where,
+            drift.season,
+            "rows that know when they were: evaluation.time_column is missing",
+            "name evaluation.time_column, or leave season out",
+        )
+    elif reference is not None and reference < _TIMES_A_SEASON * period:
+        yield Problem(
+            where,
+            drift.season,
+            f"a reference of at least {format_duration(_TIMES_A_SEASON * period)}: data.window.evaluate is "
+            f"{format_duration(reference)}",
+            "write a longer data.window.evaluate, or leave season out",
+        )
+
+
+def cautions(
+    drift: DriftSpec | None, path: FieldPath, *, reference: timedelta | None, timed: bool
+) -> Iterator[Problem]:
+    """What works, and sees less, or more, than somebody may think.
+
+    :param reference: as of :func:`broken_seasons`, and so is ``timed``.
+    """
+    if drift is None:
+        return
+    if not timed:
+        yield Problem(
+            path,
+            "judged",
+            "blind to the time of day: the reference rows do not know when they were, and what columns do over day and "
+            "week may be called drift",
+            "name evaluation.time_column",
+        )
+    if drift.window < SEASONS["day"] and drift.season is None:
+        yield Problem(
+            (*path, "window"),
+            format_duration(drift.window),
+            "shorter than a day, and what columns do over a day is not taken off: a fault that makes the night look "
+            "like the day is not seen",
+            "write window: 1d, or season: day",
+        )
+    if reference is not None and reference < MIN_CHUNKS * drift.window and drift.season is None:
+        yield Problem(
+            (*path, "window"),
+            format_duration(drift.window),
+            f"longer than a quarter of the reference ({format_duration(reference)}): how far such windows lie apart by "
+            "themselves is not known, and the week or the weather may be called drift",
+            "write a longer data.window.evaluate, or a shorter window",
+        )
 
 
 def broken_rules(drift: DriftSpec | None, path: FieldPath, *, serve: bool) -> Iterator[Problem]:
@@ -101,6 +174,9 @@ def diff_drift(what: str, before: DriftSpec | None, after: DriftSpec | None) -> 
     if before.window != after.window:
         # A longer one sees drift later, a shorter one has fewer rows to see it by: neither is only stricter.
         yield loosened(f"{what} window", format_duration(before.window), format_duration(after.window))
+    if before.season != after.season:
+        # Neither is only stricter: other rows to compare with.
+        yield loosened(f"{what} season", before.season or NONE, after.season or NONE)
 
 
 def _strictness(drift: DriftSpec) -> tuple[Strictness, ...]:

@@ -61,6 +61,7 @@ class TrainedModel:
     :param evaluated: those rows, feature columns only: what later traffic is compared with. The model has not learned
         from them, so its scores are as honest as those that it will give in production, and its metrics hold for as
         long as the traffic looks like them. ``None``: drift of this model cannot be measured.
+    :param evaluated_at: moment of each of those rows, by which drift is told from the time of day; ``None``: not known.
     :param folder: an MLflow model directory that holds ``model`` already, to be copied as it is; ``None``: it is saved.
     :param runtime: where it must load and answer its golden rows before it is logged; ``None``: this interpreter.
     """
@@ -72,6 +73,7 @@ class TrainedModel:
     evaluation_rows: int
     parameters: Mapping[str, Any] = field(default_factory=dict)
     evaluated: pd.DataFrame | None = None
+    evaluated_at: pd.Series | None = None
     learned: pd.DataFrame | None = None
     code: tuple[str, ...] = ()
     folder: Path | None = None

@@ -50,6 +50,12 @@ def broken_rules(manifest: Manifest, *, prove: bool = True) -> list[Problem]:
         problems += _outcomes(manifest, environment, path)
         problems += live_rules.broken_rules(manifest.traffic.expected_rate, environment, path)
         problems += drift_block.broken_rules(environment.drift, (*path, "drift"), serve=environment.serve)
+        problems += drift_block.broken_seasons(
+            environment.drift,
+            (*path, "drift"),
+            reference=_reference(manifest),
+            timed=_timed(manifest),
+        )
         for block, where, gates in gate_blocks(environment):
             problems += _gates(gates, block, (*path, *where))
         if prove:
@@ -59,6 +65,30 @@ def broken_rules(manifest: Manifest, *, prove: bool = True) -> list[Problem]:
             if not any(problem.path[: len(path)] == path for problem in problems):
                 problems += _unproved(name, manifest)
     return problems
+
+
+def cautions(manifest: Manifest) -> list[Problem]:
+    """What a valid manifest can do, and not as well as somebody may think."""
+    return [
+        caution
+        for name, environment in manifest.environments.items()
+        for caution in drift_block.cautions(
+            environment.drift,
+            ("environments", name, "drift"),
+            reference=_reference(manifest),
+            timed=_timed(manifest),
+        )
+    ]
+
+
+def _reference(manifest: Manifest) -> timedelta | None:
+    """For how long the rows were collected that drift is compared with; ``None`` where nobody knows."""
+    return manifest.data.window.evaluate if manifest.data else None
+
+
+def _timed(manifest: Manifest) -> bool:
+    """Whether these rows know when each was."""
+    return manifest.evaluation is None or manifest.evaluation.time_column is not None
 
 
 #: The block that a stage takes its gates from, as :func:`gate_blocks` names it.

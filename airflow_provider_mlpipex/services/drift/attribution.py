@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 
-from airflow_provider_mlpipex.domain.drift.report import Attribution, BatchFault, Measure
+from airflow_provider_mlpipex.domain.drift.report import Attribution, BatchFault, Measure, Season
 from airflow_provider_mlpipex.domain.drift.served import REST
 from airflow_provider_mlpipex.domain.errors import DriftUndecided, IllegalTransition, MlpipexError, NotFound
 from airflow_provider_mlpipex.domain.names import EndpointRef
@@ -86,6 +86,7 @@ def trace(
     columns: Mapping[str, Measure],
     *,
     faults: Sequence[BatchFault] = (),
+    season: Season | None = None,
     since: datetime,
     until: datetime,
     strict: bool = False,
@@ -94,6 +95,7 @@ def trace(
 
     :param columns: column -> measure of its drift.
     :param faults: of single batches, the most certain first.
+    :param season: with which rows of the reference the window was compared.
     :param strict: whether a column that cannot be attributed is raised. Otherwise it is said to be so, as are rows that
         are no longer there: what was found of the others must not be lost for it.
     :raises MlpipexError: only if ``strict``.
@@ -101,7 +103,7 @@ def trace(
     attributions = []
     for column, measure in columns.items():
         try:
-            found = _attribution(platform, endpoint, release, column, measure, since=since, until=until)
+            found = _attribution(platform, endpoint, release, column, measure, season=season, since=since, until=until)
         except MlpipexError as error:
             if strict:
                 raise
@@ -168,7 +170,15 @@ def attribute(
             remedy="name a column to attribute all the same",
         )
     traced = trace(
-        platform, endpoint, judged.release, columns, faults=faults, since=judged.since, until=judged.until, strict=True
+        platform,
+        endpoint,
+        judged.release,
+        columns,
+        faults=faults,
+        season=judged.facts.get("demand", {}).get("season"),
+        since=judged.since,
+        until=judged.until,
+        strict=True,
     )
     return looked, traced
 
@@ -180,10 +190,13 @@ def _attribution(
     column: str,
     measure: Measure,
     *,
+    season: Season | None,
     since: datetime,
     until: datetime,
 ) -> Attribution:
     from airflow_provider_mlpipex.domain.drift import attribution as causes
+    from airflow_provider_mlpipex.domain.drift.chunks import Window
+    from airflow_provider_mlpipex.domain.drift.season import column_in_season
 
     served = platform.plane.sketches_by_batch(endpoint, release, column=column, since=since, until=until)
     if served.reference is None:
@@ -193,7 +206,9 @@ def _attribution(
             limit="a column that the release was trained on",
             remedy="name one of its model inputs, or @score",
         )
-    return causes.attribute(served.reference, served.batches, measure=measure)
+    window = Window(since=served.since, until=served.until, season=season)
+    reference = column_in_season(served.reference, window) or served.reference
+    return causes.attribute(reference, served.batches, measure=measure)
 
 
 def _source(

@@ -29,11 +29,12 @@ from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
 from airflow_provider_mlpipex.domain.manifest.drift_block import DriftSpec
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.rollout.events import DriftJudged, Entry, Origin
+from airflow_provider_mlpipex.domain.rollout.events import DriftJudged
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services import alerts, journal
 from airflow_provider_mlpipex.services.drift.attribution import Traced, batch_name, trace
+from airflow_provider_mlpipex.services.drift.news import away_at, is_history, is_news, is_routine
 from airflow_provider_mlpipex.services.drift.notification import notify
 from airflow_provider_mlpipex.services.drift.page import draw
 from airflow_provider_mlpipex.services.evidence.served_drift import rows_of, why_unmeasured
@@ -170,7 +171,14 @@ def look(
     seen = measure(platform, endpoint, manifest=manifest, release=release, since=since, until=until)
     if seen.drifted or seen.faulty:
         traced = trace(
-            platform, endpoint, seen.release, seen.drifted, faults=seen.faulty, since=seen.since, until=seen.until
+            platform,
+            endpoint,
+            seen.release,
+            seen.drifted,
+            faults=seen.faulty,
+            season=seen.demand.season,
+            since=seen.since,
+            until=seen.until,
         )
         seen = seen.model_copy(update={"traced": traced})
     if seen.verdict == "fail":
@@ -185,17 +193,17 @@ def look(
         reason=seen.reason,
         facts=seen.facts(),
     )
-    away_at = _away_at(platform, seen)
-    before = platform.ledger.read(endpoint, after_seq=away_at, types=("drift-judged",), subject=seen.release)
-    history = _is_history(seen.since, seen.until, at=platform.clock.now())
-    if _is_routine(seen, before, history=history):
+    last_well = away_at(platform, seen)
+    before = platform.ledger.read(endpoint, after_seq=last_well, types=("drift-judged",), subject=seen.release)
+    history = is_history(seen.since, seen.until, at=platform.clock.now())
+    if is_routine(seen, before, history=history):
         platform.ledger.record(endpoint, found, origin=platform.origin)
         return seen
     state = journal.decide(platform, endpoint, lambda _: [found])
     alerts.deliver_owed(platform, state)
-    seen = seen.model_copy(update={"seq": state.seq, "news": _is_news(seen, before, platform.origin)})
+    seen = seen.model_copy(update={"seq": state.seq, "news": is_news(seen, before, platform.origin)})
     if seen.verdict in ("fail", "error") and seen.demand.alert and not history:
-        notify(platform, seen, away_at, channel=alerts.channel_of(state.current_manifest, endpoint))
+        notify(platform, seen, last_well, channel=alerts.channel_of(state.current_manifest, endpoint))
     return seen
 
 
@@ -269,7 +277,9 @@ def measure(
 
 def _judged(platform: Platform, blank: DriftCheck) -> DriftCheck:
     from airflow_provider_mlpipex.domain.drift import attribution, judging
+    from airflow_provider_mlpipex.domain.drift.chunks import Window
     from airflow_provider_mlpipex.domain.drift.references import SCORE
+    from airflow_provider_mlpipex.domain.drift.season import in_season
 
     demand = blank.demand
     served = platform.plane.sketches(blank.endpoint, blank.release, since=blank.since, until=blank.until)
@@ -284,8 +294,13 @@ def _judged(platform: Platform, blank: DriftCheck) -> DriftCheck:
     why = why_unmeasured(served, max_dropped=demand.max_dropped)
     if why or served.reference is None:
         return seen.model_copy(update={"verdict": "inconclusive", "reason": why})
-    report = judging.check(served.reference, served.columns, limits=demand.limits, alpha=demand.alpha)
-    ranking = attribution.rank(served.reference, served.columns, report)
+    looked_at = Window(since=seen.since, until=seen.until, season=demand.season)
+    reference = in_season(served.reference, looked_at)
+    if reference is None:
+        why = f"season: {demand.season}, and the reference does not know the times of its rows"
+        return seen.model_copy(update={"verdict": "inconclusive", "reason": why})
+    report = judging.check(reference, served.columns, limits=demand.limits, alpha=demand.alpha, window=looked_at)
+    ranking = attribution.rank(reference, served.columns, report)
     verdict, reason = attribution.alarm(report, ranking, damage=demand.damage)
     score = report.of(SCORE)
     raising = [SCORE] if score and score.verdict == "fail" else []
@@ -359,47 +374,3 @@ def _current(state: EndpointState) -> str:
             remedy="release something first, or name a release",
         )
     return state.current.id
-
-
-def _is_history(since: datetime, until: datetime, *, at: datetime) -> bool:
-    return at - until > until - since
-
-
-def _away_at(platform: Platform, seen: DriftCheck) -> int:
-    """The entry of the last look that found no drift of this release, 0 where none is in the chain; a look at history
-    finds nothing of today."""
-    for entry in journal.walk_back(platform, seen.endpoint, types=("drift-judged",), subject=seen.release):
-        event = entry.event
-        if not isinstance(event, DriftJudged) or event.verdict != "pass":
-            continue
-        if not _is_history(event.since, event.until, at=entry.recorded_at):
-            return entry.seq
-    return 0
-
-
-def _is_routine(seen: DriftCheck, before: list[Entry], *, history: bool) -> bool:
-    """Whether nobody will ask for this look in a year: it found nothing, as the look before it.
-
-    :param before: looks at this release since it was last without drift. One that finds no drift any more is news.
-    """
-    if seen.verdict in ("fail", "error"):
-        return False
-    drifted = any(isinstance(entry.event, DriftJudged) and entry.event.verdict in ("fail", "error") for entry in before)
-    return history or seen.verdict != "pass" or not drifted
-
-
-def _is_news(seen: DriftCheck, before: list[Entry], origin: Origin) -> bool:
-    """Each task is asked for itself, because each has followers of its own; another try of the same run finds anew.
-
-    A batch that is faulty while the window is well is no news for followers, who retrain: on-call is told of it.
-    """
-    if seen.verdict != "fail" or not seen.raising:
-        return False
-    return not any(
-        isinstance(entry.event, DriftJudged)
-        and entry.event.verdict == "fail"
-        and (entry.origin.dag_id, entry.origin.task_id) == (origin.dag_id, origin.task_id)
-        and entry.origin.run_id != origin.run_id
-        and set(seen.raising) <= set(entry.event.facts.get("raising", ()))
-        for entry in before
-    )

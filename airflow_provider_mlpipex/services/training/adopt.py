@@ -170,6 +170,7 @@ def _prove(
         evaluation_rows=evaluated,
         parameters=source.parameters,
         evaluated=features,
+        evaluated_at=table[timed].reset_index(drop=True) if (timed := request.evaluation.time_column) else None,
         folder=found.folder,
     )
     return trained, TrainingRecord(

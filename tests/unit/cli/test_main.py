@@ -152,7 +152,17 @@ def test_validate(manifest_file: Path) -> None:
     digest = make_manifest().digest
     text = run("manifest", "validate", manifest_file)
     assert (text.exit_code, text.stdout) == (0, f"{manifest_file}: fraud-scorer is valid, digest {digest[:12]}\n")
-    assert answer("manifest", "validate", manifest_file) == {"name": "fraud-scorer", "digest": digest}
+    assert answer("manifest", "validate", manifest_file) == {"name": "fraud-scorer", "digest": digest, "cautions": []}
+
+
+def test_validate_says_what_works_less_well_than_it_looks(manifest_file: Path) -> None:
+    short = ("    alerts: {on", "    drift: {window: 6h}\n    alerts: {on")
+    manifest_file.write_text(edited(short), encoding="utf-8")
+    text = run("manifest", "validate", manifest_file)
+    assert text.exit_code == 0 and "is valid" in text.stdout
+    assert "caution: environments.production.drift.window: 6h is shorter than a day" in text.stdout
+    (caution,) = answer("manifest", "validate", manifest_file)["cautions"]
+    assert caution["field"] == "environments.production.drift.window" and "season: day" in caution["remedy"]
 
 
 def test_validate_names_every_defect_with_its_line(manifest_file: Path) -> None:

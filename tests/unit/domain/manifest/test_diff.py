@@ -127,6 +127,12 @@ def test_what_counts_as_drift_is_compared_number_by_number(
     assert (undone.before, undone.after) == (change.after, change.before)
 
 
+@pytest.mark.parametrize("seasons", [(None, "day"), ("day", "week"), ("week", None)])
+def test_another_season_of_drift_is_not_only_stricter(seasons: tuple[str | None, str | None]) -> None:
+    (change,) = diff(*(drifting(season=season) for season in seasons))
+    assert (change.kind, change.what) == ("gate-loosened", f"{PRODUCTION}.drift season")
+
+
 @pytest.mark.parametrize("windows", [("1h", "2h"), ("2h", "1h")])
 def test_another_window_of_drift_is_not_only_stricter(windows: tuple[str, str]) -> None:
     (change,) = diff(*(drifting(window=window) for window in windows))

@@ -6,6 +6,7 @@ import pytest
 
 from airflow_provider_mlpipex.domain.errors import ManifestInvalid
 from airflow_provider_mlpipex.domain.validation.loading import load_manifest
+from airflow_provider_mlpipex.domain.validation.rules import cautions
 from tests.support.manifests import FILE, edited, line_of, make_manifest
 
 STAGING, PRODUCTION = "environments.staging", "environments.production"
@@ -239,6 +240,8 @@ REFUSALS = [
     ([drifting("alpha: 0%")], "drift: {", f"{DRIFT}.alpha", "> 0"),
     ([drifting("alpha: 100%")], "drift: {", f"{DRIFT}.alpha", "< 1"),
     ([drifting("max_dropped: 100%")], "drift: {", f"{DRIFT}.max_dropped", "< 1"),
+    ([drifting("season: month")], "drift: {", f"{DRIFT}.season", "day"),
+    ([drifting("season: week"), ("evaluate: 30d", "evaluate: 13d")], "drift: {", f"{DRIFT}.season", "at least 14d"),
 ]  # fmt: skip
 
 
@@ -287,6 +290,24 @@ def test_what_can_never_work_is_refused(edits: list[tuple[str, str]], on_line: s
 )
 def test_the_very_limit_is_allowed(edits: list[tuple[str, str]]) -> None:
     assert make_manifest(*edits)
+
+
+@pytest.mark.parametrize(
+    ("block", "evaluate", "says"),
+    [
+        ("window: 6h", "30d", ["shorter than a day"]),
+        ("window: 6h, season: day", "30d", []),
+        ("window: 1d", "30d", []),
+        ("", "30d", []),
+        ("window: 2d", "7d", ["longer than a quarter of the reference (7d)"]),
+        ("window: 1d", "4d", []),
+    ],
+)
+def test_what_works_less_well_than_it_looks_is_said(block: str, evaluate: str, says: list[str]) -> None:
+    manifest = make_manifest(drifting(block), ("evaluate: 30d", f"evaluate: {evaluate}"))
+    found = [caution for caution in cautions(manifest) if caution.path[-2:] == ("drift", "window")]
+    assert len(found) == len(says)
+    assert all(words in caution.limit for caution, words in zip(found, says, strict=True))
 
 
 def test_a_pinned_version_needs_no_training_but_then_no_comparison() -> None:

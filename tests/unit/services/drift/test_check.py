@@ -7,10 +7,11 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from airflow_provider_mlpipex.domain.drift.references import SCORE, Reference
+from airflow_provider_mlpipex.domain.drift.references import SCORE, Reference, make_reference
 from airflow_provider_mlpipex.domain.errors import (
     DriftFound,
     DriftUndecided,
@@ -30,7 +31,7 @@ from airflow_provider_mlpipex.domain.rollout.events import (
 from airflow_provider_mlpipex.services.drift import check as drift_check
 from airflow_provider_mlpipex.services.drift.attribution import attribute
 from airflow_provider_mlpipex.services.drift.check import DriftCheck
-from tests.support.drifting import reference, send_batch, training_rows
+from tests.support.drifting import reference, score_of, send_batch, training_rows
 from tests.support.factories import make_snapshot
 from tests.support.manifests import make_manifest
 from tests.support.rollouts import ENDPOINT, World
@@ -157,6 +158,70 @@ def test_limits_are_those_of_the_manifest(trained: Reference) -> None:
     assert world.look_at_drift().verdict == "pass"
     strict = make_manifest(judged_by("window: 6h, limits: {psi: 0.2}"))
     assert world.look_at_drift(manifest=strict).verdict == "fail"
+
+
+# What a column does over the day is no drift.
+
+
+def timed_reference() -> Reference:
+    """Four weeks in which ``amount`` goes with the hour of the day, up to the moment at which tests begin."""
+    chance = np.random.default_rng(5)
+    hours = np.repeat(np.arange(28 * 24), 40)
+    amount = 50.0 + 15.0 * np.sin(2 * np.pi * hours / 24) + chance.normal(0.0, 5.0, len(hours))
+    begin = World(BLOCK).clock.now().replace(minute=0, second=0, microsecond=0) - timedelta(days=28)
+    times = (begin.timestamp() + hours * 3600.0 + 1800.0) * 1e9
+    rows = {"amount": amount, "hour": (hours % 24).astype(float), "country": chance.choice(["NL", "BE"], len(hours))}
+    return make_reference(rows, scores=1 / (1 + np.exp(-(amount - 50) / 10)), times=times.astype("datetime64[ns]"))
+
+
+def night(world: DriftWorld, *, shift: float = 0.0) -> None:
+    """1,000 requests of the two hours that begin now, as that time of day was in the reference."""
+    hour = (world.clock.now().hour) % 24
+    chance, plane = np.random.default_rng(6), world.memory.plane
+    begin = World(BLOCK).clock.now().replace(minute=0, second=0, microsecond=0) - timedelta(days=28)
+    since_begin = round((world.clock.now() - begin).total_seconds() // 3600)
+    for number in range(2000):
+        place = since_begin + number // 1000
+        inputs = {
+            "amount": float(50.0 + shift + 15.0 * np.sin(2 * np.pi * place / 24) + chance.normal(0.0, 5.0)),
+            "hour": float(place % 24),
+            "country": str(chance.choice(["NL", "BE"])),
+        }
+        plane.answer(ENDPOINT, f"r{number}", {world.release_id: float(score_of(inputs))}, inputs=inputs, batch="")
+        if number % 1000 == 999:
+            world.clock.advance(3600)
+    assert hour == (world.clock.now().hour - 2) % 24
+
+
+@pytest.mark.parametrize(
+    ("season", "shift", "verdict"),
+    [("", 0.0, "pass"), (", season: day", 0.0, "pass"), (", season: day", -11.0, "fail")],
+)
+def test_a_window_is_judged_by_what_its_time_of_day_does(season: str, shift: float, verdict: str) -> None:
+    world = DriftWorld(judged_by(f"window: 2h{season}"), trained=timed_reference())
+    now = world.clock.now()
+    world.clock.advance((24 * 3600 - (now.hour * 3600 + now.minute * 60 + now.second)) + 6 * 3600)
+    night(world, shift=shift)
+    seen = world.look_at_drift()
+    assert seen.verdict == verdict, seen.reason
+    assert seen.facts()["demand"].get("season") == ("day" if season else None)
+
+
+def test_the_same_window_is_drift_where_nobody_knows_the_times() -> None:
+    timed = timed_reference()
+    untimed = Reference(columns={name: replace(column, chunks=None) for name, column in timed.columns.items()})
+    world = DriftWorld(judged_by("window: 2h"), trained=untimed)
+    now = world.clock.now()
+    world.clock.advance((24 * 3600 - (now.hour * 3600 + now.minute * 60 + now.second)) + 6 * 3600)
+    night(world)
+    assert world.look_at_drift().verdict == "fail"
+
+
+def test_a_season_that_the_reference_does_not_know_is_undecided(trained: Reference) -> None:
+    world = DriftWorld(judged_by("window: 6h, season: week"), trained=trained)
+    world.send("monday")
+    seen = world.look_at_drift()
+    assert seen.verdict == "inconclusive" and "does not know the times of its rows" in seen.reason
 
 
 # One faulty batch of many does not move the window.
