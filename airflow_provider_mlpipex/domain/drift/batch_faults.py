@@ -160,9 +160,10 @@ def _suspects(reference: Reference, name: str, counts: BatchCounts, limit: float
 
 
 def _usual(distances: Floats) -> float:
-    """How far batches lie from their others as a rule: what is no farther is no fault. 0 of few batches."""
+    """How far batches lie from their others as a rule: what is no farther is no fault. Of few batches nobody can say
+    so, and a faulty one is so much of the window that the window itself drifts."""
     if len(distances) < _ENOUGH_BATCHES:
-        return 0.0
+        return math.inf
     middle = np.median(distances)
     return float(middle + _STANDS_OUT * _NORMAL_MAD * np.median(np.abs(distances - middle)))
 

@@ -50,10 +50,12 @@ class DriftSpec(Recorded):
     :param alert: whether on-call is told of a drift, of a column that is broken, and of a faulty batch.
     :param season: ``day``: a window is compared with the reference rows of the same hours of the day; ``week``: with
         those of the same weekday and hours; with all of them if not given.
+    :param cycle: whether what columns do by themselves over day and week is no drift; false where rows are not of the
+        time at which they are served, as a week of rows that is scored at once. It is if not given.
     :param batches: whether each batch is tested against the others of the window; they are if not given.
     """
 
-    added_later = frozenset({"batches", "season"})
+    added_later = frozenset({"batches", "season", "cycle"})
 
     window: Duration = parse_duration("1d")
     limits: dict[Measure, Limit] = Field(default=dict(DEFAULT_LIMITS), min_length=1)
@@ -62,6 +64,7 @@ class DriftSpec(Recorded):
     max_dropped: Ratio = Field(default=0.01, ge=0, lt=1)
     alert: bool = True
     season: Season | None = None
+    cycle: bool | None = None
     batches: bool | None = None
 
     @property
@@ -84,6 +87,13 @@ def broken_seasons(
     """
     if drift is None or drift.season is None:
         return
+    if drift.cycle is False:
+        yield Problem(
+            (*path, "season"),
+            drift.season,
+            "cycle: false says that rows are not of the time at which they are served, so they have no season",
+            "remove one of the two",
+        )
     period, where = SEASONS[drift.season], (*path, "season")
     if not timed:
         yield Problem(
@@ -109,7 +119,7 @@ def cautions(
 
     :param reference: as of :func:`broken_seasons`, and so is ``timed``.
     """
-    if drift is None:
+    if drift is None or drift.cycle is False:
         return
     if not timed:
         yield Problem(
@@ -177,6 +187,13 @@ def diff_drift(what: str, before: DriftSpec | None, after: DriftSpec | None) -> 
     if before.season != after.season:
         # Neither is only stricter: other rows to compare with.
         yield loosened(f"{what} season", before.season or NONE, after.season or NONE)
+    if (before.cycle is False) != (after.cycle is False):
+        # A reference that moves by itself hides as much as it explains.
+        yield loosened(f"{what} cycle", _said(before.cycle), _said(after.cycle))
+
+
+def _said(flag: bool | None) -> str:
+    return str(flag is not False).lower()
 
 
 def _strictness(drift: DriftSpec) -> tuple[Strictness, ...]:

@@ -297,9 +297,14 @@ def _judged(platform: Platform, blank: DriftCheck) -> DriftCheck:
     looked_at = Window(since=seen.since, until=seen.until, season=demand.season)
     reference = in_season(served.reference, looked_at)
     if reference is None:
-        why = f"season: {demand.season}, and the reference does not know the times of its rows"
-        return seen.model_copy(update={"verdict": "inconclusive", "reason": why})
-    report = judging.check(reference, served.columns, limits=demand.limits, alpha=demand.alpha, window=looked_at)
+        return _undecided(seen, f"season: {demand.season}, and the reference does not know the times of its rows")
+    report = judging.check(
+        reference,
+        served.columns,
+        limits=demand.limits,
+        alpha=demand.alpha,
+        window=None if demand.cycle is False else looked_at,
+    )
     ranking = attribution.rank(reference, served.columns, report)
     verdict, reason = attribution.alarm(report, ranking, damage=demand.damage)
     score = report.of(SCORE)

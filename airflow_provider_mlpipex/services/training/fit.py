@@ -41,7 +41,6 @@ def fit(training: TrainingSpec, columns: list[str], rows: SplitRows) -> Fitted:
         evaluation_rows=len(evaluated),
         parameters=dict(training.parameters),
         evaluated=rows.evaluation[columns],
-        evaluated_at=rows.evaluation[manifest.data.time_column] if manifest.data else None,
         learned=learned,
         code=(training.callable.partition(":")[0],),
     )

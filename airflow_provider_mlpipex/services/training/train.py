@@ -68,7 +68,8 @@ def train_model(
             unlabelled=fitted.unlabelled,
             runtime=runtime.environment if runtime else None,
         )
-        return registry.log_training(replace(fitted.trained, runtime=runtime), record)
+        trained = replace(fitted.trained, runtime=runtime, evaluated_at=rows.evaluation[snapshot.time_column])
+        return registry.log_training(trained, record)
 
 
 def reproduce(

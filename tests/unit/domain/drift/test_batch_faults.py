@@ -107,8 +107,13 @@ def test_the_certain_fault_comes_before_the_small_one() -> None:
     assert (found.batches, found.columns) == (BATCHES, len(REFERENCE.columns))
 
 
-def test_of_two_batches_the_one_that_is_unlike_training_is_named() -> None:
-    found = find_faults(REFERENCE, window(np.random.default_rng(8), {"b01": shifted}, batches=2)).faults
+def test_of_few_batches_nobody_knows_what_is_usual() -> None:
+    """Two weeks differ by their weather; rows that training never had are none the less told."""
+    chance = np.random.default_rng(8)
+    assert find_faults(REFERENCE, window(chance, {"b01": shifted}, batches=4)).faults == ()
+    found = find_faults(REFERENCE, window(chance, {"b01": some_of(np.nan, "amount", 20)}, batches=2)).faults
+    assert {one.batch for one in found} == {"b01"}
+    found = find_faults(REFERENCE, window(chance, {"b01": shifted}, batches=5)).faults
     assert {one.batch for one in found} == {"b01"}
 
 

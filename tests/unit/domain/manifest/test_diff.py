@@ -127,6 +127,12 @@ def test_what_counts_as_drift_is_compared_number_by_number(
     assert (undone.before, undone.after) == (change.after, change.before)
 
 
+@pytest.mark.parametrize("cycles", [(None, False), (False, True)])
+def test_another_cycle_of_drift_is_not_only_stricter(cycles: tuple[bool | None, bool | None]) -> None:
+    (change,) = diff(*(drifting(cycle=cycle) for cycle in cycles))
+    assert (change.kind, change.what) == ("gate-loosened", f"{PRODUCTION}.drift cycle")
+
+
 @pytest.mark.parametrize("seasons", [(None, "day"), ("day", "week"), ("week", None)])
 def test_another_season_of_drift_is_not_only_stricter(seasons: tuple[str | None, str | None]) -> None:
     (change,) = diff(*(drifting(season=season) for season in seasons))

@@ -240,6 +240,7 @@ REFUSALS = [
     ([drifting("alpha: 0%")], "drift: {", f"{DRIFT}.alpha", "> 0"),
     ([drifting("alpha: 100%")], "drift: {", f"{DRIFT}.alpha", "< 1"),
     ([drifting("max_dropped: 100%")], "drift: {", f"{DRIFT}.max_dropped", "< 1"),
+    ([drifting("season: day, cycle: false")], "drift: {", f"{DRIFT}.season", "have no season"),
     ([drifting("season: month")], "drift: {", f"{DRIFT}.season", "day"),
     ([drifting("season: week"), ("evaluate: 30d", "evaluate: 13d")], "drift: {", f"{DRIFT}.season", "at least 14d"),
 ]  # fmt: skip

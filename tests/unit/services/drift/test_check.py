@@ -207,10 +207,12 @@ def test_a_window_is_judged_by_what_its_time_of_day_does(season: str, shift: flo
     assert seen.facts()["demand"].get("season") == ("day" if season else None)
 
 
-def test_the_same_window_is_drift_where_nobody_knows_the_times() -> None:
+@pytest.mark.parametrize("cycle", ["", ", cycle: false"])
+def test_the_same_window_is_drift_where_rows_are_of_no_time(cycle: str) -> None:
+    """The reference does not know it, or the manifest says that they are scored at another."""
     timed = timed_reference()
     untimed = Reference(columns={name: replace(column, chunks=None) for name, column in timed.columns.items()})
-    world = DriftWorld(judged_by("window: 2h"), trained=untimed)
+    world = DriftWorld(judged_by(f"window: 2h{cycle}"), trained=timed if cycle else untimed)
     now = world.clock.now()
     world.clock.advance((24 * 3600 - (now.hour * 3600 + now.minute * 60 + now.second)) + 6 * 3600)
     night(world)
