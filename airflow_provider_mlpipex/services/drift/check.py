@@ -297,7 +297,8 @@ def _judged(platform: Platform, blank: DriftCheck) -> DriftCheck:
     looked_at = Window(since=seen.since, until=seen.until, season=demand.season)
     reference = in_season(served.reference, looked_at)
     if reference is None:
-        return _undecided(seen, f"season: {demand.season}, and the reference does not know the times of its rows")
+        why = f"season: {demand.season}, and the reference does not know the times of its rows"
+        return seen.model_copy(update={"verdict": "inconclusive", "reason": why})
     report = judging.check(
         reference,
         served.columns,
