@@ -167,8 +167,8 @@ def _ranked(reference: Reference, name: str, verdict: VerdictName, sketch: Sketc
             filter(
                 None,
                 (
-                    "by association: the reference does not know what the model does with it",
                     _unseen(column.sketch, compared),
+                    "by association: the reference does not know what the model does with it",
                 ),
             )
         ),
