@@ -6,6 +6,7 @@ Every verb is idempotent: running it twice leaves what running it once left. Err
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -350,9 +351,9 @@ class OutcomeStore(Protocol):
 class ModelRegistry(Protocol):
     """Training runs and model versions. Not needed by rollback."""
 
-    @property
-    def tracking_uri(self) -> str:
-        """Where code of a team's own logs to the same registry; empty where there is no such address."""
+    def team_code(self) -> AbstractContextManager[None]:
+        """Entered while code of a team's own runs: what it logs goes to this registry, and what it sets for itself in
+        this process (an address, an experiment, an open run) does not outlast it."""
         ...
 
     def log_training(self, trained: TrainedModel | SavedModel, record: TrainingRecord) -> TrainingRecord:

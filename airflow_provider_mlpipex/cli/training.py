@@ -22,7 +22,9 @@ def reproduce(
 
     platform = configured_platform()
     found, manifest = released(platform, release)
-    differences = retrain(found, manifest, store=platform.snapshots, runtimes=platform.runtimes)
+    differences = retrain(
+        found, manifest, store=platform.snapshots, registry=platform.registry, runtimes=platform.runtimes
+    )
     emit(
         differences,
         as_json,

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +14,6 @@ from airflow_provider_mlpipex.operators.base import (
     handed_over,
     require_code_version,
 )
-
-
-@contextmanager
-def mlflow_at(tracking_uri: str) -> Iterator[None]:
-    """Let MLflow's own calls of a team's code go to ``tracking_uri``, in this process, until the end."""
-    before = os.environ.get(_TRACKING)
-    if tracking_uri:
-        os.environ[_TRACKING] = tracking_uri
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(_TRACKING, None)
-        else:
-            os.environ[_TRACKING] = before
-
-
-#: Where MLflow looks first, unless code has said otherwise.
-_TRACKING = "MLFLOW_TRACKING_URI"
 
 
 class TrainModelOperator(ManifestOperator):
@@ -65,19 +43,18 @@ class TrainModelOperator(ManifestOperator):
 
         taken = handed_over(self.snapshot, parameter="snapshot", by="SnapshotDatasetOperator")
         manifest = self.read_manifest(taken)
-        with mlflow_at(run.platform.registry.tracking_uri):
-            record = train_model(
-                manifest,
-                DatasetSnapshot.model_validate(taken["snapshot"]),
-                store=run.platform.snapshots,
-                registry=run.platform.registry,
-                validator=run.platform.validator,
-                code_version=self.code_version or require_code_version(self.hook, self.manifest),
-                now=run.platform.clock.now(),
-                tell=run.judged,
-                runtime=locked_runtime(run.platform, manifest, manifest_dir=Path(self.manifest).resolve().parent),
-                runtimes=run.platform.runtimes,
-            )
+        record = train_model(
+            manifest,
+            DatasetSnapshot.model_validate(taken["snapshot"]),
+            store=run.platform.snapshots,
+            registry=run.platform.registry,
+            validator=run.platform.validator,
+            code_version=self.code_version or require_code_version(self.hook, self.manifest),
+            now=run.platform.clock.now(),
+            tell=run.judged,
+            runtime=locked_runtime(run.platform, manifest, manifest_dir=Path(self.manifest).resolve().parent),
+            runtimes=run.platform.runtimes,
+        )
         run.push(MlflowRunLink.URL_KEY, run.platform.registry.page(record.run_id))
         run.envelope.add(run_id=record.run_id, metrics=dict(record.metrics), code_version=record.code_version)
         if record.runtime:

@@ -113,8 +113,9 @@ def _obtain(uri: str, scratch: Path, tracking_uri: str) -> Path:
     target = scratch / "artifact"
     target.mkdir()
     command = [sys.executable, "-m", "mlflow", "artifacts", "download", "-u", uri, "-d", str(target)]
+    # Ids in the environment belong to whichever server this process has worked with before.
     environment = {
-        **os.environ,
+        **{k: v for k, v in os.environ.items() if k not in ("MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID")},
         "MLFLOW_TRACKING_URI": tracking_uri,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",

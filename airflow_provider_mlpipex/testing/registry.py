@@ -6,11 +6,13 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.adapters.mlflow import sources
 from airflow_provider_mlpipex.adapters.mlflow.registration_rules import model_version_of, taken
+from airflow_provider_mlpipex.adapters.mlflow.team_code import fluent_mlflow_at
 from airflow_provider_mlpipex.domain.errors import ModelNotFound, ReleaseNotReady
 from airflow_provider_mlpipex.domain.names import check_name
 from airflow_provider_mlpipex.domain.release.adoption import FoundModel, ModelReference, ModelSource
@@ -34,8 +36,6 @@ class MemoryRegistry:
     folder. A source of its own facts is put in as ``facts``.
     """
 
-    tracking_uri = ""
-
     def __init__(self) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="mlpipex-registry-")
         self._lock = threading.Lock()
@@ -46,6 +46,9 @@ class MemoryRegistry:
         self.answers: dict[str, Callable[[pd.DataFrame], list[Any]]] = {}
         self.elsewhere: dict[str, str | Path] = {}
         self.facts: dict[str, ModelSource] = {}
+
+    def team_code(self) -> AbstractContextManager[None]:
+        return fluent_mlflow_at("")
 
     def log_training(self, trained: TrainedModel | SavedModel, record: TrainingRecord) -> TrainingRecord:
         from airflow_provider_mlpipex.adapters.mlflow.model import save_model

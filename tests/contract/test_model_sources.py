@@ -60,15 +60,13 @@ def logged(request: pytest.FixtureRequest, tmp_path: Path) -> Logged:
         }
         return Logged(registry, name, "runs:/0123abcd/model", folder.as_uri())
     uri = request.getfixturevalue("mlflow_uri")
-    logged = log_by_plain_mlflow(uri, name, request.getfixturevalue("monkeypatch"))
+    logged = log_by_plain_mlflow(uri, name)
     return Logged(MlflowRegistry(uri), *logged)
 
 
-def log_by_plain_mlflow(uri: str, name: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str, str]:
+def log_by_plain_mlflow(uri: str, name: str) -> tuple[str, str, str]:
     """As MLflow's own documentation does it: fluent, with a signature, a registered name and an alias."""
-    monkeypatch.setattr("mlflow.tracking.fluent._active_experiment_id", None)
-    mlflow.set_tracking_uri(uri)
-    try:
+    with MlflowRegistry(uri).team_code():
         mlflow.set_experiment(name)
         model, rows = train_lightgbm(), payments(seed=0)[FEATURES]
         with mlflow.start_run() as run:
@@ -83,8 +81,6 @@ def log_by_plain_mlflow(uri: str, name: str, monkeypatch: pytest.MonkeyPatch) ->
                 pip_requirements=["lightgbm"],
             )
         MlflowClient().set_registered_model_alias(name, "champion", "1")
-    finally:
-        mlflow.set_tracking_uri(None)
     return name, f"runs:/{run.info.run_id}/model", info.model_uri
 
 
@@ -156,9 +152,9 @@ class TestOnMlflow:
     """What only the real server can show."""
 
     @pytest.fixture
-    def real(self, mlflow_uri: str, monkeypatch: pytest.MonkeyPatch) -> Logged:
+    def real(self, mlflow_uri: str) -> Logged:
         name = f"fraud-{next(_numbers)}"
-        return Logged(MlflowRegistry(mlflow_uri), *log_by_plain_mlflow(mlflow_uri, name, monkeypatch))
+        return Logged(MlflowRegistry(mlflow_uri), *log_by_plain_mlflow(mlflow_uri, name))
 
     def test_what_the_run_recorded_is_known(self, real: Logged) -> None:
         adopted = adopt(real, real.version).model.adopted

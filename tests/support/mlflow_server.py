@@ -14,6 +14,8 @@ from pathlib import Path
 
 import httpx
 
+from tests.support.environment import clean_environment
+
 START_LIMIT_S = 90.0
 
 
@@ -28,12 +30,12 @@ def mlflow_server(folder: Path) -> Iterator[str]:
         "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
         "--artifacts-destination", str(folder / "artifacts"),
     ]  # fmt: skip
-    environment = os.environ | {
+    environment = clean_environment(
         # Without this the server starts ten processes.
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "true",
-    }
+        MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
+        MLFLOW_DISABLE_TELEMETRY="true",
+        DO_NOT_TRACK="true",
+    )
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(
             command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=folder, start_new_session=True

@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from airflow_provider_mlpipex.adapters.mlflow import sources
 from airflow_provider_mlpipex.adapters.mlflow.model import prove_in_clean_process, save_model, settle_environment
 from airflow_provider_mlpipex.adapters.mlflow.registration_rules import model_version_of, taken
 from airflow_provider_mlpipex.adapters.mlflow.served_path import chunks, served_answers_of
+from airflow_provider_mlpipex.adapters.mlflow.team_code import fluent_mlflow_at
 from airflow_provider_mlpipex.domain.errors import (
     ArtifactMismatch,
     ConfigurationInvalid,
@@ -66,6 +67,9 @@ class MlflowRegistry:
 
     def __init__(self, tracking_uri: str) -> None:
         self.tracking_uri = tracking_uri.rstrip("/")
+
+    def team_code(self) -> AbstractContextManager[None]:
+        return fluent_mlflow_at(self.tracking_uri)
 
     def log_training(self, trained: TrainedModel | SavedModel, record: TrainingRecord) -> TrainingRecord:
         """Log the run of ``record.key``, or find it: a retry returns what the first try completed.

@@ -119,7 +119,9 @@ def adopt_model(
         for model in held:
             if model.adopted and model.adopted.request_digest in request.digests(found.digest):
                 return Adopted(model, (f"adopted before from {model.adopted.source}",), known=True)
-        trained, record = _prove(request, found, load(), asked, registry=registry, snapshots=snapshots, clock=clock)
+        with registry.team_code():
+            rows = load()
+            trained, record = _prove(request, found, rows, asked, registry=registry, snapshots=snapshots, clock=clock)
         trained = replace(trained, runtime=runtime)
         record = record.model_copy(update={"runtime": runtime.environment if runtime else None})
         record = registry.log_training(trained, record)

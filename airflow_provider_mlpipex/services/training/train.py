@@ -53,7 +53,7 @@ def train_model(
     rows = split_rows(snapshot, store)
     subject = f"features of snapshot {snapshot.name} {snapshot.digest[:12]}"
     judge_features(manifest, rows.training, validator=validator, tell=tell, subject=subject)
-    with _fitted(manifest, rows, runtime=runtime, runtimes=runtimes) as fitted:
+    with _fitted(manifest, rows, registry=registry, runtime=runtime, runtimes=runtimes) as fitted:
         record = TrainingRecord(
             model_name=manifest.model.name,
             endpoint_name=manifest.name,
@@ -73,9 +73,10 @@ def train_model(
 
 
 def reproduce(
-    release: Release, manifest: Manifest, *, store: SnapshotStore, runtimes: RuntimeResolver
+    release: Release, manifest: Manifest, *, store: SnapshotStore, registry: ModelRegistry, runtimes: RuntimeResolver
 ) -> dict[str, dict[str, float]]:
-    """Train ``release`` again from its recorded snapshot, where it was trained; nothing is logged.
+    """Train ``release`` again from its recorded snapshot, where it was trained; nothing is logged but what the
+    callable itself logs.
 
     :return: metric -> ``recorded``, ``retrained`` and their ``difference``, for the metrics that both have.
     :raises TrainingFailed: the configuration or the architecture is no longer the recorded one, or training failed.
@@ -87,7 +88,8 @@ def reproduce(
     if _training_of(manifest).runtime == "serving" and model.runtime is not None:
         python = runtimes.python_for(model.runtime)
         runtime = LockedRuntime(environment=model.runtime, lock=runtimes.lock_text(model.runtime), python=python)
-    with _fitted(manifest, split_rows(model.dataset, store), runtime=runtime, runtimes=runtimes) as fitted:
+    rows = split_rows(model.dataset, store)
+    with _fitted(manifest, rows, registry=registry, runtime=runtime, runtimes=runtimes) as fitted:
         metrics = fitted.trained.metrics
     changed = {
         "configuration": (model.configuration_digest, now),
@@ -114,12 +116,19 @@ def reproduce(
 
 @contextmanager
 def _fitted(
-    manifest: Manifest, rows: SplitRows, *, runtime: LockedRuntime | None, runtimes: RuntimeResolver | None
+    manifest: Manifest,
+    rows: SplitRows,
+    *,
+    registry: ModelRegistry,
+    runtime: LockedRuntime | None,
+    runtimes: RuntimeResolver | None,
 ) -> Iterator[Fitted]:
     """The fitted model; files of one that was trained elsewhere are gone at the end."""
     training = _training_of(manifest)
     if training.runtime != "serving":
-        yield fit(training, list(manifest.features.columns), rows)
+        with registry.team_code():
+            fitted = fit(training, list(manifest.features.columns), rows)
+        yield fitted
         return
     if runtime is None or runtimes is None:
         raise TrainingFailed(

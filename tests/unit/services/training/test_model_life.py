@@ -497,7 +497,7 @@ def test_a_release_is_reproduced_from_its_record(
     learn: Callable[..., TrainingRecord], store: MemorySnapshots, registry: MemoryRegistry
 ) -> None:
     release = release_of(learn(), registry)
-    differences = reproduce(release, manifest(), store=store, runtimes=MemoryRuntimes())
+    differences = reproduce(release, manifest(), store=store, registry=registry, runtimes=MemoryRuntimes())
     assert set(differences) == set(release.model.metrics)
     assert all(row["difference"] == 0 and row["recorded"] == row["retrained"] for row in differences.values())
 
@@ -515,7 +515,7 @@ def test_another_model_is_not_a_reproduction(
 ) -> None:
     release = release_of(learn(), registry)
     with pytest.raises(TrainingFailed, match=f"{what}.*0123abcd"):
-        reproduce(release, manifest(training=training), store=store, runtimes=MemoryRuntimes())
+        reproduce(release, manifest(training=training), store=store, registry=registry, runtimes=MemoryRuntimes())
 
 
 TEAM = """
