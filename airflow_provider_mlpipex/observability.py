@@ -192,6 +192,10 @@ class Envelope:
         if any(page.values()):
             self.add(drift_page=seen.page.address, drift_page_trouble=seen.page.trouble)
 
+    def skipped(self) -> None:
+        """There was nothing to do."""
+        self.outcome = "skipped"
+
     def rolled_back(self, cause: str) -> None:
         self.metrics.incr(ROLLBACK_COUNT, tags={"endpoint": str(self.endpoint)})
         self.add(rollback_cause=cause)
@@ -238,6 +242,20 @@ def stage(
                 lines.error(STAGE_NOT_RECORDED, stage=name, endpoint=str(endpoint), **lost.as_dict())
             raise
         _record(platform, endpoint, _emit(envelope, seconds=round(clock() - started, 6)))
+
+
+@contextmanager
+def unstaged(name: StageName, *, log: Log, metrics: Metrics) -> Iterator[None]:
+    """Around what a stage needs before its envelope: which endpoint, which ledger. An error there is told to log and
+    metrics as the stage's own; it can stand in no ledger, since nobody knows in which one."""
+    try:
+        yield
+    except MlpipexError as error:
+        lines, failed = ReadableLog(log), {"outcome": "failed", "error_class": type(error).__name__}
+        lines.error(STAGE_FAILED, why=on_lines(error))
+        lines.info(STAGE_ENDED, **failed, stage=name, endpoint="")
+        metrics.incr(STAGE_COUNT, tags={"stage": name, "endpoint": "", "outcome": "failed"})
+        raise
 
 
 def _emit(envelope: Envelope, *, seconds: float, error: BaseException | None = None) -> StageEnded:

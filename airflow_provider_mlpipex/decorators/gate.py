@@ -69,6 +69,9 @@ class GateDecoratedOperator(DeclaredGate, StageTask, DecoratedOperator, PythonOp
             read_gates(gates, where=f"@task.gate {self.task_id}")
         put_gates_first(self)
 
+    def judged_endpoint(self, render: Callable[[str], str] = str) -> str:
+        return render(self.endpoint)
+
     def stage_endpoint(self) -> EndpointRef:
         return EndpointRef.parse(self.endpoint)
 

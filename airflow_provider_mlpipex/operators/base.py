@@ -126,19 +126,21 @@ class StageTask:
 
         An error that may pass by itself goes on to Airflow, which retries the task; any other fails the task at once.
         """
-        from airflow_provider_mlpipex.observability import stage
+        from airflow_provider_mlpipex.observability import stage, unstaged
 
         try:
-            endpoint = self.stage_endpoint()
-            platform = self.hook.platform(task_origin(context))
+            with unstaged(self.stage_name, log=self.log, metrics=stats):
+                endpoint = self.stage_endpoint()
+                platform = self.hook.platform(task_origin(context))
+                before, after = self.healthy_before(platform, endpoint), self.healthy_after(platform, endpoint)
             with stage(
                 self.stage_name,
                 endpoint=endpoint,
                 platform=platform,
                 log=self.log,
                 metrics=stats,
-                before=self.healthy_before(platform, endpoint),
-                after=self.healthy_after(platform, endpoint),
+                before=before,
+                after=after,
             ) as envelope:
                 # The task's own span is current only now, so only now the origin can carry its trace.
                 platform = platform.acting_as(task_origin(context))

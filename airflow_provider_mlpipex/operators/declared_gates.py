@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +17,23 @@ if TYPE_CHECKING:
 
 
 class DeclaredGate:
-    """Mark of a task that judges a release by what it measures itself (``@task.gate``).
+    """Mark of a task that judges a release by what it measures itself (``@task.gate``, ``QualityCheckOperator``).
 
-    Whichever release of ``endpoint`` its Dag carries needs its verdict, wherever in the file the two stand.
+    Whichever release of its endpoint its Dag carries needs its verdict, wherever in the file the two stand.
+    ``gate``: ``False`` where the Dag file says that no release waits for it.
     """
 
     task_id: str
-    endpoint: str
     rollout_id: str
+    gate: bool = True
+
+    def judged_endpoint(self, render: Callable[[str], str] = str) -> str:
+        """``environment/name``.
+
+        :param render: fills in templates, where a task is running.
+        :raises MlpipexError: nobody can say it yet.
+        """
+        raise NotImplementedError
 
 
 class OpensRollout:
@@ -51,9 +60,9 @@ def declared_gates(task: BaseOperator, endpoint: EndpointRef, context: Context) 
     released = {_opened(opening) for opening in tasks if isinstance(opening, OpensRollout)}
     declared = []
     for gate in tasks:
-        if not isinstance(gate, DeclaredGate):
+        if not isinstance(gate, DeclaredGate) or not gate.gate:
             continue
-        judged = str(task.render_template(gate.endpoint, context))
+        judged = gate.judged_endpoint(lambda text: str(task.render_template(text, context)))
         if judged == str(endpoint):
             declared.append(gate.task_id)
         elif gate.rollout_id == ROLLOUT_ID and not released & {judged, None}:
@@ -66,6 +75,12 @@ def declared_gates(task: BaseOperator, endpoint: EndpointRef, context: Context) 
                 remedy=f"did you mean {near[0]}?" if near else "name the endpoint whose release it judges",
             )
     return tuple(declared)
+
+
+def releases_its_endpoint(task: BaseOperator, endpoint: EndpointRef) -> bool:
+    """Whether the Dag of ``task``, which is running, releases ``endpoint``, so that its gates have a reader."""
+    opened = {_opened(opening) for opening in _tasks_of(task) if isinstance(opening, OpensRollout)}
+    return bool(opened & {str(endpoint), None})
 
 
 def _opened(opening: OpensRollout) -> str | None:
@@ -94,19 +109,24 @@ def mapped_gate(task_id: str) -> ConfigurationInvalid:
         f"gate {task_id}",
         value="a mapped task",
         limit="one verdict a gate",
-        remedy="measure every slice in one task and return a metric for each",
+        remedy="measure every slice in one task and return a metric for each; a quality check may say gate=False",
     )
 
 
 def _refuse_mapped(tasks: Iterable[Any]) -> None:
     for other in tasks:
         made = getattr(other, "operator_class", None) if getattr(other, "is_mapped", False) else None
-        if isinstance(made, type) and issubclass(made, DeclaredGate):
+        if isinstance(made, type) and issubclass(made, DeclaredGate) and other.partial_kwargs.get("gate", True):
             raise mapped_gate(other.task_id)
 
 
 def _hinted(opening: OpensRollout, gate: DeclaredGate) -> bool:
-    return opening.endpoint_hint is not None and opening.endpoint_hint == gate.endpoint
+    if opening.endpoint_hint is None or not gate.gate:
+        return False
+    try:
+        return opening.endpoint_hint == gate.judged_endpoint()
+    except MlpipexError:
+        return False  # a template, or a file that its own task refuses by name
 
 
 def _tasks_of(task: BaseOperator) -> Iterator[Any]:

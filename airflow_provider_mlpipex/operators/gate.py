@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -52,18 +53,14 @@ class GateCheckOperator(OpensRollout, ManifestOperator):
     def stage_endpoint(self) -> EndpointRef:
         manifest = load_manifest_file(self.manifest)
         if self.environment not in manifest.environments:
-            raise ManifestInvalid(
-                f"manifest {self.manifest}, environments",
-                value=self.environment,
-                limit=f"one of {', '.join(manifest.environments)}",
-                remedy="name a declared environment",
-            )
+            return super().stage_endpoint()  # where the refusal is written down
         return EndpointRef(environment=self.environment, name=manifest.name)
 
     def verb(self, run: StageRun) -> dict[str, Any]:
         from airflow_provider_mlpipex.services.rollout import opening
         from airflow_provider_mlpipex.services.training.registered import find
 
+        self._require_environment()
         registered = handed_over(self.registered, parameter="registered", by="RegisterModelOperator")
         manifest = self.read_manifest(registered)
         model = find(run.platform, manifest, registered["model"], registered["version"], endpoint=run.endpoint)
@@ -81,3 +78,15 @@ class GateCheckOperator(OpensRollout, ManifestOperator):
         run.push("gates", [result.to_json() for result in check.results])
         check.require(release, run.endpoint)
         return {"release": release.id, "verdict": check.verdict, "already_current": check.already_current}
+
+    def _require_environment(self) -> None:
+        names = load_manifest_file(self.manifest).environments
+        if self.environment in names:
+            return
+        near = get_close_matches(self.environment, names, n=1)
+        raise ManifestInvalid(
+            f"manifest {self.manifest}, environments",
+            value=self.environment,
+            limit=f"one of {', '.join(names)}",
+            remedy=f"did you mean {near[0]}?" if near else "name a declared environment",
+        )

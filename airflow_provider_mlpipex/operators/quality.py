@@ -13,8 +13,14 @@ from airflow_provider_mlpipex.domain.fields.quantities import parse_moment
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.quality.expectations import Expectation, TableKind
 from airflow_provider_mlpipex.domain.quality.report import QualityReport, ResultPlace, SqlTable
-from airflow_provider_mlpipex.manifest_files import load_manifest_file
-from airflow_provider_mlpipex.operators.base import StageRun, TableOperator
+from airflow_provider_mlpipex.manifest_files import load_manifest_file, read_manifest_shape
+from airflow_provider_mlpipex.operators.base import ROLLOUT_ID, StageRun, TableOperator
+from airflow_provider_mlpipex.operators.declared_gates import (
+    DeclaredGate,
+    mapped_gate,
+    put_gates_first,
+    releases_its_endpoint,
+)
 from airflow_provider_mlpipex.operators.snapshot import AS_OF
 
 if TYPE_CHECKING:
@@ -23,8 +29,11 @@ if TYPE_CHECKING:
 _EXPECTATIONS = TypeAdapter(tuple[Expectation, ...])
 
 
-class QualityCheckOperator(TableOperator):
+class QualityCheckOperator(DeclaredGate, TableOperator):
     """Judge one table, and fail the task where something critical does not hold.
+
+    In a Dag that releases its endpoint it is a gate of that release, as ``@task.gate`` is: it runs before, chained or
+    not, and the rollout of the same Dag run can neither open, step nor be promoted unless it has passed.
 
     The table is exactly one of ``load``, ``path`` and ``table``; the expectations are those given or those of a
     manifest. With a manifest alone, the table is that of its own data source, as a snapshot would take it. The whole
@@ -43,10 +52,13 @@ class QualityCheckOperator(TableOperator):
     :param as_of: end of the window of the manifest's own data source, ISO 8601, UTC where it names no zone.
     :param key: column, or columns, that name a row in messages; those of the manifest if not given.
     :param endpoint: ``environment/name`` whose ledger keeps the verdict; the manifest's first environment if not given.
+    :param gate: ``False`` where no release waits for it: it then stops what is chained behind it, and nothing else.
+    :param rollout_id: the rollout that it is a gate of; one a Dag run by default.
+    :raises ConfigurationInvalid: when the Dag file is parsed: no table, no expectations, or two of them.
     """
 
     stage_name = "quality"
-    template_fields = ("load_kwargs", "path", "table", "schema", "manifest", "as_of", "endpoint")
+    template_fields = ("load_kwargs", "path", "table", "schema", "manifest", "as_of", "endpoint", "rollout_id")
 
     def __init__(
         self,
@@ -64,6 +76,8 @@ class QualityCheckOperator(TableOperator):
         as_of: str = AS_OF,
         key: str | Sequence[str] | None = None,
         endpoint: str | None = None,
+        gate: bool = True,
+        rollout_id: str = ROLLOUT_ID,
         **kwargs: Any,
     ) -> None:
         super().__init__(load=load, load_kwargs=load_kwargs, path=path, **kwargs)
@@ -77,6 +91,8 @@ class QualityCheckOperator(TableOperator):
         self.as_of = as_of
         self.key = [key] if isinstance(key, str) else key
         self.endpoint = endpoint
+        self.gate = gate
+        self.rollout_id = rollout_id
         if endpoint is not None:
             self.check_endpoint()
         if manifest is None or any(given is not None for given in (load, path, table)):
@@ -86,22 +102,29 @@ class QualityCheckOperator(TableOperator):
             self.one_of("the database", sql_conn_id=sql_conn_id, sql_url=sql_url)
         if manifest is None and endpoint is None:
             raise self.invalid("the ledger", "neither endpoint nor manifest", "endpoint, or a manifest that says it")
+        put_gates_first(self)
+
+    def judged_endpoint(self, render: Callable[[str], str] = str) -> str:
+        if self.endpoint is not None:
+            return render(self.endpoint)
+        manifest = read_manifest_shape(render(str(self.manifest)))
+        return str(EndpointRef(environment=next(iter(manifest.environments)), name=manifest.name))
 
     def stage_endpoint(self) -> EndpointRef:
-        if self.endpoint is not None:
-            return EndpointRef.parse(self.endpoint)
-        manifest = load_manifest_file(str(self.manifest))
-        return EndpointRef(environment=next(iter(manifest.environments)), name=manifest.name)
+        return EndpointRef.parse(self.judged_endpoint())
 
     def verb(self, run: StageRun) -> dict[str, Any]:
-        from airflow_provider_mlpipex.services.quality.check import require
+        from airflow_provider_mlpipex.services.quality.check import require, unheard
 
         expectations, key, folder = self._asked(run.endpoint)
         place = ResultPlace(folder=folder, table=_file_name(self.task_id))
         report = self._judge(run, expectations, key=key, place=place)
+        run.judged(report)
+        if self.gate and releases_its_endpoint(self, run.endpoint):
+            self._record_gate(run, report)
         require(
             report,
-            tell=run.judged,
+            tell=unheard,
             thing=f"{report.subject}, {report.rows} rows",
             remedy="repair the data at its source and run the task again",
         )
@@ -112,6 +135,21 @@ class QualityCheckOperator(TableOperator):
             "warnings": len(report.warnings),
             "results": report.results,
         }
+
+    def _record_gate(self, run: StageRun, report: QualityReport) -> None:
+        from airflow_provider_mlpipex.services.quality.gate import judge_report
+        from airflow_provider_mlpipex.services.rollout.task_gates import record_task_gate
+
+        map_index = run.context["ti"].map_index
+        if map_index is not None and map_index >= 0:
+            raise mapped_gate(self.task_id)
+        now = run.platform.clock.now()
+        result = judge_report(report, gate=self.task_id, since=now, until=now, now=now)
+        run.envelope.gates([result])
+        verdict = record_task_gate(
+            run.platform, run.endpoint, rollout_id=self.rollout_id, gate=self.task_id, results=[result]
+        )
+        run.envelope.add(verdict=verdict)
 
     def _asked(self, endpoint: EndpointRef) -> tuple[tuple[Expectation, ...], Sequence[str], str]:
         """Expectations, key, and the folder for results."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,10 +17,12 @@ from airflow_provider_mlpipex import (
     training_tasks,
 )
 from airflow_provider_mlpipex.domain.errors import RegistrationRefused
+from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.quality.report import BrokenExpectation
 from tests.airflow.release_run import ReleaseRun, TaskRun, failure
 from tests.support import acme
 from tests.support.acme import manifest_text
+from tests.support.stages import stage_ends
 
 # From data to a registered model.
 
@@ -83,22 +86,19 @@ def test_a_dag_that_would_train_by_code_that_nobody_knows_is_refused_when_it_is_
         training_tasks(str(manifest))
 
 
-def test_what_a_training_callable_logs_to_mlflow_goes_to_the_server_of_the_connection(
+def test_what_a_training_callable_sets_in_mlflow_does_not_outlast_its_training(
     first: ReleaseRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    first.platform.registry.tracking_uri = "http://127.0.0.1:5001"
-    seen: list[str | None] = []
+    """``mlflow.set_experiment`` writes this variable, for the children of the process."""
     train = acme.train
 
-    def spying(context: Any) -> Any:
-        seen.append(os.environ.get("MLFLOW_TRACKING_URI"))
+    def setting(context: Any) -> Any:
+        os.environ["MLFLOW_EXPERIMENT_ID"] = "47"
         return train(context)
 
-    monkeypatch.setattr(acme, "train", spying)
+    monkeypatch.setattr(acme, "train", setting)
     first.train(first.snapshot())
-    assert seen == ["http://127.0.0.1:5001"]
-    assert "MLFLOW_TRACKING_URI" not in os.environ
+    assert "MLFLOW_EXPERIMENT_ID" not in os.environ
 
 
 def test_training_again_returns_the_run_that_was_completed(first: ReleaseRun) -> None:
@@ -218,3 +218,33 @@ def test_an_environment_that_the_manifest_does_not_have_is_named(first: ReleaseR
     sentence, _ = failure(first, first.gates_task(first.register(), "moon"))
     assert "moon" in sentence
     assert "staging" in sentence
+
+
+def test_an_environment_that_the_manifest_lacks_is_written_down_where_its_first_one_is(first: ReleaseRun) -> None:
+    registered = first.register()
+    sentence, _ = failure(first, first.gates_task(registered, environment="prodution"))
+    assert "did you mean production?" in sentence
+    ended = stage_ends(first.platform.ledger, EndpointRef.parse("staging/fraud-scorer"))[-1]
+    assert (ended.stage, ended.outcome) == ("gate", "failed")
+    assert ended.error is not None and ended.error["error"] == "ManifestInvalid"
+
+
+def test_an_error_before_anybody_knows_the_endpoint_is_in_log_and_metrics(
+    first: ReleaseRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest names the ledger; without it the stage can be recorded in none."""
+    lines: list[tuple[str, dict[str, Any]]] = []
+    counted: list[dict[str, str]] = []
+    operator = first.gates_task({})
+    log = SimpleNamespace(
+        info=lambda event, **facts: lines.append((event, facts)),
+        error=lambda event, **facts: lines.append((event, facts)),
+    )
+    monkeypatch.setattr(type(operator), "log", log)
+    monkeypatch.setattr("airflow.sdk.observability.stats.incr", lambda *_, tags, **__: counted.append(tags))
+    first.manifest.unlink()
+    failure(first, operator)
+    assert [event for event, _ in lines] == ["stage failed", "stage ended"]
+    assert "ManifestInvalid" in lines[0][1]["why"]
+    assert (lines[1][1]["outcome"], lines[1][1]["stage"]) == ("failed", "gate")
+    assert counted == [{"stage": "gate", "endpoint": "", "outcome": "failed"}]

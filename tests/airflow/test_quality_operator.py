@@ -10,18 +10,18 @@ from typing import Any
 import pandas as pd
 import pytest
 import sqlalchemy as sa
-from airflow.sdk import Connection
+from airflow.sdk import DAG, Connection
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_provider_mlpipex import MlpipexHook, QualityCheckOperator
+from airflow_provider_mlpipex import MlpipexHook, QualityCheckOperator, release_tasks, training_tasks
 from airflow_provider_mlpipex.adapters.great_expectations.validator import GxValidator
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, ManifestInvalid, TableUnavailable
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.rollout.events import StageEnded
+from airflow_provider_mlpipex.domain.rollout.events import StageEnded, TaskGateJudged
 from airflow_provider_mlpipex.hooks import mlpipex as hooks
 from airflow_provider_mlpipex.operators import quality as module
 from airflow_provider_mlpipex.testing.platform import MemoryPlatform
-from tests.airflow.release_run import TaskRun
+from tests.airflow.release_run import PRODUCTION, ReleaseRun, TaskRun
 from tests.support.acme import manifest_text
 from tests.support.stages import stage_ends
 
@@ -276,3 +276,94 @@ def test_a_connection_is_an_url(fields: dict[str, Any], url: str, monkeypatch: p
     monkeypatch.setattr(hooks, "mask_secret", masked.append)
     assert hooks.url_of(Connection(conn_id="shop", **fields)) == url
     assert masked == ([fields["password"]] if "password" in fields else [])
+
+
+def releasing_dag(path: Path, **parameters: Any) -> tuple[DAG, QualityCheckOperator]:
+    """A Dag that releases the manifest at ``path`` and checks a table, the two not chained."""
+    with DAG("release", schedule=None) as dag:
+        release_tasks(str(path), registered=training_tasks(str(path)))
+        made = QualityCheckOperator(task_id="orders", **{"load": load_orders, "expectations": [AMOUNT], **parameters})
+    return dag, made
+
+
+def in_run(run: ReleaseRun, operator: Any) -> Any:
+    operator.rollout_id = run.run_id  # as rendered
+    return run.execute(operator)
+
+
+def open_in(run: ReleaseRun, dag: DAG) -> Any:
+    """Open the rollout as the Dag's own task does."""
+    gates: Any = dag.get_task("production.gates")
+    gates.registered = run.register()
+    return in_run(run, gates)
+
+
+def test_in_a_dag_that_releases_its_endpoint_it_runs_before(manifest: Path) -> None:
+    dag, _ = releasing_dag(manifest, endpoint=str(PRODUCTION))
+    assert "orders" in dag.get_task("production.gates").upstream_task_ids
+    dag, _ = releasing_dag(manifest, endpoint=None, expectations=None, load=None, manifest=str(manifest))
+    assert "orders" in dag.get_task("staging.gates").upstream_task_ids
+    dag, _ = releasing_dag(manifest, endpoint=str(PRODUCTION), gate=False)
+    assert "orders" not in dag.get_task("production.gates").upstream_task_ids
+
+
+def test_a_release_of_its_dag_waits_for_its_verdict(first: ReleaseRun, platform: MemoryPlatform) -> None:
+    dag, made = releasing_dag(first.manifest, endpoint=str(PRODUCTION))
+    with pytest.raises(AirflowFailException, match="orders never judged"):
+        open_in(first, dag)
+    in_run(first, made)
+    assert open_in(first, dag)["verdict"] == "pass"
+    judged = [e.event for e in first.entries if isinstance(e.event, TaskGateJudged)]
+    assert [(event.gate, event.verdict, event.rollout_id) for event in judged] == [("orders", "pass", first.run_id)]
+
+
+def test_a_failed_check_stops_the_release_of_its_dag_run(first: ReleaseRun, platform: MemoryPlatform) -> None:
+    dag, made = releasing_dag(first.manifest, endpoint=str(PRODUCTION), load_kwargs={"bad": True})
+    with pytest.raises(AirflowFailException, match="data-quality-failed"):
+        in_run(first, made)
+    assert last_stage(platform, PRODUCTION).facts["verdict"] == "fail"
+    with pytest.raises(AirflowFailException, match="orders failed"):
+        open_in(first, dag)
+    assert first.state.rollout is None
+
+
+def test_a_check_that_fails_when_it_is_run_again_ends_the_rollout(first: ReleaseRun, platform: MemoryPlatform) -> None:
+    dag, made = releasing_dag(first.manifest, endpoint=str(PRODUCTION))
+    in_run(first, made)
+    open_in(first, dag)
+    assert first.state.rollout is not None
+    made.load_kwargs = {"bad": True}
+    with pytest.raises(AirflowFailException, match="data-quality-failed"):
+        in_run(first, made)
+    assert first.state.rollout is None
+    assert first.state.results[first.run_id].ending == "rejected"
+
+
+def test_a_check_that_no_release_waits_for_writes_no_verdict_of_one(
+    first: ReleaseRun, platform: MemoryPlatform
+) -> None:
+    _, ungated = releasing_dag(first.manifest, endpoint=str(PRODUCTION), gate=False)
+    in_run(first, ungated)
+    check(endpoint=str(PRODUCTION), load=load_orders)  # in no Dag that releases anything
+    assert [e for e in first.entries if isinstance(e.event, TaskGateJudged)] == []
+
+
+def test_a_check_of_an_endpoint_that_its_dag_does_not_release_is_refused(
+    first: ReleaseRun, platform: MemoryPlatform
+) -> None:
+    dag, _ = releasing_dag(first.manifest, endpoint="production/fraud-scoer")
+    with pytest.raises(AirflowFailException, match="gate orders, endpoint .* did you mean production/fraud-scorer"):
+        open_in(first, dag)
+
+
+def test_a_mapped_check_is_no_gate(manifest: Path) -> None:
+    def mapped(**parameters: Any) -> None:
+        with DAG("release", schedule=None):
+            QualityCheckOperator.partial(
+                task_id="orders", endpoint=str(PRODUCTION), expectations=[AMOUNT], **parameters
+            ).expand(path=["a.csv", "b.csv"])
+            release_tasks(str(manifest), registered=training_tasks(str(manifest)))
+
+    with pytest.raises(ConfigurationInvalid, match="gate=False"):
+        mapped()
+    mapped(gate=False)

@@ -13,10 +13,11 @@ from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.predictions import OUTPUT_PREFIX, PREDICTION_COLUMNS, REQUEST_ID, PredictionSample
-from airflow_provider_mlpipex.domain.quality.report import QualityReport, evidence_of, explain
+from airflow_provider_mlpipex.domain.quality.report import QualityReport
 from airflow_provider_mlpipex.services.evidence.live import MAX_DROPPED_SHARE
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.quality.check import place_of
+from airflow_provider_mlpipex.services.quality.gate import judge_report
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,20 +37,16 @@ def judge_predictions(
     """
     if not manifest.quality.predictions:
         return ()
-    told = ""
+    now = platform.clock.now()
     try:
         sample = platform.plane.predictions(endpoint, release_id, since=since, until=until, limit=MAX_ROWS)
-        evidence = None
-        if sample.rows and sample.dropped_share <= MAX_DROPPED_SHARE:
-            report = _judged(platform, manifest, sample)
-            evidence = evidence_of([report], since=since, until=until).get(GATE.metric)
-            told = _told(report)
+        enough = sample.rows and sample.dropped_share <= MAX_DROPPED_SHARE
+        report = _judged(platform, manifest, sample) if enough else None
     except MlpipexError as error:
-        evidence = Evidence(source="quality", metric="broken", since=since, until=until, broken=str(error))
-    result = judge(GATE, evidence, now=platform.clock.now())
-    if evidence is None:
-        told = _why_not(sample)
-    return (result.model_copy(update={"reason": f"{result.reason}; {told}"}) if told else result,)
+        broken = Evidence(source="quality", metric="broken", since=since, until=until, broken=str(error))
+        return (judge(GATE, broken, now=now),)
+    result = judge_report(report, gate=GATE.name, since=since, until=until, now=now, why_not=_why_not(sample))
+    return (result,)
 
 
 def _judged(platform: Platform, manifest: Manifest, sample: PredictionSample) -> QualityReport:
@@ -60,13 +57,6 @@ def _judged(platform: Platform, manifest: Manifest, sample: PredictionSample) ->
         key=(REQUEST_ID,),
         place=place_of(manifest, "predictions"),
     )
-
-
-def _told(report: QualityReport) -> str:
-    """What a gate's number cannot say: columns, expectations, values, requests, and where the whole result is."""
-    page = f"the whole result: {report.results}" if report.results else ""
-    trouble = f"the result could not be written: {report.trouble}" if report.trouble else ""
-    return "; ".join(part for part in (explain(report), page, trouble) if part)
 
 
 def _why_not(sample: PredictionSample) -> str:
