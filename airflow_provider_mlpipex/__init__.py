@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_mlpipex.operators.quality import QualityCheckOperator
     from airflow_provider_mlpipex.operators.register import RegisterModelOperator
     from airflow_provider_mlpipex.operators.review import DeploymentReviewOperator
-    from airflow_provider_mlpipex.operators.rollback import RollbackOperator
+    from airflow_provider_mlpipex.operators.rollback import RollbackConfirmationOperator, RollbackOperator
     from airflow_provider_mlpipex.operators.score import ScoreBatchOperator
     from airflow_provider_mlpipex.operators.shadow import ShadowDeployOperator
     from airflow_provider_mlpipex.operators.snapshot import SnapshotDatasetOperator
@@ -50,6 +50,7 @@ _HOME = {
     "PromoteModelOperator": "operators.promote",
     "QualityCheckOperator": "operators.quality",
     "RegisterModelOperator": "operators.register",
+    "RollbackConfirmationOperator": "operators.rollback",
     "RollbackOperator": "operators.rollback",
     "RolloutNotifier": "notifications.rollout",
     "RolloutTrigger": "triggers.rollout",
@@ -81,6 +82,7 @@ __all__ = [
     "PromoteModelOperator",
     "QualityCheckOperator",
     "RegisterModelOperator",
+    "RollbackConfirmationOperator",
     "RollbackOperator",
     "RolloutNotifier",
     "RolloutTrigger",

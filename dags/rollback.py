@@ -1,7 +1,8 @@
-"""``rollback``: return an endpoint to its last good release, from a form. One task, no build, no registry.
+"""``rollback``: return an endpoint to its last good release, from a form. No build, no registry.
 
-The form opens empty: nobody takes back a service by one click that was meant for another. With a release named, only
-that one is taken away. The manifests only fill the form's suggestions: whatever has become of them, this Dag is there.
+The form opens empty: nobody takes back a service by one click that was meant for another. The release is named by who
+takes it back, in the form or, where that is left empty, by answering ``confirm``: it shows what serves now and what it
+would return to. The manifests only fill the form's suggestions: whatever has become of them, this Dag is there.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from airflow.sdk import DAG, Param
 
-from airflow_provider_mlpipex import RollbackOperator, read_manifests
+from airflow_provider_mlpipex import RollbackConfirmationOperator, RollbackOperator, read_manifests
 from airflow_provider_mlpipex.domain.errors import ManifestInvalid
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 
@@ -53,18 +54,26 @@ with DAG(
             None,
             type=["null", "string"],
             maxLength=200,
-            title="Only this release",
-            description="Where another one serves by now, nothing is done. What serves now: mlpipex status ENDPOINT.",
+            title="Release to take back",
+            description="As an alert names it. Empty: the task confirm shows what serves now, and asks.",
         ),
     },
     tags=["mlpipex", "rollback"],
     doc_md=__doc__,
 ):
+    confirm = RollbackConfirmationOperator(
+        task_id="confirm",
+        endpoint="{{ params.endpoint }}",
+        cause="{{ params.cause }}",
+        release="{{ params.release or '' }}",
+        retries=3,
+        retry_delay=1.0,
+    )
     RollbackOperator(
         task_id="roll_back",
         endpoint="{{ params.endpoint }}",
         cause="{{ params.cause }}",
-        release="{{ params.release or '' }}",
+        release=confirm.output["release"],
         retries=3,
         retry_delay=1.0,
     )

@@ -7,6 +7,7 @@ from datetime import datetime
 from airflow_provider_mlpipex.domain.errors import LedgerUnavailable, MlpipexError
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout import rollback as rollback_decisions
+from airflow_provider_mlpipex.domain.rollout.events import RollbackDecided, RolloutRejected
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services import alerts, journal
@@ -50,6 +51,55 @@ def roll_back(
     except MlpipexError as error:
         _tell_undone(platform, endpoint, error)
         raise
+
+
+class RollbackOffer(Value):
+    """What a rollback would do now, for somebody who is about to decide.
+
+    :param takes: the release that it takes away; ``None`` where there is nothing left to undo.
+    :param returns_to: the release that has all traffic then; ``None`` where nobody's traffic changes.
+    :param rejects: the rollout that waits, and ends with it.
+    """
+
+    endpoint: EndpointRef
+    current: str | None
+    current_since: datetime | None
+    takes: str | None
+    returns_to: str | None
+    rejects: str | None
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """The same, for people."""
+        since = f" since {self.current_since:%Y-%m-%d %H:%M} UTC" if self.current_since else ""
+        said = [f"{self.endpoint} serves {self.current or 'no release'}{since}"]
+        if self.takes is None:
+            return (*said, "nothing is left to undo")
+        if self.returns_to:
+            said.append(f"all traffic returns to {self.returns_to}, and {self.takes} gets none")
+        if self.rejects:
+            said.append(f"rollout {self.rejects}, which has no traffic yet, is rejected")
+        return tuple(said)
+
+
+def offer(platform: Platform, endpoint: EndpointRef) -> RollbackOffer:
+    """What :func:`roll_back` would do now; nothing is done.
+
+    :raises IllegalTransition: there is no release to return to.
+    """
+    state = journal.load(platform, endpoint)
+    events = rollback_decisions.roll_back(state, cause="", detected_at=platform.clock.now())
+    decided = next((event for event in events if isinstance(event, RollbackDecided)), None)
+    rejected = next((event for event in events if isinstance(event, RolloutRejected)), None)
+    waiting = state.rollout.candidate.id if rejected and state.rollout else None
+    return RollbackOffer(
+        endpoint=endpoint,
+        current=state.current.id if state.current else None,
+        current_since=state.current_since,
+        takes=decided.from_release if decided else waiting,
+        returns_to=decided.to_release if decided else None,
+        rejects=rejected.rollout_id if rejected else None,
+    )
 
 
 class RollbackReport(Value):
