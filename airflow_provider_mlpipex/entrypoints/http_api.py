@@ -77,10 +77,28 @@ def routes(platform: Platform, *, make_room: Callable[[], bool] = lambda: False)
         return JSONResponse([tenure.to_json() for tenure in found])
 
     base = "/v1/endpoints/{environment}/{name}"
+    texts = {name: {"type": "string", "maxLength": MAX_CAUSE_LENGTH} for name in FIELDS}
+    schema = {"type": "object", "properties": texts, "additionalProperties": False}
     return [
-        scoped("rollback", f"{base}/rollback", post_rollback, methods=["POST"]),
-        scoped("read", f"{base}/status", get_status),
-        scoped("read", f"{base}/history", get_history),
+        scoped(
+            "rollback",
+            f"{base}/rollback",
+            post_rollback,
+            methods=["POST"],
+            summary="Return to the last good release",
+            requestBody={"required": False, "content": {"application/json": {"schema": schema}}},
+        ),
+        scoped("read", f"{base}/status", get_status, summary="What serves, by the ledger and by the plane"),
+        scoped(
+            "read",
+            f"{base}/history",
+            get_history,
+            summary="What has served, and when",
+            parameters=[
+                {"name": name, "in": "query", "required": False, "schema": {"type": "integer", "minimum": 1}}
+                for name in ("last", "before")
+            ],
+        ),
     ]
 
 

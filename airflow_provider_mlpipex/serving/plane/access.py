@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -38,7 +39,9 @@ class BearerToken:
             )
             await JSONResponse(refused.as_dict(), status_code=401)(scope, receive, send)
             return
-        if int(headers.get(b"content-length", b"0") or 0) > MAX_BODY_BYTES:
+        # What is no number is the body's own affair: it is counted as it comes.
+        stated = headers.get(b"content-length", b"0")
+        if stated.isdigit() and int(stated) > MAX_BODY_BYTES:
             await JSONResponse({"error": "body too large"}, status_code=413)(scope, receive, send)
             return
         scope[HOLDER] = holder
@@ -65,14 +68,31 @@ def _bounded(receive: Receive) -> Receive:
     return next_message
 
 
-def scoped(needed: Scope, path: str, handler: Handler, *, methods: Sequence[str] = ("GET",)) -> Route:
-    """A route that answers only the holder of a token that grants ``needed``; anybody else gets 403."""
+class ScopedRoute(Route):
+    """A route that answers only the holder of a token that grants ``needed``; anybody else gets 403.
 
-    async def guarded(request: Request) -> Response:
-        require_scope(request, needed)
-        return await handler(request)
+    :param operation: what its OpenAPI operation says beside path, token and errors: ``summary``, ``parameters``,
+        ``requestBody``.
+    """
 
-    return Route(path, guarded, methods=list(methods))
+    def __init__(
+        self, needed: Scope, path: str, handler: Handler, *, methods: Sequence[str], operation: Mapping[str, Any]
+    ) -> None:
+        async def guarded(request: Request) -> Response:
+            require_scope(request, needed)
+            return await handler(request)
+
+        super().__init__(path, guarded, methods=list(methods))
+        self.needed = needed
+        self.verbs = tuple(methods)
+        self.operation = dict(operation)
+
+
+def scoped(
+    needed: Scope, path: str, handler: Handler, *, methods: Sequence[str] = ("GET",), **operation: Any
+) -> ScopedRoute:
+    """A :class:`ScopedRoute`."""
+    return ScopedRoute(needed, path, handler, methods=methods, operation=operation)
 
 
 def holder_of(request: Request) -> Holder:

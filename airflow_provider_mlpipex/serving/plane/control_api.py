@@ -30,17 +30,17 @@ from airflow_provider_mlpipex.domain.rollout.plane_observation import Surveyed
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import CLAIM_HEADER, TrafficPlan
 from airflow_provider_mlpipex.domain.shadow.slices import MAX_COLUMNS
 from airflow_provider_mlpipex.serving.plane.access import MAX_BODY_BYTES, BearerToken, holder_of, require_scope, scoped
+from airflow_provider_mlpipex.serving.plane.control_openapi import MAX_ROWS, MAX_TIMEOUT_S, OPERATIONS, document
 from airflow_provider_mlpipex.serving.plane.lanes import Lane
 from airflow_provider_mlpipex.serving.plane.supervisor import Supervisor
 from airflow_provider_mlpipex.serving.plane.tokens import TokenFiles
 
-MAX_TIMEOUT_S = 3600.0
 #: Windows that a survey may ask of one endpoint.
 MAX_WINDOWS = 100
-#: Predictions that one answer may hold.
-MAX_ROWS = 50_000
 #: Characters of a reason.
 MAX_REASON = 2_000
+#: Of the moments that telemetry may be asked for.
+_FIRST_YEAR, _LAST_YEAR = 1971, 2999
 _RELEASE_ID: TypeAdapter[str] = TypeAdapter(ReleaseId)
 _STATUS: dict[type[MlpipexError], int] = {
     errors.NotAuthorised: 401,
@@ -71,11 +71,11 @@ def create_app(supervisor: Supervisor, *, tokens: TokenFiles, extra_routes: Sequ
 
     async def put_release(request: Request) -> Response:
         asked = _release_id(request)
-        body = await _body(request)
-        release = _read(Release, body.get("release"), "release")
+        sent = await _body(request)
+        release = _read(Release, sent.get("release"), "release")
         if release.id != asked:
             raise _invalid("release.id", release.id, f"the release in the path: {asked}")
-        timeout_s = _seconds(body.get("timeout_s", 120.0))
+        timeout_s = _seconds(sent.get("timeout_s", 120.0))
         # A rollback revives what it returns to; whoever may do no more brings nothing that is new here.
         if supervisor.kept_releases(_endpoint(request)).get(release.id) != release:
             require_scope(request, "deploy")
@@ -115,8 +115,8 @@ def create_app(supervisor: Supervisor, *, tokens: TokenFiles, extra_routes: Sequ
         return Response(status_code=204)
 
     async def post_lease(request: Request) -> Response:
-        body = await _body(request)
-        await routing.run(supervisor.renew, _endpoint(request), str(body.get("plan_id")))
+        sent = await _body(request)
+        await routing.run(supervisor.renew, _endpoint(request), str(sent.get("plan_id")))
         return Response(status_code=204)
 
     async def get_endpoint(request: Request) -> Response:
@@ -195,11 +195,11 @@ def create_app(supervisor: Supervisor, *, tokens: TokenFiles, extra_routes: Sequ
 
     async def put_fault(request: Request) -> Response:
         asked = _release_id(request)
-        body = await _body(request)
-        unknown = body.keys() - {"error_rate", "latency_ms"}
-        if unknown or any(isinstance(v, bool) or not isinstance(v, (int, float)) or v < 0 for v in body.values()):
-            raise _invalid("fault", json.dumps(body)[:200], "error_rate and latency_ms, numbers from 0 up")
-        await routing.run(supervisor.inject_fault, _endpoint(request), asked, body)
+        sent = await _body(request)
+        unknown = sent.keys() - {"error_rate", "latency_ms"}
+        if unknown or any(isinstance(v, bool) or not isinstance(v, (int, float)) or v < 0 for v in sent.values()):
+            raise _invalid("fault", json.dumps(sent)[:200], "error_rate and latency_ms, numbers from 0 up")
+        await routing.run(supervisor.inject_fault, _endpoint(request), asked, sent)
         return Response(status_code=204)
 
     async def delete_fault(request: Request) -> Response:
@@ -220,30 +220,41 @@ def create_app(supervisor: Supervisor, *, tokens: TokenFiles, extra_routes: Sequ
         for lane in (routing, releasing, reading):
             lane.close()
 
+    async def get_openapi(request: Request) -> Response:
+        return JSONResponse(document(request.app.routes))
+
     base = "/v1/endpoints/{environment}/{name}"
+    of_release = f"{base}/releases/{{release}}"
     app = Starlette(
         routes=[
-            scoped("read", "/v1/health", health),
-            scoped("read", "/v1/survey", post_survey, methods=["POST"]),
-            scoped("read", base, get_endpoint),
+            scoped("read", "/v1/openapi.json", get_openapi, **OPERATIONS["get_openapi"]),
+            scoped("read", "/v1/health", health, **OPERATIONS["health"]),
+            scoped("read", "/v1/survey", post_survey, methods=["POST"], **OPERATIONS["post_survey"]),
+            scoped("read", base, get_endpoint, **OPERATIONS["get_endpoint"]),
             # What a rollback needs of these two; anything else wants deploy, which is asked for once the body is read.
-            scoped("rollback", f"{base}/plan", put_plan, methods=["PUT"]),
-            scoped("deploy", f"{base}/lease", post_lease, methods=["POST"]),
-            scoped("read", "/v1/ledger-heads", get_heads),
-            scoped("read", f"{base}/ledger-head", get_heads),
-            scoped("rollback", f"{base}/ledger-head", put_head, methods=["PUT"]),
-            scoped("deploy", f"{base}/ledger-head/accepted", post_accepted_head, methods=["POST"]),
-            scoped("read", f"{base}/telemetry", get_telemetry),
-            scoped("read", f"{base}/comparison", get_comparison),
-            scoped("read", f"{base}/served", post_served, methods=["POST"]),
-            scoped("rollback", f"{base}/releases/{{release}}", put_release, methods=["PUT"]),
-            scoped("deploy", f"{base}/releases/{{release}}", delete_release, methods=["DELETE"]),
-            scoped("read", f"{base}/releases/{{release}}/predictions", get_predictions),
-            scoped("read", f"{base}/releases/{{release}}/sketches", get_sketches),
-            scoped("read", f"{base}/releases/{{release}}/sketches/batches", get_batch_sketches),
-            scoped("read", f"{base}/releases/{{release}}/sketches/faults", get_batch_faults),
-            scoped("drill", f"{base}/releases/{{release}}/fault", put_fault, methods=["PUT"]),
-            scoped("drill", f"{base}/releases/{{release}}/fault", delete_fault, methods=["DELETE"]),
+            scoped("rollback", f"{base}/plan", put_plan, methods=["PUT"], **OPERATIONS["put_plan"]),
+            scoped("deploy", f"{base}/lease", post_lease, methods=["POST"], **OPERATIONS["post_lease"]),
+            scoped("read", "/v1/ledger-heads", get_heads, **OPERATIONS["get_heads"]),
+            scoped("read", f"{base}/ledger-head", get_heads, **OPERATIONS["get_heads"]),
+            scoped("rollback", f"{base}/ledger-head", put_head, methods=["PUT"], **OPERATIONS["put_head"]),
+            scoped(
+                "deploy",
+                f"{base}/ledger-head/accepted",
+                post_accepted_head,
+                methods=["POST"],
+                **OPERATIONS["post_accepted_head"],
+            ),
+            scoped("read", f"{base}/telemetry", get_telemetry, **OPERATIONS["get_telemetry"]),
+            scoped("read", f"{base}/comparison", get_comparison, **OPERATIONS["get_comparison"]),
+            scoped("read", f"{base}/served", post_served, methods=["POST"], **OPERATIONS["post_served"]),
+            scoped("rollback", of_release, put_release, methods=["PUT"], **OPERATIONS["put_release"]),
+            scoped("deploy", of_release, delete_release, methods=["DELETE"], **OPERATIONS["delete_release"]),
+            scoped("read", f"{of_release}/predictions", get_predictions, **OPERATIONS["get_predictions"]),
+            scoped("read", f"{of_release}/sketches", get_sketches, **OPERATIONS["get_sketches"]),
+            scoped("read", f"{of_release}/sketches/batches", get_batch_sketches, **OPERATIONS["get_batch_sketches"]),
+            scoped("read", f"{of_release}/sketches/faults", get_batch_faults, **OPERATIONS["get_batch_faults"]),
+            scoped("drill", f"{of_release}/fault", put_fault, methods=["PUT"], **OPERATIONS["put_fault"]),
+            scoped("drill", f"{of_release}/fault", delete_fault, methods=["DELETE"], **OPERATIONS["delete_fault"]),
             *extra_routes,
         ],
         exception_handlers={MlpipexError: _explain, Exception: _explain_unexpected},
@@ -260,10 +271,11 @@ async def _explain(_: Request, error: Exception) -> Response:
 
 
 async def _explain_unexpected(_: Request, error: Exception) -> Response:
-    """A full disk, or a mistake of ours: the plane's own log has the traceback."""
+    """A full disk, or a mistake of ours: the plane's own log has the traceback, and the text, which may hold a path."""
+    said = error.strerror if isinstance(error, OSError) else ""
     unexpected = errors.PlaneUnavailable(
         "control API",
-        value=f"{type(error).__name__}: {error}"[:300],
+        value=f"{type(error).__name__}{f': {said}' if said else ''}",
         limit="no such error",
         remedy="read the plane's log; traffic goes on as last confirmed",
     )
@@ -334,12 +346,12 @@ def _seconds(raw: object) -> float:
 async def _body(request: Request) -> dict[str, Any]:
     raw = await request.body()
     try:
-        body = json.loads(raw) if len(raw) <= MAX_BODY_BYTES else None
+        sent = json.loads(raw) if len(raw) <= MAX_BODY_BYTES else None
     except (ValueError, RecursionError):
-        body = None
-    if not isinstance(body, dict):
+        sent = None
+    if not isinstance(sent, dict):
         raise _invalid("request body", raw[:80].decode(errors="replace"), f"a JSON object ≤ {MAX_BODY_BYTES} bytes")
-    return body
+    return sent
 
 
 def _read(kind: Any, raw: object, field: str) -> Any:
@@ -366,8 +378,10 @@ def _as_moment(raw: object, field: str) -> datetime:
         moment = datetime.fromisoformat(raw) if isinstance(raw, str) else None
     except ValueError:
         moment = None
-    if moment is None or moment.tzinfo is None:
-        raise _invalid(field, str(raw or "")[:80], "ISO 8601 with a time zone")
+    # Beyond these years a window, a zone or a margin would leave the calendar.
+    if moment is None or moment.tzinfo is None or not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+        limit = f"ISO 8601 with a time zone, from {_FIRST_YEAR} to {_LAST_YEAR}"
+        raise _invalid(field, str(raw or "")[:80], limit)
     return moment
 
 
