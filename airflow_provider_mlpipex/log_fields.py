@@ -51,6 +51,14 @@ class Log(Protocol):
     def error(self, event: str, **facts: Any) -> Any: ...
 
 
+class NoLog:
+    """For a terminal, whose own lines say the same."""
+
+    def info(self, event: str, **facts: Any) -> None: ...
+    def warning(self, event: str, **facts: Any) -> None: ...
+    def error(self, event: str, **facts: Any) -> None: ...
+
+
 class ReadableLog:
     """A log whose lines Airflow's pages can show, whatever facts they are given.
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated
 
 import typer
@@ -22,15 +24,24 @@ from airflow_provider_mlpipex.domain.errors import IllegalTransition, ManifestIn
 from airflow_provider_mlpipex.domain.fields.quantities import parse_moment
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout.events import StageName
 from airflow_provider_mlpipex.domain.rollout.state import Rollout
+from airflow_provider_mlpipex.log_fields import NoLog
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
+from airflow_provider_mlpipex.observability import Envelope, NoMetrics, stage
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
-from airflow_provider_mlpipex.services.rollout.carry import Carried, Carrier, ReviewAnswer, train_and_register
+from airflow_provider_mlpipex.services.rollout.carry import (
+    Carried,
+    Carrier,
+    Invariants,
+    ReviewAnswer,
+    adopt_registered,
+    train_and_register,
+)
 from airflow_provider_mlpipex.services.rollout.history import released
 from airflow_provider_mlpipex.services.rollout.opening import make_release
 from airflow_provider_mlpipex.services.rollout.review import ReviewRequest
-from airflow_provider_mlpipex.services.training.locked_runtime import require_proven
 
 app = typer.Typer()
 
@@ -55,6 +66,11 @@ class Terminal:
         if line != self._last:  # a watch says the same for minutes
             typer.echo(f"{self._platform.clock.now():%H:%M:%S} {line}", err=True)
         self._last = line
+
+    def stage(
+        self, name: StageName, endpoint: EndpointRef, *, after: Invariants = MappingProxyType({})
+    ) -> AbstractContextManager[Envelope]:
+        return stage(name, endpoint=endpoint, platform=self._platform, log=NoLog(), metrics=NoMetrics(), after=after)
 
     def wait(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -100,9 +116,13 @@ def release(
     moment = parse_moment(as_of, what="--as-of") if as_of else platform.clock.now()
     version = code_version or commit_of(folder)
     if manifest.model.adopt:
-        model = adoption.adopt(platform, manifest, folder=folder, reference="").model
-        require_proven(platform, manifest, model, manifest_dir=folder)
-        host.say("model", "adopt", f"{model.name} {model.version}, from {manifest.model.adopt}")
+        model = adopt_registered(
+            platform,
+            manifest,
+            lambda tell: adoption.adopt(platform, manifest, folder=folder, tell=tell),
+            host=host,
+            manifest_dir=folder,
+        )
     else:
         model = train_and_register(
             platform, manifest, as_of=moment, code_version=version, host=host, manifest_dir=folder

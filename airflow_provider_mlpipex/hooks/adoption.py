@@ -11,17 +11,28 @@ from airflow_provider_mlpipex.domain.release.adoption import ModelReference
 from airflow_provider_mlpipex.hooks.rows import rows_of
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from airflow_provider_mlpipex.services.platform import Platform
+    from airflow_provider_mlpipex.services.quality.check import Tell
     from airflow_provider_mlpipex.services.training.adopt import Adopted
 
 
-def adopt(platform: Platform, manifest: Manifest, *, folder: Path, reference: str = "") -> Adopted:
+def adopt(
+    platform: Platform, manifest: Manifest, *, folder: Path, reference: str = "", tell: Tell | None = None
+) -> Adopted:
     """Register what ``manifest`` adopts, evaluated on its rows; errors as of :func:`adopt_model`.
+
+    The rows are judged by the manifest's ``quality`` before anything is registered, and those of a model that is
+    known by what it expects today.
 
     :param folder: of the manifest.
     :param reference: another model than the one of ``model.adopt``.
+    :param tell: gets the reports on the rows' quality, also where they stop the adoption.
     :raises ConfigurationInvalid: the manifest names no rows, or nothing says what to adopt.
+    :raises DataQualityFailed: a critical expectation does not hold.
     """
+    from airflow_provider_mlpipex.services.quality.check import judge_proof, unheard
     from airflow_provider_mlpipex.services.training import registered
     from airflow_provider_mlpipex.services.training.adopt import AdoptionRequest, adopt_model
     from airflow_provider_mlpipex.services.training.locked_runtime import locked_runtime
@@ -45,13 +56,20 @@ def adopt(platform: Platform, manifest: Manifest, *, folder: Path, reference: st
         columns=manifest.features.columns,
         rows_digest=rows.digest,
     )
+
+    def judged(table: pd.DataFrame) -> pd.DataFrame:
+        judge_proof(manifest, table, validator=platform.validator, tell=tell or unheard)
+        return table
+
     adopted = adopt_model(
         request,
-        load=rows.load,
+        load=lambda: judged(rows.load()),
         registry=platform.registry,
         snapshots=platform.snapshots,
         clock=platform.clock,
         runtime=locked_runtime(platform, manifest, manifest_dir=folder),
     )
+    if adopted.known and (manifest.quality.snapshot or manifest.quality.features):
+        judged(platform.snapshots.read(adopted.model.dataset))
     registered.record(platform, manifest, adopted.model)
     return adopted

@@ -48,7 +48,11 @@ class RegisterModelOperator(ManifestOperator):
         bump, reasons = "none", ["pinned by the manifest"]
         if self.adopt or manifest.model.adopt:
             adopted = adopt(
-                run.platform, manifest, folder=Path(self.manifest).resolve().parent, reference=self.adopt or ""
+                run.platform,
+                manifest,
+                folder=Path(self.manifest).resolve().parent,
+                reference=self.adopt or "",
+                tell=run.judged,
             )
             model, reasons = adopted.model, list(adopted.reasons)
             bump = "none" if adopted.known else "adopted"

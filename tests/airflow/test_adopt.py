@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_mlpipex import CanarySensor, RegisterModelOperator, training_tasks
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
+from airflow_provider_mlpipex.domain.quality.report import BrokenExpectation
 from airflow_provider_mlpipex.domain.rollout.events import GatesJudged, ReviewOpened, RolloutOpened
 from airflow_provider_mlpipex.services.rollout.review import open_review
 from airflow_provider_mlpipex.testing.platform import MemoryPlatform
@@ -170,3 +171,35 @@ def test_gates_on_the_metrics_of_the_adopted_model_decide(run: ReleaseRun) -> No
     edit(run, "accuracy at least 60%", "accuracy at least 99.9%")
     with pytest.raises(AirflowFailException, match="accuracy-min fail: observed"):
         run.execute(run.gates_task(register(run)))
+
+
+QUALITY = """\
+quality:
+  snapshot: [{expect: column_values_to_be_between, column: amount, min_value: 0}]
+  features: [{expect: column_values_to_not_be_null, column: country}]
+environments:
+"""
+BROKEN = BrokenExpectation(
+    expectation="column_values_to_be_between", column="amount", expected="min_value=0", observed="-3"
+)
+
+
+def test_the_rows_are_judged_before_anything_is_registered(run: ReleaseRun) -> None:
+    edit(run, "environments:\n", QUALITY)
+    run.platform.validator.broken = (BROKEN,)
+    operator = RegisterModelOperator(task_id="register", manifest=str(run.manifest))
+    sentence, task = failure(run, operator)
+    assert "rows that fraud-scorer-adopted is proven on" in sentence and "amount" in sentence
+    assert "nothing was registered" in sentence and "runbook: data-quality-failed" in sentence
+    assert task.xcoms["quality"]["broken"][0]["column"] == "amount"
+    assert run.platform.registry.versions("fraud-scorer-adopted") == []
+
+
+def test_a_model_that_is_known_is_judged_by_what_is_expected_today(run: ReleaseRun) -> None:
+    assert register(run)["bump"] == "adopted"
+    edit(run, "environments:\n", QUALITY)
+    run.platform.validator.broken = (BROKEN,)
+    sentence, _ = failure(run, RegisterModelOperator(task_id="register", manifest=str(run.manifest)))
+    assert "runbook: data-quality-failed" in sentence
+    run.platform.validator.broken = ()
+    assert register(run)["bump"] == "none"

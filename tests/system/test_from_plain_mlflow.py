@@ -12,16 +12,21 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
 
+from airflow_provider_mlpipex.adapters.mlflow.registry import MlflowRegistry
+from airflow_provider_mlpipex.adapters.sql.ledger import SqlLedger
+from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
+from tests.support.environment import clean_environment
 from tests.support.mlflow_server import free_port
 from tests.support.polling import until
+from tests.support.stages import stage_ends
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "how-to" / "from-plain-mlflow.md"
@@ -48,15 +53,15 @@ class Reader:
         self.answers: list[tuple[str, str]] = []
         self._exports: list[str] = []
         self._terminals: dict[str, subprocess.Popen[bytes]] = {}
-        self._environment = os.environ | {
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
-            "AIRFLOW_HOME": str(folder / "airflow"),
-            "MLPIPEX_INGRESS_PORT": str(self.ingress_port),
-            "MLPIPEX_CONTROL_PORT": str(self.control_port),
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-        }
+        self._environment = clean_environment(
+            PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            PYTHONPATH=str(ROOT),
+            AIRFLOW_HOME=str(folder / "airflow"),
+            MLPIPEX_INGRESS_PORT=str(self.ingress_port),
+            MLPIPEX_CONTROL_PORT=str(self.control_port),
+            MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
+            MLFLOW_DISABLE_TELEMETRY="true",
+        )
 
     def follow(self, block: Block) -> None:
         text = self._with_free_ports(block.text)
@@ -72,6 +77,28 @@ class Reader:
     def answer(self, command: str, *, last: bool = True) -> str:
         """What the commands printed that contain ``command``."""
         return [printed for text, printed in self.answers if command in text][-1 if last else 0]
+
+    def ledger(self) -> SqlLedger:
+        return SqlLedger(f"sqlite:///{self.folder}/ledger.db")
+
+    @contextmanager
+    def beside(self, text: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Run ``text`` in another terminal, with what was exported in this one; its log is ``release.log``."""
+        self._open_terminal("release", "\n".join([*self._exports, text]))
+        yield self._terminals["release"]
+
+    def status(self) -> dict[str, Any]:
+        """Of the endpoint of the page."""
+        (status,) = json.loads(self._run("mlpipex status production/fraud --json"))
+        return dict(status)
+
+    def rollout(self) -> dict[str, Any]:
+        """The one under way, if there is one."""
+        return dict(self.status()["rollout"] or {})
+
+    def weights(self) -> dict[str, int]:
+        """Of each release that the plane gives requests to, in hundredths of a percent."""
+        return {release: weight for release, weight in self.status()["plane"]["weights"].items() if weight}
 
     def close(self) -> None:
         with suppress(Exception):
@@ -151,7 +178,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
         reader.close()
 
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(3600)]
 
 
 def test_the_manifest_that_init_writes_has_at_most_fifteen_lines(reader: Reader) -> None:
@@ -165,11 +192,8 @@ def test_the_first_version_was_released_and_answered_as_mlflow_itself(reader: Re
     import mlflow
     import pandas as pd
 
-    mlflow.set_tracking_uri(f"http://127.0.0.1:{reader.mlflow_port}")
-    try:
+    with MlflowRegistry(f"http://127.0.0.1:{reader.mlflow_port}").team_code():
         own = mlflow.pyfunc.load_model("models:/fraud/1").predict(pd.DataFrame([{"amount": 400.0, "country": 3}]))
-    finally:
-        mlflow.set_tracking_uri(None)
     assert json.loads(reader.answer("curl"))["predictions"] == own.tolist()
 
 
@@ -196,3 +220,44 @@ def test_the_dag_of_the_page_adopts_and_releases(reader: Reader) -> None:
     listed = reader._run('python -c "import release_fraud; print(list(release_fraud.release_fraud().task_dict))"')
     assert "'model.register'" in listed
     assert "'production.canary_50'" in listed
+
+
+ENDPOINT = "production/fraud"
+
+
+def test_the_ledger_holds_a_record_of_every_stage(reader: Reader) -> None:
+    """As after a Dag run: the second release, judged, reviewed, two canary steps with their watches, promoted."""
+    ended = [each.stage for each in stage_ends(reader.ledger(), EndpointRef.parse(ENDPOINT))]
+    second = ended[len(ended) - ended[::-1].index("register") - 1 :]
+    assert second == ["register", "gate", "review", *["canary"] * 4, "promote", "watch", "rollback"]
+
+
+def test_what_is_under_way_is_paused_resumed_skipped_and_ended_from_a_terminal(reader: Reader) -> None:
+    """On the real plane, while another terminal carries the release."""
+    page = (reader.folder / "fraud.yaml").read_text(encoding="utf-8")
+    long = page.replace("step_duration: 20s", "step_duration: 30m")
+    (reader.folder / "fraud.yaml").write_text(long, encoding="utf-8")
+    reader._run("python train.py 40")
+    with reader.beside('mlpipex release fraud.yaml --approve "a third one"') as release:
+        until(lambda: reader.rollout().get("phase") == "canary", within_s=900, what="the canary begins")
+        assert "is on hold" in reader._run(f"mlpipex pause {ENDPOINT} --note 'let me look'")
+        assert reader.rollout()["hold"] is not None
+        reader._run(f"mlpipex resume {ENDPOINT}")
+        assert (reader.rollout()["hold"], reader.rollout()["step"]) == (None, 0)
+        assert "has passed its canary" in reader._run(f"mlpipex skip {ENDPOINT} --note 'seen by hand'")
+        until(lambda: reader.rollout().get("step") == 1, within_s=900, what="the next step")
+        assert set(reader.weights().values()) == {10_000}, "the candidate has all of it"
+        assert "is ended" in reader._run(f"mlpipex abort {ENDPOINT} --note 'not today'")
+        assert release.wait(timeout=COMMAND_LIMIT_S) == 1
+    assert "not today" in (reader.folder / "release.log").read_text(encoding="utf-8")
+    (serving,) = reader.weights()
+    assert serving.startswith("1.0.0-") and reader.rollout() == {}
+
+
+def test_an_older_release_is_promoted_again_from_a_terminal(reader: Reader) -> None:
+    """What was rolled back on the page is rolled out again under the manifest that it had."""
+    history = json.loads(reader._run(f"mlpipex history {ENDPOINT} --json"))
+    older = next(tenure["release"] for tenure in history if tenure["release"].startswith("2.0.0-"))
+    answer = reader._run(f"mlpipex promote {ENDPOINT} --release {older} --approve 'it was good after all'")
+    assert answer.strip() == f"{ENDPOINT}: {older} promoted"
+    assert list(reader.weights()) == [older]

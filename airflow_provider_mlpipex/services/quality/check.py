@@ -9,7 +9,7 @@ from airflow_provider_mlpipex.domain.errors import DataQualityFailed, MlpipexErr
 from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates.metrics import METRICS
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
-from airflow_provider_mlpipex.domain.quality.expectations import TableKind
+from airflow_provider_mlpipex.domain.quality.expectations import Expectation, TableKind
 from airflow_provider_mlpipex.domain.quality.report import QualityReport, ResultPlace, evidence_of, explain
 from airflow_provider_mlpipex.domain.release.release import ModelVersion
 
@@ -48,6 +48,34 @@ def judge_features(
     report = validator.validate(rows[columns], quality.features, subject=subject, key=quality.key, place=place)
     thing = f"{subject}, {report.rows} rows"
     require(report, tell=tell, thing=thing, remedy="repair the data, then take a new snapshot")
+
+
+def judge_proof(manifest: Manifest, rows: pd.DataFrame, *, validator: DataValidator, tell: Tell = unheard) -> None:
+    """Judge the rows that an adopted model is proven on, by what ``manifest`` expects of rows and of features.
+
+    Nothing was learned from them here; they are all that anybody has of the model's data.
+
+    :raises DataQualityFailed: a critical expectation does not hold.
+    """
+    quality = manifest.quality
+    key = [column for column in quality.key if column in rows.columns]
+    columns = list(dict.fromkeys((*(manifest.features.columns or rows.columns), *key)))
+    subject = f"rows that {manifest.model.name} is proven on"
+    tables: tuple[tuple[TableKind, Sequence[Expectation], Sequence[str]], ...] = (
+        ("snapshot", quality.snapshot, list(rows.columns)),
+        ("features", quality.features, columns),
+    )
+    for kind, expectations, judged in tables:
+        if not expectations:
+            continue
+        require_columns(rows, judged, subject=subject)
+        report = validator.validate(
+            rows[list(judged)], expectations, subject=subject, key=key, place=place_of(manifest, kind)
+        )
+        thing = f"{subject}, {report.rows} rows"
+        require(
+            report, tell=tell, thing=thing, remedy="repair the rows of the evaluation block; nothing was registered"
+        )
 
 
 def candidate_evidence(platform: Platform, manifest: Manifest, candidate: ModelVersion) -> dict[str, Evidence]:

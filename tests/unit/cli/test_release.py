@@ -19,6 +19,7 @@ from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.testing.plane import MemoryPlane
 from airflow_provider_mlpipex.testing.registry import MemoryRegistry
 from airflow_provider_mlpipex.testing.runtimes import MemoryRuntimes
+from tests.support.stages import stage_ends
 from tests.support.terminal import answer, refusal, run, terminal_platform
 
 ENDPOINT = EndpointRef.parse("production/my-model")
@@ -138,6 +139,38 @@ def test_a_second_release_goes_through_its_canary(platform: Platform, second: Pa
         assert f"canary {share}" in result.stderr
     history = answer("history", ENDPOINT)
     assert [tenure["model"] for tenure in history] == ["my-model 1.0.0", "my-model 1.1.0"]
+
+
+def test_the_record_of_its_stages_is_that_of_a_dag_run(
+    platform: Platform, second: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oracle is the Dag that ``release_tasks`` makes of the same manifest: its tasks, in order."""
+    from airflow.sdk import DAG
+
+    from airflow_provider_mlpipex import release_tasks, training_tasks
+
+    monkeypatch.setenv("MLPIPEX_CODE_VERSION", COMMIT[1])
+    with DAG("release", schedule=None) as dag:
+        release_tasks(str(second), registered=training_tasks(str(second)))
+    tasks: list[Any] = dag.topological_sort()
+    before = len(stage_ends(platform.ledger, ENDPOINT))
+    answer("release", second, *COMMIT)
+    ended = stage_ends(platform.ledger, ENDPOINT)[before:]
+    assert [end.stage for end in ended] == [task.stage_name for task in tasks]
+    assert {end.outcome for end in ended[:-1]} == {"succeeded"} and ended[-1].outcome == "skipped"
+    facts = {end.stage: end.facts for end in ended}
+    assert facts["snapshot"]["rows"] > 0 and facts["train"]["metrics"] and facts["register"]["version"] == "1.1.0"
+    assert (facts["gate"]["verdict"], facts["watch"]["verdict"]) == ("pass", "pass")
+    assert (facts["review"]["approved"], facts["review"]["note"]) == (True, "looked at it")
+    assert facts["promote"]["current"].startswith("1.1.0-") and facts["promote"]["previous"].startswith("1.0.0-")
+
+
+def test_a_stage_that_fails_is_recorded_with_its_error(platform: Platform, second: Path) -> None:
+    run("release", second, *UNREVIEWED)
+    review, teardown = stage_ends(platform.ledger, ENDPOINT)[-2:]
+    assert (review.stage, review.outcome) == ("review", "failed")
+    assert review.error is not None and review.error["error"] == "ReviewRejected"
+    assert teardown.stage == "rollback"
 
 
 def test_who_interrupts_a_release_ends_its_trial(
