@@ -7,13 +7,16 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 #: Milliseconds that a page may take to show what is looked for; a busy machine is slow, and no verdict.
-PATIENCE_MS = 30_000
+PATIENCE_MS = 60_000
+#: A folder to keep a picture of every page in, for people.
+SCREENSHOTS = "MLPIPEX_SCREENSHOTS"
 
 
 @dataclass
@@ -39,7 +42,17 @@ class Browser:
             raise AssertionError(f"{where} does not show {expect!r}: {self.trouble} {body[:2000]}") from error
         text = str(self.page.locator("body").inner_text())
         assert self.trouble == [], f"{where}: {self.trouble}"
+        self._keep(f"{dag_id}.{task_id}{f'.{tab}' if tab else ''}.{run_id[-8:-6]}")
         return text
+
+    def press(self, button: str) -> None:
+        """Press the button of this text, and then every one that asks whether that was meant."""
+        self.page.get_by_role("button", name=button).first.click(timeout=PATIENCE_MS)
+
+    def _keep(self, name: str) -> None:
+        if folder := os.environ.get(SCREENSHOTS):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            self.page.screenshot(path=str(Path(folder) / f"{name}.png"))
 
 
 @contextmanager
