@@ -53,7 +53,7 @@ class GateCheckOperator(OpensRollout, ManifestOperator):
     def stage_endpoint(self) -> EndpointRef:
         manifest = load_manifest_file(self.manifest)
         if self.environment not in manifest.environments:
-            return super().stage_endpoint()  # where the refusal is written down
+            return ManifestOperator.stage_endpoint(self)  # where the refusal is written down
         return EndpointRef(environment=self.environment, name=manifest.name)
 
     def verb(self, run: StageRun) -> dict[str, Any]:

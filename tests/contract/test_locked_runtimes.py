@@ -195,7 +195,7 @@ def test_a_model_is_trained_where_it_serves_and_rebuilt_without_the_file(
     assert [int(late > 0.5) for _, late in answers] == ROWS["fraud"].tolist()
 
     # And what was trained there is reproduced there, from the lock that was kept.
-    told = reproduce(release, manifest, store=team.platform.snapshots, runtimes=fresh)
+    told = reproduce(release, manifest, store=team.platform.snapshots, registry=team.platform.registry, runtimes=fresh)
     assert {values["difference"] for values in told.values()} == {0.0}
 
 
