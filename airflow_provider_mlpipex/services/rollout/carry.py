@@ -102,7 +102,8 @@ def train_and_register(
         with host.stage("register", first) as facts:
             model = registered.find(platform, manifest, manifest.model.name, manifest.model.version)
             _tell_registered(facts, model, bump="none", reasons=("pinned by the manifest",))
-            require_proven(platform, manifest, model, manifest_dir=manifest_dir)
+            if runtime := require_proven(platform, manifest, model, manifest_dir=manifest_dir):
+                facts.add(lock=runtime.digest)
         host.say("model", "register", f"{model.name} {model.version}, pinned by the manifest")
         return model
     with host.stage("snapshot", first) as facts:
@@ -155,7 +156,8 @@ def adopt_registered(
         adopted = adopt(facts.quality)
         bump = "none" if adopted.known else "adopted"
         _tell_registered(facts, adopted.model, bump=bump, reasons=adopted.reasons)
-        require_proven(platform, manifest, adopted.model, manifest_dir=manifest_dir)
+        if runtime := require_proven(platform, manifest, adopted.model, manifest_dir=manifest_dir):
+            facts.add(lock=runtime.digest)
     model = adopted.model
     host.say("model", "adopt", f"{model.name} {model.version}, from {manifest.model.adopt}")
     return model
