@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "how-to" / "from-plain-mlflow.md"
 _FENCED = re.compile(r"^```(\w+)(?: (file|terminal)=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 #: The longest of them trains, or waits for a canary; the machine may be busy.
-COMMAND_LIMIT_S = 600
+COMMAND_LIMIT_S = 1200
 
 
 class Block(NamedTuple):
@@ -61,6 +61,8 @@ class Reader:
             MLPIPEX_CONTROL_PORT=str(self.control_port),
             MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
             MLFLOW_DISABLE_TELEMETRY="true",
+            # Threads of one library that wait for each other take minutes where others work as well.
+            OMP_NUM_THREADS="1",
         )
 
     def follow(self, block: Block) -> None:
