@@ -24,6 +24,7 @@ NAMES = [
     "PromoteModelOperator",
     "QualityCheckOperator",
     "RegisterModelOperator",
+    "RollbackConfirmationOperator",
     "RollbackOperator",
     "RolloutNotifier",
     "RolloutTrigger",
