@@ -6,12 +6,13 @@ the same moment may both deliver it, which on-call forgives sooner than silence.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from airflow_provider_mlpipex.domain.errors import MlpipexError
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.rollout.events import AlertDelivery, AlertRaised, AlertRetried
+from airflow_provider_mlpipex.domain.rollout.events import AlertDelivery, AlertRaised, AlertRetried, Event
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState, OwedAlert, RolloutResult, UnannouncedEnding
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
@@ -27,6 +28,41 @@ _ANNOUNCED_WITHIN = timedelta(seconds=60)
 _NEWS_FOR = timedelta(days=7)
 #: Between two tries at most; the pause doubles from a minute on, the first further try comes at once.
 _LONGEST_PAUSE = timedelta(hours=1)
+
+
+class Deciding:
+    """``decision`` itself; ``before`` is the state that it has last decided on.
+
+    What is new in the state after its own append is what it has brought about. Who compares with a state that he read
+    earlier also tells what others have decided meanwhile: twelve who rolled back at once sent twelve alerts.
+    """
+
+    def __init__(self, decision: Callable[[EndpointState], Sequence[Event]]) -> None:
+        self._decision = decision
+        self._before: EndpointState | None = None
+
+    def __call__(self, state: EndpointState) -> Sequence[Event]:
+        self._before = state
+        return self._decision(state)
+
+    def tell(self, platform: Platform, after: EndpointState) -> None:
+        """Alert about what the decision has ended. Nothing where it was never asked."""
+        if self._before is not None:
+            tell_endings(platform, self._before, after)
+
+
+def decide_and_tell(
+    platform: Platform,
+    endpoint: EndpointRef,
+    decision: Callable[[EndpointState], Sequence[Event]],
+    *,
+    rollout_id: str | None = None,
+) -> EndpointState:
+    """``journal.decide``, and an alert about every rollout that it has ended itself."""
+    deciding = Deciding(decision)
+    after = journal.decide(platform, endpoint, deciding, rollout_id=rollout_id)
+    deciding.tell(platform, after)
+    return after
 
 
 def tell_endings(platform: Platform, before: EndpointState, after: EndpointState) -> None:

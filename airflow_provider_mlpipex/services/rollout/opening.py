@@ -174,8 +174,7 @@ def check_offline_gates(
             return recorded
         return [*recorded, *decisions.reject(now, rollout_id=rollout_id, cause=explain(results))]
 
-    after = journal.decide(platform, endpoint, record, rollout_id=rollout_id)
-    alerts.tell_endings(platform, state, after)
+    alerts.decide_and_tell(platform, endpoint, record, rollout_id=rollout_id)
     return GateCheck(verdict=verdict, results=results, for_review=asks)
 
 

@@ -132,8 +132,7 @@ def decide_review(
     automatic: str = "",
 ) -> None:
     """Record who decided what; a rejection ends the rollout and changes nothing that serves."""
-    before = journal.load(platform, endpoint)
-    after = journal.decide(
+    alerts.decide_and_tell(
         platform,
         endpoint,
         lambda now: decisions.decide_review(
@@ -141,4 +140,3 @@ def decide_review(
         ),
         rollout_id=rollout_id,
     )
-    alerts.tell_endings(platform, before, after)

@@ -10,7 +10,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout import decisions
 from airflow_provider_mlpipex.domain.rollout.preconditions import is_promoted
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
-from airflow_provider_mlpipex.services import alerts, journal
+from airflow_provider_mlpipex.services import alerts
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.rollout.rollback import roll_back
 
@@ -28,14 +28,12 @@ def record_task_gate(
     :raises IllegalTransition: and what else ``rollback.roll_back`` raises; the verdict stands in the ledger.
     """
     verdict = judging.overall(results)
-    before = journal.load(platform, endpoint, rollout_id=rollout_id)
-    after = journal.decide(
+    after = alerts.decide_and_tell(
         platform,
         endpoint,
         lambda now: decisions.judge_task_gate(now, rollout_id=rollout_id, gate=gate, verdict=verdict, results=results),
         rollout_id=rollout_id,
     )
-    alerts.tell_endings(platform, before, after)
     if verdict == "fail":
         _stop(platform, after, rollout_id, cause=decisions.task_gate_cause(gate, results))
     return verdict

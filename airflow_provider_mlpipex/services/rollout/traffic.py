@@ -54,18 +54,19 @@ def shift(
     :raises PlanRefused: and its siblings of ``ServingPlane.apply``; traffic is where it was.
     :raises LedgerConflict: somebody wrote another plan meanwhile; that one is in force.
     """
-    conclude = conclude or (lambda now: decisions.conclude(now, now=platform.clock.now()))
-    before = journal.load(platform, endpoint)
-    state = journal.decide(platform, endpoint, intend, rollout_id=rollout_id)
+    intending = alerts.Deciding(intend)
+    concluding = alerts.Deciding(conclude or (lambda now: decisions.conclude(now, now=platform.clock.now())))
+    state = journal.decide(platform, endpoint, intending, rollout_id=rollout_id)
     if state.planned is not None and not state.confirmed:
         applied = _put_in_force(platform, state, state.planned)
-        after = _confirm(platform, endpoint, applied, conclude, rollout_id=rollout_id)
+        after = _confirm(platform, endpoint, applied, concluding, rollout_id=rollout_id)
         # Whoever was overtaken by another writer is disputed as well, and nothing is wrong with the ledger.
         if applied.ledger_disputed and ledger_heads.is_rewritten(platform, endpoint):
             _tell_disputed(platform, after)
     else:
-        after = journal.decide(platform, endpoint, conclude, rollout_id=rollout_id)
-    alerts.tell_endings(platform, before, after)
+        after = journal.decide(platform, endpoint, concluding, rollout_id=rollout_id)
+    intending.tell(platform, state)
+    concluding.tell(platform, after)
     ledger_heads.note(platform, endpoint)
     return after
 

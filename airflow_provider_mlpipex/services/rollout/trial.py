@@ -6,7 +6,7 @@ from airflow_provider_mlpipex.domain.errors import MlpipexError
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout import decisions
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
-from airflow_provider_mlpipex.services import alerts, journal
+from airflow_provider_mlpipex.services import alerts
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.rollout import traffic
 
@@ -24,13 +24,12 @@ def make_ready(platform: Platform, state: EndpointState, *, rollout_id: str, tim
     except MlpipexError as error:
         if not error.transient and rollout.phase in ("opened", "review"):
             cause = str(error)
-            after = journal.decide(
+            alerts.decide_and_tell(
                 platform,
                 state.endpoint,
                 lambda now: decisions.reject(now, rollout_id=rollout_id, cause=cause),
                 rollout_id=rollout_id,
             )
-            alerts.tell_endings(platform, state, after)
         raise
 
 

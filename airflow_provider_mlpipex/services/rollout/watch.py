@@ -212,7 +212,7 @@ class _Watched:
         judged, rollout_id = self._judged(verdict, results), self.rollout.id
         if self.judge.control_share:
             traffic.shift(self.platform, self.state.endpoint, intend=self._end_control)
-        after = journal.decide(
+        alerts.decide_and_tell(
             self.platform,
             self.state.endpoint,
             lambda now: [
@@ -221,7 +221,6 @@ class _Watched:
             ],
             rollout_id=rollout_id,
         )
-        alerts.tell_endings(self.platform, self.state, after)
         if verdict == "error":
             self._tell_unmeasured(results)
         return WatchResult(status="passed", verdict=verdict, results=results)
