@@ -201,10 +201,10 @@ def test_a_plane_that_does_not_answer_once_costs_a_retry(
 ) -> None:
     apply, failures = fast.plane.apply, iter(range(1))
 
-    def flaky(plan: Any) -> Any:
+    def flaky(plan: Any, **given: Any) -> Any:
         if next(failures, None) is not None:
             raise PlaneUnavailable("serving plane", value="ConnectTimeout")
-        return apply(plan)
+        return apply(plan, **given)
 
     monkeypatch.setattr(fast.plane, "apply", flaky)
     played = run(manifest, number=5)

@@ -12,6 +12,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache, partial
@@ -51,7 +52,7 @@ from tests.support.acme import manifest_text
 from tests.support.drifting import reference, send_batch
 from tests.support.factories import NOON
 from tests.support.plain_mlflow import payments, save_lightgbm
-from tests.support.rollouts import ENDPOINT, World, make_candidate
+from tests.support.rollouts import ENDPOINT, World, make_candidate, right_on
 
 HERE = __name__
 PRODUCTION = "environments.production"
@@ -162,6 +163,7 @@ def alerts(world: World) -> list[Any]:
 
 
 def candidate(world: World, manifest: Manifest, version: str, metrics: dict[str, float]) -> Any:
+    world.memory.registry.answers[version] = right_on(metrics["accuracy"])
     model = make_candidate(version).model_copy(update={"metrics": metrics, "name": manifest.model.name})
     return opening.make_release(world.platform, manifest, model, manifest_dir=Path())
 
@@ -223,8 +225,10 @@ def live(raw: Raw, *, to: str, seconds: int = 300, every: int = 25, first: Raw |
 def told_to_the_plane(world: World) -> Any:
     """Every plan that was put in force: what Envoy gets, and the lease that the plane itself keeps."""
     plans = world.memory.plane.applied
+    no_tokens = envoy_config.IngressTokens()
     return [
-        (envoy_config.routes([Routing(plan=each, fallback=each.fallback)]), each.lease_s, each.mirror) for each in plans
+        (envoy_config.routes([Routing(plan=each, fallback=each.fallback)], tokens=no_tokens), each.lease_s, each.mirror)
+        for each in plans
     ]
 
 
@@ -318,6 +322,9 @@ def training_rows() -> Reference:
 
 class Kept:
     """A registry that logs nothing: what would be logged is what is looked at."""
+
+    def team_code(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def log_training(self, _: Any, record: TrainingRecord) -> TrainingRecord:
         return record
@@ -760,7 +767,7 @@ PROBES: dict[str, Probe] = {
     "traffic.lease": Probe(partial(live, to="canary-0", seconds=25), "traffic.lease", ("60s", "90s")),
     "traffic.fallback": Probe(partial(live, to="watching", seconds=25), "traffic.fallback", ("previous", "none")),
     "environments.*.serve": Probe(
-        parsed,
+        planned,
         f"{PRODUCTION}.serve",
         (True, False),
         {f"{PRODUCTION}.{block}": ABSENT for block in ("shadow", "canary", "rollback")},
@@ -853,6 +860,10 @@ PROBES: dict[str, Probe] = {
     "environments.*.drift.alert": Probe(partial(drifted, amount=15.0), f"{PRODUCTION}.drift.alert", (True, False)),
     "environments.*.drift.batches": Probe(
         drifted_in_one_batch, f"{PRODUCTION}.drift.batches", (True, False), {f"{PRODUCTION}.drift.limits": {"psi": 0.2}}
+    ),
+    "environments.*.drift.season": Probe(drifted, f"{PRODUCTION}.drift.season", ("day", None)),
+    "environments.*.drift.cycle": Probe(
+        refused, f"{PRODUCTION}.drift.cycle", (True, False), {f"{PRODUCTION}.drift.season": "day"}
     ),
     "environments.*.outcomes.window": Probe(
         labelled,

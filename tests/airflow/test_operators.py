@@ -164,8 +164,8 @@ def test_a_release_that_dies_under_its_traffic_is_not_called_promoted(
     plane = first.platform.plane
     apply = plane.apply
 
-    def apply_and_die(plan: Any) -> Any:
-        applied = apply(plan)
+    def apply_and_die(plan: Any, **given: Any) -> Any:
+        applied = apply(plan, **given)
         plane.break_release(plan.current, ReleaseNotReady("release", value="killed"))
         return applied
 
