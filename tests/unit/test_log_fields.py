@@ -48,7 +48,8 @@ def test_no_call_names_a_field_of_others() -> None:
 def test_what_a_call_unpacks_goes_through_the_readable_log() -> None:
     """``**facts`` may hold any name, so only a log that looks at names may be given some."""
     unpacking = {where.partition(":")[0] for where, call in log_calls() if any(k.arg is None for k in call.keywords)}
-    assert unpacking <= {"observability.py", "log_fields.py", "triggers/rollout.py", "triggers/drift.py"}
+    triggers = {f"triggers/{name}.py" for name in ("rollout", "drift", "standing_watch")}
+    assert unpacking <= {"observability.py", "log_fields.py", *triggers}
 
 
 def test_no_error_tells_of_itself_under_a_field_of_others() -> None:

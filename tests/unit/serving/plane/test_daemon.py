@@ -201,7 +201,7 @@ def test_a_state_folder_that_others_can_read_is_closed_to_them(tmp_path: Path, m
     (state / "client-token").chmod(0o644)
     with pytest.raises(ConfigurationInvalid, match="client-token of the plane") as refused:
         daemon.run(state, ingress_port=free_port(), control_port=free_port(), tracking_uri="http://127.0.0.1:1")
-    assert "delete the file" in refused.value.remedy
+    assert "mlpipex tokens rotate clients" in refused.value.remedy
     assert state.stat().st_mode & 0o777 == 0o700
 
 
