@@ -20,6 +20,7 @@ from airflow_provider_mlpipex.domain.errors import (
 )
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import Label, LabelledPrediction
+from airflow_provider_mlpipex.domain.rollout.ledger_head import HeadClaim
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import Mirror, TrafficPlan
 from airflow_provider_mlpipex.services.outcomes import ingest as outcome_ingest
 from airflow_provider_mlpipex.services.outcomes import metrics as outcome_metrics
@@ -353,9 +354,10 @@ def test_a_mirror_that_ended_is_a_mirror_still(world: World, current: str) -> No
     plane = world.memory.plane
     plane.ensure(ENDPOINT, candidate, timeout_s=1)
     mirror = Mirror(release=candidate.id, fraction=1.0)
-    plane.apply(TrafficPlan(endpoint=ENDPOINT, current=current, mirror=mirror, lease_s=60.0))
+    claim = HeadClaim(head=plane.heads(ENDPOINT)[str(ENDPOINT)])
+    plane.apply(TrafficPlan(endpoint=ENDPOINT, current=current, mirror=mirror, lease_s=60.0), claim=claim)
     answer(world, candidate.id, "only-mirrored")
-    plane.apply(TrafficPlan(endpoint=ENDPOINT, current=candidate.id))
+    plane.apply(TrafficPlan(endpoint=ENDPOINT, current=candidate.id), claim=claim)
     answer(world, candidate.id, "served")
     found = ingest(world, ("only-mirrored", 1), ("served", 1))
     assert (found.releases, found.unmatched) == ({candidate.id: 1}, 1)
