@@ -18,6 +18,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout.plane_observation import PlaneObservation, ReleaseStatus
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
+from airflow_provider_mlpipex.serving.plane.access import ScopedRoute
 from airflow_provider_mlpipex.serving.plane.control_api import create_app
 from airflow_provider_mlpipex.serving.plane.tokens import FILES, SCOPES, IngressScope, Scope, TokenFiles
 from tests.support.factories import make_release
@@ -156,4 +157,4 @@ async def test_a_token_does_what_it_is_for_and_nothing_else(
 async def test_every_route_asks_for_a_scope(tokens: TokenFiles) -> None:
     """A route that somebody forgets to guard would answer whoever holds the least of tokens."""
     app: Starlette = create_app(RunsCurrent(), tokens=tokens)  # type: ignore[arg-type]
-    assert {route.endpoint.__qualname__ for route in app.routes} == {"scoped.<locals>.guarded"}  # type: ignore[attr-defined]
+    assert {type(route) for route in app.routes} == {ScopedRoute}
