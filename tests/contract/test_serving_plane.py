@@ -231,26 +231,26 @@ def shared(request: pytest.FixtureRequest) -> RealPlane:
     return plane
 
 
-def embedded_world(plane: RealPlane, folder: Path) -> World:
+def embedded_world(plane: RealPlane, folder: Path, endpoint: EndpointRef = SHARED) -> World:
     def send(count: int) -> None:
         with plane.client() as client:
             for number in range(count):
-                answer = client.post(path_of(SHARED), json=invocation(), headers={"x-user-id": f"user-{number}"})
+                answer = client.post(path_of(endpoint), json=invocation(), headers={"x-user-id": f"user-{number}"})
                 assert answer.status_code == 200, answer.text
 
     def fail() -> None:
         with plane.client() as client:
-            assert client.post(path_of(SHARED), json={"dataframe_split": {"columns": ["x"]}}).status_code == 400
+            assert client.post(path_of(endpoint), json={"dataframe_split": {"columns": ["x"]}}).status_code == 400
 
     def ask(distances: Sequence[float], batch: str) -> None:
         with plane.client(**({BATCH_HEADER: batch} if batch else {})) as client:
             for distance in distances:
-                answer = client.post(path_of(SHARED), json=invocation(distance))
+                answer = client.post(path_of(endpoint), json=invocation(distance))
                 assert answer.status_code == 200, answer.text
 
     world = World(
         plane=plane.port,
-        endpoint=SHARED,
+        endpoint=endpoint,
         current=plane.release(1),
         candidate=plane.release(2),
         third=plane.release(3),
@@ -275,6 +275,27 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     world.plane.apply(world.plan())
 
 
+@pytest.fixture(params=["memory", pytest.param("embedded", marks=pytest.mark.system)])
+def chained(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    """A world whose endpoint no other test has: a head that was noted is never forgotten, and binds all who come later.
+
+    All three releases are ready.
+    """
+    if request.param == "memory":
+        world = memory_world()
+        world.plane.ensure(world.endpoint, world.third, timeout_s=1)
+        yield world
+        return
+    plane: RealPlane = request.getfixturevalue("real_plane")
+    endpoint = EndpointRef.parse(f"production/chained-{uuid.uuid4().hex[:8]}")
+    plane.ensure(endpoint, 1, 2, 3)
+    world = embedded_world(plane, tmp_path, endpoint)
+    yield world
+    world.plane.apply(world.plan())
+    for release in (world.candidate, world.third):
+        world.plane.retire(endpoint, release.id)
+
+
 # Heads of ledgers.
 
 
@@ -282,21 +303,18 @@ def head(seq: int, letter: str = "a") -> LedgerHead:
     return LedgerHead(seq=seq, hash=letter * 64)
 
 
-def test_a_plan_comes_from_a_chain_that_goes_on_from_the_noted_head(world: World) -> None:
-    world.plane.ensure(world.endpoint, world.current, timeout_s=READY_TIMEOUT_S)
-    world.plane.ensure(world.endpoint, world.candidate, timeout_s=READY_TIMEOUT_S)
-    noted = world.plane.heads(world.endpoint).get(str(world.endpoint))
-    seq = noted.seq if noted else 0
-    first = head(seq + 10)
-    world.plane.apply(world.plan(), claim=HeadClaim(head=first, follows=noted))
+def test_a_plan_comes_from_a_chain_that_goes_on_from_the_noted_head(chained: World) -> None:
+    world = chained
+    first = head(10)
+    world.plane.apply(world.plan(), claim=HeadClaim(head=first))
     assert world.plane.heads(world.endpoint) == {str(world.endpoint): first}
     assert world.plane.heads()[str(world.endpoint)] == first
 
     for claim in (
-        HeadClaim(head=head(seq + 9, "b")),
-        HeadClaim(head=head(seq + 10, "b")),
-        HeadClaim(head=head(seq + 20), follows=None),
-        HeadClaim(head=head(seq + 20), follows=head(seq + 10, "b")),
+        HeadClaim(head=head(9, "b")),
+        HeadClaim(head=head(10, "b")),
+        HeadClaim(head=head(20), follows=None),
+        HeadClaim(head=head(20), follows=head(10, "b")),
         HeadClaim(head=None),
         None,
     ):
@@ -309,22 +327,20 @@ def test_a_plan_comes_from_a_chain_that_goes_on_from_the_noted_head(world: World
             # All of this returns traffic to who has it already, which no ledger is needed for.
             assert world.plane.apply(world.plan(), claim=claim).ledger_disputed
 
-    later = head(seq + 20)
+    later = head(20)
     assert not world.plane.apply(world.canary(), claim=HeadClaim(head=later, follows=first)).ledger_disputed
-    world.plane.note_head(world.endpoint, HeadClaim(head=head(seq + 21), follows=later))
+    world.plane.note_head(world.endpoint, HeadClaim(head=head(21), follows=later))
     world.plane.apply(world.plan())
     with pytest.raises(PlanRefused):
-        world.plane.accept_head(world.endpoint, head(seq + 1, "c"), instead_of=later, reason="a backup")
-    world.plane.accept_head(world.endpoint, head(seq + 1, "c"), instead_of=head(seq + 21), reason="a backup")
-    assert world.plane.heads(world.endpoint) == {str(world.endpoint): head(seq + 1, "c")}
+        world.plane.accept_head(world.endpoint, head(1, "c"), instead_of=later, reason="a backup")
+    world.plane.accept_head(world.endpoint, head(1, "c"), instead_of=head(21), reason="a backup")
+    assert world.plane.heads(world.endpoint) == {str(world.endpoint): head(1, "c")}
 
 
-def test_a_chain_that_was_rewritten_brings_back_only_what_the_plane_knows_as_good(world: World) -> None:
-    for release in (world.current, world.candidate, world.third):
-        world.plane.ensure(world.endpoint, release, timeout_s=READY_TIMEOUT_S)
-    noted = world.plane.heads(world.endpoint).get(str(world.endpoint))
-    chain = head((noted.seq if noted else 0) + 1)
-    world.plane.apply(world.plan(), claim=HeadClaim(head=chain, follows=noted))
+def test_a_chain_that_was_rewritten_brings_back_only_what_the_plane_knows_as_good(chained: World) -> None:
+    world = chained
+    chain = head(1)
+    world.plane.apply(world.plan(), claim=HeadClaim(head=chain))
     world.plane.apply(world.plan(current=world.candidate.id), claim=HeadClaim(head=chain))  # promoted
     other = HeadClaim(head=None)
     with pytest.raises(LedgerRewritten):
