@@ -17,13 +17,14 @@ _WISHES = {"": False, "false": False, "0": False, "true": True, "1": True}
 def refusal_of(wish: str, classes: Sequence[Any] | None) -> Scored | None:
     """Why a request with this value of :data:`CLASSES_HEADER` gets no answer; ``None`` where it gets one.
 
-    :param classes: of the model; ``None`` where it has none, or does not say.
+    :param classes: of the model; ``None`` where it has none, does not say, or gives a row several.
     """
     asked = _WISHES.get(wish.strip().lower())
     if asked is None:
         return refused(400, "BAD_REQUEST", f"header {CLASSES_HEADER} is true or false")
     if asked and classes is None:
-        return refused(400, "BAD_REQUEST", f"{CLASSES_HEADER}: this release's model has no classes; it answers values")
+        why = "this release's model has no classes, or several a row; it answers values"
+        return refused(400, "BAD_REQUEST", f"{CLASSES_HEADER}: {why}")
     return None
 
 

@@ -72,13 +72,22 @@ def answer_here(folder: Path, requests: Iterable[dict[str, Any]]) -> CleanAnswer
 
 
 def classes_of(model: Any) -> list[Any] | None:
-    """Labels of a loaded pyfunc's classes; ``None`` where the model inside does not say."""
+    """Labels of a loaded pyfunc's classes; ``None`` where the model inside does not say, or where a row may have
+    several of them, as in scikit-learn's multi-label models: then no label is the one of its row.
+    """
     inside = getattr(model, "_model_impl", None)
     for name in ("sklearn_model", "python_model", "lgb_model", "xgb_model", "cb_model"):
-        classes = getattr(getattr(inside, name, None), "classes_", None)
+        holder = getattr(inside, name, None)
+        classes = getattr(holder, "classes_", None)
         if classes is not None:
-            return [value.item() if hasattr(value, "item") else value for value in classes]
+            several = getattr(holder, "multilabel_", False) or any(map(_is_a_list, classes))
+            return None if several else [value.item() if hasattr(value, "item") else value for value in classes]
     return None
+
+
+def _is_a_list(value: Any) -> bool:
+    """Whether ``value`` holds the classes of one output of several, and is none itself."""
+    return isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) > 0
 
 
 def missing_module(said: str, *, code: int) -> str:

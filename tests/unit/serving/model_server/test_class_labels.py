@@ -11,6 +11,9 @@ import pandas as pd
 import pytest
 from jsonschema import Draft202012Validator
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.tree import DecisionTreeClassifier
 from starlette.testclient import TestClient
 
 from airflow_provider_mlpipex.adapters.mlflow.model import save_model
@@ -109,3 +112,19 @@ def test_an_answer_that_names_no_class_is_refused(outputs: list[Any], labels: li
         assert (answer.status, answer.is_fault) == (400, False)
     else:
         assert json.loads(answer.body) == {"predictions": outputs, "classes": ["a", "b"], "labels": labels}
+
+
+@pytest.mark.parametrize(
+    "model",
+    [MultiOutputClassifier(LogisticRegression()), OneVsRestClassifier(LogisticRegression()), DecisionTreeClassifier()],
+    ids=lambda model: type(model).__name__,
+)
+def test_a_model_that_gives_a_row_several_labels_answers_and_names_none(tmp_path: Path, model: Any) -> None:
+    both = np.column_stack([ROWS["amount"] > 6, ROWS["age"] > 3]).astype(int)
+    model.fit(ROWS, both)
+    client = server(tmp_path, model, "predict")
+    assert ask(client, {}).json()["predictions"] == model.predict(ROWS).tolist()
+    refused = ask(client, WISH)
+    assert refused.status_code == 400 and "several a row" in refused.json()["message"]
+    operation = client.get("/openapi.json").json()["paths"]["/invocations"]["post"]
+    assert "x-mlpipex-classes" not in [each["name"] for each in operation["parameters"]]
