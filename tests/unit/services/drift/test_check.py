@@ -32,9 +32,8 @@ from airflow_provider_mlpipex.services.drift import check as drift_check
 from airflow_provider_mlpipex.services.drift.attribution import attribute
 from airflow_provider_mlpipex.services.drift.check import DriftCheck
 from tests.support.drifting import reference, score_of, send_batch, training_rows
-from tests.support.factories import make_snapshot
 from tests.support.manifests import make_manifest
-from tests.support.rollouts import ENDPOINT, World
+from tests.support.rollouts import ENDPOINT, World, make_candidate
 
 BLOCK = ("    alerts: {on", "    drift: {window: 6h}\n    alerts: {on")
 
@@ -524,9 +523,9 @@ def test_measuring_alone_writes_nothing_and_tells_nobody(world: DriftWorld) -> N
 @pytest.fixture
 def snapshot(world: DriftWorld, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
     """The rows that the release was trained from: three quarters before the split, one after it."""
-    dataset = make_snapshot("same rows")
-    rows = pd.DataFrame(training_rows(400)).assign(fraud=0, time_hour=dataset.window_start)
-    rows.loc[300:, "time_hour"] = dataset.split_at
+    dataset = make_candidate("1.0.0").dataset
+    rows = pd.DataFrame(training_rows(400)).assign(**{"fraud": 0, dataset.time_column: dataset.window_start})
+    rows.loc[300:, dataset.time_column] = dataset.split_at
     monkeypatch.setattr(world.memory.snapshots, "read", lambda _: rows)
     return rows
 
@@ -555,6 +554,7 @@ def test_what_raises_no_alarm_is_not_drawn(world: DriftWorld) -> None:
 def test_a_page_that_cannot_be_drawn_costs_nothing_else(world: DriftWorld) -> None:
     world.send("monday", shifted={"amount": 30.0})
     # Nobody has kept the training rows.
+    world.memory.snapshots.tables.clear()
     seen = world.look_at_drift()
     assert (seen.verdict, seen.page.address) == ("fail", "") and "rows with digest" in seen.page.trouble
     unknown = world.release_id.replace("1.0.0", "0.9.0", 1)
