@@ -116,4 +116,6 @@ def test_a_class_that_cannot_say_what_it_is_is_named() -> None:
         def __str__(self) -> str:
             raise RuntimeError("Ann Lee")
 
-    assert describe_failure(Mute(), code="it", rows=[pd.DataFrame({"a": [timedelta(1)]})]).startswith("Mute (its text")
+    said = describe_failure(Mute(), code="it", rows=[pd.DataFrame({"a": [timedelta(1)]})])
+    assert said == "Mute: its own text cannot be had, for that raises RuntimeError"
+    assert describe_failure(Mute(), code="it").startswith("Mute (its text is left out")
