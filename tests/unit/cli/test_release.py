@@ -84,9 +84,10 @@ def test_what_init_writes_can_be_released_as_it_stands(tmp_path: Path, platform:
     assert answer("status", "production/churn-risk")[0]["current"] == carried["release"]
 
 
-def test_the_dag_that_init_writes_loads_with_its_stages(tmp_path: Path) -> None:
+def test_the_dag_that_init_writes_loads_with_its_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow.dag_processing.dagbag import DagBag
 
+    monkeypatch.setenv("MLPIPEX_CODE_VERSION", COMMIT[1])  # the folder is in no repository
     answer("init", tmp_path / "dags", "--name", "churn-risk")
     bag = DagBag(dag_folder=str(tmp_path / "dags"))
     assert bag.import_errors == {}
