@@ -141,6 +141,8 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         production["canary"]["step_duration"] = "4s"
         production["rollback"]["control"] = "10%"
         production["canary"]["gates"] = ["zero critical errors in a 4-second canary window"]
+        # The flights of a month are sent within a minute: they are not of the time at which they are served.
+        short["environments"]["staging"]["drift"] = {"window": "5m", "cycle": False, "batches": False, "damage": 0}
         manifest.write_text(yaml.safe_dump(short, sort_keys=False), encoding="utf-8")
         (stack.manifests / TRIAL_FILE).write_text(task_pages.TRIAL_MANIFEST, encoding="utf-8")
         stack.start()
