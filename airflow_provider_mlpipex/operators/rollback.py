@@ -108,6 +108,8 @@ class RollbackConfirmationOperator(StageTask, HITLOperator):
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("subject", f"Rollback of {endpoint}")
+        # Each item under its own key, as whoever writes ``confirm.output["release"]`` expects.
+        kwargs.setdefault("multiple_outputs", True)
         super().__init__(options=[self.LEAVE], response_timeout=response_timeout, **kwargs)
         self.endpoint = endpoint
         self.cause = cause
