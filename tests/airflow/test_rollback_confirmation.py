@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskAwaitingInput
 
 from airflow_provider_mlpipex import CanarySensor, RollbackConfirmationOperator, RollbackOperator
+from airflow_provider_mlpipex.testing.dags import run_dag
 from tests.airflow.release_run import PRODUCTION, ReleaseRun, TaskRun
+from tests.support.airflow_home import DAGS
 
 FORM: dict[str, Any] = {"endpoint": str(PRODUCTION), "cause": "wrong currency"}
 
@@ -60,6 +64,16 @@ def test_the_question_shows_what_serves_and_what_it_would_return_to(
     assert "why: wrong currency" in question["body"]
     assert promoted.stages("rollback")[-1].outcome == "deferred"
     assert promoted.state.current == current
+
+
+def test_the_reference_dag_takes_back_the_release_that_its_form_names(promoted: ReleaseRun) -> None:
+    """By Airflow itself: what one task returns must reach the other one."""
+    current, previous = promoted.state.current, promoted.state.previous
+    assert current is not None and previous is not None
+    dag = DagBag(dag_folder=str(DAGS / "rollback.py")).dags["rollback"]
+    ran = run_dag(dag, logical_date=datetime(2026, 3, 1, tzinfo=UTC), conf={**FORM, "release": current.id})
+    assert ran.state == "success", ran
+    assert promoted.state.current == previous
 
 
 def test_the_release_that_is_named_is_taken_back(promoted: ReleaseRun, asked: list[dict[str, Any]]) -> None:
