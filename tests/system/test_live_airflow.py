@@ -9,10 +9,8 @@ import itertools
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import partial
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +47,6 @@ STAGING = EndpointRef.parse("staging/flight-delay")
 #: A release takes a minute and a half on a machine of its own; on a busy one it is late, and no verdict.
 RUN_LIMIT_S = 900.0
 ALARM = "team__alarm"
-TRIAL_FILE = "flight-trial.yaml"
 #: A team's own Dag, beside the reference Dags.
 ALARM_DAG = f"""
 from airflow.sdk import dag, task
@@ -144,7 +141,6 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         # The flights of a month are sent within a minute: they are not of the time at which they are served.
         short["environments"]["staging"]["drift"] = {"window": "5m", "cycle": False, "batches": False, "damage": 0}
         manifest.write_text(yaml.safe_dump(short, sort_keys=False), encoding="utf-8")
-        (stack.manifests / TRIAL_FILE).write_text(task_pages.TRIAL_MANIFEST, encoding="utf-8")
         stack.start()
         stack.wait()
         airflow = AirflowClient(stack.airflow_url, user=USER, password=stack.password)
@@ -256,120 +252,6 @@ def test_the_page_of_every_task_shows_its_log(live: Live) -> None:
         for dag_id in (RELEASE, "rollback"):
             for run in live.airflow.get(f"/dags/{dag_id}/dagRuns")["dag_runs"][-1:]:
                 _open_pages(live, browser, dag_id, run["dag_run_id"])
-
-
-def test_the_pages_of_releases_that_are_rejected_or_taken_back(live: Live) -> None:
-    """Rejected in its review, taken back in its canary by a gate, and while it is watched by a person who sees in the
-    rollback Dag what serves."""
-    _require_versions(live, 2)
-    live.airflow.wait_until_parsed(TRIAL_DAG)
-    with chromium(live.stack.airflow_url, user=USER, password=live.stack.password) as browser, _trial_traffic(live):
-        rejected = _reviewed(live, approve=False, browser=browser)
-        assert live.finish(TRIAL_DAG, rejected) == "failed"
-        review = browser.task_page(TRIAL_DAG, rejected, REVIEW, expect="Task failed with exception")
-        assert "runbook: review-rejected" in review and "not today" in review
-        _open_pages(live, browser, TRIAL_DAG, rejected)
-
-        first = _reviewed(live)
-        assert live.finish(TRIAL_DAG, first) == "success", live.why_failed(TRIAL_DAG, first)
-        _open_pages(live, browser, TRIAL_DAG, first)
-
-        _edit_trial(live, version="1.1.0", least_score=2)
-        broken = _reviewed(live)
-        assert live.finish(TRIAL_DAG, broken) == "failed"
-        canary = browser.task_page(TRIAL_DAG, broken, CANARY, expect="Task failed with exception")
-        assert "runbook: rollout-ended" in canary and "verdict=fail reason=quality.broken" in canary
-        _open_pages(live, browser, TRIAL_DAG, broken)
-
-        _edit_trial(live, version="1.1.0", least_score=0)
-        watched = _reviewed(live)
-        until(
-            lambda: live.airflow.task_states(TRIAL_DAG, watched).get(WATCH) == "deferred",
-            within_s=RUN_LIMIT_S,
-            what="the promoted release is watched",
-        )
-        state = journal.load(live.platform, TRIAL)
-        assert state.current is not None and state.previous is not None
-        rollback = live.airflow.trigger("rollback", conf={"endpoint": str(TRIAL), "cause": "wrong currency"})
-        _until_asked(live, "rollback", rollback, "confirm")
-        asked = browser.task_page("rollback", rollback, "confirm", tab="required_actions", expect="Take back")
-        assert f"{TRIAL} serves {state.current.id}" in asked and state.previous.id in asked
-        browser.press(f"Take back {state.current.id}")
-        assert live.finish("rollback", rollback) == "success", live.why_failed("rollback", rollback)
-        now = journal.load(live.platform, TRIAL).current
-        assert now is not None and now.id == state.previous.id
-        _open_pages(live, browser, "rollback", rollback)
-        assert live.finish(TRIAL_DAG, watched) == "failed"
-        watch = browser.task_page(TRIAL_DAG, watched, WATCH, expect="Task failed with exception")
-        assert "runbook: rollout-ended" in watch and "wrong currency" in watch
-        _open_pages(live, browser, TRIAL_DAG, watched)
-
-
-TRIAL = EndpointRef.parse("production/flight-trial")
-TRIAL_DAG = "release__flight_trial"
-REVIEW, CANARY, WATCH = "production.review", "production.canary_50_watch", "production.watch"
-
-
-def _require_versions(live: Live, count: int) -> None:
-    """So many versions of the model are registered; releases of other tests have left them."""
-    windows = ("2013-04-01", "2013-07-01")
-    for as_of in windows[len(live.platform.registry.versions("flight-delay")) : count]:
-        run = live.airflow.trigger(RELEASE, conf={"as_of": as_of})
-        # Nobody asks that endpoint anything here, so a second release of it would wait in its shadow.
-        until(partial(_is_registered, live, run), within_s=RUN_LIMIT_S, what=f"a version as of {as_of}")
-        assert live.airflow.task_states(RELEASE, run)["model.register"] == "success", live.why_failed(RELEASE, run)
-        if as_of == windows[0]:
-            assert live.finish(RELEASE, run) == "success", live.why_failed(RELEASE, run)
-
-
-def _is_registered(live: Live, run: str) -> bool:
-    return live.airflow.task_states(RELEASE, run).get("model.register") in ("success", "failed", "upstream_failed")
-
-
-def _edit_trial(live: Live, *, version: str, least_score: int) -> None:
-    path = live.stack.manifests / TRIAL_FILE
-    manifest = yaml.safe_load(path.read_text(encoding="utf-8"))
-    manifest["model"]["version"] = version
-    manifest["quality"]["predictions"][0].update(min_value=least_score, max_value=least_score + 1)
-    path.write_text(yaml.safe_dump(manifest, sort_keys=False), encoding="utf-8")
-    live.airflow.wait_until_parsed(TRIAL_DAG, after=datetime.now(UTC))
-
-
-def _reviewed(live: Live, *, approve: bool = True, browser: Browser | None = None) -> str:
-    """A run whose review has been answered; ``browser`` opens the page of the question before."""
-    run = live.airflow.trigger(TRIAL_DAG, conf={})
-    _until_asked(live, TRIAL_DAG, run, REVIEW)
-    if browser is not None:
-        asked = browser.task_page(TRIAL_DAG, run, REVIEW, tab="required_actions", expect="Approve")
-        assert "flight-delay" in asked and "on-call@localhost" in asked
-    live.airflow.answer_review(
-        TRIAL_DAG, run, REVIEW, approve=approve, note="as it should be" if approve else "not today"
-    )
-    return run
-
-
-def _until_asked(live: Live, dag_id: str, run: str, task: str) -> None:
-    def asks() -> bool:
-        state = live.airflow.task_states(dag_id, run).get(task)
-        assert state not in ("failed", "upstream_failed", "skipped"), live.why_failed(dag_id, run)
-        return state == "awaiting_input"
-
-    until(asks, within_s=RUN_LIMIT_S, what=f"{task} asks")
-
-
-@contextmanager
-def _trial_traffic(live: Live) -> Iterator[None]:
-    """Requests to the endpoint of the trial; before its first release nobody answers them."""
-    traffic = LiveTraffic(
-        f"{live.stack.ingress_url}/endpoints/{TRIAL}",
-        token=live.stack.plane_token("client-token"),
-        rows=flights.load(*REPLAYED)[list(flights.FEATURES)].sample(200, random_state=7),
-    )
-    traffic.start()
-    try:
-        yield
-    finally:
-        traffic.stop()
 
 
 def _open_pages(live: Live, browser: Browser, dag_id: str, run: str) -> None:
