@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+from airflow_provider_mlpipex.domain.drift import quantiles
+
 _PRECISION = 1e-15
 _TINY = 1e-300
 
@@ -37,16 +39,7 @@ def exceeded_with(probability: float, degrees: int) -> float:
     """
     if not 0.0 < probability < 1.0:
         raise ValueError(f"probability must lie strictly between 0 and 1, got {probability}")
-    low, high = 0.0, float(degrees)
-    while survival(high, degrees) > probability:
-        low, high = high, 2.0 * high
-    while high - low > 1e-12 * high:
-        middle = (low + high) / 2.0
-        if survival(middle, degrees) > probability:
-            low = middle
-        else:
-            high = middle
-    return high
+    return quantiles.exceeded_with(probability, lambda statistic: survival(statistic, degrees), above=float(degrees))
 
 
 def _series(a: float, x: float) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+from airflow_provider_mlpipex.domain.drift import quantiles
+
 
 def upper_tail(statistic: float, degrees: int) -> float:
     """``P(T > statistic)`` by the finite series for whole degrees of freedom (Abramowitz and Stegun 26.7.3).
@@ -33,13 +35,4 @@ def exceeded_with(probability: float, degrees: int) -> float:
     """
     if not 0.0 < probability < 0.5:
         raise ValueError(f"probability must be above 0 and below 0.5, got {probability}")
-    low, high = 0.0, 1.0
-    while upper_tail(high, degrees) > probability and high < 1e12:
-        low, high = high, 2.0 * high
-    while high - low > 1e-10 * high:
-        middle = (low + high) / 2.0
-        if upper_tail(middle, degrees) > probability:
-            low = middle
-        else:
-            high = middle
-    return high
+    return quantiles.exceeded_with(probability, lambda statistic: upper_tail(statistic, degrees), above=1.0)
