@@ -45,10 +45,6 @@ class Browser:
         self._keep(f"{dag_id}.{task_id}{f'.{tab}' if tab else ''}.{run_id[-8:-6]}")
         return text
 
-    def press(self, button: str) -> None:
-        """Press the button of this text, and then every one that asks whether that was meant."""
-        self.page.get_by_role("button", name=button).first.click(timeout=PATIENCE_MS)
-
     def _keep(self, name: str) -> None:
         if folder := os.environ.get(SCREENSHOTS):
             Path(folder).mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,4 @@
-"""A Dag whose every stage fails, each in its own way, so that the page of each failed task can be opened; and a
-manifest of one environment that is released and taken back in moments."""
+"""A Dag whose every stage fails, each in its own way, so that the page of each failed task can be opened."""
 
 from __future__ import annotations
 
