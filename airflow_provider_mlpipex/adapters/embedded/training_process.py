@@ -128,12 +128,14 @@ def _fit(folder: Path) -> dict[str, Any]:
     from airflow_provider_mlpipex.adapters.mlflow.model import save_model
     from airflow_provider_mlpipex.services.training.fit import fit
     from airflow_provider_mlpipex.services.training.rows import SplitRows
+    from airflow_provider_mlpipex.services.training.snapshots import data_of
 
     manifest = Manifest.model_validate_json((folder / _MANIFEST).read_bytes())
     if manifest.training is None:
         raise TrainingFailed(f"manifest {manifest.name}", value="no training block", limit="one that says how to train")
     training, evaluation = (pq.ParquetFile(folder / f"{name}.parquet").read().to_pandas() for name in _PARTS)
-    fitted = fit(manifest.training, list(manifest.features.columns), SplitRows(training, evaluation))
+    columns, time_column = list(manifest.features.columns), data_of(manifest).time_column
+    fitted = fit(manifest.training, columns, SplitRows(training, evaluation), time_column=time_column)
     model = fitted.trained
     if isinstance(model, SavedModel):
         raise TypeError("a training here gives the model itself")

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def fit(training: TrainingSpec, columns: list[str], rows: SplitRows) -> Fitted:
+def fit(training: TrainingSpec, columns: list[str], rows: SplitRows, *, time_column: str) -> Fitted:
     """Call the training callable on the older rows, and measure what it returns on the newer ones.
 
+    :param time_column: of ``rows``, by which drift is later told from the time of day.
     :raises TrainingFailed: the callable is missing, raised, or returned something that cannot be served.
     """
     older, newer = (labelled(part, training.target) for part in rows)
@@ -41,6 +42,7 @@ def fit(training: TrainingSpec, columns: list[str], rows: SplitRows) -> Fitted:
         evaluation_rows=len(evaluated),
         parameters=dict(training.parameters),
         evaluated=rows.evaluation[columns],
+        evaluated_at=rows.evaluation[time_column],
         learned=learned,
         code=(training.callable.partition(":")[0],),
     )

@@ -18,6 +18,7 @@ from airflow_provider_mlpipex.domain.values import digest_of
 from airflow_provider_mlpipex.services.quality.check import Tell, judge_features, unheard
 from airflow_provider_mlpipex.services.training.fit import fit
 from airflow_provider_mlpipex.services.training.rows import SplitRows, split_rows
+from airflow_provider_mlpipex.services.training.snapshots import data_of
 
 if TYPE_CHECKING:
     from airflow_provider_mlpipex.ports import DataValidator, ModelRegistry, RuntimeResolver, SnapshotStore
@@ -68,7 +69,7 @@ def train_model(
             unlabelled=fitted.unlabelled,
             runtime=runtime.environment if runtime else None,
         )
-        trained = replace(fitted.trained, runtime=runtime, evaluated_at=rows.evaluation[snapshot.time_column])
+        trained = replace(fitted.trained, runtime=runtime)
         return registry.log_training(trained, record)
 
 
@@ -127,7 +128,7 @@ def _fitted(
     training = _training_of(manifest)
     if training.runtime != "serving":
         with registry.team_code():
-            fitted = fit(training, list(manifest.features.columns), rows)
+            fitted = fit(training, list(manifest.features.columns), rows, time_column=data_of(manifest).time_column)
         yield fitted
         return
     if runtime is None or runtimes is None:

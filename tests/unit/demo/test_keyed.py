@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from airflow_provider_mlpipex.demo import flight_features, keyed
 from airflow_provider_mlpipex.demo.keyed import ENDPOINT, KeyedStory
+from airflow_provider_mlpipex.demo.progress import Progress
 from airflow_provider_mlpipex.demo.report import Step
 from airflow_provider_mlpipex.demo.scene import Run, Scene
 from airflow_provider_mlpipex.domain.gates.evidence import Evidence
@@ -36,6 +38,8 @@ class Staged(Scene):
             alerts=None,  # type: ignore[arg-type]
             environment={},
             say=lambda _: None,
+            logs=Path("logs"),
+            progress=Progress(began=time.monotonic()),
         )
         self.run, self.reason, self.equality = run, reason, equality
 
