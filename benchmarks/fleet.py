@@ -7,9 +7,8 @@
   hundred model servers do not fit beside that on a small machine (200 MB each), so light processes stand in for them.
 - Airflow's parse of each Dag file with 500 manifests; that of the watch reads none.
 
-*Lag* is how long after the moment at which it was due an endpoint's look was done. On a machine that does other things
-too, everything takes as much longer as it gives less of a core; a probe beside measures that, and the bars are on the
-lag times this share. That flatters nobody: pauses between looks stay as they are, so a slow machine is also fuller.
+*Lag* is how long after the moment at which it was due an endpoint's look was done, by the wall clock. So this wants a
+machine to itself: what other programs take is lag too.
 """
 
 from __future__ import annotations
@@ -81,11 +80,9 @@ class Lags:
     seen: list[float] = field(default_factory=list)
     #: Of a standing watch, its first round.
     first: float = float("nan")
-    #: Of a core, what the machine gave meanwhile.
-    share: float = 1.0
 
     def bar(self, what: str) -> Bar:
-        return Bar(f"lag p99 of {what}, of a whole core ({self.share:.2f})", self.p99() * self.share, MAX_LAG_S, " s")
+        return Bar(f"lag p99 of {what}", self.p99(), MAX_LAG_S, " s")
 
     def p99(self) -> float:
         return quantile(self.seen, 0.99) if len(self.seen) > 1 else float("nan")
@@ -213,29 +210,6 @@ async def _play(triggers: Sequence[Any], seconds: float) -> None:
         task.result()
 
 
-#: Works for 20 ms of CPU every second, and says what share of a core it got.
-_PROBE = """
-import sys, time
-while True:
-    began, cpu = time.perf_counter(), time.process_time()
-    while time.process_time() - cpu < 0.02:
-        pass
-    print(0.02 / (time.perf_counter() - began), flush=True)
-    time.sleep(1)
-"""
-
-
-@contextmanager
-def _share_of_a_core(lags: Sequence[Lags]) -> Iterator[None]:
-    """Let ``lags`` know what share of a core the machine gave meanwhile."""
-    probe = subprocess.Popen([sys.executable, "-I", "-S", "-c", _PROBE], stdout=subprocess.PIPE, text=True)
-    yield
-    probe.terminate()
-    shares = [float(line) for line in probe.communicate()[0].splitlines() if line]
-    for each in lags:
-        each.share = min(1.0, sum(shares) / len(shares)) if shares else float("nan")
-
-
 @dataclass
 class Usage:
     """CPU of a process, as a share of one core, and its memory at the end."""
@@ -276,8 +250,7 @@ def _in_memory(table: Table, folder: Path, endpoints: int, rollouts: int, second
         _put(platform, endpoint, [old, new], [*_released(endpoint, old, manifest), *second])
         triggers.append(_rollout_trigger(endpoint, stage, looks))
         asked[endpoint] = (old.id, new.id) if stage == "canary" else (new.id,)
-    both = (watches, looks)
-    with _handed_out(platform), _asking(plane, asked), _share_of_a_core(both), _used(psutil.Process()) as usage:
+    with _handed_out(platform), _asking(plane, asked), _used(psutil.Process()) as usage:
         asyncio.run(_play([_standing_watch(watches, rounds), *triggers], seconds))
     assert rounds[-1].watched == endpoints + rollouts
     shown = (f"{usage.cpu:.2f}", f"{usage.rss_mib:.0f}")
@@ -323,7 +296,6 @@ def _real(table: Table, folder: Path, endpoints: int, seconds: float) -> None:
             _put(platform, endpoint, [release], _released(endpoint, release, manifest))
         _program(stack, folder, "clients", ingress, state_dir / "client-token", RATE, *names)
         stack.enter_context(_handed_out(platform))
-        stack.enter_context(_share_of_a_core([watches]))
         of_plane = stack.enter_context(_used(psutil.Process(daemon.pid)))
         of_watch = stack.enter_context(_used(psutil.Process()))
         asyncio.run(_play([_standing_watch(watches, rounds)], seconds))
