@@ -115,9 +115,19 @@ class Ledger(Protocol):
         written in the transaction that appends them, and folded anew where it is missing or of another version."""
         ...
 
+    def state_at(self, endpoint: EndpointRef, at: datetime) -> EndpointState:
+        """The state after the last entry that was recorded at ``at`` or before. It folds what follows the checkpoint
+        before that entry, and leaves those that were missing."""
+        ...
+
     def projection(self, endpoint: EndpointRef) -> Projection | None:
         """The state as it is kept, whether or not it is up to date; ``None`` where this version of the fold has kept
         none. For whoever checks it against the chain."""
+        ...
+
+    def checkpoints(self, endpoint: EndpointRef, *, after_seq: int = 0, limit: int) -> list[Projection]:
+        """States that this version of the fold has kept along the chain, in order, at most ``limit`` of them. For
+        whoever checks them against it."""
         ...
 
     def endpoints(self) -> list[EndpointRef]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from airflow_provider_mlpipex.domain.errors import LedgerConflict
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.events import Entry, Event
-from airflow_provider_mlpipex.domain.rollout.projection import ENDING_EVENTS, STATE_EVENTS, result_from
+from airflow_provider_mlpipex.domain.rollout.projection import ENDING_EVENTS, result_from
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState, fold
 from airflow_provider_mlpipex.services.platform import Platform
 
@@ -29,13 +29,6 @@ def load(platform: Platform, endpoint: EndpointRef, *, rollout_id: str | None = 
         return state
     ended = platform.ledger.read(endpoint, types=ENDING_EVENTS, subject=rollout_id, newest_first=True, limit=2)
     return state.model_copy(update={"looked_up": result_from(ended)})
-
-
-def load_at(platform: Platform, endpoint: EndpointRef, at: datetime) -> EndpointState:
-    """The state of ``endpoint`` as of ``at`` (UTC), folded from the entries that made it."""
-    state = fold(endpoint, walk(platform, endpoint, until=at, types=STATE_EVENTS))
-    last = platform.ledger.read(endpoint, until=at, newest_first=True, limit=1)
-    return state.model_copy(update={"seq": last[0].seq}) if last else state
 
 
 def walk(

@@ -12,7 +12,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout import hash_chain
 from airflow_provider_mlpipex.domain.rollout.events import Entry, Event, Origin, RoutineRecord, subject_of
 from airflow_provider_mlpipex.domain.rollout.projection import Projection, empty
-from airflow_provider_mlpipex.domain.rollout.state import EndpointState
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState, fold
 from airflow_provider_mlpipex.ports import Clock
 
 
@@ -72,9 +72,15 @@ class MemoryLedger:
         projection = self.projection(endpoint)
         return projection.state if projection else EndpointState(endpoint=endpoint)
 
+    def state_at(self, endpoint: EndpointRef, at: datetime) -> EndpointState:
+        return fold(endpoint, self.read(endpoint, until=at))
+
     def projection(self, endpoint: EndpointRef) -> Projection | None:
         with self._lock:
             return self._projections.get(endpoint)
+
+    def checkpoints(self, endpoint: EndpointRef, *, after_seq: int = 0, limit: int) -> list[Projection]:
+        return []
 
     def endpoints(self) -> list[EndpointRef]:
         with self._lock:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from airflow_provider_mlpipex.adapters.sql import database, kept_state
+from airflow_provider_mlpipex.adapters.sql import checkpoints, database, kept_state
+from airflow_provider_mlpipex.adapters.sql import ledger as sql_ledger
 from airflow_provider_mlpipex.adapters.sql.database import SqlDatabase, make_engine, shared_database
 from airflow_provider_mlpipex.adapters.sql.ledger import SqlLedger
 from airflow_provider_mlpipex.domain.errors import LedgerConflict
@@ -245,6 +246,88 @@ def test_a_state_takes_one_statement_however_long_the_chain_is(url: str, endpoin
     )
     ledger.state(endpoint)
     assert len([statement for statement in statements if not statement.startswith("BEGIN")]) == 1
+
+
+# The state at a moment of the past.
+
+
+def test_the_state_at_a_moment_is_the_fold_up_to_it(
+    ledger: Ledger, endpoint: EndpointRef, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checkpoints lie close, and are asked for before, at and behind each, forwards and backwards."""
+    monkeypatch.setattr(checkpoints, "EVERY", 4)
+    for event in story(4):
+        clock.moment += timedelta(minutes=1)
+        write(ledger, endpoint, event)
+    entries = ledger.read(endpoint)
+    assert ledger.state_at(endpoint, NOON) == EndpointState(endpoint=endpoint)
+    for minutes in [*range(41), *range(40, -1, -1), 0.5, 17.5, 500]:
+        at = NOON + timedelta(minutes=minutes)
+        upto = [entry for entry in entries if entry.recorded_at <= at]
+        assert ledger.state_at(endpoint, at) == fold(endpoint, upto), minutes
+
+
+def test_an_old_chain_is_folded_once_and_read_from_its_checkpoints_then(
+    url: str, endpoint: EndpointRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "EVERY", 10)
+    entries = hash_chain.extend(endpoint, None, story(300), now=NOON, origin=ORIGIN)
+    make_old_ledger(url, revision="r0004", entries=entries)
+    ledger = SqlLedger(url)
+    assert ledger.checkpoints(endpoint, limit=1000) == []
+    assert ledger.state_at(endpoint, NOON) == fold(endpoint, entries)
+    left = ledger.checkpoints(endpoint, limit=1000)
+    assert len(left) >= 50
+    for checkpoint in left:
+        assert checkpoint.state == fold(endpoint, entries[: checkpoint.seq])
+        assert checkpoint.hash == entries[checkpoint.seq - 1].hash
+    read: list[object] = []
+    monkeypatch.setattr(sql_ledger, "_entry", lambda row: read.append(row) or entries[row["seq"] - 1])
+    assert ledger.state_at(endpoint, NOON) == fold(endpoint, entries)
+    assert len(read) <= 10
+    assert ledger.checkpoints(endpoint, after_seq=left[3].seq, limit=2) == left[4:6]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "DELETE FROM mlpipex_checkpoints",
+        "UPDATE mlpipex_checkpoints SET fold_version = 'another'",
+        "UPDATE mlpipex_checkpoints SET state = 'no json'",
+        "UPDATE mlpipex_checkpoints SET hash = 'of another chain'",
+    ],
+)
+def test_checkpoints_that_are_missing_or_of_another_chain_are_made_again(
+    url: str, endpoint: EndpointRef, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    monkeypatch.setattr(checkpoints, "EVERY", 4)
+    ledger = SqlLedger(url, clock=clock)
+    for event in story(4):
+        clock.moment += timedelta(minutes=1)
+        write(ledger, endpoint, event)
+    with make_engine(url).begin() as connection:
+        assert connection.exec_driver_sql(harm).rowcount >= 3
+    entries = ledger.read(endpoint)[:-5]
+    expected = fold(endpoint, entries)
+    assert ledger.state_at(endpoint, entries[-1].recorded_at) == expected
+    assert ledger.state_at(endpoint, entries[-1].recorded_at) == expected
+    with make_engine(url).begin() as connection:
+        versions = connection.exec_driver_sql("SELECT DISTINCT fold_version FROM mlpipex_checkpoints").scalars().all()
+    assert "another" not in versions
+
+
+def test_whoever_may_keep_no_checkpoint_is_answered_all_the_same(
+    url: str, endpoint: EndpointRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(connection: sa.Connection, _: object) -> None:
+        connection.exec_driver_sql("INSERT INTO no_such_table VALUES (1)")
+
+    monkeypatch.setattr(checkpoints, "EVERY", 4)
+    monkeypatch.setattr(checkpoints, "keep", refuse)
+    ledger = SqlLedger(url)
+    write(ledger, endpoint, *story(3))
+    entries = ledger.read(endpoint)
+    assert ledger.state_at(endpoint, entries[-1].recorded_at) == fold(endpoint, entries)
 
 
 # Reading by what is asked for.

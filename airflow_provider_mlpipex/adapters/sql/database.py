@@ -31,7 +31,7 @@ LOCK_TIMEOUT_S = 5
 _MIGRATION_LOCK = 6_170_118
 VERSION_TABLE = "mlpipex_schema_version"
 #: The newest revision under ``migrations/versions``.
-HEAD_REVISION = "r0004"
+HEAD_REVISION = "r0005"
 #: Connections that stay open between calls. More are opened where more are needed at once, and closed after.
 POOLED = 4
 _POOL: dict[str, Any] = {"pool_size": POOLED, "max_overflow": -1, "pool_recycle": 1800}

@@ -42,7 +42,7 @@ def head_of(connection: sa.Connection, endpoint: EndpointRef) -> Head | None:
 def of(connection: sa.Connection, endpoint: EndpointRef) -> Projection | None:
     """What this version of the fold has kept; ``None`` where that is nothing, or cannot be read."""
     row = connection.execute(_KEPT, {"of": str(endpoint), "version": fold_version()}).mappings().first()
-    return None if row is None else _projection(row)
+    return None if row is None else projection_of(row)
 
 
 def head_and_kept(connection: sa.Connection, endpoint: EndpointRef) -> tuple[Head | None, Projection | None]:
@@ -51,7 +51,7 @@ def head_and_kept(connection: sa.Connection, endpoint: EndpointRef) -> tuple[Hea
     if row is None:
         return None, None
     head_of_row = _head({"seq": row["head_seq"], "hash": row["head_hash"], "recorded_at": row["recorded_at"]})
-    return head_of_row, None if row["seq"] is None else _projection(row)
+    return head_of_row, None if row["seq"] is None else projection_of(row)
 
 
 @cache
@@ -65,16 +65,18 @@ def _head_and_kept() -> sa.Select[Any]:
 
 def keep(connection: sa.Connection, projection: Projection) -> None:
     """Write ``projection``, unless a later one is there."""
-    connection.execute(
-        _KEEP,
-        {
-            "of": str(projection.state.endpoint),
-            "version": fold_version(),
-            "seq": projection.seq,
-            "hash": projection.hash,
-            "state": json.dumps(projection.state.to_json(), ensure_ascii=False),
-        },
-    )
+    connection.execute(_KEEP, row_of(projection))
+
+
+def row_of(projection: Projection) -> dict[str, Any]:
+    """What a table of states holds of ``projection``."""
+    return {
+        "of": str(projection.state.endpoint),
+        "version": fold_version(),
+        "seq": projection.seq,
+        "hash": projection.hash,
+        "state": json.dumps(projection.state.to_json(), ensure_ascii=False),
+    }
 
 
 def is_of_chain(connection: sa.Connection, endpoint: EndpointRef, kept: Projection) -> bool:
@@ -87,7 +89,8 @@ def _head(row: Any) -> Head:
     return Head(row["seq"], row["hash"], datetime.fromisoformat(row["recorded_at"]))
 
 
-def _projection(row: Any) -> Projection | None:
+def projection_of(row: Any) -> Projection | None:
+    """The inverse of :func:`row_of`; ``None`` where the row cannot be read."""
     try:
         state = EndpointState.model_validate_json(row["state"])
     except ValueError:

@@ -8,7 +8,7 @@ hash chain needs times to come back to the microsecond (``database``).
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from airflow_provider_mlpipex.adapters.sql import kept_state
+from airflow_provider_mlpipex.adapters.sql import checkpoints, kept_state
 from airflow_provider_mlpipex.adapters.sql.database import moment_text, shared_database
 from airflow_provider_mlpipex.adapters.sql.routine_records import RoutineRecords
 from airflow_provider_mlpipex.adapters.sql.tables import LEDGER, subject_is
@@ -31,6 +31,8 @@ from airflow_provider_mlpipex.ports import Clock
 
 #: Entries that are read at once where a state is folded anew.
 PAGE = 1000
+#: Checkpoints that are written in one transaction.
+_LEFT_AT_ONCE = 20
 #: Up to so many types are looked up one by one in the index of types; more of them are sifted on the way.
 _FEW_TYPES = 4
 _MINE = LEDGER.c
@@ -80,7 +82,10 @@ class SqlLedger(RoutineRecords):
                 connection.execute(LEDGER.insert(), [_row(entry) for entry in linked])
             except IntegrityError:
                 raise hash_chain.lost_race(endpoint, expected=expected_seq, actual=expected_seq + 1) from None
-            kept_state.keep(connection, before.advanced(linked))
+            after = before.advanced(linked)
+            kept_state.keep(connection, after)
+        if before.seq // checkpoints.EVERY != after.seq // checkpoints.EVERY:
+            self._leave([after])
         return linked
 
     def _now(self, connection: sa.Connection) -> datetime:
@@ -148,9 +153,47 @@ class SqlLedger(RoutineRecords):
             pass  # The state is right all the same; whoever may write, and finds no lock, keeps it.
         return folded.state
 
+    def state_at(self, endpoint: EndpointRef, at: datetime) -> EndpointState:
+        with self._database.reading() as connection:
+            last = _place(connection, endpoint, _MINE.recorded_at <= moment_text(at), _MINE.seq.desc())
+            if last is None:
+                return EndpointState(endpoint=endpoint)
+            state = self._kept_until(connection, endpoint, last)
+            passed: list[Projection] = []
+            for further in _fold(connection, state, last, page=checkpoints.EVERY):
+                if len(passed) == _LEFT_AT_ONCE:
+                    self._leave(passed)
+                    passed = []
+                passed.append(further)
+                state = further
+        self._leave(passed[:-1])
+        return state.state.model_copy(update={"seq": last})
+
+    @staticmethod
+    def _kept_until(connection: sa.Connection, endpoint: EndpointRef, seq: int) -> Projection:
+        """The latest state that is kept of the chain as it is, at or before entry ``seq``."""
+        newest = kept_state.of(connection, endpoint)
+        if newest and newest.seq <= seq and kept_state.is_of_chain(connection, endpoint, newest):
+            return newest
+        return checkpoints.last_until(connection, endpoint, seq) or empty(endpoint)
+
+    def _leave(self, passed: Sequence[Projection]) -> None:
+        """Keep checkpoints, if that can be done now: whoever finds none folds a little more."""
+        if not passed:
+            return
+        try:
+            with self._database.transaction() as connection:
+                checkpoints.keep(connection, passed)
+        except LedgerUnavailable:
+            pass
+
     def projection(self, endpoint: EndpointRef) -> Projection | None:
         with self._database.reading() as connection:
             return kept_state.of(connection, endpoint)
+
+    def checkpoints(self, endpoint: EndpointRef, *, after_seq: int = 0, limit: int) -> list[Projection]:
+        with self._database.reading() as connection:
+            return checkpoints.page(connection, endpoint, after_seq=after_seq, limit=limit)
 
     def endpoints(self) -> list[EndpointRef]:
         known = _known_endpoints()
@@ -168,11 +211,19 @@ class SqlLedger(RoutineRecords):
     ) -> Projection:
         """The state at ``head``, from the kept one where that belongs to an earlier entry of this chain."""
         state = kept if kept and kept_state.is_of_chain(connection, endpoint, kept) else empty(endpoint)
-        query = sa.select(LEDGER).where(_MINE.endpoint == str(endpoint), _MINE.seq <= head.seq)
-        query = query.where(_MINE.type.in_(STATE_EVENTS)).order_by(_MINE.seq).limit(PAGE)
-        while page := connection.execute(query.where(_MINE.seq > state.seq)).mappings().all():
-            state = state.advanced(_entry(row) for row in page)
+        for further in _fold(connection, state, head.seq, page=PAGE):
+            state = further
         return state.moved_to(head.seq, head.hash)
+
+
+def _fold(connection: sa.Connection, state: Projection, until_seq: int, *, page: int) -> Iterator[Projection]:
+    """States on the way from ``state`` to entry ``until_seq``: each has read ``page`` more events that change one, the
+    last those that are left."""
+    query = sa.select(LEDGER).where(_MINE.endpoint == str(state.state.endpoint), _MINE.seq <= until_seq)
+    query = query.where(_MINE.type.in_(STATE_EVENTS)).order_by(_MINE.seq).limit(page)
+    while rows := connection.execute(query.where(_MINE.seq > state.seq)).mappings().all():
+        state = state.advanced(_entry(row) for row in rows)
+        yield state
 
 
 def _known_endpoints() -> sa.CTE:

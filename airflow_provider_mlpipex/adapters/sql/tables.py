@@ -28,6 +28,15 @@ STATE = sa.Table(
     sa.Column("hash", sa.String(64)),
     sa.Column("state", sa.Text),
 )
+CHECKPOINTS = sa.Table(
+    "mlpipex_checkpoints",
+    metadata,
+    sa.Column("endpoint", sa.String(130), primary_key=True),
+    sa.Column("fold_version", sa.String(40), primary_key=True),
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("hash", sa.String(64)),
+    sa.Column("state", sa.Text),
+)
 ROUTINE = sa.Table(
     "mlpipex_routine",
     metadata,

@@ -65,8 +65,8 @@ class Projection(Value):
         """The same at a later entry, where none in between is of :data:`STATE_EVENTS`."""
         return Projection(seq=seq, hash=digest, state=self.state.model_copy(update={"seq": seq}))
 
-    def check(self, folded: Projection) -> None:
-        """:param folded: what the chain itself says, up to the same entry.
+    def check(self, folded: Projection, *, table: str = "mlpipex_state") -> None:
+        """:param folded: what the chain itself says, up to the same entry. :param table: where this is kept.
 
         :raises LedgerTampered: it says something else.
         """
@@ -78,7 +78,7 @@ class Projection(Value):
             f"kept state of {self.state.endpoint} at entry {self.seq}",
             value=f"other {', '.join(differing)} than its chain",
             limit="the fold of the chain, which verifies",
-            remedy="delete its row from mlpipex_state, it is folded anew; and find who could write to the database",
+            remedy=f"delete its row from {table}, it is folded anew; and find who could write to the database",
         )
 
 

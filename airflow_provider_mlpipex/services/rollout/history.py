@@ -16,6 +16,9 @@ from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
 
+#: Checkpoints that an audit holds at once.
+_CHECKPOINTS = 20
+
 
 def facts(
     platform: Platform, endpoint: EndpointRef, *, routine: bool = False, last: int = 0
@@ -39,7 +42,7 @@ def prune(platform: Platform, *, older_than: timedelta, limit: int | None = None
 
 def as_of(platform: Platform, endpoint: EndpointRef, at: datetime) -> EndpointState:
     """The whole state of ``endpoint`` at ``at`` (UTC): what served, why, and who approved."""
-    return journal.load_at(platform, endpoint, at)
+    return platform.ledger.state_at(endpoint, at)
 
 
 def released(platform: Platform, named: str) -> tuple[Release, Manifest]:
@@ -96,6 +99,7 @@ def audit(platform: Platform, *, noted: Mapping[str, Sequence[LedgerHead]] | Non
 def _audit(platform: Platform, endpoint: EndpointRef, noted: Sequence[LedgerHead]) -> int:
     # Read first: whatever is appended meanwhile, the chain then reaches at least as far.
     kept = platform.ledger.projection(endpoint)
+    checkpoints = _Checkpoints(platform, endpoint)
     verifier, folded = hash_chain.Verifier(endpoint), projection.empty(endpoint)
     due = set(noted)
     for entry in journal.walk(platform, endpoint):
@@ -107,6 +111,7 @@ def _audit(platform: Platform, endpoint: EndpointRef, noted: Sequence[LedgerHead
         folded = folded.advanced([entry])
         if kept is not None and entry.seq == kept.seq:
             kept.check(folded)
+        checkpoints.check(folded)
     if kept is not None and kept.seq > folded.seq:
         raise LedgerTampered(
             f"ledger of {endpoint}",
@@ -117,6 +122,23 @@ def _audit(platform: Platform, endpoint: EndpointRef, noted: Sequence[LedgerHead
     for head in due:
         raise rewritten(endpoint, noted=head, claim=claim_of(None, _last(platform, endpoint)))
     return folded.seq
+
+
+class _Checkpoints:
+    """Those of one endpoint, checked in order; a page of them is held."""
+
+    def __init__(self, platform: Platform, endpoint: EndpointRef) -> None:
+        self._ledger, self._endpoint = platform.ledger, endpoint
+        self._page = self._ledger.checkpoints(endpoint, limit=_CHECKPOINTS)
+
+    def check(self, folded: projection.Projection) -> None:
+        """:raises LedgerTampered: a checkpoint at the entry that ``folded`` has read last says something else."""
+        while self._page and self._page[0].seq <= folded.seq:
+            checkpoint, *self._page = self._page
+            if checkpoint.seq == folded.seq:
+                checkpoint.check(folded, table="mlpipex_checkpoints")
+            if not self._page:
+                self._page = self._ledger.checkpoints(self._endpoint, after_seq=checkpoint.seq, limit=_CHECKPOINTS)
 
 
 def _last(platform: Platform, endpoint: EndpointRef) -> list[Entry]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_mlpipex.adapters.sql import checkpoints
 from airflow_provider_mlpipex.adapters.sql.ledger import SqlLedger
 from airflow_provider_mlpipex.domain.errors import LedgerTampered
 from airflow_provider_mlpipex.domain.rollout.events import Entry, Origin, ReviewDecided
@@ -54,6 +55,26 @@ def test_tenures_follow_one_another_without_a_gap(world: World) -> None:
     assert [tenure.since for tenure in held] == hours
     assert [tenure.until for tenure in held] == [*hours[1:], None]
     assert (held[1].model, held[1].runtime) == ("fraud-scorer 1.1.0", "1.0.0")
+
+
+def test_an_audit_finds_a_checkpoint_that_its_chain_does_not_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "EVERY", 2)
+    path, memory = tmp_path / "ledger.db", memory_platform()
+    world = World(memory=memory, ledger=SqlLedger(f"sqlite:///{path}", clock=memory.clock))
+    world.first_release()
+    world.bring("run-2", "1.1.0", to="watching")
+    assert len(world.platform.ledger.checkpoints(ENDPOINT, limit=100)) >= 3
+    assert audit(world.platform) == {str(ENDPOINT): world.state.seq}
+    with sqlite3.connect(path) as database:
+        changed = database.execute(
+            "UPDATE mlpipex_checkpoints SET state = replace(state, '1.0.0', '6.6.6') "
+            "WHERE seq = (SELECT max(seq) FROM mlpipex_checkpoints)"
+        )
+        assert changed.rowcount == 1
+    with pytest.raises(LedgerTampered, match="mlpipex_checkpoints"):
+        audit(world.platform)
 
 
 def test_a_trial_that_fails_is_nobodys_tenure() -> None:
