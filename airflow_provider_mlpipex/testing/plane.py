@@ -14,7 +14,7 @@ from airflow_provider_mlpipex.domain.drift.references import Reference
 from airflow_provider_mlpipex.domain.drift.report import BatchFaults
 from airflow_provider_mlpipex.domain.drift.served import BatchSketches, ServedSketches
 from airflow_provider_mlpipex.domain.errors import MlpipexError, PlaneUnavailable, PlanRefused
-from airflow_provider_mlpipex.domain.gates.evidence import LatencyHistogram, ReleaseTelemetry, Telemetry
+from airflow_provider_mlpipex.domain.gates.evidence import LatencyHistogram, ReleaseTelemetry, Split, Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import ServedAnswers
 from airflow_provider_mlpipex.domain.predictions import PredictionSample
@@ -76,14 +76,16 @@ class _Endpoint:
     #: Release id -> request id -> its first answer; what a release lost to a full queue is only counted.
     answers: dict[str, dict[str, list[_Answer]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
     dropped: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    #: Of the plan in force, who was sent where; ``None`` while nobody has counted.
+    split: Split | None = None
 
 
 class MemoryPlane:
     """One process only; safe among threads. Leases end by ``clock``.
 
-    Beside the port it has what a test plays the world with: :meth:`serve`, :meth:`answer`, :meth:`answer_pairs`,
-    :meth:`know_reference`, :meth:`drop_predictions`, :meth:`break_release`, :meth:`mend_release`, ``away`` and
-    ``telemetry_trouble``.
+    Beside the port it has what a test plays the world with: :meth:`serve`, :meth:`send_users`, :meth:`answer`,
+    :meth:`answer_pairs`, :meth:`know_reference`, :meth:`drop_predictions`, :meth:`break_release`,
+    :meth:`mend_release`, ``away`` and ``telemetry_trouble``.
 
     ``away``: every verb raises :class:`PlaneUnavailable`; leases end all the same, as the real plane's do.
     ``telemetry_trouble``: non-empty makes telemetry incomplete, for this reason. ``applied``: every plan that was put
@@ -128,6 +130,8 @@ class MemoryPlane:
             disputed = self._is_disputed(held, plan, claim)
             if held.plan is not None and plan.current != held.plan.current:
                 held.returns_to = None if plan.current == held.returns_to else held.plan.current
+            if held.plan is None or plan.weights != held.plan.weights:
+                held.split = None
             held.plan, held.lease_expired_at = plan, None
             self._prolong(held, plan)
             self.applied.append(plan)
@@ -330,6 +334,16 @@ class MemoryPlane:
                 _Served(second, release_id, requests, errors, client_errors, latency_ms)
             )
 
+    def send_users(self, endpoint: EndpointRef, users: Mapping[str, int]) -> None:
+        """So many users, whom nobody has seen since the plan in force came, have just been sent to each release."""
+        with self._lock:
+            held = self._endpoints[endpoint]
+            if held.plan is None or not set(users) <= set(held.plan.weights):
+                raise ValueError(f"the plan in force of {endpoint} sends nobody to one of {', '.join(users)}")
+            before = held.split or Split(since=self._clock.now(), weights=held.plan.weights, units={})
+            units = {release: before.units.get(release, 0) + users.get(release, 0) for release in held.plan.weights}
+            held.split = before.model_copy(update={"units": units, "users": before.users + sum(users.values())})
+
     def answer(
         self,
         endpoint: EndpointRef,
@@ -413,6 +427,7 @@ class MemoryPlane:
         now = self._clock.now()
         if held.plan is not None and held.lease_ends is not None and now >= held.lease_ends:
             held.plan, held.lease_ends, held.lease_expired_at = held.plan.only_current(), None, now
+            held.split = None
 
     def _prolong(self, held: _Endpoint, plan: TrafficPlan) -> None:
         held.lease_ends = None if plan.lease_s is None else self._clock.now() + timedelta(seconds=plan.lease_s)
@@ -427,6 +442,7 @@ class MemoryPlane:
             releases={release: _counted(held.served, release, since, until) for release in releases},
             complete=not self.telemetry_trouble,
             detail=self.telemetry_trouble,
+            split=held.split,
         )
 
     def _status(self, held: _Endpoint, release_id: str) -> ReleaseStatus:

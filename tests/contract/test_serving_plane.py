@@ -32,7 +32,7 @@ from airflow_provider_mlpipex.domain.errors import (
     RuntimeMismatch,
     SignatureMismatch,
 )
-from airflow_provider_mlpipex.domain.gates.evidence import Telemetry
+from airflow_provider_mlpipex.domain.gates.evidence import Split, Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import ServedAnswers
 from airflow_provider_mlpipex.domain.predictions import Prediction, PredictionSample
@@ -41,6 +41,8 @@ from airflow_provider_mlpipex.domain.rollout.ledger_head import HeadClaim, Ledge
 from airflow_provider_mlpipex.domain.rollout.plane_observation import Surveyed
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import BATCH_HEADER, Mirror, TrafficPlan
 from airflow_provider_mlpipex.ports import ServingPlane
+from airflow_provider_mlpipex.serving.envoy import attempts
+from airflow_provider_mlpipex.serving.envoy.attempts import AttemptTail
 from airflow_provider_mlpipex.testing.plane import MemoryPlane
 from tests.support.factories import make_release
 from tests.support.mlflow_server import free_port
@@ -511,6 +513,19 @@ def test_a_window_without_requests_is_complete_and_empty(world: World) -> None:
     assert found.releases.keys() == {world.current.id, world.candidate.id}
 
 
+def test_a_plan_that_splits_says_who_was_sent_where_and_another_does_not(world: World) -> None:
+    assert world.telemetry().split is None
+    world.plane.apply(world.canary(2500))
+    if isinstance(world.plane, MemoryPlane):
+        world.plane.send_users(world.endpoint, {world.candidate.id: 1, world.current.id: 3})
+    split = world.telemetry().split
+    assert split is not None
+    assert split.weights == {world.current.id: 7500, world.candidate.id: 2500}
+    assert split.units.keys() == split.weights.keys()
+    world.plane.apply(world.plan())
+    assert world.telemetry().split is None
+
+
 def test_a_survey_says_of_many_endpoints_what_each_would_say(world: World) -> None:
     world.plane.apply(world.canary(5000))
     world.begin()
@@ -921,6 +936,49 @@ class TestEmbedded:
             answers = [client.post(path_of(SHARED), json=invocation(), headers=headers) for _ in range(100)]
         # By a hash all hundred go one way together; by chance once in 10^29.
         assert {number_of(answer) for answer in answers} == {1, 2}
+
+    def test_the_log_names_users_of_a_split_by_a_hash_and_counts_who_was_sent_where(
+        self, shared: RealPlane, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        current, candidate = shared.release(1), shared.release(2)
+        plan = TrafficPlan(
+            endpoint=SHARED, current=current.id, candidate=candidate.id, candidate_weight=5000, lease_s=60
+        )
+        shared.port.apply(plan)
+        log = shared.state_dir / "envoy" / "attempts.jsonl"
+        monkeypatch.setattr(attempts, "request_limit_s", lambda _: -1.0)
+        # Both Envoys answer on the port.
+        tail = AttemptTail({each: lambda: None for each in sorted(log.parent.glob("attempts*.jsonl"))})
+        tail.split(plan)
+        answered: dict[str, set[int]] = {}
+        with shared.client() as client:
+            for user in [f"somebody-{number}" for number in range(40)] * 2:
+                answer = client.post(path_of(SHARED), json=invocation(), headers={"x-user-id": user})
+                answered.setdefault(user, set()).add(number_of(answer))
+            nameless = [
+                client.post(path_of(SHARED), json=invocation(), headers=each) for each in [{}, {"x-user-id": ""}] * 10
+            ]
+        with shared.client(**{"x-mlpipex-variant": "candidate", "x-mlpipex-unit": "forged"}) as tester:
+            for number in range(10):
+                tester.post(path_of(SHARED), json=invocation(), headers={"x-user-id": f"tester-{number}"})
+
+        def counted() -> Split | None:
+            tail.poll()
+            now = datetime.now(UTC)
+            releases = [current.id, candidate.id]
+            return tail.telemetry(SHARED, releases, since=now, until=now + timedelta(seconds=5)).split
+
+        def is_whole() -> bool:
+            split = counted()
+            return split is not None and sum(split.units.values()) >= 60
+
+        until(is_whole, within_s=20.0, what="all are in the log")
+        split, expected = counted(), {current.id: 0, candidate.id: 0}
+        for numbers in (*answered.values(), *({number_of(answer)} for answer in nameless)):
+            (number,) = numbers
+            expected[shared.release(number).id] += 1
+        assert split is not None and (split.units, split.users) == (expected, 40)
+        assert b"somebody-1" not in b"".join(each.read_bytes() for each in log.parent.glob("attempts*.jsonl"))
 
     def test_a_wrong_token_is_not_authorised_and_not_repeated(self, shared: RealPlane) -> None:
         with pytest.raises(NotAuthorised) as refused:

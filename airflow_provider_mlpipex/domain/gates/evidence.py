@@ -114,8 +114,28 @@ class ReleaseTelemetry(Value):
         return self.errors / self.requests if self.requests else None
 
 
-class Telemetry(Value):
-    """One endpoint over one window. ``complete`` is false where the log was cut, dropped or not yet read."""
+class Split(Value):
+    """Who was sent to which release since the plan in force split the requests as it does.
+
+    :param weights: planned, by release; of their sum each has its share.
+    :param units: by release: users where requests say whose they are, which stay where they were sent, and every
+        request that does not. Each is counted once, by its first request.
+    :param users: how many of the units are users.
+    """
+
+    since: datetime
+    weights: dict[str, int]
+    units: dict[str, int]
+    users: int = 0
+
+
+class Telemetry(Recorded):
+    """One endpoint over one window. ``complete`` is false where the log was cut, dropped or not yet read.
+
+    :param split: of the plan in force, whatever the window is; ``None`` where it does not split, or nobody counts.
+    """
+
+    added_later = frozenset({"split"})
 
     endpoint: str
     since: datetime
@@ -123,6 +143,7 @@ class Telemetry(Value):
     releases: dict[str, ReleaseTelemetry]
     complete: bool = True
     detail: str = ""
+    split: Split | None = None
 
     def of(self, release: str) -> ReleaseTelemetry | None:
         return self.releases.get(release)

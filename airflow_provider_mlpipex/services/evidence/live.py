@@ -9,6 +9,7 @@ from typing import NamedTuple
 from airflow_provider_mlpipex.domain.errors import MlpipexError
 from airflow_provider_mlpipex.domain.gates.evidence import Evidence, ReleaseTelemetry, Source, Telemetry
 from airflow_provider_mlpipex.domain.gates.metrics import METRICS, PAIRED
+from airflow_provider_mlpipex.domain.gates.split import mismatch
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.shadow.comparison import ShadowComparison
 from airflow_provider_mlpipex.domain.statistics.summaries import Counted, Summary
@@ -23,10 +24,14 @@ MAX_DROPPED_SHARE = 0.01
 
 
 class Measurement(NamedTuple):
-    """``source.metric`` -> evidence, and the paired comparison that some of it comes from."""
+    """``source.metric`` -> evidence, and the paired comparison that some of it comes from.
+
+    ``wrong_split`` says so where requests do not come to the releases by the shares of the plan.
+    """
 
     evidence: dict[str, Evidence]
     comparison: ShadowComparison | None = None
+    wrong_split: str | None = None
 
 
 def measure(
@@ -74,7 +79,8 @@ def measured(
     if comparison is not None:
         seen, lossy = telemetry.of(judged), comparison.dropped_share > MAX_DROPPED_SHARE
         evidence.extend(from_comparison(comparison, mirrored=seen.requests if seen else 0, lossy=lossy))
-    return Measurement({item.key: item for item in evidence}, comparison)
+    wrong_split = mismatch(telemetry.split) if telemetry.split else None
+    return Measurement({item.key: item for item in evidence}, comparison, wrong_split)
 
 
 def measure_blocks(

@@ -81,6 +81,11 @@ class GateMonitor:
         made = [measured.comparison for _, measured in sorted(self._measured.items(), key=lambda each: each[0])]
         return next((comparison for comparison in made if comparison is not None), None)
 
+    @property
+    def wrong_split(self) -> str | None:
+        """What is wrong with the split of the requests, by any of the windows that were looked at."""
+        return next((measured.wrong_split for measured in self._measured.values() if measured.wrong_split), None)
+
     def _result(self, gate: Gate, windows: GateWindows) -> GateResult:
         of_each = [
             judge(gate, self._evidence(gate, since), now=self.now, alpha=windows.alpha) for since in windows.begins
@@ -90,6 +95,8 @@ class GateMonitor:
             again = judge(gate, self._evidence(gate, windows.broken_since), now=self.now, alpha=windows.alpha)
             reason = f"the limit was broken before: {again.reason}"
             decisive = again.model_copy(update={"verdict": "fail", "reason": reason})
+        if self.wrong_split:
+            return self._without_comparing(gate, decisive, self.wrong_split)
         if decisive.verdict != "fail" or not windows.compared:
             return decisive
         each = [self._evidence(gate, since) for since in windows.compared]
@@ -104,6 +111,15 @@ class GateMonitor:
         if stands is not None:
             self.standings[gate.name] = stands
         return result
+
+    def _without_comparing(self, gate: Gate, result: GateResult, wrong_split: str) -> GateResult:
+        """``result`` where users did not come to the releases as planned. A broken limit stays one: nothing is left to
+        excuse it by. Whatever else the gate says is of users whom nobody has chosen, and a measurement that is broken.
+        """
+        if result.verdict == "fail" and not gate.relative:
+            return result.model_copy(update={"reason": f"{result.reason}; {wrong_split}"})
+        broken = result.evidence.model_copy(update={"broken": result.evidence.broken or wrong_split})
+        return judge(gate, broken, now=self.now)
 
     def _in_clumps(self, gate: Gate, failed: GateResult, windows: GateWindows) -> GateResult:
         """A failure is held against the blocks of time that it came in, those of the current release before the stage

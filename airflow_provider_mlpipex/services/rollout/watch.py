@@ -145,6 +145,7 @@ class _Watched:
     def act(self, results: tuple[GateResult, ...]) -> WatchResult:
         """Revert, wait, or let the rollout go on."""
         now = self.platform.clock.now()
+        self._tell_wrong_split(results)
         began, ends = self.rollout.since, self.rollout.since + self.judge.duration
         patient_until = max(began, self.rollout.resumed_at or began) + PATIENCE * self.judge.duration
         verdict = self.judge.verdict(results)
@@ -271,6 +272,27 @@ class _Watched:
             return
         judged, step = self._judged("inconclusive", results), self.rollout.step
         journal.decide(self.platform, endpoint, lambda now: decisions.record_verdict(now, judged=judged, step=step))
+
+    def _tell_wrong_split(self, results: tuple[GateResult, ...]) -> None:
+        """Tell on-call, once a stage, that requests do not come to the releases by the shares of the plan."""
+        wrong, endpoint = self.judge.monitor.wrong_split, self.state.endpoint
+        where = f"step {self.rollout.step + 1} of its canary" if self.stage == "canary" else f"its {self.stage}"
+        title = f"{endpoint}: requests are not split as planned, in {where}"
+        if wrong is None or title in self.rollout.alerts:
+            return
+        alerts.raise_alert(
+            self.platform,
+            endpoint,
+            channel=alerts.channel_of(self.rollout.manifest, endpoint),
+            title=title,
+            body=f"{wrong}; gates say nothing of the release until this is mended: {explain(results)}",
+            severity="critical",
+            facts={
+                "endpoint": str(endpoint),
+                "rollout": self.rollout.id,
+                "serving now": self.state.current.id if self.state.current else "nothing",
+            },
+        )
 
     def _remembers(self, excused: GateResult) -> bool:
         """Whether the ledger has this excuse already, but for a few looks."""

@@ -13,19 +13,21 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import orjson
 
-from airflow_provider_mlpipex.domain.gates.evidence import LatencyHistogram, ReleaseTelemetry, Telemetry
+from airflow_provider_mlpipex.domain.gates.evidence import LatencyHistogram, ReleaseTelemetry, Split, Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import slug_of
-from airflow_provider_mlpipex.domain.rollout.traffic_plan import MODEL_FAULT
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import MODEL_FAULT, TIMEOUT_S, TrafficPlan
 from airflow_provider_mlpipex.serving.envoy.attempt_counts import AttemptCounts, Bucket, Horizon
-from airflow_provider_mlpipex.serving.envoy.config import read_cluster_name
+from airflow_provider_mlpipex.serving.envoy.config import BY_CHANCE, read_cluster_name
+from airflow_provider_mlpipex.serving.envoy.split_counts import SplitCounts
 from airflow_provider_mlpipex.serving.steady_clock import SteadyClock
+from airflow_provider_mlpipex.serving.timeouts import request_limit_s
 
 #: Upper bounds in milliseconds, 5 % apart, from 0.1 ms to a minute.
 BOUNDS_MS = tuple(round(0.1 * 1.05**step, 6) for step in range(274))
@@ -116,6 +118,8 @@ class AttemptTail:
         #: cluster only says who was asked first, and a composite has two.
         self.owners: dict[str, tuple[str, str]] = {}
         self._counts: dict[tuple[str, str], AttemptCounts] = defaultdict(AttemptCounts)
+        #: Endpoint -> the split of its plan in force, where that has more than one release.
+        self._splits: dict[str, SplitCounts] = {}
         self._horizon = Horizon()
         self._lock = threading.Lock()
         self._read_until = 0.0
@@ -151,6 +155,18 @@ class AttemptTail:
                 self._held_since = max(self._held_since, float(min(ended, default=int(time.time()))))
         self.poll()
 
+    def split(self, plan: TrafficPlan) -> None:
+        """``plan`` is in force from now on: who is sent where is counted by its shares. The same shares count on."""
+        weights = {slug_of(release): weight for release, weight in plan.weights.items()}
+        with self._lock:
+            known = self._splits.get(str(plan.endpoint))
+            if len(weights) < 2:
+                self._splits.pop(str(plan.endpoint), None)
+            elif known is None or known.weights != weights:
+                # Of a request that fails, current is asked when the candidate has had its time.
+                settles_s = 2 * request_limit_s(plan.timeout_s or TIMEOUT_S) + SETTLED_S
+                self._splits[str(plan.endpoint)] = SplitCounts(weights, since=time.time(), settles_s=settles_s)
+
     def telemetry(self, endpoint: EndpointRef, releases: list[str], *, since: datetime, until: datetime) -> Telemetry:
         """Counts of ``releases`` in the window. Seconds, and past ten minutes, are counted whole: those that *begin* in
         the window."""
@@ -182,6 +198,22 @@ class AttemptTail:
             releases={release: self._sum(endpoint, release, start, end) for release in releases},
             complete=not trouble,
             detail=trouble,
+            split=self._split_of(endpoint, releases, end),
+        )
+
+    def _split_of(self, endpoint: EndpointRef, releases: list[str], end: float) -> Split | None:
+        counts = self._splits.get(str(endpoint))
+        if counts is None:
+            return None
+        units, users = counts.until(min(end, self._read_until))
+        named = {slug: release for release in releases if (slug := slug_of(release)) in units}
+        if len(named) < len(units):
+            return None
+        return Split(
+            since=datetime.fromtimestamp(counts.since, tz=UTC),
+            weights={release: counts.weights[slug] for slug, release in named.items()},
+            units={release: units[slug] for slug, release in named.items()},
+            users=users,
         )
 
     def _add(self, line: bytes) -> int | None:
@@ -205,6 +237,7 @@ class AttemptTail:
             return None
         if owner is None or flags & _NOT_THE_RELEASE:
             return None
+        self._count_unit(attempt, cluster)
         buckets = self._counts[owner].at(ended, self._horizon)
         if code == 0 and not flags - {"", "-"}:
             # Nothing went wrong with it: the client hung up, or another release that was asked beside it was faster.
@@ -221,6 +254,15 @@ class AttemptTail:
                 bucket.client_errors += 1
             bucket.latency[took] = bucket.latency.get(took, 0) + 1
         return ended
+
+    def _count_unit(self, attempt: dict[str, Any], cluster: str) -> None:
+        """Whom a split request was of, and where it was sent: by its cluster, whoever answered it in the end."""
+        unit, assigned = attempt.get("unit"), read_cluster_name(cluster)
+        split = self._splits.get(assigned[0]) if assigned else None
+        if split is None or assigned is None or not isinstance(unit, str) or not unit:
+            return
+        is_user = unit != BY_CHANCE
+        split.add(assigned[1], unit if is_user else str(attempt["rid"]), is_user=is_user, began=float(attempt["ts"]))
 
     def _sum(self, endpoint: EndpointRef, release: str, start: float, end: float) -> ReleaseTelemetry:
         counts = self._counts.get((str(endpoint), slug_of(release)))

@@ -47,6 +47,10 @@ from airflow_provider_mlpipex.serving.limits import (
 from airflow_provider_mlpipex.serving.timeouts import KEEP_ALIVE_S, request_limit_s
 
 ROUTES = "mlpipex"
+#: In the log of attempts, in place of a user: a request that was split by itself, because it says nobody's name.
+BY_CHANCE = "by-chance"
+#: Carries a user's pseudonym, or :data:`BY_CHANCE`, from the ingress to its log of attempts, which sees nothing else.
+_UNIT_HEADER = "x-mlpipex-unit"
 _TYPE = "type.googleapis.com/envoy."
 _HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _SHADOW = "--shadow"
@@ -55,6 +59,7 @@ _OVER = "--over--"
 #: have a client.
 _HOST = "mlpipex"
 _RBAC = "envoy.filters.http.rbac"
+_LUA = "envoy.filters.http.lua"
 #: Any other path. Without a route, a request would be judged by the rules of the listener, which are not renewed.
 _NOWHERE = {"name": "nowhere", "match": {"prefix": "/"}, "direct_response": {"status": 404}}
 _ENVOYS_OWN_HEADERS = (
@@ -169,10 +174,11 @@ def bootstrap(paths: Paths, *, connections: int) -> dict[str, Any]:
     }
 
 
-def listener(paths: Paths, *, port: int, tokens: IngressTokens) -> dict[str, Any]:
+def listener(paths: Paths, *, port: int, tokens: IngressTokens, salt: str = "") -> dict[str, Any]:
     """The ingress on loopback. Clients show a bearer token, which goes no further than here.
 
     :param tokens: for routes that an older version of the plane has rendered; those of today bring their own.
+    :param salt: hexadecimal; of the pseudonyms that users have in the log of attempts.
 
     A request reaches a model server when all of it is here, so that no upload is ever unfinished there and every failed
     attempt can be made again. What is refused is counted and not logged: it needs no token to be refused.
@@ -199,6 +205,7 @@ def listener(paths: Paths, *, port: int, tokens: IngressTokens) -> dict[str, Any
         "http_filters": [
             {"name": _RBAC, "typed_config": _rules_for(tokens)},
             {"name": "envoy.filters.http.buffer", "typed_config": buffer},
+            {"name": _LUA, "typed_config": _pseudonyms(salt)},
             {"name": "envoy.filters.http.router", "typed_config": router},
         ],
         "local_reply_config": _own_answers(),
@@ -226,8 +233,42 @@ def _early_mutations() -> dict[str, Any]:
             # Two requests of one id would be a pair of answers, or somebody else's label: Envoy makes the id.
             {"append": {"header": clients_own, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}},
             {"remove": REQUEST_ID_HEADER},
+            {"remove": _UNIT_HEADER},
             *({"remove": header} for header in _ENVOYS_OWN_HEADERS),
         ],
+    }
+
+
+def _pseudonyms(salt: str) -> dict[str, Any]:
+    """Names each user of a split route by a salted hash (Jenkins, one at a time, twice), for the log of attempts: how
+    many users each release got can be counted from it, and who they are cannot be read."""
+    code = f"""
+        local function hash(text, seed)
+          local value = seed
+          for at = 1, #text do
+            value = bit.tobit(value + string.byte(text, at))
+            value = bit.tobit(value + bit.lshift(value, 10))
+            value = bit.bxor(value, bit.rshift(value, 6))
+          end
+          value = bit.tobit(value + bit.lshift(value, 3))
+          value = bit.bxor(value, bit.rshift(value, 11))
+          return bit.tohex(bit.tobit(value + bit.lshift(value, 15)))
+        end
+        function envoy_on_request(handle)
+          local header = handle:metadata():get("sticky")
+          if header == nil then return end
+          local user = handle:headers():get(header)
+          local unit = "{BY_CHANCE}"
+          if user ~= nil and string.find(user, "[^%s,]") then
+            local text = "{salt}:" .. user
+            unit = hash(text, 0) .. hash(text, 1)
+          end
+          handle:headers():replace("{_UNIT_HEADER}", unit)
+        end
+    """
+    return {
+        "@type": f"{_TYPE}extensions.filters.http.lua.v3.Lua",
+        "default_source_code": {"inline_string": code},
     }
 
 
@@ -455,9 +496,9 @@ def _by_chance(routing: Routing) -> dict[str, Any]:
     split = _split(routing)
     nothing = {"name": routing.plan.sticky_header.name, "string_match": {"safe_regex": {"regex": r"[\s,]*"}}}
     return {
+        **split,
         "name": f"{routing.plan.endpoint}/by-chance",
         "match": {**split["match"], "headers": [nothing]},
-        "request_body_buffer_limit": MAX_BODY_BYTES,
         "route": {key: value for key, value in split["route"].items() if key != "hash_policy"},
     }
 
@@ -493,6 +534,7 @@ def _split(routing: Routing) -> dict[str, Any]:
         "route": action,
         # What an attempt needs to be made again; beyond its limit Envoy gives a candidate's failure to the client.
         "request_body_buffer_limit": MAX_BODY_BYTES,
+        **({"metadata": {"filter_metadata": {_LUA: {"sticky": plan.sticky_header.name}}}} if len(shares) > 1 else {}),
     }
 
 
@@ -623,6 +665,7 @@ def _file_log(path: Path) -> dict[str, Any]:
         "fault": f"%RESP({FAULT_HEADER})%",
         "cluster": "%UPSTREAM_CLUSTER_RAW%",
         "host": "%UPSTREAM_HOST%",
+        "unit": f"%REQ({_UNIT_HEADER})%",
         "us": "%COMMON_DURATION(US_TX_BEG:US_RX_END:us)%",
         "ms": "%DURATION%",
     }

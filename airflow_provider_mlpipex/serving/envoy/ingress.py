@@ -48,10 +48,12 @@ _REFUSED_STATS = {
 class Ingress:
     """:param paths: of each Envoy. :param keeper: starts them and restarts them.
     :param reserve: room for their configuration where the disk is full.
+    :param salt: of the pseudonyms that users have in the logs, hexadecimal.
     """
 
-    def __init__(self, paths: Sequence[Paths], keeper: ProcessKeeper, *, reserve: Reserve) -> None:
+    def __init__(self, paths: Sequence[Paths], keeper: ProcessKeeper, *, reserve: Reserve, salt: str = "") -> None:
         self._paths = paths[0]
+        self._salt = salt
         self._reserve = reserve
         self.envoys = tuple(Envoy(own, keeper) for own in paths)
         self._listener_version = ""
@@ -74,7 +76,7 @@ class Ingress:
             # Of an older version, which may not take the new listener while it holds the port.
             outdated.pop(0).end()
         for envoy in self.envoys:
-            listener = envoy_config.listener(envoy.paths, port=port, tokens=tokens)
+            listener = envoy_config.listener(envoy.paths, port=port, tokens=tokens, salt=self._salt)
             self._replace(envoy.paths.resource("lds"), envoy_config.resource_file(self._listener_version, [listener]))
             if envoy in outdated:
                 # The other one serves meanwhile.

@@ -32,6 +32,7 @@ from airflow_provider_mlpipex.domain.rollout.plane_observation import (
 )
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TIMEOUT_S, TrafficPlan
 from airflow_provider_mlpipex.domain.shadow.comparison import ShadowComparison
+from airflow_provider_mlpipex.domain.values import digest_of
 from airflow_provider_mlpipex.serving.envoy import config as envoy_config
 from airflow_provider_mlpipex.serving.envoy.attempts import AttemptTail
 from airflow_provider_mlpipex.serving.envoy.ingress import Ingress
@@ -90,7 +91,8 @@ class Supervisor:
             self._places, self._keeper, tracking_uri=tracking_uri, feature_repository=feature_repository
         )
         self.reserve = Reserve(self._places.reserve)
-        self._ingress = Ingress(self._places.envoys, self._keeper, reserve=self.reserve)
+        salt = digest_of(f"users of {memory.plane_id}")[:32]
+        self._ingress = Ingress(self._places.envoys, self._keeper, reserve=self.reserve, salt=salt)
         self._tail = AttemptTail({envoy.paths.attempts_log: envoy.reopen_logs for envoy in self._ingress.envoys})
         self._stopping = threading.Event()
         self._said: dict[str, tuple[str, float]] = {}
@@ -132,6 +134,8 @@ class Supervisor:
                 self._own(endpoint, release)
             self._desired.push()
             self._tail.recover()
+            for plan in self._desired.plans():
+                self._tail.split(plan)
         # From here on leases end, whatever the launching of releases takes.
         self._watcher.start()
         self._sketched.start()
@@ -221,6 +225,7 @@ class Supervisor:
                 self._desired.memory = self._desired.memory.with_endpoint(str(plan.endpoint), before)
                 self._desired.settle()
                 raise
+            self._tail.split(plan)
             if claim is not None and claim.head is not None and not disputed:
                 self._heads.note(str(plan.endpoint), claim.head)
         elapsed_ms = (time.monotonic() - started) * 1000.0
@@ -430,6 +435,7 @@ class Supervisor:
                 self._desired.settled = False
                 plan, now = memory.plan.only_current(), datetime.now(UTC)
                 self._desired.update(plan.endpoint, plan=plan, lease=None, lease_expired_at=now, surely=False)
+                self._tail.split(plan)
                 print(f"supervisor: lease of {name} ran out, all traffic goes to {memory.plan.current}", flush=True)
             if not self._desired.settled:
                 self._desired.settle()

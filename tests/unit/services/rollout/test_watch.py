@@ -128,6 +128,61 @@ def test_the_last_step_keeps_a_little_on_the_current_release_until_it_is_judged(
     assert world.weights == {world.release("1.1.0").id: 10_000}
 
 
+# The split.
+
+
+def canary_that_gets(world: World, share: float, *, users: int = 3000, **traffic: float) -> WatchResult:
+    """A first step of 5 % to whom ``share`` of the users come, looked at for as long as it takes to pass."""
+    plan, candidate = world.memory.plane.plan_in_force(ENDPOINT), world.release("1.1.0").id
+    assert plan is not None
+    for _ in range(STEP_S // LOOK_EVERY + 1):
+        part = users // (STEP_S // LOOK_EVERY)
+        own = round(share * part)
+        world.memory.plane.send_users(ENDPOINT, {candidate: own, plan.current: part - own})
+        world.serve(LOOK_EVERY, **traffic)
+        world.clock.advance(LOOK_EVERY)
+        seen = world.look("run-2", "canary", 0)
+        if seen.status != "watching":
+            break
+    return seen
+
+
+WRONG_SPLIT = ("risk-pager", "production/fraud-scorer: requests are not split as planned, in step 1 of its canary")
+
+
+def test_a_canary_that_gets_other_users_than_planned_is_judged_by_nothing_and_on_call_is_told_once(
+    world: World,
+) -> None:
+    world.first_release()
+    world.bring("run-2", "1.1.0", to="canary-0")
+    seen = canary_that_gets(world, 0.02)
+    assert (seen.status, seen.verdict) == ("watching", "error")
+    assert set(verdicts(seen).values()) == {"error"}
+    assert "where 5% were planned" in seen.results[0].reason
+    assert world.alerts == [WRONG_SPLIT]
+
+
+def test_a_canary_that_gets_its_share_of_users_passes(world: World) -> None:
+    world.first_release()
+    world.bring("run-2", "1.1.0", to="canary-0")
+    assert canary_that_gets(world, 0.05).status == "passed"
+    assert world.alerts == []
+
+
+def test_a_bad_candidate_goes_back_however_wrong_the_split_is(world: World) -> None:
+    world.first_release()
+    world.bring("run-2", "1.1.0", to="canary-0")
+    seen = canary_that_gets(world, 0.02, failing=0.3)
+    assert seen.status == "ended" and world.alerts[-1] == ROLLED_BACK
+
+
+def test_nothing_excuses_a_broken_limit_while_the_split_is_wrong(world: World) -> None:
+    """Both releases fail; but who has come to the candidate are others than those who have come to current."""
+    world.first_release()
+    world.bring("run-2", "1.1.0", to="canary-0")
+    assert canary_that_gets(world, 0.02, users=30_000, outage=0.3).status == "ended"
+
+
 # Canary.
 
 

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_mlpipex.domain.errors import PlaneUnavailable
-from airflow_provider_mlpipex.domain.gates.evidence import ReleaseTelemetry
+from airflow_provider_mlpipex.domain.gates.evidence import ReleaseTelemetry, Split
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.release.release import slug_of
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.serving.envoy import attempts
 from airflow_provider_mlpipex.serving.envoy.attempt_counts import COARSE_S, KEPT_S
 from airflow_provider_mlpipex.serving.envoy.attempts import AttemptTail
@@ -429,3 +431,66 @@ def test_what_is_older_than_is_kept_is_forgotten_and_said(log: Log) -> None:
     assert log.seen(since=ago(KEPT_S + 600)).requests == 1
     assert not complete(log, ago(KEPT_S + 600), now())
     assert complete(log, ago(KEPT_S - 60), now())
+
+
+# Who was sent where.
+
+
+def canary(weight: int = 500) -> TrafficPlan:
+    return TrafficPlan(endpoint=FRAUD, current=OLD.id, candidate=NEW.id, candidate_weight=weight, lease_s=60)
+
+
+@pytest.fixture
+def split(log: Log, monkeypatch: pytest.MonkeyPatch) -> Log:
+    """A canary is in force, and its requests settle at once."""
+    monkeypatch.setattr(attempts, "request_limit_s", lambda _: -1.0)
+    log.tail.poll()
+    log.tail.split(canary())
+    return log
+
+
+def sent(log: Log) -> Split | None:
+    log.tail.poll()
+    return log.tail.telemetry(FRAUD, [OLD.id, NEW.id], since=ago(1), until=now() + SOON).split
+
+
+def over(release: str, other: str) -> str:
+    return f"{cluster_name(FRAUD, release)}--over--{slug_of(other)}"
+
+
+def test_users_and_requests_without_one_are_units_of_the_split_and_nobody_else_is(split: Log) -> None:
+    soon = {"ts": f"{time.time() + 0.01:.6f}", "ms": 0}
+    split.write(
+        # One user, three times, of whom the candidate fails one: current answers, and he was the candidate's.
+        *(attempt(cluster=over(NEW.id, OLD.id), rid=f"a-{n}", unit="1f" * 8, **soon) for n in range(3)),
+        attempt(cluster=over(NEW.id, OLD.id), host="/state/sock/old.sock", rid="a-2", unit="1f" * 8, **soon),
+        attempt(rid="b-1", unit="2e" * 8, **soon),
+        *(attempt(rid=f"c-{n}", unit="by-chance", **soon) for n in (1, 2, 2)),
+        # A tester's, a copy for a shadow, and what an older Envoy wrote.
+        attempt(NEW.id, rid="d-1", unit=None, **soon),
+        attempt(NEW.id, cluster=f"{cluster_name(FRAUD, NEW.id)}--shadow", rid="c-1", unit="by-chance", **soon),
+        attempt(rid="e-1", **soon),
+    )
+    counted = sent(split)
+    assert counted is not None
+    assert (counted.units, counted.users) == ({OLD.id: 3, NEW.id: 1}, 2)
+    assert counted.weights == {OLD.id: 9_500, NEW.id: 500}
+
+
+def test_the_count_begins_anew_with_other_shares_and_only_then(split: Log) -> None:
+    split.write(attempt(unit="1f" * 8, ts=f"{time.time() + 0.01:.6f}", ms=0))
+    first = sent(split)
+    split.tail.split(canary())
+    assert sent(split) == first and first is not None and sum(first.units.values()) == 1
+    split.tail.split(canary(2500))
+    again = sent(split)
+    assert again is not None and again.weights[NEW.id] == 2500 and sum(again.units.values()) == 0
+    split.tail.split(canary().only_current())
+    assert sent(split) is None
+
+
+def test_what_still_may_be_under_way_at_a_slow_release_is_not_counted_yet(log: Log) -> None:
+    log.tail.split(canary())
+    log.write(attempt(unit="1f" * 8, ts=f"{time.time() + 0.01:.6f}", ms=0))
+    counted = sent(log)
+    assert counted is not None and sum(counted.units.values()) == 0

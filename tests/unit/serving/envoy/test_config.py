@@ -255,6 +255,7 @@ def test_the_client_token_goes_no_further_and_everything_is_local() -> None:
     assert [http_filter["name"] for http_filter in manager["http_filters"]] == [
         "envoy.filters.http.rbac",
         "envoy.filters.http.buffer",
+        "envoy.filters.http.lua",
         "envoy.filters.http.router",
     ]
     rules = manager["http_filters"][0]["typed_config"]["rules"]
