@@ -232,7 +232,7 @@ def _verdict(live: LiveGate, own: Arm, base: Arm, before: Arm, look: int, *, las
     if old:
         return result.verdict
     share = live.baseline_share / (live.share + live.baseline_share)
-    result = in_trial(gate, result, evidence, alpha=live.alpha, share=share)
+    result, _ = in_trial(gate, result, evidence, alpha=live.alpha, share=share)
     if result.verdict == "fail":
         width = max(1, int(block_of(live.duration).total_seconds()) // LOOK_S)
         blocks = [_evidence(gate, own, base, at, at + width) for at in range(0, look - width + 1, width)]

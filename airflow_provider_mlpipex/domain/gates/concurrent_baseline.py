@@ -11,6 +11,11 @@ share (a control arm). Comparing says one of four things (:data:`Standing`):
 - ``undecided``: too few requests. *Not shown to be worse is not shown to be no worse*: after promotion, where all users
   have the release, it goes back unless the control arm, grown to half of the requests, tells in time. A trial has few
   users and patience, and waits.
+- ``uneven``: slower, and with more of the requests than the other release. Whoever answers more of them waits longer
+  for its processors, however good it is, so slowness counts only beside a release that has at least as many (Kayenta's
+  equally large baseline). Both get half of the requests, and it is asked again.
+- ``overloaded``: as fast as the previous release with half of the requests each, and too slow with more, which the
+  previous one, when it had them all, was not. The limit counts.
 
 ``worse`` and the broken limit must both hold, so no more false alarms come of comparing. An excuse that chance has made
 is of little harm: it is asked for again at every look, and what is worse is soon shown to be.
@@ -19,7 +24,7 @@ is of little harm: it is asked for again at every look, and what is worse is soo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -31,7 +36,7 @@ from airflow_provider_mlpipex.domain.statistics import clumps
 from airflow_provider_mlpipex.domain.statistics.confidence import difference_exceeds, proportion
 from airflow_provider_mlpipex.domain.statistics.summaries import Counted, Timed
 
-Standing = Literal["worse", "as-broken", "no-worse", "excused-before", "undecided"]
+Standing = Literal["worse", "uneven", "overloaded", "as-broken", "no-worse", "excused-before", "undecided"]
 #: Chance that a good baseline is taken for a broken one, and a bad release excused until more requests have come.
 EXCUSE_ALPHA = 0.05
 #: An excess of less than this part of what a gate allows is none that matters, where the gate does not say what it
@@ -70,13 +75,21 @@ def compared_since(
     return tuple(dict.fromkeys([*(begin for begin in begins if begin > shares_since), shares_since]))
 
 
+def is_even(gate: Gate, *, share: float) -> bool:
+    """Whether the candidate's part of the requests cannot be what makes it worse: a latency grows with it.
+
+    :param share: of both arms' requests, that the other release is meant to get.
+    """
+    return gate.quantile is None or share >= 0.5
+
+
 def standing(gate: Gate, evidence: Evidence, *, alpha: float, share: float) -> Standing:
     """How the candidate stands beside the other release over the same requests.
 
     :param share: of both arms' requests, that the other release is meant to get.
     """
     if is_worse(gate, evidence, alpha=alpha, share=share):
-        return "worse"
+        return "worse" if is_even(gate, share=share) else "uneven"
     if breaks_too(gate, evidence):
         return "as-broken"
     return "no-worse" if is_no_worse(gate, evidence) else "undecided"
@@ -141,23 +154,28 @@ def _allowed(gate: Gate) -> float:
     return 1.0 - gate.quantile if gate.quantile is not None else gate.bound
 
 
-def in_trial(gate: Gate, failed: GateResult, compared: Evidence | None, *, alpha: float, share: float) -> GateResult:
-    """What a gate of a shadow or canary says whose limit is broken: still ``fail`` if the candidate is worse than the
-    current release. Otherwise nobody knows better yet, and the trial goes on as it is.
+def in_trial(
+    gate: Gate, failed: GateResult, compared: Evidence | None, *, alpha: float, share: float
+) -> tuple[GateResult, Standing | None]:
+    """What a gate of a shadow or canary says whose limit is broken, and how the candidate stands; ``None``: nothing is
+    compared. Still ``fail`` if it is worse than the current release. Otherwise nobody knows better yet, and the trial
+    goes on as it is.
 
     :param failed: the gate by itself.
     :param compared: both releases since the shares of the requests last changed.
     """
     if failed.verdict != "fail" or not is_compared(gate) or compared is None:
-        return failed
-    stands = standing(gate, compared, alpha=alpha, share=share)
+        return failed, None
+    stands, whose = standing(gate, compared, alpha=alpha, share=share), "current release"
+    if stands == "uneven":
+        return _uneven(gate, failed, compared, whose=whose, share=share), stands
     # A count is exact: it is held against the candidate unless the current release has broken it in the same minutes.
     if stands == "worse" or (gate.counts and stands == "undecided"):
-        return _counts(gate, failed, compared, whose="current release")
+        return _counts(gate, failed, compared, whose=whose), stands
     if stands == "undecided":
-        waits = f"not shown to be worse than the current release yet: {_shown(gate, compared, whose='current release')}"
-        return failed.model_copy(update={"verdict": "inconclusive", "reason": f"{waits}; {failed.reason}"})
-    return _excused(gate, failed, compared, whose="current release")
+        waits = f"not shown to be worse than the current release yet: {_shown(gate, compared, whose=whose)}"
+        return failed.model_copy(update={"verdict": "inconclusive", "reason": f"{waits}; {failed.reason}"}), stands
+    return _excused(gate, failed, compared, whose=whose), stands
 
 
 def in_clumps(
@@ -196,6 +214,7 @@ def after_promotion(
     alpha: float,
     share: float,
     excused_at: datetime | None = None,
+    before: Callable[[], Evidence | None] | None = None,
 ) -> tuple[GateResult, Standing | None]:
     """What a gate of a watch says whose limit is broken, and how the release stands; ``None``: nothing is compared.
 
@@ -203,23 +222,40 @@ def after_promotion(
     :param compared: evidence of both arms since each of :func:`compared_since`.
     :param excused_at: when both were last shown to break the limit. A window that had begun by then holds those
         minutes, and what was shown of them stays shown, however they are outweighed by better ones since.
+    :param before: what the previous release showed while it had all requests; given where the arms are even only since
+        the limit was broken.
     """
     if failed.verdict != "fail" or not is_compared(gate):
         return failed, None
+    whose = "previous release"
     worse = next((each for each in compared if is_worse(gate, each, alpha=alpha, share=share)), None)
+    if worse is not None and is_even(gate, share=share):
+        return _counts(gate, failed, worse, whose=whose), "worse"
     if worse is not None:
-        return _counts(gate, failed, worse, whose="previous release"), "worse"
+        return _uneven(gate, failed, worse, whose=whose, share=share), "uneven"
     # Whether the previous release breaks the limit as well is asked of the minutes in which the new one does.
     broken = next((each for each in _since(failed, compared) if breaks_too(gate, each)), None)
     if broken is not None:
-        return _excused(gate, failed, broken, whose="previous release"), "as-broken"
+        return _excused(gate, failed, broken, whose=whose), "as-broken"
+    carried = before() if before is not None else None
+    if carried is not None and breaks_too(gate, carried):
+        return _excused(gate, failed, carried, whose=f"{whose}, with all requests,"), "as-broken"
     equal = next((each for each in compared if is_no_worse(gate, each)), None)
+    if equal is not None and before is not None and _keeps(gate, equal):
+        alone = "with half of the requests each it is no slower, and the previous release kept the limit with all"
+        return failed.model_copy(update={"reason": f"{failed.reason}; {alone}"}), "overloaded"
     if equal is not None:
-        return _excused(gate, failed, equal, whose="previous release"), "no-worse"
+        return _excused(gate, failed, equal, whose=whose), "no-worse"
     if excused_at is not None and failed.evidence.since <= excused_at:
-        return _excused(gate, failed, failed.evidence, whose="previous release"), "excused-before"
-    reason = f"{failed.reason}; not told from an outage: {_shown(gate, failed.evidence, whose='previous release')}"
+        return _excused(gate, failed, failed.evidence, whose=whose), "excused-before"
+    reason = f"{failed.reason}; not told from an outage: {_shown(gate, failed.evidence, whose=whose)}"
     return failed.model_copy(update={"reason": reason}), "undecided"
+
+
+def _keeps(gate: Gate, evidence: Evidence) -> bool:
+    """Whether a latency of the candidate itself is within its limit."""
+    bad = _bad(gate, evidence, of_baseline=False) if gate.quantile is not None else None
+    return bad is not None and bad[0] <= _allowed(gate) * bad[1]
 
 
 def _since(failed: GateResult, compared: Iterable[Evidence]) -> list[Evidence]:
@@ -228,6 +264,12 @@ def _since(failed: GateResult, compared: Iterable[Evidence]) -> list[Evidence]:
 
 def _counts(gate: Gate, failed: GateResult, compared: Evidence, *, whose: str) -> GateResult:
     return failed.model_copy(update={"reason": f"{failed.reason}; beside it {_shown(gate, compared, whose=whose)}"})
+
+
+def _uneven(gate: Gate, failed: GateResult, compared: Evidence, *, whose: str, share: float) -> GateResult:
+    shares = f"with {100 * (1 - share):g} % of the requests, against {100 * share:g} %"
+    told = f"{shares}: {_shown(gate, compared, whose=whose)}"
+    return failed.model_copy(update={"reason": f"{failed.reason}; not told from its load, {told}"})
 
 
 def _excused(gate: Gate, failed: GateResult, compared: Evidence, *, whose: str) -> GateResult:

@@ -27,7 +27,7 @@ from airflow_provider_mlpipex.domain.planning.live_gates import LiveGate, averag
 from airflow_provider_mlpipex.domain.planning.power import power, soonest_failure
 from airflow_provider_mlpipex.domain.planning.sampling import REVERT, block_of, expected_samples, look_every
 from airflow_provider_mlpipex.domain.planning.synthetic_evidence import allowed_share
-from airflow_provider_mlpipex.domain.rollout.traffic_plan import GROWN_CONTROL, TOTAL_WEIGHT
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import EVEN_ARMS, TOTAL_WEIGHT
 from airflow_provider_mlpipex.domain.statistics.clumps import blocks_to_exceed
 from airflow_provider_mlpipex.domain.values import Value
 
@@ -213,9 +213,19 @@ def _canary(spec: EnvironmentSpec, canary: CanarySpec, rate: float | None) -> It
             share=share,
             expected_samples=_expected(rate, share, lasting),
             gates=tuple(gates),
-            notes=(*_budget(canary, budget), *_clumps(spec, "canary", lasting)) if index == 0 else (),
+            notes=(*_budget(canary, budget), *_clumps(spec, "canary", lasting))
+            if index == 0
+            else _evened(gates_of=canary, share=share),
             rolls_back_after=_reverted(gates, lasting),
         )
+
+
+def _evened(*, gates_of: CanarySpec, share: float) -> tuple[str, ...]:
+    """What becomes of a step in which the candidate is slower with more of the requests than current has."""
+    half = EVEN_ARMS / TOTAL_WEIGHT
+    if share <= half or not any(is_compared(gate) and gate.quantile is not None for gate in gates_of.gates):
+        return ()
+    return (f"a latency beyond its limit gives both releases {format_ratio(half)}, and begins the step anew",)
 
 
 def _clumps(spec: EnvironmentSpec, stage: LiveStage, lasting: timedelta) -> tuple[str, ...]:
@@ -286,8 +296,8 @@ def _control(rollback: RollbackSpec) -> tuple[str, ...]:
     kept = f"{format_ratio(rollback.control)} of the requests stay on the previous release until the watch is over"
     notes = [f"{kept}: a limit that it breaks as well alerts, and reverts nothing"]
     if any(gate.on_fail != "revert" and is_compared(gate) for gate in rollback.gates):
-        half = format_ratio(GROWN_CONTROL / TOTAL_WEIGHT)
-        notes.append(f"a limit that breaks gives it {half} for a moment, to tell an outage")
+        half = format_ratio(EVEN_ARMS / TOTAL_WEIGHT)
+        notes.append(f"a limit that breaks gives it {half} for a moment, to tell an outage, or its load")
     return tuple(notes)
 
 

@@ -26,7 +26,7 @@ from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
 from airflow_provider_mlpipex.domain.planning import synthetic_evidence
 from airflow_provider_mlpipex.domain.planning.live_gates import LiveGate
 from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE, needed_duration
-from airflow_provider_mlpipex.domain.rollout.traffic_plan import GROWN_CONTROL, TOTAL_WEIGHT
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import EVEN_ARMS, TOTAL_WEIGHT
 from airflow_provider_mlpipex.domain.statistics.binomial import more_than
 from airflow_provider_mlpipex.domain.statistics.detection import smallest_excess, trials_to_detect
 from airflow_provider_mlpipex.domain.values import Value
@@ -34,7 +34,7 @@ from airflow_provider_mlpipex.domain.values import Value
 #: Requests beyond which waiting for a gate is no plan.
 _MAX_SAMPLES = 10**10
 #: What each arm has of the requests while the control arm is grown.
-_HALF = GROWN_CONTROL / TOTAL_WEIGHT
+_HALF = EVEN_ARMS / TOTAL_WEIGHT
 #: Share of failed requests that hardly anybody would call bad.
 _ONE_OF = 1e-4
 #: One of how many requests is taken to lie in the slice that a gate on the worst of them is asked about.

@@ -48,7 +48,7 @@ from airflow_provider_mlpipex.domain.rollout.promotion_doubt import require_no_d
 from airflow_provider_mlpipex.domain.rollout.rollback import confirm_rollback, roll_back
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Phase, Rollout
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import (
-    GROWN_CONTROL,
+    EVEN_ARMS,
     KEPT_ON_CURRENT,
     TOTAL_WEIGHT,
     Mirror,
@@ -236,6 +236,18 @@ def step_canary(state: EndpointState, *, rollout_id: str, step: int) -> list[Eve
     ]
 
 
+def even_canary(state: EndpointState, *, rollout_id: str, gates: Sequence[str]) -> list[Event]:
+    """Intent to give both releases of a canary half of the requests, because ``gates`` fail for a candidate that has
+    more; nothing where it has not. The step begins anew once the split is in force."""
+    rollout, planned = state.rollout, state.planned
+    if rollout is None or rollout.id != rollout_id or rollout.phase != "canary" or state.rollback is not None:
+        return []
+    if planned is None or planned.candidate is None or planned.candidate_weight <= EVEN_ARMS:
+        return []
+    even = TrafficPlan.model_validate({**planned.model_dump(), "candidate_weight": EVEN_ARMS})
+    return [TrafficPlanned(plan=even, reason=f"equal arms, to tell a slow release from a busy one: {', '.join(gates)}")]
+
+
 def plan_promotion(state: EndpointState, *, rollout_id: str) -> list[Event]:
     """Intent to give the candidate all traffic, once everything the policy demands has passed.
 
@@ -311,9 +323,7 @@ def grow_control(state: EndpointState, *, rollout_id: str, gates: Sequence[str],
     """Intent to give the control arm of a watched promotion half of the requests, because it is to tell whether an
     outage broke the limit of ``gates``; nothing where it has them, or where there is no arm."""
     names = ", ".join(gates)
-    planned = _resize_control(
-        state, rollout_id, GROWN_CONTROL, f"a control arm that can tell an outage: {names} broken"
-    )
+    planned = _resize_control(state, rollout_id, EVEN_ARMS, f"a control arm that can tell an outage: {names} broken")
     grown = ControlGrown(rollout_id=rollout_id, gates=tuple(gates), broken_since=broken_since)
     return [grown, *planned] if planned else []
 
@@ -321,7 +331,7 @@ def grow_control(state: EndpointState, *, rollout_id: str, gates: Sequence[str],
 def shrink_control(state: EndpointState, *, rollout_id: str) -> list[Event]:
     """Intent to give a grown control arm its own share again."""
     own = state.rollout.policy.control_weight if state.rollout else None
-    if not own or own == GROWN_CONTROL:
+    if not own or own == EVEN_ARMS:
         return []
     return _resize_control(state, rollout_id, own, "no limit is broken any more: the control arm is small again")
 

@@ -45,7 +45,7 @@ from airflow_provider_mlpipex.domain.rollout.events import (
     TrafficPlanned,
     WatchPassed,
 )
-from airflow_provider_mlpipex.domain.rollout.traffic_plan import GROWN_CONTROL, TrafficPlan
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import EVEN_ARMS, TrafficPlan
 from airflow_provider_mlpipex.domain.values import Value
 
 Phase = Literal["opened", "review", "shadow", "canary", "watching"]
@@ -302,7 +302,7 @@ def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
             return _rollout(rollout, broken_since=dict.fromkeys(event.gates, event.broken_since))
         case TrafficPlanned():
             planned = {"planned": event.plan, "confirmed": False}
-            grown = event.plan.control_weight == GROWN_CONTROL
+            grown = event.plan.control_weight == EVEN_ARMS
             return planned if rollout is None or grown else {**planned, **_rollout(rollout, broken_since={})}
         case TrafficConfirmed() if state.planned and state.planned.id == event.plan_id:
             # A stage's clock starts when its traffic flows, not when it was planned.

@@ -16,8 +16,8 @@ TOTAL_WEIGHT = 10_000
 TIMEOUT_S = 2.0
 #: What the current release keeps in a canary's last step until that is judged: beside nobody a limit says little.
 KEPT_ON_CURRENT = 500
-#: What a control arm grows to where it must be told at once whether an outage has broken a limit.
-GROWN_CONTROL = 5_000
+#: What each of two releases gets where nothing but themselves may make them differ.
+EVEN_ARMS = 5_000
 VARIANT_HEADER = "x-mlpipex-variant"
 RELEASE_HEADER = "x-mlpipex-release"
 #: The plane's own name of a request, which no client can choose: evidence and labels are joined by it.

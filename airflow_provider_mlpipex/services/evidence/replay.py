@@ -233,7 +233,7 @@ def _judged(environment: EnvironmentSpec, gate: Gate, evidence: Evidence | None,
         if live == "watch" and control:
             result, _ = after_promotion(gate, result, [evidence], alpha=alpha, share=control)
         elif live != "watch":
-            result = in_trial(gate, result, evidence, alpha=alpha, share=0.5)
+            result, _ = in_trial(gate, result, evidence, alpha=alpha, share=0.5)
     return result.verdict, result.reason
 
 

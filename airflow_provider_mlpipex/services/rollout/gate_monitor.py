@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
 from airflow_provider_mlpipex.domain.gates import watch_windows
 from airflow_provider_mlpipex.domain.gates.concurrent_baseline import (
@@ -37,6 +38,8 @@ class GateWindows:
     :param broken_since: when the window began in which its limit was broken, while nobody can tell by what. A failure
         that was seen is not unseen because a better second follows.
     :param excused_at: when both releases were last shown to break its limit.
+    :param alone: from when to when the other release had all requests, where the arms are even only since the limit
+        was broken.
     """
 
     begins: tuple[datetime, ...]
@@ -45,6 +48,7 @@ class GateWindows:
     block: timedelta | None = None
     broken_since: datetime | None = None
     excused_at: datetime | None = None
+    alone: tuple[datetime, datetime] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class GateMonitor:
     slices: tuple[str, ...] = ()
     surveyed: Mapping[datetime, Measurement] = field(default_factory=dict)
     _measured: dict[datetime, Measurement] = field(default_factory=dict)
-    #: How the release stands by each gate of a watch whose limit is broken.
+    #: How the release stands by each gate whose limit is broken and that is compared.
     standings: dict[str, Standing] = field(default_factory=dict)
 
     def look(self, gates: Mapping[Gate, GateWindows]) -> tuple[GateResult, ...]:
@@ -103,11 +107,19 @@ class GateMonitor:
         compared = [evidence for evidence in each if evidence is not None]
         alpha, share = windows.alpha, self.beside_share
         if self.source != "serving":
-            result = in_trial(gate, decisive, compared[0] if compared else None, alpha=alpha, share=share)
-            return self._in_clumps(gate, result, windows) if result.verdict == "fail" else result
-        result, stands = after_promotion(
-            gate, decisive, compared, alpha=alpha, share=share, excused_at=windows.excused_at
-        )
+            result, stands = in_trial(gate, decisive, compared[0] if compared else None, alpha=alpha, share=share)
+            result = self._in_clumps(gate, result, windows) if result.verdict == "fail" else result
+        else:
+            alone = windows.alone
+            result, stands = after_promotion(
+                gate,
+                decisive,
+                compared,
+                alpha=alpha,
+                share=share,
+                excused_at=windows.excused_at,
+                before=partial(self._alone, gate, alone) if alone else None,
+            )
         if stands is not None:
             self.standings[gate.name] = stands
         return result
@@ -120,6 +132,20 @@ class GateMonitor:
             return result.model_copy(update={"reason": f"{result.reason}; {wrong_split}"})
         broken = result.evidence.model_copy(update={"broken": result.evidence.broken or wrong_split})
         return judge(gate, broken, now=self.now)
+
+    def _alone(self, gate: Gate, minutes: tuple[datetime, datetime]) -> Evidence | None:
+        """What the other release showed over these minutes, in which it answered all requests."""
+        since, until = minutes
+        measured = measure(
+            self.platform,
+            self.endpoint,
+            source=self.source,
+            judged=self.judged,
+            beside=self.beside,
+            since=since,
+            until=until,
+        )
+        return measured.evidence.get(gate.metric)
 
     def _in_clumps(self, gate: Gate, failed: GateResult, windows: GateWindows) -> GateResult:
         """A failure is held against the blocks of time that it came in, those of the current release before the stage

@@ -153,7 +153,14 @@ class StageJudge:
             compared,
             broken_since=self.rollout.broken_since.get(gate.name),
             excused_at=self.rollout.excused_at.get(gate.name),
+            alone=self._alone if gate.name in self.rollout.broken_since else None,
         )
+
+    @property
+    def _alone(self) -> tuple[datetime, datetime]:
+        """The minutes before the candidate answered anybody, as many as the watch has."""
+        until = self.rollout.canary_since or self.rollout.since
+        return max(self.rollout.opened_at, until - self.duration), until
 
     @cached_property
     def _spanning(self) -> dict[str, Gate]:

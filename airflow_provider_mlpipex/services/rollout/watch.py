@@ -227,14 +227,22 @@ class _Watched:
         return WatchResult(status="passed", verdict=verdict, results=results)
 
     def _tell_apart(self, results: tuple[GateResult, ...]) -> WatchResult | None:
-        """Wait for the control arm, where only that can tell a bad release from an outage; ``None`` where the release
-        goes back at once."""
-        at_once = {gate.name for gate in stage_gates(self.judge.environment, self.stage) if gate.on_fail == "revert"}
+        """Wait for arms of equal size, where only they can tell a bad release from an outage, or a slow one from a busy
+        one; ``None`` where the release goes back at once."""
+        gates = stage_gates(self.judge.environment, self.stage)
+        at_once = {gate.name for gate in gates if gate.on_fail == "revert"}
         broken = [result for result in results if result.verdict == "fail" and not result.advisory]
         stands = self.judge.monitor.standings
-        if any(result.gate in at_once or stands.get(result.gate) != "undecided" for result in broken):
+        # A trial that is undecided waits as it is, or fails by a count, which is exact.
+        told_by_equals = ("undecided", "uneven") if self.stage == "watch" else ("uneven",)
+        if any(result.gate in at_once or stands.get(result.gate) not in told_by_equals for result in broken):
             return None
-        again = control_arm.tells_within(self.platform, self.state, self.rollout, broken)
+        if self.stage == "watch":
+            latencies = {gate.name for gate in gates if gate.quantile is not None}
+            of_latency = all(result.gate in latencies for result in broken)
+            again = control_arm.tells_within(self.platform, self.state, self.rollout, broken, of_latency=of_latency)
+        else:
+            again = control_arm.made_even(self.platform, self.state, self.rollout, broken)
         if again is None:
             return None
         return WatchResult(

@@ -146,7 +146,7 @@ def test_a_trial_waits_until_the_candidate_is_shown_to_be_worse(
     alone = judge(canary, seen, now=NOON, alpha=0.001)
     assert alone.verdict == "fail"
     # Of an arm that gets next to nothing nobody expects an answer.
-    result = in_trial(canary, alone, seen, alpha=0.001, share=0.95 if base[1] else 0.01)
+    result, _ = in_trial(canary, alone, seen, alpha=0.001, share=0.95 if base[1] else 0.01)
     assert (result.verdict, result.excused is not None) == (verdict, excused)
 
 
@@ -155,7 +155,7 @@ def test_a_count_of_a_trial_is_exact_unless_the_current_release_breaks_it_too() 
 
     def said_of(base: tuple[int, int]) -> GateResult:
         seen = both(zero, (1, 40), base).model_copy(update={"source": "canary"})
-        return in_trial(zero, judge(zero, seen, now=NOON, alpha=0.001), seen, alpha=0.001, share=0.95)
+        return in_trial(zero, judge(zero, seen, now=NOON, alpha=0.001), seen, alpha=0.001, share=0.95)[0]
 
     assert said_of((0, 4000)).verdict == said_of((0, 0)).verdict == "fail"
     assert said_of((90, 4000)).excused is not None
@@ -165,7 +165,7 @@ def test_what_has_no_other_release_to_ask_is_judged_by_itself() -> None:
     flips = gate("shadow.flip_rate", max="2%")
     seen = both(flips, (30, 40), None).model_copy(update={"source": "shadow"})
     alone = judge(flips, seen, now=NOON, alpha=0.001)
-    assert in_trial(flips, alone, seen, alpha=0.001, share=0.5) == alone
+    assert in_trial(flips, alone, seen, alpha=0.001, share=0.5) == (alone, None)
 
 
 def test_nothing_is_compared_across_a_change_of_the_shares() -> None:
@@ -219,6 +219,71 @@ def test_latency_is_compared_by_how_often_it_breaks_the_limit() -> None:
     assert not seen(500.0, 900.0)
     assert seen(500.0, 100.0, requests=20), "long before anybody knows a p95 of 20 requests"
     assert not seen(250.5, 250.5), "a bucket that holds the limit says nothing"
+
+
+def timed(own: tuple[int, int], base: tuple[int, int]) -> Evidence:
+    """Requests of the new release and of the previous one: fast ones (20 ms), and slow ones (900 ms)."""
+
+    def histogram(fast: int, slow: int) -> Timed:
+        return Timed(buckets=tuple(b for b in ((19.0, 20.0, fast), (899.0, 900.0, slow)) if b[2]))
+
+    return Evidence(
+        source="serving",
+        metric="latency_p95",
+        value=histogram(*own).quantile(0.95),
+        samples=sum(own),
+        summary=histogram(*own),
+        baseline=histogram(*base).quantile(0.95),
+        baseline_samples=sum(base),
+        baseline_summary=histogram(*base),
+        since=NOON - MINUTE,
+        until=NOON,
+    )
+
+
+P95 = gate("serving.latency_p95", max="250ms")
+#: The new release alone: 40 % of its requests are slow.
+SLOW = judge(P95, timed((600, 400), (100, 0)), now=NOON, alpha=0.001)
+
+
+@pytest.mark.parametrize(
+    ("share", "stands"), [(0.05, "uneven"), (0.1, "uneven"), (0.49, "uneven"), (0.5, "worse"), (0.95, "worse")]
+)
+def test_slowness_counts_only_beside_as_many_requests(share: float, stands: str) -> None:
+    seen = timed((600, 400), (1000, 0))
+    watched, told_after = after_promotion(P95, SLOW, [seen], alpha=0.001, share=share)
+    assert (watched.verdict, told_after) == ("fail", stands)
+    trial = gate("canary.latency_p95", max="250ms")
+    tried, told_before = in_trial(trial, SLOW, seen, alpha=0.001, share=share)
+    assert (tried.verdict, told_before) == ("fail", stands)
+    assert ("not told from its load" in tried.reason) == (stands == "uneven")
+
+
+def test_an_error_counts_whatever_the_shares() -> None:
+    assert told(gate(), (570, 570), (0, 30), share=0.05)[1] == "worse"
+
+
+@pytest.mark.parametrize(
+    ("carried", "stands", "verdict"),
+    [
+        (timed((1, 0), (600, 400)), "as-broken", "inconclusive"),
+        (timed((1, 0), (1000, 0)), "overloaded", "fail"),
+        (None, "overloaded", "fail"),
+    ],
+)
+def test_what_only_many_requests_break_is_held_against_what_carried_them_all(
+    carried: Evidence | None, stands: str, verdict: str
+) -> None:
+    """With half of the requests each both are fast."""
+    equal = timed((2000, 0), (2000, 0))
+    result, told_of = after_promotion(P95, SLOW, [equal], alpha=0.001, share=0.5, before=lambda: carried)
+    assert (told_of, result.verdict) == (stands, verdict)
+
+
+def test_arms_that_were_always_equal_ask_for_no_other_minutes() -> None:
+    """Slow in one window and fast over all: no worse than the other, and nothing was ever carried alone."""
+    equal = timed((2000, 0), (2000, 0))
+    assert after_promotion(P95, SLOW, [equal], alpha=0.001, share=0.5)[1] == "no-worse"
 
 
 def test_a_bucket_that_holds_the_limit_excuses_nobody() -> None:
