@@ -67,6 +67,7 @@ def compare_answers(
     alone = [other for one, other in joined if one is None and since <= other.at <= until - settle]
     both = [(one, other) for one, other in known_to_both if one.status == other.status == 200]
     scores = [(one.told.score, other.told.score) for one, other in both]
+    firsts = _firsts(both)
     whole = Counter((one.status == 200, other.status == 200) for one, other in known_to_both if not other.row)
     logs = []
     for records, kept, missing in ((ours, current, 0), (theirs, shadow, 1)):
@@ -90,6 +91,8 @@ def compare_answers(
         failed_shadow=whole[True, False],
         failed_both=whole[False, False],
         flips=sum(_flipped(one.told, other.told) for one, other in both),
+        inputs=len(firsts),
+        flipped_inputs=sum(firsts.values()),
         probabilities=bool(both) and all(side.told.kind == "probability" for pair in both for side in pair),
         difference=_differences([b - a for a, b in scores if a is not None and b is not None], ABSOLUTE_EDGES, abs),
         latency=_differences([other.latency_ms - one.latency_ms for one, other in both], LATENCY_EDGES, float),
@@ -106,6 +109,16 @@ def _first(records: Answers, first: datetime, last: datetime) -> dict[str, Answe
     """The first answer to each id; where there is none, the first error."""
     read = {rid: [answer for answer in some if first <= answer.at <= last] for rid, some in records.items() if rid}
     return {rid: min(some, key=lambda answer: (answer.status != 200, answer.at)) for rid, some in read.items() if some}
+
+
+def _firsts(both: Iterable[tuple[Answer, Answer]]) -> dict[Any, bool]:
+    """Whether the first pair of each distinct row flipped. A row of which nobody knows what was asked is one alone."""
+    first: dict[Any, tuple[datetime, bool]] = {}
+    for place, (one, other) in enumerate(both):
+        row: Any = tuple((name, repr(value)) for name, value in one.inputs.items()) or place
+        asked = (one.at, _flipped(one.told, other.told))
+        first[row] = min(first.get(row, asked), asked)
+    return {row: flipped for row, (_, flipped) in first.items()}
 
 
 def _unnamed(records: Answers, first: datetime, last: datetime) -> int:
@@ -196,6 +209,8 @@ def _slice(value: str | None, pairs: list[tuple[Answer, Answer]]) -> Slice:
         value=value,
         pairs=len(pairs),
         flips=sum(_flipped(one.told, other.told) for one, other in pairs),
+        inputs=len(firsts := _firsts(pairs)),
+        flipped_inputs=sum(firsts.values()),
         count=len(apart),
         total=math.fsum(apart),
         squares=math.fsum(value**2 for value in apart),

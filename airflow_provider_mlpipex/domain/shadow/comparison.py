@@ -18,8 +18,9 @@ from airflow_provider_mlpipex.domain.shadow.slices import SlicedColumn
 from airflow_provider_mlpipex.domain.statistics.summaries import Counted, Summed, Timed
 from airflow_provider_mlpipex.domain.values import Value
 
-#: Two numbers closer than this, relative to the larger, are the same answer.
-TOLERANCE = 1e-6
+#: The flip margin: two numbers closer than this, relative to the larger, are the same answer. A sum of a thousand
+#: float32 products is known to some millionths; a margin of one in a million called that another answer each time.
+TOLERANCE = 1e-5
 #: Quantiles that a comparison tells.
 QUANTILES = (0.05, 0.5, 0.95, 0.99)
 _PER_DECADE = 16
@@ -118,6 +119,9 @@ class ShadowComparison(Value):
         other way round, ``failed_both`` in both.
     :param flips: pairs with another answer. Of two classes: on the other side of one half; of more: another arg max; of
         numbers: farther apart than :data:`TOLERANCE`; of several outputs: any of them.
+    :param inputs: distinct rows among those that make the pairs, ``flipped_inputs`` those of them whose first pair
+        flipped. A user who repeats himself is one of them, however often he asks; a row of which nobody knows what was
+        asked is another each time. ``None``: nobody has counted them.
     :param probabilities: all scores are probabilities, so no difference exceeds 1.
     :param dropped_share: predictions lost by full log queues over all predictions; above a limit gates say
         ``inconclusive``.
@@ -133,6 +137,8 @@ class ShadowComparison(Value):
     failed_shadow: int = 0
     failed_both: int = 0
     flips: int = 0
+    inputs: int | None = None
+    flipped_inputs: int = 0
     probabilities: bool = False
     difference: Differences = Differences()
     latency: Differences = Differences()
@@ -158,7 +164,10 @@ class ShadowComparison(Value):
 
     @property
     def flipped(self) -> Counted:
-        return Counted(events=self.flips, trials=self.pairs)
+        """What the interval of the flip rate is computed from: distinct inputs, which flip independently."""
+        if self.inputs is None:
+            return Counted(events=self.flips, trials=self.pairs)
+        return Counted(events=self.flipped_inputs, trials=self.inputs)
 
     @property
     def bound(self) -> float | None:

@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_mlpipex.domain.shadow import slices
-from airflow_provider_mlpipex.domain.shadow.comparison import QUANTILES, Differences, Log, ShadowComparison
+from airflow_provider_mlpipex.domain.shadow.comparison import (
+    QUANTILES,
+    TOLERANCE,
+    Differences,
+    Log,
+    ShadowComparison,
+)
 
 #: Outputs that are told one by one: those that differ most.
 MAX_OUTPUTS = 10
@@ -26,6 +32,8 @@ def report(comparison: ShadowComparison) -> dict[str, Any]:
         "failed_both": comparison.failed_both,
         "flips": comparison.flips,
         "flip_rate": comparison.flip_rate,
+        **({} if comparison.inputs in (None, comparison.pairs) else {"distinct_inputs": comparison.inputs}),
+        "flip_margin": TOLERANCE,
         "difference": _differences(comparison.difference),
         "latency_ms": _differences(comparison.latency),
         "logs": {"current": _log(comparison.current_log), "shadow": _log(comparison.shadow_log)},

@@ -47,6 +47,8 @@ class Slice(Value):
 
     :param value: as the client sent it, up to :data:`MAX_VALUE_LENGTH` characters; ``None`` where the request has none.
     :param count: pairs with a number on both sides; ``total`` and ``squares`` of their differences.
+    :param inputs: distinct rows among the pairs, ``flipped_inputs`` those whose first pair flipped; ``None``: nobody
+        has counted them.
     """
 
     value: str | None
@@ -55,6 +57,15 @@ class Slice(Value):
     count: int = Field(default=0, ge=0)
     total: float = 0.0
     squares: float = Field(default=0.0, ge=0)
+    inputs: int | None = None
+    flipped_inputs: int = 0
+
+    @property
+    def flipped(self) -> Counted:
+        """What the interval of its flip rate is computed from."""
+        if self.inputs is None:
+            return Counted(events=self.flips, trials=self.pairs)
+        return Counted(events=self.flipped_inputs, trials=self.inputs)
 
 
 class SlicedColumn(Value):
@@ -139,7 +150,8 @@ def _worse(
     share = alpha / 2.0 * column.share(columns)
     overall = flipped.events / flipped.trials if flipped.trials else 0.0
     for part in column.slices:
-        flips_stray = part.flips / part.pairs - overall > _NEAR * math.sqrt(overall * (1 - overall) / part.pairs)
+        own = part.flipped
+        flips_stray = own.events / own.trials - overall > _NEAR * math.sqrt(overall * (1 - overall) / own.trials)
         means_stray = part.count > 1 and mean.count > 1 and _strays(part, mean)
         if not flips_stray and not means_stray:
             continue
@@ -167,7 +179,7 @@ def _worse(
 
 
 def _flips(part: Slice, alpha: float) -> Interval:
-    return summaries.interval(Counted(events=part.flips, trials=part.pairs), alpha=alpha)
+    return summaries.interval(part.flipped, alpha=alpha)
 
 
 def _mean_interval(part: Slice, whole: Summed, alpha: float) -> Interval:

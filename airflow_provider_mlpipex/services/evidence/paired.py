@@ -40,14 +40,17 @@ def from_comparison(comparison: ShadowComparison, *, mirrored: int, lossy: bool)
 
 
 def _of_pairs(comparison: ShadowComparison) -> Mapping[str, _Measured]:
-    pairs, flips, difference = comparison.pairs, comparison.flips, comparison.difference
+    pairs, difference = comparison.pairs, comparison.difference
     bound, scored = comparison.bound, difference.count
-    agreeing = Counted(events=pairs - flips, trials=pairs)
+    flipped = comparison.flipped
+    agreeing = Counted(events=flipped.trials - flipped.events, trials=flipped.trials)
+    # Of what users got every pair counts; how well that is known, distinct inputs say.
+    about = None if flipped.trials == pairs else f"{flipped.trials} distinct inputs"
     absolute = difference.as_mean(bound=bound, absolute=True)
     return {
         "pairs": _Measured(float(pairs), pairs),
-        "agreement": _Measured(comparison.agreement, pairs, agreeing),
-        "flip_rate": _Measured(comparison.flip_rate, pairs, comparison.flipped),
+        "agreement": _Measured(comparison.agreement, pairs, agreeing, about),
+        "flip_rate": _Measured(comparison.flip_rate, pairs, flipped, about),
         "worst_slice_flip_rate": _worst_slice(comparison),
         "mean_difference": _Measured(difference.mean, scored, difference.as_mean(bound=bound) if scored else None),
         "mean_absolute_difference": _Measured(difference.mean_absolute, scored, absolute if scored else None),
@@ -69,8 +72,10 @@ def _worst_slice(comparison: ShadowComparison) -> _Measured:
         return _Measured(None, 0)
     name, part = found
     columns = comparison.slices
-    parts = [(each.flips, each.pairs, column.share(len(columns))) for column in columns for each in column.slices]
-    about = f"{name} = {'(none)' if part.value is None else part.value}, {part.pairs} pairs,"
+    counted = [(each.flipped, column.share(len(columns))) for column in columns for each in column.slices]
+    parts = [(flipped.events, flipped.trials, share) for flipped, share in counted]
+    distinct = "" if part.flipped.trials == part.pairs else f" of {part.flipped.trials} distinct inputs"
+    about = f"{name} = {'(none)' if part.value is None else part.value}, {part.pairs} pairs{distinct},"
     return _Measured(part.flips / part.pairs, comparison.pairs, Worst(parts=tuple(parts)), about)
 
 

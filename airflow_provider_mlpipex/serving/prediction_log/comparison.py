@@ -110,9 +110,13 @@ class _Joined:
         *counted, self._logs["current"]["not_finite"], self._logs["shadow"]["not_finite"] = sql.fetch(
             self.database, sql.COUNT_PAIRED
         )
+        self.database.execute(sql.MAKE_FIRSTS)
+        inputs, flipped_inputs = sql.fetch(self.database, sql.COUNT_FIRSTS)
         names = ("pairs", "missing", "failed_current", "failed_shadow", "failed_both", "flips", "probabilities")
         return {
             **dict(zip(names, counted, strict=True)),
+            "inputs": inputs,
+            "flipped_inputs": flipped_inputs,
             "difference": self._differences("difference", "abs(difference)", ABSOLUTE_EDGES),
             "latency": self._differences("latency", "latency", LATENCY_EDGES),
             "outputs": self._outputs(),
@@ -125,6 +129,7 @@ class _Joined:
 
     def _read(self, name: str) -> None:
         """Table ``name``: the first record of each id, as far as the slack around the window reaches."""
+        # Both were asked the same: what they were asked is read once.
         slices = self.slices if name == "current" else ()
         first, last = self.since - SLACK_S, self.until + SLACK_S
         self._load(name, slices, first, last)
@@ -143,7 +148,9 @@ class _Joined:
         def read(paths: list[Path]) -> None:
             self.database.execute(sql.make_log(name, slices))
             if paths:
-                self.database.execute(sql.read_log(name, slices), [*slices, [*map(str, paths)], first, last])
+                self.database.execute(
+                    sql.read_log(name, slices, inputs=name == "current"), [*slices, [*map(str, paths)], first, last]
+                )
 
         read_segments([self.folders[name]], read, gone=duckdb.IOException, since=first)
 
@@ -194,7 +201,7 @@ class _Joined:
     def _sliced(self, number: int, column: str) -> SlicedColumn:
         self.database.execute(sql.group_by_slice(number))
         values, large_enough, pairs = sql.fetch(self.database, sql.COUNT_SLICES)
-        names = ("value", "pairs", "flips", "count", "total", "squares")
+        names = ("value", "pairs", "flips", "count", "total", "squares", "inputs", "flipped_inputs")
         found = [
             Slice.model_validate(dict(zip(names, row, strict=True)))
             for row in self.database.execute(sql.LARGEST_SLICES_QUERY).fetchall()

@@ -17,11 +17,11 @@ from airflow_provider_mlpipex.serving.prediction_log.record import LABEL, record
 
 #: Fields of a record that are compared. ``row`` is missing in the first row of a request.
 _FIELDS = ("t", "rid", "status", "ms", "row", "kind", "score", "label", "outputs", "dropped")
-#: Where pairs are grouped by inputs: each value as text.
+#: Where pairs are grouped by inputs: each value as text. Otherwise only whether two rows are the same is asked.
 _INPUTS = {"columns": "VARCHAR[]", "inputs": "VARCHAR[]"}
 _COLUMNS = (
     "id UHUGEINT, t DOUBLE, status INTEGER, ms FLOAT, whole BOOLEAN, record BOOLEAN, probability BOOLEAN, "
-    "number BOOLEAN, numbers BOOLEAN, score DOUBLE, answer UBIGINT, outputs DOUBLE[], dropped BIGINT"
+    "number BOOLEAN, numbers BOOLEAN, score DOUBLE, answer UBIGINT, outputs DOUBLE[], dropped BIGINT, input UBIGINT"
 )
 
 
@@ -30,16 +30,22 @@ def make_log(name: str, slices: Sequence[str]) -> str:
     return f"CREATE OR REPLACE TABLE {name} ({', '.join([_COLUMNS, *(f's{n} VARCHAR' for n in range(len(slices)))])})"
 
 
-def read_log(name: str, slices: Sequence[str]) -> str:
-    """Parameters: paths, the names of ``slices``, first and last moment. Lines that are no record have no ``t``."""
-    inputs = _INPUTS if slices else {}
-    records = records_in_sql(*_FIELDS, *inputs, **inputs)
+def read_log(name: str, slices: Sequence[str], *, inputs: bool) -> str:
+    """Parameters: paths, the names of ``slices``, first and last moment. Lines that are no record have no ``t``.
+
+    :param inputs: whether rows are told apart by what was asked; ``input`` is NULL of a row of which nobody knows it.
+    """
+    types = _INPUTS if slices else {}
+    records = records_in_sql(*_FIELDS, *(_INPUTS if inputs else ()), **types)
+    empty = "len(inputs) = 0" if slices else "json_array_length(inputs) = 0"
+    row = f"CASE WHEN inputs IS NOT NULL AND NOT {empty} THEN hash(columns, inputs) END" if inputs else "NULL"
     sliced = "".join(f", left(inputs[list_position(columns, ?)], {MAX_VALUE_LENGTH})" for _ in slices)
     return f"""
         INSERT INTO {name}
         SELECT CASE WHEN rid <> '' THEN md5_number(rid) END, t, status, ms, row IS NULL, rid IS NOT NULL,
             coalesce(kind = 'probability', false), coalesce(kind = 'number', false), coalesce(kind = 'numbers', false),
-            CASE WHEN abs(score) <= {LARGEST} THEN score END, hash({LABEL}), outputs, dropped {sliced}
+            CASE WHEN abs(score) <= {LARGEST} THEN score END, hash({LABEL}), outputs, dropped,
+            {row} {sliced}
         FROM {records}
         WHERE t IS NULL OR t BETWEEN ? AND ?"""
 
@@ -90,11 +96,20 @@ def join(slices: Sequence[str]) -> str:
             current.probability AND shadow.probability AS probability,
             current.score AS score, shadow.score AS shadow_score, shadow.score - current.score AS difference,
             shadow.ms::DOUBLE - current.ms::DOUBLE AS latency,
+            current.t AS t, coalesce(current.input, hash(current.id)) AS input,
             list_transform({pairs}, lambda pair: abs(pair[2] - pair[1])) AS apart
             {"".join(f", current.s{number}" for number in range(len(slices)))}
         FROM current RIGHT JOIN shadow USING (id)
         WHERE current.t BETWEEN ? AND ? OR (current.id IS NULL AND shadow.t BETWEEN ? AND ?)"""
 
+
+#: Of each input the pair that was asked first: a user who repeats himself is answered alike each time, and says no
+#: more the second time than the first.
+MAKE_FIRSTS = """
+    CREATE TABLE firsts AS
+    SELECT arg_min(rowid, (t, flipped)) AS place FROM paired WHERE paired GROUP BY input"""
+_IS_FIRST = "rowid IN (SELECT place FROM firsts)"
+COUNT_FIRSTS = f"SELECT count(*), count(*) FILTER (flipped) FROM paired WHERE {_IS_FIRST}"
 
 #: Requests by who answered them, then what pairs have in common.
 COUNT_PAIRED = """
@@ -141,13 +156,14 @@ def group_by_slice(number: int) -> str:
     return f"""
         CREATE OR REPLACE TABLE sliced AS
         SELECT s{number} AS value, count(*) AS pairs, count(*) FILTER (flipped) AS flips, count(difference) AS count,
-            coalesce(sum(difference), 0.0) AS total, coalesce(sum(difference ** 2), 0.0) AS squares
+            coalesce(sum(difference), 0.0) AS total, coalesce(sum(difference ** 2), 0.0) AS squares,
+            count(*) FILTER ({_IS_FIRST}) AS inputs, count(*) FILTER (flipped AND {_IS_FIRST}) AS flipped_inputs
         FROM paired WHERE paired GROUP BY value"""
 
 
 COUNT_SLICES = f"SELECT count(*), count(*) FILTER (pairs >= {MIN_PAIRS}), coalesce(sum(pairs), 0) FROM sliced"
 LARGEST_SLICES_QUERY = f"""
-    SELECT value, pairs, flips, count, total, squares FROM sliced WHERE pairs >= {MIN_PAIRS}
+    SELECT value, pairs, flips, count, total, squares, inputs, flipped_inputs FROM sliced WHERE pairs >= {MIN_PAIRS}
     ORDER BY pairs DESC, value LIMIT {MAX_VALUES}"""
 
 #: Parameter: one of how many pairs is taken.

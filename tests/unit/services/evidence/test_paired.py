@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from airflow_provider_mlpipex.domain.gates.evidence import Evidence
@@ -19,7 +20,7 @@ from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 from airflow_provider_mlpipex.domain.rollout.events import GatesJudged
 from airflow_provider_mlpipex.domain.shadow.comparison import Differences, ShadowComparison
 from airflow_provider_mlpipex.domain.shadow.report import report, tell_slice
-from airflow_provider_mlpipex.domain.statistics.summaries import Counted, Summed
+from airflow_provider_mlpipex.domain.statistics.summaries import Counted, Summed, interval
 from airflow_provider_mlpipex.services.evidence.live import measure
 from airflow_provider_mlpipex.services.evidence.paired import from_comparison
 from tests.support.prediction_logs import NEW, OLD, Logs
@@ -221,10 +222,84 @@ def slices_of(logs: Logs, *, bad: str = "UA", flips: int = 80) -> ShadowComparis
         wrong = flips if carrier == bad else 4
         for number in range(400):
             other = [0.3, 0.7] if number < wrong else [0.7, 0.3]
-            rid, inputs = f"{carrier}-{number}", {"hour": number % 24, "carrier": carrier}
+            rid, inputs = f"{carrier}-{number}", {"hour": number % 24, "carrier": carrier, "flight": number}
             logs.write(OLD, logs.answer(rid, [0.7, 0.3], inputs=inputs))
             logs.write(NEW, logs.answer(rid, other, inputs=inputs))
     return logs.compare(slices=["carrier", "hour"])
+
+
+# Users who repeat themselves.
+
+
+def test_one_user_who_asks_a_hundred_times_is_one_input(logs: Logs) -> None:
+    """He gets another answer each time; everybody else gets the same as before."""
+    for number in range(400):
+        inputs = {"amount": 1.5 if number < 100 else number}
+        logs.write(OLD, logs.answer(f"r-{number}", [0.7, 0.3], inputs=inputs))
+        logs.write(NEW, logs.answer(f"r-{number}", [0.3, 0.7] if number < 100 else [0.7, 0.3], inputs=inputs))
+    compared = logs.compare()
+    assert (compared.pairs, compared.flips, compared.inputs, compared.flipped_inputs) == (400, 100, 301, 1)
+    found = evidence_of(compared)
+    flips = verdict("flip rate at most 5% from at least 300 pairs", found)
+    assert flips.verdict == "inconclusive", "users got it, and one input proves nothing: a person decides"
+    assert "observed 25% of 301 distinct inputs from 400 samples" in flips.reason
+    assert verdict("agreement at least 95% from at least 300 pairs", found).verdict == "inconclusive"
+    assert report(compared)["distinct_inputs"] == 301
+
+
+def test_distinct_inputs_that_flip_are_proof(logs: Logs) -> None:
+    for number in range(400):
+        other = [0.3, 0.7] if number % 4 == 0 else [0.7, 0.3]
+        logs.write(OLD, logs.answer(f"r-{number}", [0.7, 0.3], inputs={"amount": number}))
+        logs.write(NEW, logs.answer(f"r-{number}", other, inputs={"amount": number}))
+    found = evidence_of(logs.compare())
+    assert verdict("flip rate at most 5% from at least 300 pairs", found).verdict == "fail"
+
+
+@pytest.mark.parametrize("inputs", [{}, None], ids=["without columns", "nobody knows"])
+def test_rows_of_which_nobody_knows_what_was_asked_are_each_their_own(
+    logs: Logs, inputs: dict[str, Any] | None
+) -> None:
+    given = {} if inputs is None else {"inputs": inputs}
+    logs.both(*((f"r-{n}", [0.8, 0.2], [0.4, 0.6]) for n in range(30)), **given)
+    for sliced in ([], ["carrier"]):
+        assert logs.compare(slices=sliced).inputs == 30
+
+
+def test_values_of_other_columns_are_other_inputs(logs: Logs) -> None:
+    for number, inputs in enumerate([{"a": 1}, {"b": 1}, {"a": 1, "b": None}, {"a": 1}]):
+        for release in (OLD, NEW):
+            logs.write(release, logs.answer(f"r-{number}", inputs=inputs))
+    for sliced in ([], ["a"]):
+        assert logs.compare(slices=sliced).inputs == 3
+
+
+@pytest.mark.parametrize("repeats", ["once each", "five times each", "20 on average", "ten inputs make half"])
+def test_the_interval_of_the_flip_rate_holds_however_often_users_repeat_themselves(repeats: str) -> None:
+    """Looked at 25 times while 4,000 pairs come; pairs by themselves miss up to every second time."""
+    chance, pairs, truth, missed = np.random.default_rng(12), 4_000, 0.05, {"inputs": 0, "pairs": 0}
+    looks, sequences = np.unique(np.geomspace(50, pairs, 25).astype(int)), 120
+    for _ in range(sequences):
+        sizes = {
+            "once each": lambda: np.ones(pairs, dtype=int),
+            "five times each": lambda: np.full(pairs, 5),
+            "20 on average": lambda: chance.geometric(1 / 20, pairs),
+            "ten inputs make half": lambda: np.maximum(1, (chance.pareto(1.2, pairs) * 2).astype(int)),
+        }[repeats]()
+        asked = np.repeat(np.arange(pairs), sizes)[: 4 * pairs]
+        asked = chance.permutation(asked)[:pairs]
+        flips = (chance.random(pairs) < truth)[asked]
+        first = np.zeros(pairs, dtype=bool)
+        first[np.unique(asked, return_index=True)[1]] = True
+        for of, counted in (("inputs", first), ("pairs", np.ones(pairs, dtype=bool))):
+            events, trials = np.cumsum(flips & counted), np.cumsum(counted)
+            seen = (
+                truth in interval(Counted(events=int(events[n - 1]), trials=int(trials[n - 1])), alpha=0.05)
+                for n in looks
+            )
+            missed[of] += not all(seen)
+    assert missed["inputs"] <= 0.05 * sequences + 3 * math.sqrt(0.05 * 0.95 * sequences)
+    assert repeats == "once each" or missed["pairs"] > missed["inputs"]
 
 
 def test_a_fault_in_one_slice_fails_a_gate_on_the_worst_while_the_whole_passes(logs: Logs) -> None:
@@ -295,7 +370,9 @@ def answer(world: World, *, flipping: str | None) -> None:
         country = "NO" if number % 5 == 0 else "SE"
         score = 0.75 if country == flipping and number % 2 else 0.25
         scores, labels = {current: 0.25, candidate: score}, {current: "0", candidate: str(int(score > 0.5))}
-        world.memory.plane.answer(ENDPOINT, f"{at}-{number}", scores, labels=labels, inputs={"country": country})
+        world.memory.plane.answer(
+            ENDPOINT, f"{at}-{number}", scores, labels=labels, inputs={"country": country, "at": f"{at}-{number}"}
+        )
 
 
 @pytest.mark.parametrize(("flipping", "status"), [(None, "passed"), ("NO", "ended")])

@@ -113,6 +113,8 @@ def test_requests_without_an_id_and_refused_ones_pair_with_nothing(logs: Logs) -
     ("one", "other", "agree"),
     [
         (100.0, 100.00001, True),
+        (100.0, 100.0 * (1 + 2e-6), True),
+        (100.0, 100.0 * (1 + 2e-5), False),
         (100.0, 100.1, False),
         (0.0, 0.0, True),
         (0.0, 1e-13, False),

@@ -59,8 +59,8 @@ def test_both_say_the_same(written: dict[str, list[dict[str, Any]]]) -> None:
         patch.setattr(
             "airflow_provider_mlpipex.serving.prediction_log.comparison_sql.LARGEST_SLICES_QUERY",
             _with_any_slice(
-                "SELECT value, pairs, flips, count, total, squares FROM sliced WHERE pairs >= {least} "
-                "ORDER BY pairs DESC, value LIMIT {most}"
+                "SELECT value, pairs, flips, count, total, squares, inputs, flipped_inputs FROM sliced "
+                "WHERE pairs >= {least} ORDER BY pairs DESC, value LIMIT {most}"
             ),
         )
         patch.setattr(
@@ -130,7 +130,7 @@ def test_a_column_that_nobody_sent_is_one_slice_without_a_value(tmp_path: Path) 
     (found,) = logs.compare(slices=["carrier"]).slices
     assert found == SlicedColumn(
         column="carrier",
-        slices=(slices.Slice(value=None, pairs=slices.MIN_PAIRS, flips=0, count=slices.MIN_PAIRS),),
+        slices=(slices.Slice(value=None, pairs=slices.MIN_PAIRS, flips=0, count=slices.MIN_PAIRS, inputs=1),),
         large_enough=1,
         values=1,
     )
