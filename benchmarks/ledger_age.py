@@ -64,7 +64,7 @@ def run(*, quick: bool = False) -> Table:
     return table
 
 
-def _past(entries: int) -> Iterator[Event]:
+def _past() -> Iterator[Event]:
     """What years leave in a chain."""
     manifest, release = make_manifest().to_json(), make_release()
     for number in itertools.count():
@@ -80,8 +80,7 @@ def _past(entries: int) -> Iterator[Event]:
         yield AlertRaised(title=f"drift {number}")
 
 
-def _age(ledger: SqlLedger, endpoint: EndpointRef, entries: int) -> None:
-    past = _past(entries)
+def _age(ledger: SqlLedger, endpoint: EndpointRef, entries: int, past: Iterator[Event]) -> None:
     while missing := entries - ledger.state(endpoint).seq:
         events = list(itertools.islice(past, min(2_000, missing)))
         ledger.append(endpoint, expected_seq=ledger.state(endpoint).seq, events=events, origin=ORIGIN)
@@ -92,10 +91,11 @@ def _world(folder: Path, entries: int) -> World:
     memory = memory_platform()
     ledger = SqlLedger(f"sqlite:///{folder}/{entries}.db", clock=memory.clock)
     # As far from the checkpoint before as a moment of the past can be, the next entry comes a minute later.
-    _age(ledger, ENDPOINT, max(1, entries - EVERY))
-    _age(ledger, ENDPOINT, entries - 1)
+    past = _past()
+    _age(ledger, ENDPOINT, max(1, entries - EVERY), past)
+    _age(ledger, ENDPOINT, entries - 1, past)
     memory.clock.advance(60)
-    _age(ledger, ENDPOINT, entries)
+    _age(ledger, ENDPOINT, entries, past)
     world = World(memory=memory, ledger=ledger)
     world.first_release()
     world.bring("run-2", "1.1.0", to="watching")
@@ -193,7 +193,7 @@ class _Rollbacks:
         self.age, self.plane, self.times = age, plane, list[float]()
         self.endpoint = EndpointRef.parse(f"production/aged-{age}")
         url = f"sqlite:///{folder}/rollbacks-{age}.db"
-        _age(SqlLedger(url), self.endpoint, age)
+        _age(SqlLedger(url), self.endpoint, age, _past())
         settings = Settings(ledger_url=url, snapshot_root=folder)
         self.platform = build_platform(settings, Origin(kind="test"), plane=plane.port)
         self.good, self.bad = plane.release(1), plane.release(2)
