@@ -11,24 +11,20 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from airflow_provider_mlpipex.adapters.mlflow import sources
+from airflow_provider_mlpipex.adapters.mlflow.long_tags import joined_text, split_text
 from airflow_provider_mlpipex.adapters.mlflow.model import prove_in_clean_process, save_model, settle_environment
 from airflow_provider_mlpipex.adapters.mlflow.registration_rules import model_version_of, taken
 from airflow_provider_mlpipex.adapters.mlflow.served_path import chunks, served_answers_of
+from airflow_provider_mlpipex.adapters.mlflow.server import MlflowServer
 from airflow_provider_mlpipex.adapters.mlflow.team_code import fluent_mlflow_at
 from airflow_provider_mlpipex.domain.errors import (
     ArtifactMismatch,
-    ConfigurationInvalid,
     ModelNotFound,
-    NotAuthorised,
-    RegistryUnavailable,
 )
-from airflow_provider_mlpipex.domain.fields.urls import without_credentials
 from airflow_provider_mlpipex.domain.names import check_name
 from airflow_provider_mlpipex.domain.release.adoption import FoundModel, ModelReference, ModelSource
 from airflow_provider_mlpipex.domain.release.release import ModelVersion, RuntimeEnvironment
@@ -38,16 +34,9 @@ from airflow_provider_mlpipex.serving.model_server.clean_process import ask_in_c
 
 if TYPE_CHECKING:
     import pandas as pd
-    from mlflow import MlflowClient
     from mlflow.entities import DatasetInput, Run
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
-    from mlflow.exceptions import MlflowException
 
-_TRANSIENT = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"}
-_FORBIDDEN = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
-_PROBE_TIMEOUT_S = 3.0
-#: Run and version tags hold 5,000 characters in older MLflow servers, so longer texts are spread over several tags.
-_TAG_LENGTH = 4_500
 _KEY, _VERSION, _RECORD, _MODEL = "mlpipex.key", sources.VERSION_TAG, "mlpipex.record", "mlpipex.model_version"
 _MODEL_PATH = "model"
 #: Beside the model in its run: every lock that it was proven in or released with, under its digest.
@@ -57,16 +46,13 @@ _MLFLOW_BATCH = 100
 _MLFLOW_DIGEST_LENGTH = 36
 
 
-class MlflowRegistry:
+class MlflowRegistry(MlflowServer):
     """:class:`~airflow_provider_mlpipex.ports.ModelRegistry` on an MLflow tracking server.
 
     Thread-safe: only an ``MlflowClient`` is used, never MLflow's process-wide active run or tracking URI.
 
     :param tracking_uri: ``http://127.0.0.1:5000``, or anything else that ``MlflowClient`` takes.
     """
-
-    def __init__(self, tracking_uri: str) -> None:
-        self.tracking_uri = tracking_uri.rstrip("/")
 
     def team_code(self) -> AbstractContextManager[None]:
         return fluent_mlflow_at(self.tracking_uri)
@@ -87,7 +73,7 @@ class MlflowRegistry:
             experiment = self._experiment(record.model_name)
             for run in self._runs(experiment, record.key):
                 if run.info.status == "FINISHED":
-                    return TrainingRecord.model_validate_json(_joined(_RECORD, run.data.tags))
+                    return TrainingRecord.model_validate_json(joined_text(_RECORD, run.data.tags))
                 if run.info.status == "RUNNING":
                     self._client.set_terminated(run.info.run_id, "KILLED")
             if isinstance(trained, SavedModel):
@@ -120,7 +106,7 @@ class MlflowRegistry:
                 name=model.name,
                 source=f"{self._client.get_run(record.run_id).info.artifact_uri}/{_MODEL_PATH}",
                 run_id=record.run_id,
-                tags={_KEY: record.key, _VERSION: version, **_split(_MODEL, model.model_dump_json())},
+                tags={_KEY: record.key, _VERSION: version, **split_text(_MODEL, model.model_dump_json())},
                 description=f"{model.name} {version}: {model.architecture}",
                 await_creation_for=0,
             )
@@ -215,69 +201,6 @@ class MlflowRegistry:
         with self._answering(f"set the alias {alias} of {model.name}"):
             self._client.set_registered_model_alias(model.name, alias, str(held.version))
 
-    @cached_property
-    def _client(self) -> MlflowClient:
-        settle_environment()
-        from mlflow import MlflowClient
-
-        return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
-
-    @contextmanager
-    def _answering(self, doing: str) -> Iterator[None]:
-        """Probe the server, then turn what goes wrong in the block into an error that says what to do."""
-        self._probe(doing)
-        settle_environment()
-        import requests
-        from mlflow.exceptions import MlflowException
-
-        try:
-            yield
-        except MlflowException as error:
-            raise self._translated(doing, error) from error
-        except requests.RequestException as error:
-            raise self._away(doing, error) from error
-
-    def _probe(self, doing: str) -> None:
-        if urlsplit(self.tracking_uri).scheme not in ("http", "https"):
-            return
-        import httpx
-
-        try:
-            status = httpx.get(f"{self.tracking_uri}/health", timeout=_PROBE_TIMEOUT_S).status_code
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise self._away(doing, error) from error
-        if status >= 500:
-            raise self._away(doing, f"HTTP {status}")
-
-    def _translated(self, doing: str, error: MlflowException) -> Exception:
-        if error.error_code in _FORBIDDEN:
-            return NotAuthorised(
-                f"MLflow at {self._address}: {doing}",
-                value=error.error_code,
-                remedy="put a user that may write into the connection",
-            )
-        if error.error_code in _TRANSIENT:
-            return self._away(doing, error)
-        return ConfigurationInvalid(
-            f"MLflow at {self._address}: {doing}",
-            value=str(error.message).replace(self.tracking_uri, self._address),
-            limit=error.error_code,
-            remedy="see the MLflow server's log; was the experiment or model deleted or changed by hand?",
-        )
-
-    def _away(self, doing: str, cause: object) -> RegistryUnavailable:
-        return RegistryUnavailable(
-            f"MLflow at {self._address}: {doing}",
-            value=str(cause)[:300].replace(self.tracking_uri, self._address),
-            limit=f"an answer to /health within {_PROBE_TIMEOUT_S:g} s",
-            remedy="start the server or correct the address, then run the task again",
-        )
-
-    @property
-    def _address(self) -> str:
-        """The tracking URI without a password."""
-        return without_credentials(self.tracking_uri)
-
     def _experiment(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
 
@@ -336,7 +259,7 @@ class MlflowRegistry:
                 "evaluation_rows": trained.evaluation_rows,
             }
         )
-        parts = _split(_RECORD, completed.model_dump_json())
+        parts = split_text(_RECORD, completed.model_dump_json())
         client.log_batch(run_id, tags=[RunTag(name, value) for name, value in parts.items()])
         client.set_terminated(run_id, "FINISHED")
         return completed
@@ -406,15 +329,5 @@ def _dataset_input(record: TrainingRecord) -> DatasetInput:
     )
 
 
-def _split(name: str, text: str) -> dict[str, str]:
-    pieces = range(0, len(text), _TAG_LENGTH)
-    return {f"{name}.{number}": text[start : start + _TAG_LENGTH] for number, start in enumerate(pieces)}
-
-
-def _joined(name: str, tags: dict[str, str]) -> str:
-    numbers = sorted(int(tag.removeprefix(f"{name}.")) for tag in tags if tag.startswith(f"{name}."))
-    return "".join(tags[f"{name}.{number}"] for number in numbers)
-
-
 def _model_of(held: MlflowVersion) -> ModelVersion:
-    return ModelVersion.model_validate_json(_joined(_MODEL, held.tags))
+    return ModelVersion.model_validate_json(joined_text(_MODEL, held.tags))
