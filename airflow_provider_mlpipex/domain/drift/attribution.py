@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from airflow_provider_mlpipex.domain.drift import divergence
-from airflow_provider_mlpipex.domain.drift.column_bins import NumericBins
 from airflow_provider_mlpipex.domain.drift.damage import ENOUGH as _ENOUGH
 from airflow_provider_mlpipex.domain.drift.damage import Effects
 from airflow_provider_mlpipex.domain.drift.divergence import Comparison
 from airflow_provider_mlpipex.domain.drift.judging import compare, comparison, why
+from airflow_provider_mlpipex.domain.drift.numeric_bins import NumericBins
 from airflow_provider_mlpipex.domain.drift.references import SCORE, ColumnReference, Reference
 from airflow_provider_mlpipex.domain.drift.report import (
     WORTH_AN_ALARM,

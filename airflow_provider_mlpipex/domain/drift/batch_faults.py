@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from airflow_provider_mlpipex.domain.drift import chi_square
-from airflow_provider_mlpipex.domain.drift.column_bins import CategoricalBins
+from airflow_provider_mlpipex.domain.drift.categorical_bins import CategoricalBins
 from airflow_provider_mlpipex.domain.drift.divergence import chi_square_test
 from airflow_provider_mlpipex.domain.drift.references import SCORE, ColumnReference, Reference
 from airflow_provider_mlpipex.domain.drift.report import DEFAULT_ALPHA, DEFAULT_LIMITS, BatchFault, BatchFaults

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from airflow_provider_mlpipex.domain.drift import divergence, student
-from airflow_provider_mlpipex.domain.drift.column_bins import Bins, NumericBins
+from airflow_provider_mlpipex.domain.drift.column_bins import Bins
 from airflow_provider_mlpipex.domain.drift.divergence import Comparison
+from airflow_provider_mlpipex.domain.drift.numeric_bins import NumericBins
 from airflow_provider_mlpipex.domain.drift.report import MIN_CHUNKS, Measure, Season
 from airflow_provider_mlpipex.domain.drift.sketches import Floats, Ints, Sketch
 

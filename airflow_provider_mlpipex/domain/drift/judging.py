@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airflow_provider_mlpipex.domain.drift import divergence
+from airflow_provider_mlpipex.domain.drift.categorical_bins import CategoricalBins
 from airflow_provider_mlpipex.domain.drift.chunks import Reach, Window, reach
-from airflow_provider_mlpipex.domain.drift.column_bins import CategoricalBins, NumericBins
 from airflow_provider_mlpipex.domain.drift.divergence import Comparison
+from airflow_provider_mlpipex.domain.drift.numeric_bins import NumericBins
 from airflow_provider_mlpipex.domain.drift.references import ColumnReference, Reference
 from airflow_provider_mlpipex.domain.drift.report import (
     DEFAULT_ALPHA,

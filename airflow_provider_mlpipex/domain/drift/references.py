@@ -13,16 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from airflow_provider_mlpipex.domain.drift.categorical_bins import CategoricalBins
 from airflow_provider_mlpipex.domain.drift.chunks import Chunks, make_chunks, slots_of
-from airflow_provider_mlpipex.domain.drift.column_bins import (
-    Bins,
-    CategoricalBins,
-    NumericBins,
-    Scores,
-    bins_from_json,
-    fit_bins,
-    no_rows,
-)
+from airflow_provider_mlpipex.domain.drift.column_bins import Bins, bins_from_json, fit_bins, no_rows
 from airflow_provider_mlpipex.domain.drift.column_values import (
     Column,
     Values,
@@ -38,6 +31,8 @@ from airflow_provider_mlpipex.domain.drift.damage import (
     one_row_of_each,
     rows_to_ask,
 )
+from airflow_provider_mlpipex.domain.drift.group_scores import Scores
+from airflow_provider_mlpipex.domain.drift.numeric_bins import NumericBins
 from airflow_provider_mlpipex.domain.drift.sketches import Floats, Ints, Sketch, require_same_bins
 from airflow_provider_mlpipex.domain.errors import SketchUnusable
 

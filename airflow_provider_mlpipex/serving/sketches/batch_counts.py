@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from airflow_provider_mlpipex.domain.drift.batch_faults import BatchCounts, beyond_training
-from airflow_provider_mlpipex.domain.drift.column_bins import CategoricalBins
+from airflow_provider_mlpipex.domain.drift.categorical_bins import CategoricalBins
 from airflow_provider_mlpipex.domain.drift.references import ColumnReference
 from airflow_provider_mlpipex.domain.drift.served import REST
 from airflow_provider_mlpipex.domain.drift.sketches import Floats, Ints

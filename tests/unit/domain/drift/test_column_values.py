@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_mlpipex.domain.drift.column_bins import NumericBins
 from airflow_provider_mlpipex.domain.drift.column_values import as_column, holds_moments, moment_text, read_moments
 from airflow_provider_mlpipex.domain.drift.judging import check
+from airflow_provider_mlpipex.domain.drift.numeric_bins import NumericBins
 from airflow_provider_mlpipex.domain.drift.references import Reference, make_reference
 
 START = datetime(2026, 1, 1)

@@ -17,8 +17,8 @@ from scipy.spatial.distance import jensenshannon
 
 from airflow_provider_mlpipex.domain.drift import chi_square, divergence
 from airflow_provider_mlpipex.domain.drift.attribution import alarm, attribute, rank
-from airflow_provider_mlpipex.domain.drift.column_bins import NumericBins
 from airflow_provider_mlpipex.domain.drift.judging import check, check_column, compare
+from airflow_provider_mlpipex.domain.drift.numeric_bins import NumericBins
 from airflow_provider_mlpipex.domain.drift.references import SCORE, ColumnReference, Reference, make_reference
 from airflow_provider_mlpipex.domain.drift.report import (
     DEFAULT_LIMITS,

@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from airflow_provider_mlpipex.domain.drift.column_bins import LISTED, TAIL_BINS, CategoricalBins, NumericBins
+from airflow_provider_mlpipex.domain.drift.categorical_bins import LISTED, TAIL_BINS, CategoricalBins
 from airflow_provider_mlpipex.domain.drift.column_values import as_column
+from airflow_provider_mlpipex.domain.drift.numeric_bins import NumericBins
 from airflow_provider_mlpipex.domain.drift.references import SCORE, Reference, make_reference
 from airflow_provider_mlpipex.domain.drift.sketches import (
     OUTSIDE_BINS,
