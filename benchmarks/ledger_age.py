@@ -14,6 +14,8 @@ import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -48,18 +50,16 @@ from tests.support.rollouts import ENDPOINT, World
 
 YOUNG, MIDDLE, OLD = 100, 10_000, 100_000
 READY_S = 120.0
-#: What the clock of a platform in memory shows first.
-BEGIN = memory_platform().clock.now()
 
 
 def run(*, quick: bool = False) -> Table:
     old, middle = (OLD // 10, MIDDLE // 10) if quick else (OLD, MIDDLE)
     table = Table(("what", "entries", "p50 ms", "peak MiB"))
     with tempfile.TemporaryDirectory(prefix="mlpipex-bench-") as folder:
-        worlds = {entries: _world(Path(folder), entries) for entries in (YOUNG, middle, old)}
-        _verbs(table, worlds[YOUNG], worlds[old], (YOUNG, old), rounds=20 if quick else 200)
-        _audits(table, worlds[middle], worlds[old], (middle, old))
-        _upgrades(table, Path(folder), worlds[old].platform, old)
+        aged = {entries: _aged(Path(folder), entries) for entries in (YOUNG, middle, old)}
+        _verbs(table, aged[YOUNG], aged[old], (YOUNG, old), rounds=20 if quick else 200)
+        _audits(table, aged[middle], aged[old], (middle, old))
+        _upgrades(table, Path(folder), aged[old].platform, old)
         _rollbacks(table, Path(folder), (YOUNG, old), rounds=5 if quick else 40)
     return table
 
@@ -86,50 +86,58 @@ def _age(ledger: SqlLedger, endpoint: EndpointRef, entries: int, past: Iterator[
         ledger.append(endpoint, expected_seq=ledger.state(endpoint).seq, events=events, origin=ORIGIN)
 
 
-def _world(folder: Path, entries: int) -> World:
-    """An endpoint with such a past, and a promotion under watch."""
+@dataclass
+class _Aged:
+    """An endpoint with such a past, and a promotion under watch. :param then: a moment of its past."""
+
+    platform: Platform
+    then: datetime
+
+
+def _aged(folder: Path, entries: int) -> _Aged:
     memory = memory_platform()
     ledger = SqlLedger(f"sqlite:///{folder}/{entries}.db", clock=memory.clock)
     # As far from the checkpoint before as a moment of the past can be, the next entry comes a minute later.
     past = _past()
     _age(ledger, ENDPOINT, max(1, entries - EVERY), past)
+    then = memory.clock.advance(60)
     _age(ledger, ENDPOINT, entries - 1, past)
     memory.clock.advance(60)
     _age(ledger, ENDPOINT, entries, past)
     world = World(memory=memory, ledger=ledger)
     world.first_release()
     world.bring("run-2", "1.1.0", to="watching")
-    return world
+    return _Aged(world.platform, then)
 
 
-def _verbs(table: Table, young: World, old: World, ages: tuple[int, int], *, rounds: int) -> None:
+def _verbs(table: Table, young: _Aged, old: _Aged, ages: tuple[int, int], *, rounds: int) -> None:
     for name, verb in (("status", _status), ("one look", _look), ("as of", _as_of)):
         times: tuple[list[float], list[float]] = ([], [])
         sides = list(zip(times, (young, old), strict=True))
         for number in range(rounds):
             # In turn the one and the other first: whoever comes second finds the machine as the first has left it.
-            for found, world in sides if number % 2 else sides[::-1]:
+            for found, aged in sides if number % 2 else sides[::-1]:
                 began = time.process_time()
-                verb(world.platform)
+                verb(aged)
                 found.append((time.process_time() - began) * 1000)
         medians = [quantile(found, 0.5) for found in times]
-        peaks = [_peak(partial(verb, world.platform)) for world in (young, old)]
+        peaks = [_peak(partial(verb, aged)) for aged in (young, old)]
         for age, median, peak in zip(ages, medians, peaks, strict=True):
             table.rows.append((name, f"{age:,}", f"{median:.2f}", f"{peak:.2f}"))
         table.bars.append(Bar(f"{name}, old beside young", medians[1] / medians[0], 1.2, " times"))
         table.bars.append(Bar(f"memory of {name}, old beside young", peaks[1] / peaks[0], 1.2, " times"))
 
 
-def _status(platform: Platform) -> None:
-    assert status.endpoint_status(platform, ENDPOINT)["rollout"] is not None
+def _status(aged: _Aged) -> None:
+    assert status.endpoint_status(aged.platform, ENDPOINT)["rollout"] is not None
 
 
-def _look(platform: Platform) -> None:
-    assert watch.look(platform, endpoint=ENDPOINT, rollout_id="run-2", stage="watch").status == "watching"
+def _look(aged: _Aged) -> None:
+    assert watch.look(aged.platform, endpoint=ENDPOINT, rollout_id="run-2", stage="watch").status == "watching"
 
 
-def _as_of(platform: Platform) -> None:
-    assert history.as_of(platform, ENDPOINT, BEGIN).rollout is None
+def _as_of(aged: _Aged) -> None:
+    assert history.as_of(aged.platform, ENDPOINT, aged.then).rollout is None
 
 
 def _peak(call: Callable[[], object]) -> float:
@@ -142,12 +150,12 @@ def _peak(call: Callable[[], object]) -> float:
         tracemalloc.stop()
 
 
-def _audits(table: Table, middle: World, old: World, ages: tuple[int, int]) -> None:
+def _audits(table: Table, middle: _Aged, old: _Aged, ages: tuple[int, int]) -> None:
     began = time.perf_counter()
     counts = history.audit(old.platform)
     seconds = time.perf_counter() - began
     assert counts[str(ENDPOINT)] > ages[1]
-    peaks = [_peak(partial(history.audit, world.platform)) for world in (middle, old)]
+    peaks = [_peak(partial(history.audit, aged.platform)) for aged in (middle, old)]
     for age, peak, took in zip(ages, peaks, ("", f"{seconds * 1000:,.0f}"), strict=True):
         table.rows.append(("audit verify", f"{age:,}", took, f"{peak:.2f}"))
     table.bars.append(Bar(f"audit verify of {ages[1]:,} entries", seconds, 60.0, " s"))
