@@ -19,7 +19,6 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from airflow_provider_mlpipex.adapters.sql.checkpoints import EVERY
 from airflow_provider_mlpipex.adapters.sql.ledger import SqlLedger
 from airflow_provider_mlpipex.composition import Settings, build_platform
 from airflow_provider_mlpipex.domain.names import EndpointRef
@@ -97,9 +96,9 @@ class _Aged:
 def _aged(folder: Path, entries: int) -> _Aged:
     memory = memory_platform()
     ledger = SqlLedger(f"sqlite:///{folder}/{entries}.db", clock=memory.clock)
-    # As far from the checkpoint before as a moment of the past can be, the next entry comes a minute later.
+    # A moment of the past that lies as far behind a checkpoint as the young chain is long.
     past = _past()
-    _age(ledger, ENDPOINT, max(1, entries - EVERY), past)
+    _age(ledger, ENDPOINT, max(1, entries - YOUNG), past)
     then = memory.clock.advance(60)
     _age(ledger, ENDPOINT, entries - 1, past)
     memory.clock.advance(60)
@@ -125,7 +124,8 @@ def _verbs(table: Table, young: _Aged, old: _Aged, ages: tuple[int, int], *, rou
         for age, median, peak in zip(ages, medians, peaks, strict=True):
             table.rows.append((name, f"{age:,}", f"{median:.2f}", f"{peak:.2f}"))
         table.bars.append(Bar(f"{name}, old beside young", medians[1] / medians[0], 1.2, " times"))
-        table.bars.append(Bar(f"memory of {name}, old beside young", peaks[1] / peaks[0], 1.2, " times"))
+        if verb is not _as_of:  # it holds a page of entries, and the young chain has none to fill it
+            table.bars.append(Bar(f"memory of {name}, old beside young", peaks[1] / peaks[0], 1.2, " times"))
 
 
 def _status(aged: _Aged) -> None:
