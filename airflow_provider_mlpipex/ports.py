@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from airflow_provider_mlpipex.domain.drift.served import BatchSketches, ServedSketches
     from airflow_provider_mlpipex.domain.features.service import FeatureServiceRef, HistoricalFrame, OnlineRow
     from airflow_provider_mlpipex.domain.gates.evidence import Telemetry
-    from airflow_provider_mlpipex.domain.manifest.manifest import Manifest, RuntimeSpec
+    from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
+    from airflow_provider_mlpipex.domain.manifest.runtime_block import RuntimeSpec
     from airflow_provider_mlpipex.domain.names import EndpointRef
     from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import (
         Added,

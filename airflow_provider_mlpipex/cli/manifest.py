@@ -53,13 +53,14 @@ def validate(file: ManifestFile, as_json: AsJson = False) -> None:
 def diff(before: ManifestFile, after: ManifestFile, as_json: AsJson = False) -> None:
     """Typed differences between two manifests, and the review that they open in each environment."""
     from airflow_provider_mlpipex.domain.manifest import diff as typed_diff
+    from airflow_provider_mlpipex.domain.manifest.review_block import review_needed
 
     wanted = load_manifest_file(after)
     changes = typed_diff.diff(load_manifest_file(before), wanted)
     reviews = {}
     for name, environment in wanted.environments.items():
         if environment.review is not None:
-            needs_person, why, policy = typed_diff.review_needed(changes, environment.review)
+            needs_person, why, policy = review_needed(changes, environment.review)
             reviews[name] = {"needs_person": needs_person, "why": why, "auto_approved_by": policy}
 
     def text() -> str:

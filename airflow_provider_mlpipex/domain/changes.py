@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from airflow_provider_mlpipex.domain.values import Value
 
 ChangeKind = Literal[
     "model", "runtime", "data", "features", "gate-tightened", "gate-loosened", "policy", "gate-undecided"
 ]
+#: In which changes are shown.
+CHANGE_ORDER: tuple[ChangeKind, ...] = get_args(ChangeKind)
 
 
 class Change(Value):

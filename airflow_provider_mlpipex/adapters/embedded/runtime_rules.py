@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from airflow_provider_mlpipex.domain.errors import RuntimeMismatch
-from airflow_provider_mlpipex.domain.manifest.manifest import RuntimeSpec
+from airflow_provider_mlpipex.domain.manifest.runtime_block import RuntimeSpec
 from airflow_provider_mlpipex.domain.release.release import RuntimeEnvironment
 
 

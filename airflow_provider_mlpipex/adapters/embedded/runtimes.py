@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_mlpipex.adapters.embedded.runtime_rules import pin
 from airflow_provider_mlpipex.adapters.embedded.training_process import fit_in
-from airflow_provider_mlpipex.domain.manifest.manifest import Manifest, RuntimeSpec
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifest.runtime_block import RuntimeSpec
 from airflow_provider_mlpipex.domain.release.release import RuntimeEnvironment
 from airflow_provider_mlpipex.domain.release.training import Fitted, LockedRuntime
 from airflow_provider_mlpipex.serving.plane.runtimes import RuntimeCache, lock_digest, provider_digest

@@ -5,21 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from airflow_provider_mlpipex.domain.changes import Change
 from airflow_provider_mlpipex.domain.fields.quantities import Duration, format_duration
 from airflow_provider_mlpipex.domain.gates.gate import Gate
-from airflow_provider_mlpipex.domain.gates.sentence_grammar import read_sentence
+from airflow_provider_mlpipex.domain.manifest.gate_lists import gate_of
 from airflow_provider_mlpipex.domain.manifest.gates_diff import NONE, diff_gates, loosened, tightened
 from airflow_provider_mlpipex.domain.values import Value
 
-OutcomeGates = tuple[
-    Annotated[
-        Gate, BeforeValidator(lambda raw: read_sentence(raw, source="outcomes") if isinstance(raw, str) else raw)
-    ],
-    ...,
-]
+OutcomeGates = tuple[Annotated[Gate, gate_of("outcomes")], ...]
 
 
 class OutcomesSpec(Value):

@@ -14,7 +14,8 @@ import math
 from datetime import timedelta
 
 from airflow_provider_mlpipex.domain.gates.gate import Gate
-from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, ExposureSpec
+from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec
+from airflow_provider_mlpipex.domain.manifest.stage_blocks import ExposureSpec
 from airflow_provider_mlpipex.domain.planning.false_alarms import alpha_of
 from airflow_provider_mlpipex.domain.planning.sampling import REVERT, look_every, needed_duration
 from airflow_provider_mlpipex.domain.planning.synthetic_evidence import allowed_share

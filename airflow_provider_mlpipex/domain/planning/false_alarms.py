@@ -13,7 +13,8 @@ from typing import Literal
 
 from airflow_provider_mlpipex.domain.gates import watch_windows
 from airflow_provider_mlpipex.domain.gates.gate import Gate
-from airflow_provider_mlpipex.domain.manifest.manifest import CanarySpec, EnvironmentSpec
+from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec
+from airflow_provider_mlpipex.domain.manifest.stage_blocks import CanarySpec
 from airflow_provider_mlpipex.domain.planning.sampling import spans_canary
 from airflow_provider_mlpipex.domain.statistics.confidence import share_alpha
 

@@ -17,7 +17,8 @@ from airflow_provider_mlpipex.domain.fields.quantities import (
 )
 from airflow_provider_mlpipex.domain.gates.concurrent_baseline import is_compared
 from airflow_provider_mlpipex.domain.gates.gate import LIVE_SOURCES, Gate
-from airflow_provider_mlpipex.domain.manifest.manifest import CanarySpec, EnvironmentSpec, Manifest, RollbackSpec
+from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, Manifest
+from airflow_provider_mlpipex.domain.manifest.stage_blocks import CanarySpec, RollbackSpec
 from airflow_provider_mlpipex.domain.names import Name
 from airflow_provider_mlpipex.domain.planning.canary_schedule import Exposure, exposure, step_durations
 from airflow_provider_mlpipex.domain.planning.evaluation_rows import needed_rows

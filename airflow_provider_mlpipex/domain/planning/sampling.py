@@ -6,7 +6,7 @@ import math
 from datetime import timedelta
 
 from airflow_provider_mlpipex.domain.gates.gate import Gate
-from airflow_provider_mlpipex.domain.manifest.manifest import CanarySpec
+from airflow_provider_mlpipex.domain.manifest.stage_blocks import CanarySpec
 
 #: From the decision to the last request that the bad release answers; the embedded plane needs milliseconds.
 REVERT = timedelta(seconds=1)

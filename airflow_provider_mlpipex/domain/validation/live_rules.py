@@ -11,13 +11,8 @@ from airflow_provider_mlpipex.domain.fields.quantities import format_duration, f
 from airflow_provider_mlpipex.domain.fields.yaml_text import FieldPath, Problem
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.manifest.drift_block import SHORTEST_WINDOW
-from airflow_provider_mlpipex.domain.manifest.manifest import (
-    CanarySpec,
-    EnvironmentSpec,
-    ExposureSpec,
-    RollbackSpec,
-    ShadowSpec,
-)
+from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec
+from airflow_provider_mlpipex.domain.manifest.stage_blocks import CanarySpec, ExposureSpec, RollbackSpec, ShadowSpec
 from airflow_provider_mlpipex.domain.planning.canary_schedule import (
     bad_to_detect,
     exposure,

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from airflow_provider_mlpipex.domain.fields.refusal import did_you_mean
 from airflow_provider_mlpipex.domain.fields.yaml_text import FieldPath, Problem
-from airflow_provider_mlpipex.domain.manifest.manifest import Manifest, ShadowSpec
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifest.stage_blocks import ShadowSpec
 from airflow_provider_mlpipex.domain.shadow.slices import MAX_COLUMNS
 
 #: Judged over the slices, so there must be some.

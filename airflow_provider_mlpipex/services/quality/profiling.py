@@ -18,7 +18,8 @@ from airflow_provider_mlpipex.services.quality.check import require_columns
 if TYPE_CHECKING:
     import pandas as pd
 
-    from airflow_provider_mlpipex.domain.manifest.manifest import Manifest, TrainingSpec
+    from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
+    from airflow_provider_mlpipex.domain.manifest.training_block import TrainingSpec
 
 #: Distinct values that a set may list, and rows for each of them, or it is no set but a sample.
 MAX_SET, ROWS_A_VALUE = 20, 5

@@ -8,8 +8,8 @@ from pathlib import Path
 from airflow_provider_mlpipex.domain.errors import GateFailed, GateUndecided
 from airflow_provider_mlpipex.domain.gates import judging
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName
-from airflow_provider_mlpipex.domain.manifest.diff import stricter_review
-from airflow_provider_mlpipex.domain.manifest.manifest import Manifest, ReviewSpec
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifest.review_block import ReviewSpec, stricter_review
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import ModelVersion, Release
 from airflow_provider_mlpipex.domain.rollout import decisions

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from airflow_provider_mlpipex.domain.changes import Change
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult
-from airflow_provider_mlpipex.domain.manifest.diff import diff, release_changes, review_needed
+from airflow_provider_mlpipex.domain.manifest.diff import diff, release_changes
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifest.review_block import review_needed
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout import decisions
 from airflow_provider_mlpipex.domain.rollout.events import TaskGateJudged

@@ -15,7 +15,7 @@ from typing import Literal
 from airflow_provider_mlpipex.domain.errors import IllegalTransition, PlanRefused
 from airflow_provider_mlpipex.domain.fields.quantities import format_duration
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName
-from airflow_provider_mlpipex.domain.manifest.manifest import WhenUndecided
+from airflow_provider_mlpipex.domain.manifest.stage_blocks import WhenUndecided
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, stage_gates
 from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.domain.errors import ManifestInvalid, TrainingFailed
-from airflow_provider_mlpipex.domain.manifest.manifest import TrainingSpec
+from airflow_provider_mlpipex.domain.manifest.training_block import TrainingSpec
 from airflow_provider_mlpipex.domain.release.training import Fitted, TrainedModel, TrainingContext, ask
 from airflow_provider_mlpipex.services.training.code_failure import describe_failure
 from airflow_provider_mlpipex.services.training.evaluation import evaluate

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed
 from airflow_provider_mlpipex.domain.fields.quantities import format_ratio
-from airflow_provider_mlpipex.domain.manifest.manifest import TrainingSpec
+from airflow_provider_mlpipex.domain.manifest.training_block import TrainingSpec
 
 if TYPE_CHECKING:
     import pandas as pd

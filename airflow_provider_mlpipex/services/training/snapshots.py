@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed, ManifestInvalid
 from airflow_provider_mlpipex.domain.fields.quantities import format_duration
-from airflow_provider_mlpipex.domain.manifest.manifest import DataSpec, Manifest
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifest.training_block import DataSpec
 from airflow_provider_mlpipex.domain.quality.report import QualityReport
 from airflow_provider_mlpipex.domain.release.inputs import SERVABLE, Unservable, describe_column
 from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, FeatureJoin

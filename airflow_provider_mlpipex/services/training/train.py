@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed, TrainingFailed
-from airflow_provider_mlpipex.domain.manifest.manifest import Manifest, TrainingSpec
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifest.training_block import TrainingSpec
 from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, Release
 from airflow_provider_mlpipex.domain.release.training import Fitted, LockedRuntime, TrainingRecord
 from airflow_provider_mlpipex.domain.values import digest_of

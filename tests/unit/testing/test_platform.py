@@ -12,7 +12,7 @@ import pytest
 
 from airflow_provider_mlpipex.adapters.embedded.runtimes import LockedRuntimes
 from airflow_provider_mlpipex.domain.errors import RuntimeMismatch
-from airflow_provider_mlpipex.domain.manifest.manifest import RuntimeSpec
+from airflow_provider_mlpipex.domain.manifest.runtime_block import RuntimeSpec
 from airflow_provider_mlpipex.domain.rollout.events import AlertRaised, Origin
 from airflow_provider_mlpipex.ports import Alerter, Clock, RuntimeResolver
 from airflow_provider_mlpipex.services import journal

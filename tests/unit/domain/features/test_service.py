@@ -21,7 +21,8 @@ from airflow_provider_mlpipex.domain.features.service import (
     plain,
     settle_types,
 )
-from airflow_provider_mlpipex.domain.manifest.diff import diff, release_changes, review_needed
+from airflow_provider_mlpipex.domain.manifest.diff import diff, release_changes
+from airflow_provider_mlpipex.domain.manifest.review_block import review_needed
 from airflow_provider_mlpipex.domain.planning.plan import plan
 from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, FeatureJoin, Release
 from airflow_provider_mlpipex.domain.validation.loading import load_manifest

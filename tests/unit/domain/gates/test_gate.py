@@ -14,7 +14,7 @@ from airflow_provider_mlpipex.domain.gates.gate import LIVE_SOURCES, Gate
 from airflow_provider_mlpipex.domain.gates.judging import judge, overall
 from airflow_provider_mlpipex.domain.gates.metrics import METRICS, TASK_METRICS
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult
-from airflow_provider_mlpipex.domain.manifest.manifest import ShadowSpec
+from airflow_provider_mlpipex.domain.manifest.stage_blocks import ShadowSpec
 from tests.support.factories import NOON
 
 

@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from airflow_provider_mlpipex.domain.errors import InvalidQuantity, ManifestInvalid
-from airflow_provider_mlpipex.domain.manifest.diff import diff, review_needed
-from airflow_provider_mlpipex.domain.manifest.manifest import Manifest, ReviewSpec
+from airflow_provider_mlpipex.domain.manifest.diff import diff
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifest.review_block import ReviewSpec, review_needed
 from airflow_provider_mlpipex.domain.manifest.schema import manifest_schema
 from airflow_provider_mlpipex.domain.planning import plan as planning
 from airflow_provider_mlpipex.domain.release.adoption import ModelReference

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from airflow_provider_mlpipex.domain.changes import Change
 from airflow_provider_mlpipex.domain.drift.report import MEASURES
 from airflow_provider_mlpipex.domain.gates.gate import Gate
-from airflow_provider_mlpipex.domain.manifest.diff import diff, release_changes, review_needed, stricter_review
+from airflow_provider_mlpipex.domain.manifest.diff import diff, release_changes
 from airflow_provider_mlpipex.domain.manifest.gates_diff import diff_gates
-from airflow_provider_mlpipex.domain.manifest.manifest import Manifest, ReviewSpec
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
+from airflow_provider_mlpipex.domain.manifest.review_block import ReviewSpec, review_needed, stricter_review
 from tests.support.factories import make_release, make_snapshot
 from tests.support.manifests import make_manifest
 

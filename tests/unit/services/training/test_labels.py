@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed
-from airflow_provider_mlpipex.domain.manifest.manifest import TrainingSpec
+from airflow_provider_mlpipex.domain.manifest.training_block import TrainingSpec
 from airflow_provider_mlpipex.services.training.labels import labelled, require_labels
 
 
