@@ -9,9 +9,9 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_serializer, field_validator, model_validator
 
 from airflow_provider_mlpipex.domain.errors import InvalidQuantity
+from airflow_provider_mlpipex.domain.fields.differences import Difference, ToBaseline, format_points, read_excess
 from airflow_provider_mlpipex.domain.fields.quantities import (
     Duration,
-    Ratio,
     format_duration,
     format_ratio,
     parse_duration,
@@ -36,14 +36,15 @@ class Gate(Recorded):
 
     :param metric: ``source.metric``, one of :data:`~airflow_provider_mlpipex.domain.gates.metrics.METRICS`.
     :param max: highest value that passes, in the metric's unit (latency in milliseconds); ``min`` the lowest.
-    :param within: passes while not worse than the baseline by more than this fraction *of the baseline*.
-    :param improves: passes if better than the baseline by at least this fraction of the baseline.
+    :param within: passes while not worse than the baseline by more than this: ``0.5% of the baseline``, or of a share
+        ``0.5 points``. A bare ``0.5%`` is of the baseline.
+    :param improves: passes if better than the baseline by at least this, in the same forms.
     :param direction: which way is better, for relative gates on metrics where it is not known.
     :param window: time that the evidence must cover before the gate can pass.
     :param min_samples: observations below which it cannot pass. On live traffic it may fail from fewer, where those
         leave no doubt.
     :param detects: on live traffic, how far beyond its threshold the truth must be excluded before it passes, in the
-        metric's unit: ``0.5%`` is half a point.
+        metric's unit: of a share ``0.5 points``, for which a bare ``0.5%`` stands as well.
     :param max_age: evidence that ended longer ago than this is stale.
     :param advisory: judged and recorded, but stops nothing.
     :param on_fail: of a watch with a control arm: take the release back at once when nobody can tell whether an outage
@@ -57,8 +58,8 @@ class Gate(Recorded):
     metric: str
     max: float | None = None
     min: float | None = None
-    within: Ratio | None = Field(default=None, ge=0)
-    improves: Ratio | None = Field(default=None, ge=0)
+    within: ToBaseline = None
+    improves: ToBaseline = None
     direction: Direction | None = None
     window: Duration | None = None
     min_samples: int = Field(default=1, ge=1)
@@ -73,11 +74,36 @@ class Gate(Recorded):
         known_metric(key)
         return key
 
-    @field_validator("max", "min", "detects", mode="before")
+    @field_validator("max", "min", mode="before")
     @classmethod
     def _read_threshold(cls, raw: Any, info: ValidationInfo) -> float | None:
         key = info.data.get("metric")
         return None if raw is None or key is None else read_threshold(raw, known_metric(key).unit)
+
+    @field_validator("detects", mode="plain")
+    @classmethod
+    def _read_excess(cls, raw: Any, info: ValidationInfo) -> float | None:
+        key = info.data.get("metric")
+        if raw is None or key is None:
+            return None
+        unit = known_metric(key).unit
+        return read_excess(raw) if unit == "ratio" else read_threshold(raw, unit)
+
+    @field_validator("within", "improves")
+    @classmethod
+    def _read_difference(cls, difference: Difference | None, info: ValidationInfo) -> Difference | None:
+        key = info.data.get("metric")
+        if difference is None or key is None:
+            return difference
+        if not 0 <= difference < math.inf:
+            raise Refusal("from 0 up", value=format_ratio(difference), remedy="write 0.5% of the baseline")
+        if difference.in_points and known_metric(key).unit != "ratio":
+            raise Refusal(
+                f"points are of shares, and {key} is none",
+                value=format_points(difference),
+                remedy=f"write {format_ratio(difference)} of the baseline",
+            )
+        return difference
 
     @model_validator(mode="after")
     def _one_criterion(self) -> Gate:
@@ -98,13 +124,13 @@ class Gate(Recorded):
         elif not self._metric.compared:
             raise Refusal(
                 f"{self.metric} has no baseline to be {self.criterion} of",
-                value=f"{self.criterion}: {format_ratio(self.bound)}",
+                value=f"{self.criterion}: {self._difference}",
                 remedy="state max or min, or compare in evaluation, shadow or canary",
             )
         elif self.direction is None and self._metric.better is None:
             raise Refusal(
                 f"which way {self.metric} gets better is not known",
-                value=f"{self.criterion}: {format_ratio(self.bound)}",
+                value=f"{self.criterion}: {self._difference}",
                 remedy="add direction: higher or direction: lower",
             )
         elif self.direction and self._metric.better and self.direction != self._metric.better:
@@ -212,8 +238,8 @@ class Gate(Recorded):
         words = {
             "max": f"at most {self.in_unit(self.bound)}",
             "min": f"at least {self.in_unit(self.bound)}",
-            "within": f"within {format_ratio(self.bound)} of the baseline",
-            "improves": f"improves on the baseline by at least {format_ratio(self.bound)}",
+            "within": f"within {self._difference} of the baseline",
+            "improves": f"improves on the baseline by at least {self._difference}",
         }
         parts = [f"{self.metric} {words[self.criterion]}"]
         if self.window:
@@ -230,13 +256,35 @@ class Gate(Recorded):
             return self.bound
         if baseline is None:
             return None
-        allowed = self.bound * abs(baseline)
-        towards_better = allowed if self.criterion == "improves" else -allowed
-        return baseline + towards_better if self.better == "higher" else baseline - towards_better
+        return baseline + self._towards(self.allowed_difference(baseline))
+
+    def allowed_difference(self, baseline: float) -> float:
+        """How far the threshold of a relative gate lies from ``baseline``, in the metric's unit."""
+        return self.bound if self.in_points else self.bound * abs(baseline)
+
+    def _towards(self, difference: float) -> float:
+        return difference if (self.criterion == "improves") == (self.better == "higher") else -difference
+
+    @property
+    def in_points(self) -> bool:
+        """Whether it is a number of points that the candidate and the baseline may lie apart."""
+        stated = self.within if self.within is not None else self.improves
+        return stated is not None and stated.in_points
+
+    @property
+    def _difference(self) -> str:
+        return format_points(self.bound) if self.in_points else format_ratio(self.bound)
+
+    @property
+    def offset(self) -> float:
+        """What a relative gate adds to ``scale`` times the baseline to get its threshold."""
+        return self._towards(self.bound) if self.in_points else 0.0
 
     @property
     def scale(self) -> float:
         """What a relative gate multiplies the baseline by to get its threshold, where the baseline is not negative."""
+        if self.in_points:
+            return 1.0
         better_is_more = (self.criterion == "improves") == (self.better == "higher")
         return max(0.0, 1.0 + self.bound if better_is_more else 1.0 - self.bound)
 

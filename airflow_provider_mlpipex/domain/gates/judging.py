@@ -138,7 +138,8 @@ class _Look:
         elif base is None:
             return None
         else:
-            beyond = summaries.excess(own, base, scale=gate.scale, alpha=self.alpha, quantile=gate.quantile)
+            apart = summaries.excess(own, base, scale=gate.scale, alpha=self.alpha, quantile=gate.quantile)
+            beyond = apart.shifted(-gate.offset)
         return beyond if gate.better == "higher" else -beyond
 
     @property
@@ -164,8 +165,9 @@ class _Look:
         else:
             assert paired is not None and base is not None  # a threshold has been computed from it
             # Beside a baseline of 0 there is nothing to scale: the threshold is 0 as well.
-            scale = threshold / base if base else 1.0
-            beyond = same_rows.excess_on_same_rows(paired, own=value, base=base, scale=scale, level=SURE)
+            scale = threshold / base if base and not gate.in_points else 1.0
+            apart = same_rows.excess_on_same_rows(paired, own=value, base=base, scale=scale, level=SURE)
+            beyond = apart.shifted(-gate.offset) if apart else None
         return beyond if beyond is None or gate.better == "higher" else -beyond
 
     @property

@@ -64,8 +64,9 @@ def _is_excluded(gate: Gate, result: GateResult) -> bool:
     if gate.relative:
         if gate.within is None or own is None or base is None or gate.better == "higher" or gate.detects is not None:
             return False
-        scale = 1.0 + 2.0 * gate.within
-        return summaries.excess(own, base, scale=scale, alpha=BUDGET, quantile=gate.quantile).upper <= 0.0
+        # By twice as much as it allows: of the baseline, or in points.
+        scale, offset = (1.0, 2.0 * gate.within) if gate.in_points else (1.0 + 2.0 * gate.within, 0.0)
+        return summaries.excess(own, base, scale=scale, alpha=BUDGET, quantile=gate.quantile).upper <= offset
     if isinstance(own, Timed) and gate.quantile is not None and gate.better == "lower":
         allowed = 1.0 - gate.quantile
         _, slow = own.slower_than(gate.bound + (gate.detects or 0.0))

@@ -15,6 +15,7 @@ from airflow_provider_mlpipex.domain.gates.metrics import METRICS
 
 FORMS = (
     "accuracy within 0.5% of the baseline",
+    "accuracy within 0.5 points of the baseline",
     "accuracy improves on the baseline by at least 1%",
     "p95 latency under 120 ms",
     "accuracy at least 80%",
@@ -26,6 +27,8 @@ FORMS = (
 
 _LONGEST = 200
 _NUMBER = r"\d+(?:\.\d+)?"
+#: Of a share points, of anything a part of the baseline.
+_DIFFERENCE = rf"{_NUMBER}\s*(?:%|points?)"
 _QUANTITY = rf"{_NUMBER}\s*(?:%|milliseconds?|ms|seconds?|s)?"
 _UNIT = r"milliseconds?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|h|days?|d|weeks?|w"
 _SOURCE = "|".join(METRICS)
@@ -38,12 +41,12 @@ _BASELINE = r"(?:the\s+)?(?:baseline|current(?:\s+release)?)"
 _AT_MOST = r"at\s+most|no\s+more\s+than|under|below|up\s+to|<=?|≤"
 _AT_LEAST = r"at\s+least|no\s+less\s+than|over|above|>=?|≥"
 _CRITERIA = (
-    ("within", re.compile(rf"(?P<metric>.+?)\s+within\s+(?P<value>{_NUMBER}\s*%)\s+of\s+{_BASELINE}")),
+    ("within", re.compile(rf"(?P<metric>.+?)\s+within\s+(?P<value>{_DIFFERENCE})\s+of\s+{_BASELINE}")),
     (
         "improves",
         re.compile(
             rf"(?P<metric>.+?)\s+improves(?:\s+(?:on|over)\s+{_BASELINE})?\s+by(?:\s+at\s+least)?"
-            rf"\s+(?P<value>{_NUMBER}\s*%)"
+            rf"\s+(?P<value>{_DIFFERENCE}(?:\s+of\s+{_BASELINE})?)"
         ),
     ),
     ("max", re.compile(rf"(?P<metric>.+?)\s+(?:is\s+)?(?:{_AT_MOST})\s*(?P<value>{_QUANTITY})")),
@@ -86,7 +89,7 @@ def read_sentence(sentence: str, *, source: Source) -> dict[str, Any]:
         if match := form.fullmatch(words[:_LONGEST]):
             source, metric = _metric(match["metric"], source)
             name = "-".join([*metric.split("_"), criterion, *([gate["window"].replace(".", "-")] if window else [])])
-            return {"name": name, "metric": f"{source}.{metric}", criterion: _value(match["value"]), **gate}
+            return {"name": name, "metric": f"{source}.{metric}", criterion: _value(match["value"], criterion), **gate}
     raise Refusal(
         "a sentence of a known form: " + ", ".join(f"'{form}'" for form in FORMS),
         value=sentence[:120],
@@ -111,9 +114,14 @@ def _source(word: str | None) -> Source | None:
     return next((known for known in METRICS if known == word), None)
 
 
-def _value(text: str) -> str | float:
+def _value(text: str, criterion: str) -> str | float:
     if text in ("zero", "no"):
         return 0
+    if criterion in ("within", "improves"):
+        # A sentence says what it is of; only "improves by at least 1%" leaves that open.
+        number, is_share, of = re.fullmatch(rf"({_NUMBER})\s*(?:(%)|points?)(.*)", text).groups()  # type: ignore[union-attr]
+        said = " of the baseline" if criterion == "within" or of else ""
+        return f"{number}%{said}" if is_share else f"{number} points"
     number, unit = re.fullmatch(rf"({_NUMBER})\s*(\D*)", text).groups()  # type: ignore[union-attr]  # it matched before
     if unit:
         return number + ("%" if unit == "%" else _short(unit))

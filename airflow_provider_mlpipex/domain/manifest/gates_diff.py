@@ -58,7 +58,8 @@ def diff_gates(what: str, before: Sequence[Gate], after: Sequence[Gate]) -> Iter
 
 
 def _same_question(a: Gate, b: Gate) -> bool:
-    return (a.metric, a.criterion, a.better) == (b.metric, b.criterion, b.better)
+    # A number of points and a part of the baseline cannot be compared before the baseline is known.
+    return (a.metric, a.criterion, a.better, a.in_points) == (b.metric, b.criterion, b.better, b.in_points)
 
 
 def _strictness(gate: Gate) -> tuple[Strictness, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from airflow_provider_mlpipex.domain.fields.differences import DIFFERENCE_PATTERN
 from airflow_provider_mlpipex.domain.fields.quantities import DURATION_PATTERN, RATIO_PATTERN
 from airflow_provider_mlpipex.domain.gates.gate import CRITERIA
 from airflow_provider_mlpipex.domain.gates.metrics import METRICS
@@ -55,7 +56,9 @@ def _gate_mapping(gate: dict[str, Any]) -> dict[str, Any]:
             "description": f"{what}: latency with a unit, a share in percent, or a number.",
             "anyOf": [
                 {"type": "number"},
-                {"type": "string", "pattern": RATIO_PATTERN, "examples": ["1%"]},
+                {"type": "string", "pattern": RATIO_PATTERN, "examples": ["1%"]}
+                if bound != "detects"
+                else {"type": "string", "pattern": DIFFERENCE_PATTERN, "examples": ["0.5 points"]},
                 {"type": "string", "pattern": DURATION_PATTERN, "examples": ["120ms"]},
                 {"type": "null"},
             ],

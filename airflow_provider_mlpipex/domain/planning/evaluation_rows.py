@@ -58,10 +58,10 @@ def _beside(gate: Gate, metric: str) -> tuple[float, str] | None:
     if metric == "auc":
         variance = 2.0 * (1.0 - _ALIKE) * _of_ranking(_BASE)
         taken = f"if one in {1 / _RARE:g} rows is of the rarer class and the baseline is {100 * _BASE:g}%"
-        return variance * (_DEVIATIONS / (gate.bound * _BASE)) ** 2, taken
+        return variance * (_DEVIATIONS / gate.allowed_difference(_BASE)) ** 2, taken
     if gate.in_ratio and metric != "r2":
         taken = f"if the two differ on {100 * _DIFFERING:g}% of them and the baseline is {100 * _BASE:g}%"
-        return _DIFFERING * (_DEVIATIONS / (gate.bound * _BASE)) ** 2, taken
+        return _DIFFERING * (_DEVIATIONS / gate.allowed_difference(_BASE)) ** 2, taken
     if metric in ("r2", "bias"):
         return None
     taken = f"if the two differ by {100 * _SPREAD:g}% of the mean from row to row"

@@ -17,6 +17,7 @@ from airflow_provider_mlpipex.domain.fields.quantities import (
 )
 from airflow_provider_mlpipex.domain.gates.concurrent_baseline import is_compared
 from airflow_provider_mlpipex.domain.gates.gate import LIVE_SOURCES, Gate
+from airflow_provider_mlpipex.domain.gates.misreadings import resolved
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.manifest.stage_blocks import CanarySpec, RollbackSpec
 from airflow_provider_mlpipex.domain.names import Name
@@ -250,7 +251,7 @@ def _offline(gate: Gate) -> PlannedGate:
         advisory=gate.advisory,
         min_samples=gate.min_samples,
         needs_rows=needed.rows if needed else None,
-        says=f"needs {needed.says}" if needed else "",
+        says="; ".join(filter(None, [resolved(gate), f"needs {needed.says}" if needed else ""])),
     )
 
 
@@ -272,7 +273,8 @@ def _live(live: LiveGate, rate: float | None, *, fails_at: float | None = None) 
         return planned
     can = power(live, rate)
     soonest = can.fails_after if fails_at is None else soonest_failure(replace(live, share=fails_at), rate)
-    known = {"expected_samples": can.samples, "detects_after": soonest, "excess": can.excess, "says": can.says}
+    says = "; ".join(filter(None, [resolved(gate), can.says]))
+    known = {"expected_samples": can.samples, "detects_after": soonest, "excess": can.excess, "says": says}
     return planned.model_copy(update=known)
 
 

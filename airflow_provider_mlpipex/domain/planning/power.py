@@ -186,6 +186,9 @@ def _say(live: LiveGate, rate: float, *, needed: timedelta | None, excess: float
         return f"{where}, this gate could not fail in time even if every request were bad"
     if gate.detects is not None:
         seen = f"{gate.apart(gate.detects, 3)} beyond its threshold"
+        if gate.in_ratio and not gate.relative:
+            worse = gate.bound + (-gate.detects if gate.better == "higher" else gate.detects)
+            seen += f" (a value of {gate.in_unit(worse)})"
         if needed is None:
             return f"this gate can never see {seen}"
         least = "about" if not math.isnan(synthetic_evidence.allowed_share(gate)) and gate.in_ratio else "at least"

@@ -11,6 +11,7 @@ from airflow_provider_mlpipex.domain.fields.refusal import did_you_mean
 from airflow_provider_mlpipex.domain.fields.yaml_text import FieldPath, Problem
 from airflow_provider_mlpipex.domain.gates.gate import LIVE_SOURCES, Gate, known_metric
 from airflow_provider_mlpipex.domain.gates.metrics import TASK_METRICS
+from airflow_provider_mlpipex.domain.gates.misreadings import Misreading, find_misreading
 from airflow_provider_mlpipex.domain.manifest import drift_block, features_block
 from airflow_provider_mlpipex.domain.manifest.evaluation_block import Labels
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, Manifest
@@ -69,6 +70,28 @@ def broken_rules(manifest: Manifest, *, prove: bool = True) -> list[Problem]:
 
 def cautions(manifest: Manifest) -> list[Problem]:
     """What a valid manifest can do, and not as well as somebody may think."""
+    return [*_misread(manifest), *_of_drift(manifest)]
+
+
+def _misread(manifest: Manifest) -> Iterator[Problem]:
+    """Bare percentages of which somebody may think that they say something else."""
+    for name, environment in manifest.environments.items():
+        for _, where, gates in gate_blocks(environment):
+            for index, gate in enumerate(gates):
+                if (found := find_misreading(gate)) is not None:
+                    at: FieldPath = ("environments", name, *where, index, found.field)
+                    limit = (
+                        f"read as {found.read}, which is {found.threshold} beside {found.beside}; {found.other} would "
+                        f"be {found.other_threshold}"
+                    )
+                    yield Problem(at, found.value, limit, f"write {found.read}, or {_written(found)}")
+
+
+def _written(found: Misreading) -> str:
+    return "a smaller number of points" if found.field == "detects" else found.other
+
+
+def _of_drift(manifest: Manifest) -> list[Problem]:
     return [
         caution
         for name, environment in manifest.environments.items()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from typing import Any
 
@@ -13,8 +14,12 @@ from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates.gate import LIVE_SOURCES, Gate
 from airflow_provider_mlpipex.domain.gates.judging import judge, overall
 from airflow_provider_mlpipex.domain.gates.metrics import METRICS, TASK_METRICS
+from airflow_provider_mlpipex.domain.gates.misreadings import find_misreading
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 from airflow_provider_mlpipex.domain.manifest.stage_blocks import ShadowSpec
+from airflow_provider_mlpipex.domain.statistics.confidence import difference_of_proportions
+from airflow_provider_mlpipex.domain.statistics.same_rows import Discordant
+from airflow_provider_mlpipex.domain.statistics.summaries import Counted
 from tests.support.factories import NOON
 
 
@@ -45,6 +50,14 @@ def verdict(gate: Gate, measured: Evidence | None, **context: Any) -> str:
         ("evaluation.accuracy", {"min": "80%"}, 0.79, None, "fail"),
         ("evaluation.accuracy", {"within": "0.5%"}, 0.796, 0.8, "pass"),
         ("evaluation.accuracy", {"within": "0.5%"}, 0.7959, 0.8, "fail"),
+        ("evaluation.accuracy", {"within": "0.5% of the baseline"}, 0.7959, 0.8, "fail"),
+        ("evaluation.accuracy", {"within": "0.5 points"}, 0.795, 0.8, "pass"),
+        ("evaluation.accuracy", {"within": "0.5 points"}, 0.7949, 0.8, "fail"),
+        ("evaluation.accuracy", {"improves": "1 point"}, 0.81, 0.8, "pass"),
+        ("evaluation.accuracy", {"improves": "1 point"}, 0.809, 0.8, "fail"),
+        ("canary.error_rate", {"within": "0.5 points"}, 0.005, 0.0, "pass"),
+        ("canary.error_rate", {"within": "0.5 points"}, 0.006, 0.0, "fail"),
+        ("canary.error_rate", {"within": "50% of the baseline"}, 0.001, 0.0, "fail"),
         ("evaluation.log_loss", {"within": "10%"}, 0.22, 0.2, "pass"),
         ("evaluation.log_loss", {"within": "10%"}, 0.23, 0.2, "fail"),
         ("evaluation.auc", {"improves": "1%"}, 0.808, 0.8, "pass"),
@@ -171,6 +184,10 @@ def test_a_first_release_still_needs_evidence_of_its_own() -> None:
         {"metric": "baseline.accuracy", "within": "1%"},
         {"metric": "shadow.agreement", "within": "1%"},
         {"within": "-1%"},
+        {"within": "-1 points"},
+        {"metric": "canary.latency_p95", "within": "5 points"},
+        {"metric": "evaluation.rmse", "improves": "1 point"},
+        {"max": "1%", "detects": "50% of the baseline"},
         {"max": "1%", "advisroy": True},
         {"max": "1%", "detects": "0%"},
         {"max": "1%", "detects": "-1%"},
@@ -278,3 +295,96 @@ def test_a_gate_survives_json(judged: Gate) -> None:
     again = Gate.model_validate(judged.to_json())
     assert again == judged
     assert again.to_json() == judged.to_json()
+
+
+# Points, and parts of the baseline.
+
+
+@pytest.mark.parametrize(
+    ("spec", "written"),
+    [
+        ({"within": "0.5 points"}, "0.5 points"),
+        ({"within": "0.5% of the baseline"}, "0.5%"),
+        ({"within": "0.5%"}, "0.5%"),
+        ({"improves": "1 point"}, "1 point"),
+        ({"max": "1%", "detects": "0.5 points"}, "0.5%"),
+    ],
+)
+def test_what_means_the_same_is_written_the_same_as_in_older_ledgers(spec: dict[str, str], written: str) -> None:
+    stated = gate(**spec)
+    kept = stated.to_json()
+    assert kept[list(spec)[-1]] == written
+    assert Gate.model_validate(kept) == stated and Gate.model_validate(kept).rule == stated.rule
+
+
+def test_points_beside_a_baseline_are_judged_by_the_difference_of_the_arms() -> None:
+    """The interval of a difference without scale, moved by the points."""
+    points = gate("canary.error_rate", within="0.5 points")
+    measured = evidence(
+        0.02,
+        samples=50_000,
+        baseline=0.01,
+        baseline_samples=50_000,
+        summary=Counted(events=1000, trials=50_000),
+        baseline_summary=Counted(events=500, trials=50_000),
+    )
+    result = judge(points, measured, now=NOON, alpha=0.01)
+    apart = difference_of_proportions(1000, 50_000, 500, 50_000, alpha=0.01)
+    assert result.verdict == "fail" and result.threshold == pytest.approx(0.015)
+    assert result.interval == pytest.approx((0.005 - apart.upper, 0.005 - apart.lower))
+    # Half a point worse where nothing was wrong before: no part of 0 would allow that.
+    nothing = evidence(
+        0.003, samples=9000, baseline=0.0, summary=Counted(events=27, trials=9000),
+        baseline_summary=Counted(events=0, trials=9000), baseline_samples=9000,
+    )  # fmt: skip
+    assert judge(points, nothing, now=NOON, alpha=0.01).verdict == "pass"
+
+
+def test_points_on_the_same_rows_are_tangos_interval_moved_by_them() -> None:
+    points = gate("evaluation.accuracy", within="0.5 points")
+    for only_new, said in ((1000, "pass"), (700, "pass"), (500, "inconclusive"), (300, "fail")):
+        both, only_old, rows = 70_000, 1000, 100_000
+        paired = Discordant(
+            both=both, only_candidate=only_new, only_baseline=only_old, neither=rows - both - only_new - only_old
+        )
+        own, base = (both + only_new) / rows, (both + only_old) / rows
+        measured = evidence(own, "evaluation.accuracy", baseline=base, samples=rows, paired=paired)
+        result = judge(points, measured, now=NOON)
+        # Wald's interval of a paired difference, which Tango's is at so many rows.
+        error = math.sqrt(only_new + only_old - (only_new - only_old) ** 2 / rows) / rows
+        assert result.interval is not None
+        assert result.interval[0] == pytest.approx(own - base + 0.005 - 1.645 * error, abs=2e-5)
+        assert result.verdict == said
+
+
+@pytest.mark.parametrize(
+    ("spec", "read", "other"),
+    [
+        ({"metric": "evaluation.accuracy", "within": "0.5%"}, "79.6%", "79.5%"),
+        ({"metric": "evaluation.auc", "improves": "1%"}, "80.8%", "81%"),
+        ({"metric": "canary.error_rate", "within": "20%"}, "2.4%", "22%"),
+        ({"metric": "canary.error_rate", "max": "1%", "detects": "0.5%"}, "1.5%", "1.005%"),
+        ({"metric": "shadow.agreement", "min": "90%", "detects": "2%"}, "88%", "88.2%"),
+    ],
+)
+def test_a_bare_percentage_that_could_be_read_both_ways_is_told_with_both(
+    spec: dict[str, str], read: str, other: str
+) -> None:
+    misread = find_misreading(gate(**spec))
+    assert misread is not None and (misread.threshold, misread.other_threshold) == (read, other)
+    assert misread.field == list(spec)[-1]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"metric": "evaluation.accuracy", "within": "0.5% of the baseline"},
+        {"metric": "evaluation.accuracy", "within": "0.5 points"},
+        {"metric": "evaluation.log_loss", "within": "10%"},
+        {"metric": "canary.error_rate", "max": "1%", "detects": "0.5 points"},
+        {"metric": "canary.latency_p95", "max": "120ms", "detects": "10ms"},
+        {"metric": "canary.error_rate", "max": "1%"},
+    ],
+)
+def test_what_says_one_thing_is_told_nothing(spec: dict[str, str]) -> None:
+    assert find_misreading(gate(**spec)) is None

@@ -44,6 +44,12 @@ def test_the_three_gates_of_the_mission_statement(sentence: str, source: Any, ru
         ("accuracy improves by 1%", {"metric": "evaluation.accuracy", "improves": "1%"}),
         ("auc improves on the baseline by at least 1%", {"metric": "evaluation.auc", "improves": "1%"}),
         ("accuracy within 1% of the current release", {"metric": "evaluation.accuracy", "within": "1%"}),
+        ("accuracy within 0.5 points of the baseline", {"metric": "evaluation.accuracy", "within": "0.5 points"}),
+        (
+            "recall improves on the baseline by at least 1 point",
+            {"metric": "evaluation.recall", "improves": "1 points"},
+        ),
+        ("auc improves by at least 1% of the baseline", {"metric": "evaluation.auc", "improves": "1% of the baseline"}),
         ("median latency at most 1.5 seconds", None),
         ("canary error rate <= 1%", {"metric": "canary.error_rate", "max": "1%"}),
         ("canary.latency_p99 < 300ms", {"metric": "canary.latency_p99", "max": "300ms"}),

@@ -93,6 +93,17 @@ def test_a_gate_that_asks_something_else_is_another_gate() -> None:
     assert kinds == ["gate-tightened", "gate-loosened"]
 
 
+def test_points_and_parts_of_the_baseline_are_other_questions() -> None:
+    part, points, tighter = (
+        Gate.model_validate({"name": "it", "metric": "evaluation.accuracy", "within": within})
+        for within in ("0.5% of the baseline", "0.5 points", "0.4 points")
+    )
+    kinds = [change.kind for change in diff_gates("gates", [part], [points])]
+    assert kinds == ["gate-loosened", "gate-tightened"], "which is stricter hangs on the baseline"
+    (change,) = diff_gates("gates", [points], [tighter])
+    assert (change.kind, change.before) == ("gate-tightened", "evaluation.accuracy within 0.5 points of the baseline")
+
+
 def without(stage: str) -> Manifest:
     payload = make_manifest().to_json()
     payload["environments"]["production"][stage] = None

@@ -26,7 +26,7 @@ def test_the_sentence_of_the_issue() -> None:
     assert not can.decides
     assert can.decides_after is not None and timedelta(hours=3) < can.decides_after < timedelta(hours=24)
     assert can.says.startswith("at 3/s and 5%, this gate needs about ")
-    assert can.says.endswith(" h to see 0.5 points beyond its threshold; 30m cannot decide")
+    assert can.says.endswith(" h to see 0.5 points beyond its threshold (a value of 1%); 30m cannot decide")
 
 
 def test_time_to_decide_is_time_enough() -> None:

@@ -311,6 +311,15 @@ def test_what_works_less_well_than_it_looks_is_said(block: str, evaluate: str, s
     assert all(words in caution.limit for caution, words in zip(found, says, strict=True))
 
 
+def test_a_bare_percentage_that_could_be_read_both_ways_is_said_with_both_numbers() -> None:
+    offline = "{name: ranking, metric: evaluation.auc, within: 0.5%}"
+    (caution,) = cautions(make_manifest((OFFLINE, offline)))
+    assert caution.path == ("environments", "production", "gates", 0, "within")
+    assert "0.5% of the baseline, which is 79.6% beside a baseline of 80%; 0.5 points would be 79.5%" in caution.limit
+    for spelled_out in ("0.5% of the baseline", "0.5 points"):
+        assert not cautions(make_manifest((OFFLINE, offline.replace("0.5%", spelled_out))))
+
+
 def test_a_pinned_version_needs_no_training_but_then_no_comparison() -> None:
     training = (
         "training:\n  callable: acme.fraud:train\n  task: binary\n  target: fraud\n"
