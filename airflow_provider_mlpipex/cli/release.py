@@ -177,12 +177,34 @@ def resume(
     note: Annotated[str, typer.Option(help="Why; goes into the ledger.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Let a held rollout go on; its gates have as much time again."""
+    """Let a held rollout go on: its gates have as much time again. Without one, let automation release here again what
+    a person has taken back or stopped."""
     from airflow_provider_mlpipex.services.rollout import hold
 
+    platform = configured_platform()
+    ref, reviewer = known_endpoint(platform, endpoint), platform.origin.user
+    state = journal.load(platform, ref)
+    if state.held_back is not None and (state.rollout is None or state.rollout.hold is None):
+        hold.resume_endpoint(platform, endpoint=ref, reviewer=reviewer, note=note)
+        emit({"endpoint": str(ref), "held_back": None}, as_json, lambda: f"{ref}: nothing is held back any more")
+        return
     platform, ref, rollout = _under_way(endpoint)
-    hold.resume(platform, endpoint=ref, rollout_id=rollout.id, reviewer=platform.origin.user, note=note)
+    hold.resume(platform, endpoint=ref, rollout_id=rollout.id, reviewer=reviewer, note=note)
     _did(ref, rollout, "goes on", "", as_json)
+
+
+@app.command()
+def hold(endpoint: Endpoint, note: Note, as_json: AsJson = False) -> None:
+    """Keep automation from releasing anything to an endpoint until mlpipex resume. What serves goes on; a rollout on
+    its way is not stopped by this but by mlpipex pause."""
+    from airflow_provider_mlpipex.domain.rollout.endpoint_hold import held_sentence
+    from airflow_provider_mlpipex.services.rollout.hold import hold_endpoint
+
+    platform = configured_platform()
+    ref = known_endpoint(platform, endpoint)
+    held = hold_endpoint(platform, endpoint=ref, cause=note, by=platform.origin.user).held_back
+    assert held is not None
+    emit({"endpoint": str(ref), "held_back": held.to_json()}, as_json, lambda: f"{ref}: {held_sentence(held)}")
 
 
 @app.command()

@@ -18,7 +18,9 @@ from airflow_provider_mlpipex.cli.terminal import (
     known_endpoint,
 )
 from airflow_provider_mlpipex.domain.fields.quantities import format_ratio, parse_moment
+from airflow_provider_mlpipex.domain.rollout.endpoint_hold import held_sentence
 from airflow_provider_mlpipex.domain.rollout.events import Entry, RoutineRecord
+from airflow_provider_mlpipex.domain.rollout.state import HeldBack
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT
 
 app = typer.Typer()
@@ -56,6 +58,9 @@ def _status_lines(status: dict[str, Any]) -> Iterator[str]:
         yield f"  plane      {_shares(plane) or 'serves nothing'}"
     if status["incident"]:
         yield f"  ATTENTION  UNHEALTHY since {status['incident']['since'][:16]} ({status['incident']['cause']})"
+    if status["held_back"]:
+        held = held_sentence(HeldBack.model_validate(status["held_back"]))
+        yield f"  ATTENTION  HELD: {held} (mlpipex resume {status['endpoint']})"
     if status["doubt"]:
         yield f"  ATTENTION  REOPENED by late labels ({status['doubt']['cause']})"
     if status["rollback_under_way"]:
@@ -136,6 +141,7 @@ def rollback(
     cause: Annotated[str, typer.Option(help="Why; goes into ledger and alert.")] = "manual rollback",
     release: Annotated[str | None, typer.Option(help="Only if this release serves: safe to run again.")] = None,
     rollout: Annotated[str | None, typer.Option(help="Undo this rollout and nothing else.")] = None,
+    hold: Annotated[bool, typer.Option(help="Keep automation from releasing its lineage again.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Return all traffic to the last good release, now. Needs no Airflow, no registry and no build.
@@ -146,6 +152,6 @@ def rollback(
 
     platform = configured_platform()
     report = answer_request(
-        platform, known_endpoint(platform, endpoint), cause=cause, rollout_id=rollout, release_id=release
+        platform, known_endpoint(platform, endpoint), cause=cause, rollout_id=rollout, release_id=release, hold=hold
     )
     emit({**report.to_json(), "done": report.sentence}, as_json, lambda: report.sentence)

@@ -170,6 +170,12 @@ class RolloutOnHold(MlpipexError):
     runbook = "rollout-on-hold"
 
 
+class EndpointHeldBack(MlpipexError):
+    """A person took this release back, or stopped the endpoint; nothing of its lineage goes there by itself."""
+
+    runbook = "endpoint-held-back"
+
+
 class IllegalTransition(MlpipexError):
     """A verb that the endpoint's state does not allow (promote before canary, roll back with no previous release)."""
 

@@ -61,11 +61,10 @@ def routes(platform: Platform, *, make_room: Callable[[], bool] = lambda: False)
         # Who it was is known by the token alone; what the body says of it stands beside, as said.
         user = f"{holder_of(request).name}, who says to be {claimed}" if claimed else holder_of(request).name
         acting = platform.acting_as(Origin(kind="http", user=user))
-        only = {"rollout_id": _text(body, "rollout") or None, "release_id": _text(body, "release") or None}
+        rollout, release = _text(body, "rollout") or None, _text(body, "release") or None
+        roll_back = partial(answer_request, acting, endpoint, cause=cause, rollout_id=rollout, release_id=release)
         # A thread that nothing else can take: whatever else is asked of the plane, a rollback begins at once.
-        report = await asyncio.get_running_loop().run_in_executor(
-            rollbacks, partial(_with_room, make_room, partial(answer_request, acting, endpoint, cause=cause, **only))
-        )
+        report = await asyncio.get_running_loop().run_in_executor(rollbacks, partial(_with_room, make_room, roll_back))
         return JSONResponse({**report.to_json(), "done": report.sentence})
 
     async def get_status(request: Request) -> Response:

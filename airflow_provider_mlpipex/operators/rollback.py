@@ -29,6 +29,8 @@ class RollbackOperator(TrafficOperator):
     :param cause: why; goes into ledger and alert.
     :param release: take only this release away, by its id; where another one serves, nothing is done. Empty: whichever
         serves.
+    :param hold: whether no automation may release its lineage here again until somebody resumes
+        (``mlpipex resume``).
     :param only_open: clean up instead, as the teardown of a release: end this run's rollout if it is still on trial,
         and do nothing after a promotion or an ordinary end.
     :param rollout_id: for ``only_open``, the rollout to end.
@@ -39,11 +41,18 @@ class RollbackOperator(TrafficOperator):
     operator_extra_links = (EndpointLink(),)
 
     def __init__(
-        self, *, cause: str = "manual rollback", release: str = "", only_open: bool = False, **kwargs: Any
+        self,
+        *,
+        cause: str = "manual rollback",
+        release: str = "",
+        hold: bool = True,
+        only_open: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.cause = cause
         self.release = release
+        self.hold = hold
         self.only_open = only_open
 
     def verb(self, run: StageRun) -> dict[str, Any]:
@@ -57,7 +66,7 @@ class RollbackOperator(TrafficOperator):
                 return {"rolled_back": False}
         else:
             report = rollback.answer_request(
-                run.platform, run.endpoint, cause=self.cause, release_id=self.release or None
+                run.platform, run.endpoint, cause=self.cause, release_id=self.release or None, hold=self.hold
             )
             undone = bool(report.ended or report.returned_from)
             if undone:

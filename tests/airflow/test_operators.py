@@ -187,7 +187,7 @@ def test_rollback_returns_to_the_release_before_and_tells_on_call(second: Releas
     second.to_canary(0)
     told = second.execute(RollbackOperator(task_id="roll_back", endpoint=str(PRODUCTION), cause="wrong fares"))
     done = f"rollout run-2 rolled back; {PRODUCTION} serves {before} as before"
-    assert told["done"].startswith(f"{done}; notified: channel on-call")
+    assert told["done"].startswith(f"{done}; held back until mlpipex resume {PRODUCTION}: ")
     assert (told["rolled_back"], told["current"], told["not_notified"]) == (True, before, [])
     assert told["notified"] == ["channel on-call, receiver 1 of 1 (memory)"]
     assert second.state.results["run-2"].cause == "wrong fares"

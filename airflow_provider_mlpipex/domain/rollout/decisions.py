@@ -15,6 +15,7 @@ from airflow_provider_mlpipex.domain.changes import Change
 from airflow_provider_mlpipex.domain.errors import IllegalTransition, ManifestChanged, RolloutInProgress
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName
 from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.rollout.endpoint_hold import require_not_held_back
 from airflow_provider_mlpipex.domain.rollout.events import (
     CanaryStepped,
     ControlGrown,
@@ -65,6 +66,7 @@ def open_rollout(
     :raises RolloutEnded: this very rollout has ended already.
     :raises ManifestChanged: it was opened under another manifest.
     :raises PromotionInDoubt: late labels have reopened the promotion of this model here.
+    :raises EndpointHeldBack: a person took it, or a later one of its lineage, back.
     :raises GateFailed: and :class:`GateUndecided`: a gate of the Dag's own stands against it.
     """
     if state.result_of(rollout_id):
@@ -98,6 +100,7 @@ def open_rollout(
     if is_current(state, release):
         return []
     require_no_doubt(state, release.model)
+    require_not_held_back(state, release)
     return [RolloutOpened(rollout_id=rollout_id, release=release, policy=policy, manifest=manifest)]
 
 

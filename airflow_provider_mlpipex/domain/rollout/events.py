@@ -266,6 +266,30 @@ class RolloutResumed(Value):
     accepted: bool = False
 
 
+class EndpointHeld(Value):
+    """A person has taken a release back, or stopped the endpoint: no automation releases it again until one resumes.
+
+    :param release: that was taken back; empty where nothing at all is to be released.
+    :param version: of its model. :param code_version: git commit that it was trained with; may be empty.
+    :param by: the person. The entry's origin says how that is known.
+    """
+
+    type: Literal["endpoint-held"] = "endpoint-held"
+    release: str = ""
+    version: str = ""
+    code_version: str = ""
+    cause: str
+    by: str = ""
+
+
+class EndpointResumed(Value):
+    """A person lets automation release to the endpoint again."""
+
+    type: Literal["endpoint-resumed"] = "endpoint-resumed"
+    reviewer: str
+    note: str = ""
+
+
 class AlertDelivery(Value):
     """Who was notified, and who was not and why; receivers are named by channel, position and service, never by url."""
 
@@ -453,6 +477,8 @@ Event = Annotated[
     | RolloutHeld
     | ControlGrown
     | RolloutResumed
+    | EndpointHeld
+    | EndpointResumed
     | AlertRaised
     | AlertRetried
     | BatchServed
@@ -504,7 +530,9 @@ def subject_of(event: Event) -> str | None:
             subject = event.release
         case TrafficPlanned() | TrafficConfirmed() | AlertRaised() | AlertRetried():
             subject = None
-        case HeadAccepted() | ModelRegistered() | StageEnded():
+        case EndpointHeld():
+            subject = event.release or None
+        case HeadAccepted() | ModelRegistered() | StageEnded() | EndpointResumed():
             subject = None
         case _:
             subject = event.rollout_id

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from airflow_provider_mlpipex.domain.errors import IllegalTransition, RolloutInProgress
+from airflow_provider_mlpipex.domain.rollout.endpoint_hold import hold_back
 from airflow_provider_mlpipex.domain.rollout.events import (
     Event,
     RollbackDecided,
@@ -24,6 +25,7 @@ def roll_back(
     detected_at: datetime,
     rollout_id: str | None = None,
     release_id: str | None = None,
+    held_by: str | None = None,
 ) -> list[Event]:
     """Return all traffic to the last good release: *current* during a trial, *previous* after promotion.
 
@@ -31,11 +33,28 @@ def roll_back(
     have, and so *previous* serves again as well, if there is one.
 
     :param rollout_id: undo this rollout and nothing else; ``None``: whatever is there.
+    :param held_by: the person who wants it, and who is asked before automation releases the same lineage here again;
+        ``None``: nobody need be asked.
     :param release_id: take this release away and no other; where it does not serve, nothing is done. So a call whose
         answer was lost can be made again.
     :raises IllegalTransition: no release to return to; or ``release_id`` is current, and another one is on trial.
     :raises RolloutInProgress: ``rollout_id`` was promoted and another rollout has begun since.
     """
+    events = _roll_back(state, cause=cause, detected_at=detected_at, rollout_id=rollout_id, release_id=release_id)
+    decided = next((event for event in events if isinstance(event, RollbackDecided)), None)
+    if decided is None or held_by is None:
+        return events
+    return [*events, *hold_back(state, release=state.release(decided.from_release), cause=cause, by=held_by)]
+
+
+def _roll_back(
+    state: EndpointState,
+    *,
+    cause: str,
+    detected_at: datetime,
+    rollout_id: str | None,
+    release_id: str | None,
+) -> list[Event]:
     if state.rollback:
         return []
     rollout = state.rollout

@@ -22,7 +22,9 @@ from airflow_provider_mlpipex.domain.rollout.events import (
     AlertRetried,
     CanaryStepped,
     ControlGrown,
+    EndpointHeld,
     EndpointRecovered,
+    EndpointResumed,
     EndpointUnhealthy,
     Entry,
     GatesJudged,
@@ -90,6 +92,18 @@ class Rollout(Value):
     excused_at: dict[str, datetime] = {}
     hold: Hold | None = None
     resumed_at: datetime | None = None
+
+
+class HeldBack(Value):
+    """What automation may not release here until a person resumes: all of the lineage of ``release``, or anything where
+    that is empty (see :class:`EndpointHeld`)."""
+
+    release: str
+    version: str
+    code_version: str
+    cause: str
+    by: str
+    since: datetime
 
 
 class RollbackIntent(Value):
@@ -195,6 +209,7 @@ class EndpointState(Value):
     ``outcomes_judged``, ``doubt``, ``confirmed_gates`` (gates that a person has seen fail) and ``incident`` are of
     ``current``.
     ``locks`` is what each version of a locked runtime means here: ``runtime.version`` -> digest of its lock.
+    ``held_back`` is what a person has taken away, or stopped.
     ``results`` holds the rollouts that ended last, by id; ``looked_up`` an older one that a verb asked the ledger for.
     """
 
@@ -222,6 +237,7 @@ class EndpointState(Value):
     owed_alerts: tuple[OwedAlert, ...] = ()
     unannounced: UnannouncedEnding | None = None
     incident: Incident | None = None
+    held_back: HeldBack | None = None
 
     @property
     def is_first(self) -> bool:
@@ -358,6 +374,11 @@ def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
         case RolloutResumed() if rollout and rollout.id == event.rollout_id:
             accepted = {verdict_key(rollout.phase, rollout.step): "pass"} if event.accepted else {}
             return _rollout(rollout, hold=None, resumed_at=at, verdicts={**rollout.verdicts, **accepted})
+        case EndpointHeld():
+            held_back = HeldBack.model_validate({**event.model_dump(exclude={"type"}), "since": at})
+            return {"held_back": held_back}
+        case EndpointResumed():
+            return {"held_back": None}
         case AlertRaised():
             return {**_notified(state, event.title), **_owed(state, event, entry)}
         case AlertRetried():

@@ -1,8 +1,9 @@
-"""Holding a rollout and letting it go on, with on-call told of every hold."""
+"""Holding a rollout or a whole endpoint and letting it go on, with on-call told of every hold of a rollout."""
 
 from __future__ import annotations
 
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout import endpoint_hold
 from airflow_provider_mlpipex.domain.rollout import hold as decisions
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.services import alerts, journal
@@ -46,6 +47,19 @@ def resume(
         lambda now: decisions.resume(now, rollout_id=rollout_id, reviewer=reviewer, note=note, accept=accept),
         rollout_id=rollout_id,
     )
+
+
+def hold_endpoint(platform: Platform, *, endpoint: EndpointRef, cause: str, by: str) -> EndpointState:
+    """Let no automation release anything here until somebody resumes. What serves goes on, and so does a rollout that
+    is on its way."""
+    return journal.decide(
+        platform, endpoint, lambda now: endpoint_hold.hold_back(now, release=None, cause=cause, by=by)
+    )
+
+
+def resume_endpoint(platform: Platform, *, endpoint: EndpointRef, reviewer: str, note: str = "") -> EndpointState:
+    """Let automation release here again, whatever a person has taken back."""
+    return journal.decide(platform, endpoint, lambda now: endpoint_hold.resume(now, reviewer=reviewer, note=note))
 
 
 def ask_on_call(platform: Platform, state: EndpointState) -> None:

@@ -7,7 +7,8 @@ from datetime import datetime
 from airflow_provider_mlpipex.domain.errors import LedgerUnavailable, MlpipexError
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout import rollback as rollback_decisions
-from airflow_provider_mlpipex.domain.rollout.events import RollbackDecided, RolloutRejected
+from airflow_provider_mlpipex.domain.rollout.endpoint_hold import held_lineage
+from airflow_provider_mlpipex.domain.rollout.events import Origin, RollbackDecided, RolloutRejected
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services import alerts, journal
@@ -24,6 +25,7 @@ def roll_back(
     detected_at: datetime | None = None,
     rollout_id: str | None = None,
     release_id: str | None = None,
+    held_by: str | None = None,
 ) -> EndpointState:
     """Return all traffic of ``endpoint`` to its last good release and tell on-call.
 
@@ -34,6 +36,7 @@ def roll_back(
     :param detected_at: when the evidence was complete (UTC); now, if a person decides.
     :param rollout_id: undo only this rollout.
     :param release_id: take only this release away. With it a call may be made again however long after.
+    :param held_by: who is asked before automation releases the same lineage here again; ``None``: nobody.
     :raises IllegalTransition: there is no release to return to.
     :raises PlaneUnavailable: and what else ``ServingPlane.apply`` raises; the decision stands in the ledger, the error
         and on-call say that it is not carried out yet, and whoever comes next carries it out.
@@ -44,7 +47,12 @@ def roll_back(
             platform,
             endpoint,
             intend=lambda now: rollback_decisions.roll_back(
-                now, cause=cause, detected_at=detected, rollout_id=rollout_id, release_id=release_id
+                now,
+                cause=cause,
+                detected_at=detected,
+                rollout_id=rollout_id,
+                release_id=release_id,
+                held_by=held_by,
             ),
             rollout_id=rollout_id,
         )
@@ -108,6 +116,7 @@ class RollbackReport(Value):
     :param ended: rollouts that ended by it, and how: ``rolled-back`` or ``rejected``.
     :param returned_from: the release that was current until now; ``None`` where the same one still is.
     :param notified: receivers of the alerts that were raised by it. :param not_notified: who was not, and why.
+    :param held_back: what automation may not release here now, in words; ``None`` where it may release anything.
     """
 
     endpoint: EndpointRef
@@ -118,6 +127,7 @@ class RollbackReport(Value):
     seq: int
     notified: tuple[str, ...] = ()
     not_notified: tuple[str, ...] = ()
+    held_back: str | None = None
 
     @property
     def sentence(self) -> str:
@@ -128,7 +138,8 @@ class RollbackReport(Value):
             instead += ": there is no previous release to return to"
         done = "; ".join([*(did or ["nothing was left to undo"]), f"{self.endpoint} serves {self.current}{instead}"])
         told = alerts.Notified(self.notified, self.not_notified).sentence
-        return f"{done}; {told}" if told else done
+        kept = f"held back until mlpipex resume {self.endpoint}: {self.held_back}" if self.held_back else ""
+        return "; ".join(part for part in (done, kept, told) if part)
 
 
 def answer_request(
@@ -138,8 +149,11 @@ def answer_request(
     cause: str,
     rollout_id: str | None = None,
     release_id: str | None = None,
+    hold: bool = True,
 ) -> RollbackReport:
     """:func:`roll_back` for a person or a task that asks for it, and what it did.
+
+    :param hold: whether automation may not release the same lineage here again until somebody resumes.
 
     A task that is run again finds its own decision in the ledger and does not undo a second time.
     """
@@ -147,7 +161,14 @@ def answer_request(
     if _decided_before(platform, endpoint):
         after = traffic.converge(platform, endpoint)
     else:
-        after = roll_back(platform, endpoint, cause=cause, rollout_id=rollout_id, release_id=release_id)
+        after = roll_back(
+            platform,
+            endpoint,
+            cause=cause,
+            rollout_id=rollout_id,
+            release_id=release_id,
+            held_by=_asker(platform.origin) if hold else None,
+        )
         alerts.deliver_owed(platform, before)
     reached = alerts.notified_since(platform, endpoint, before.seq)
     current, was = (state.current.id if state.current else None for state in (after, before))
@@ -162,7 +183,12 @@ def answer_request(
         seq=after.seq,
         notified=reached.notified,
         not_notified=reached.failures,
+        held_back=held_lineage(after.held_back) if after.held_back else None,
     )
+
+
+def _asker(origin: Origin) -> str:
+    return origin.user or (f"Dag run {origin.dag_id}/{origin.run_id}" if origin.dag_id else origin.kind)
 
 
 def _decided_before(platform: Platform, endpoint: EndpointRef) -> bool:

@@ -39,6 +39,7 @@ def endpoint_status(platform: Platform, endpoint: EndpointRef) -> dict[str, Any]
         },
         "doubt": state.doubt.to_json() if state.doubt else None,
         "incident": state.incident.to_json() if state.incident else None,
+        "held_back": state.held_back.to_json() if state.held_back else None,
         "rollback_under_way": state.rollback.to_json() if state.rollback else None,
         "last_result": last.to_json() if last else None,
         "plane": None

@@ -16,7 +16,7 @@ import pytest
 from airflow_provider_mlpipex import __version__, composition
 from airflow_provider_mlpipex.cli import main as cli
 from airflow_provider_mlpipex.cli import terminal
-from airflow_provider_mlpipex.domain.errors import NotAuthorised
+from airflow_provider_mlpipex.domain.errors import EndpointHeldBack, NotAuthorised
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.testing.plane import MemoryPlane
@@ -35,6 +35,7 @@ COMMANDS = [
     ["release"],
     ["promote"],
     ["pause"],
+    ["hold"],
     ["resume"],
     ["skip"],
     ["abort"],
@@ -326,6 +327,25 @@ def test_an_endpoint_that_never_was_is_not_found(two_releases: Platform, command
     assert (refused["error"], refused["thing"]) == ("NotFound", "endpoint production/fraud-scorr")
     assert f"did you mean {ENDPOINT}?" in refused["remedy"]
     assert str(ENDPOINT) in refusal(*command, "staging/churn")["remedy"]
+
+
+def test_what_a_person_took_back_is_shown_until_somebody_resumes(two_releases: Platform) -> None:
+    assert "HELD" not in run("status", str(ENDPOINT)).stdout
+    run("rollback", str(ENDPOINT), "--cause", "answers nonsense")
+    shown = run("status", str(ENDPOINT)).stdout
+    assert "ATTENTION  HELD: " in shown and "holds back releases up to 1.1.0 and those of its commit since" in shown
+    assert "answers nonsense" in shown and f"mlpipex resume {ENDPOINT}" in shown
+    with pytest.raises(EndpointHeldBack):
+        release(two_releases, make_release("1.0.5"))
+    assert run("resume", str(ENDPOINT), "--note", "mended").stdout == f"{ENDPOINT}: nothing is held back any more\n"
+    assert answer("status", str(ENDPOINT))[0]["held_back"] is None
+    release(two_releases, make_release("1.0.5"))
+
+
+def test_an_endpoint_can_be_held_and_resumed(two_releases: Platform) -> None:
+    held = run("hold", str(ENDPOINT), "--note", "a freeze over the holidays").stdout
+    assert "holds back all releases since" in held and "a freeze over the holidays" in held
+    assert answer("resume", str(ENDPOINT))["held_back"] is None
 
 
 @pytest.mark.parametrize("command", [["status"], ["audit", "verify"], ["history", "production/x"], ["alerts", "list"]])

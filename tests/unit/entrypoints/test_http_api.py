@@ -81,7 +81,8 @@ async def test_the_release_that_users_have_goes_and_so_does_what_waits(world: Wo
     told = await post(world, cause="wrong currency", user="ann")
     assert (told["current"], told["previous"], told["returned_from"]) == (first, None, second)
     assert told["ended"] == {"run-3": "rejected", "run-2": "rolled-back"}
-    assert f"{ENDPOINT} serves {first} instead of {second}; notified: channel risk-pager" in told["done"]
+    assert f"{ENDPOINT} serves {first} instead of {second}; held back until" in told["done"]
+    assert "; notified: channel risk-pager" in told["done"]
     assert told["notified"] == ["channel risk-pager, receiver 1 of 1 (memory)"]
     assert told["seq"] <= world.state.seq
     (entry,) = [e for e in world.memory.ledger.read(ENDPOINT) if isinstance(e.event, RollbackDecided)]

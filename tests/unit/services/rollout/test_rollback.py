@@ -107,13 +107,14 @@ def test_while_another_rollout_waits_the_release_that_users_have_is_taken_away(w
     assert (report.current, report.previous, report.returned_from) == (first.id, None, bad.id)
     assert report.sentence == (
         f"rollout run-3 rejected; rollout run-2 rolled back; {ENDPOINT} serves {first.id} instead of {bad.id}; "
+        f"held back until mlpipex resume {ENDPOINT}: releases up to 1.1.0 and those of its commit; "
         "notified: channel risk-pager, receiver 1 of 1 (memory)"
     )
     assert ROLLED_BACK in world.alerts
     after = world.state
     again = rollback.answer_request(world.platform, ENDPOINT, cause="double click")
     assert again.ended == {}
-    assert again.sentence == f"nothing was left to undo; {ENDPOINT} serves {first.id} as before"
+    assert again.sentence.startswith(f"nothing was left to undo; {ENDPOINT} serves {first.id} as before; held back ")
     assert world.state == after
 
 
