@@ -1,8 +1,10 @@
-"""The serving plane in memory: the port's fake, with the same refusals, and a world that a test plays by hand."""
+"""The serving plane in memory: the port's fake, with the same refusals, and a world that a test plays by hand.
+
+Over 400 lines, because it is one class: every verb of the widest port, and what a test plays the world with.
+"""
 
 from __future__ import annotations
 
-import bisect
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +16,7 @@ from airflow_provider_mlpipex.domain.drift.references import Reference
 from airflow_provider_mlpipex.domain.drift.report import BatchFaults
 from airflow_provider_mlpipex.domain.drift.served import BatchSketches, ServedSketches
 from airflow_provider_mlpipex.domain.errors import MlpipexError, PlaneUnavailable, PlanRefused
-from airflow_provider_mlpipex.domain.gates.evidence import LatencyHistogram, ReleaseTelemetry, Split, Telemetry
+from airflow_provider_mlpipex.domain.gates.evidence import Split, Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import ServedAnswers
 from airflow_provider_mlpipex.domain.predictions import PredictionSample
@@ -30,39 +32,9 @@ from airflow_provider_mlpipex.domain.rollout.plane_observation import (
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.domain.shadow.comparison import ShadowComparison
 from airflow_provider_mlpipex.ports import Clock
-from airflow_provider_mlpipex.serving.envoy.attempts import BOUNDS_MS
-from airflow_provider_mlpipex.serving.prediction_log.outputs import Described
 from airflow_provider_mlpipex.testing import served_outcomes, served_rows
-from airflow_provider_mlpipex.testing.paired_answers import Answer, compare_answers
-
-
-@dataclass(frozen=True)
-class _Served:
-    """Some attempts of one release, all in one second and of one latency (milliseconds)."""
-
-    at: datetime
-    release: str
-    requests: int
-    errors: int
-    client_errors: int
-    latency_ms: float
-
-
-@dataclass(frozen=True)
-class _Answer:
-    at: datetime
-    score: float | None
-    label: str
-    inputs: Mapping[str, Any] = field(default_factory=dict)
-    status: int = 200
-    batch: str = ""
-    mirrored: bool = False
-
-    @property
-    def logged(self) -> Answer:
-        is_class = self.label.isdigit() and self.score is not None and 0.0 <= self.score <= 1.0
-        told = Described("probability" if is_class else "number", self.score, self.label)
-        return Answer(self.at, told, status=self.status, inputs=self.inputs)
+from airflow_provider_mlpipex.testing.paired_answers import compare_answers
+from airflow_provider_mlpipex.testing.served_traffic import ServedAnswer, ServedRequests, counted
 
 
 @dataclass
@@ -72,9 +44,11 @@ class _Endpoint:
     lease_ends: datetime | None = None
     lease_expired_at: datetime | None = None
     returns_to: str | None = None
-    served: list[_Served] = field(default_factory=list)
+    served: list[ServedRequests] = field(default_factory=list)
     #: Release id -> request id -> its first answer; what a release lost to a full queue is only counted.
-    answers: dict[str, dict[str, list[_Answer]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
+    answers: dict[str, dict[str, list[ServedAnswer]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(list))
+    )
     dropped: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     #: Of the plan in force, who was sent where; ``None`` while nobody has counted.
     split: Split | None = None
@@ -150,9 +124,7 @@ class MemoryPlane:
     def heads(self, endpoint: EndpointRef | None = None) -> dict[str, LedgerHead]:
         with self._lock:
             if self.away:
-                raise PlaneUnavailable(
-                    "serving plane in memory", value="away", limit="an answer", remedy="bring it back"
-                )
+                raise _away()
             return {name: head for name, head in self.noted.items() if endpoint is None or name == str(endpoint)}
 
     def note_head(self, endpoint: EndpointRef, claim: HeadClaim) -> None:
@@ -331,7 +303,7 @@ class MemoryPlane:
         second = self._clock.now().replace(microsecond=0)
         with self._lock:
             self._endpoints[endpoint].served.append(
-                _Served(second, release_id, requests, errors, client_errors, latency_ms)
+                ServedRequests(second, release_id, requests, errors, client_errors, latency_ms)
             )
 
     def send_users(self, endpoint: EndpointRef, users: Mapping[str, int]) -> None:
@@ -365,7 +337,9 @@ class MemoryPlane:
             mirror = plan.mirror.release if plan and plan.mirror else None
             for release, score in scores.items():
                 label = (labels or {}).get(release, repr(float(score)))
-                answer = _Answer(self._clock.now(), score, label, inputs or {}, batch=batch, mirrored=release == mirror)
+                answer = ServedAnswer(
+                    self._clock.now(), score, label, inputs or {}, batch=batch, mirrored=release == mirror
+                )
                 self._endpoints[endpoint].answers[release][request_id].append(answer)
 
     def answer_pairs(
@@ -439,7 +413,7 @@ class MemoryPlane:
             endpoint=str(endpoint),
             since=since,
             until=until,
-            releases={release: _counted(held.served, release, since, until) for release in releases},
+            releases={release: counted(held.served, release, since, until) for release in releases},
             complete=not self.telemetry_trouble,
             detail=self.telemetry_trouble,
             split=held.split,
@@ -459,18 +433,4 @@ def _away() -> PlaneUnavailable:
         value="away",
         limit="an answer",
         remedy="traffic goes on as last confirmed; run the task again",
-    )
-
-
-def _counted(served: list[_Served], release: str, since: datetime, until: datetime) -> ReleaseTelemetry:
-    mine = [some for some in served if some.release == release and since <= some.at < until]
-    counts = [0] * (len(BOUNDS_MS) + 1)
-    for some in mine:
-        counts[bisect.bisect_left(BOUNDS_MS, some.latency_ms)] += some.requests
-    return ReleaseTelemetry(
-        release=release,
-        requests=sum(some.requests for some in mine),
-        errors=sum(some.errors for some in mine),
-        client_errors=sum(some.client_errors for some in mine),
-        latency=LatencyHistogram(bounds_ms=BOUNDS_MS, counts=tuple(counts)),
     )
