@@ -8,8 +8,9 @@ from datetime import datetime
 from airflow_provider_mlpipex.domain.errors import LedgerConflict
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.events import Entry, Event
+from airflow_provider_mlpipex.domain.rollout.fold import fold
 from airflow_provider_mlpipex.domain.rollout.projection import ENDING_EVENTS, result_from
-from airflow_provider_mlpipex.domain.rollout.state import EndpointState, fold
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.services.platform import Platform
 
 #: Appends lost in a row before giving up. Each loss means that somebody else made progress.

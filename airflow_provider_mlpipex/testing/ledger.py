@@ -11,8 +11,9 @@ from airflow_provider_mlpipex.adapters.system_clock import SystemClock
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout import hash_chain
 from airflow_provider_mlpipex.domain.rollout.events import Entry, Event, Origin, RoutineRecord, subject_of
+from airflow_provider_mlpipex.domain.rollout.fold import fold
 from airflow_provider_mlpipex.domain.rollout.projection import Projection, empty
-from airflow_provider_mlpipex.domain.rollout.state import EndpointState, fold
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.ports import Clock
 
 

@@ -32,7 +32,8 @@ from airflow_provider_mlpipex.domain.rollout.events import (
     StageEnded,
     WatchPassed,
 )
-from airflow_provider_mlpipex.domain.rollout.state import EndpointState, fold
+from airflow_provider_mlpipex.domain.rollout.fold import fold
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.domain.values import digest_of
 from airflow_provider_mlpipex.ports import Ledger
 from airflow_provider_mlpipex.testing.ledger import MemoryLedger

@@ -2,7 +2,7 @@
 
 Each verb is ``decide``: it looks at the state and answers with the events that follow, or raises. An empty list means
 that the verb has been run before and there is nothing left to do, so every verb may be run twice. Nothing here does
-I/O or reads a clock; ``endpoint_state.evolve`` is the other half.
+I/O or reads a clock; ``fold.evolve`` is the other half.
 """
 
 from __future__ import annotations

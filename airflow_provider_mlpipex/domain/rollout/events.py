@@ -1,4 +1,7 @@
-"""Everything that can be written into a ledger. An event states a fact; its time and origin stand on the entry."""
+"""Everything that can be written into a ledger. An event states a fact; its time and origin stand on the entry.
+
+Over 400 lines, because it is one list: what may stand in a chain is frozen, and is read in one place.
+"""
 
 from __future__ import annotations
 

@@ -24,7 +24,8 @@ from airflow_provider_mlpipex.domain.rollout.events import (
     StageEnded,
     WatchPassed,
 )
-from airflow_provider_mlpipex.domain.rollout.state import EndpointState, RolloutResult, evolve
+from airflow_provider_mlpipex.domain.rollout.fold import evolve
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState, RolloutResult
 from airflow_provider_mlpipex.domain.values import Value, digest_of
 
 #: Raise it by one with every change of what ``evolve`` makes of a chain. Fields of a state that come or go are noticed

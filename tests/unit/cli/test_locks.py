@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_mlpipex.domain.errors import RuntimeMismatch
-from airflow_provider_mlpipex.domain.rollout.state import KEPT_LOCKS, fold
+from airflow_provider_mlpipex.domain.rollout.fold import KEPT_LOCKS, fold
 from tests.support.manifests import edited, make_manifest
 from tests.support.rollouts import ENDPOINT, PAGER, World
 from tests.support.terminal import refusal, run

@@ -21,7 +21,8 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout import decisions
 from airflow_provider_mlpipex.domain.rollout import rollback as rollback_decisions
 from airflow_provider_mlpipex.domain.rollout.events import AlertRaised, Entry, Event, GatesJudged, TrafficConfirmed
-from airflow_provider_mlpipex.domain.rollout.state import EndpointState, fold
+from airflow_provider_mlpipex.domain.rollout.fold import fold
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from tests.support.factories import NOON, ORIGIN, make_policy, make_release
 
 ENDPOINT = EndpointRef.parse("production/flight-delay")

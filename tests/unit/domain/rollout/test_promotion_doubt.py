@@ -10,8 +10,9 @@ from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictNam
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout import hash_chain
 from airflow_provider_mlpipex.domain.rollout.events import EVENT, OutcomesJudged, PromotionConfirmed, PromotionReopened
+from airflow_provider_mlpipex.domain.rollout.fold import fold
 from airflow_provider_mlpipex.domain.rollout.promotion_doubt import confirm, record_outcomes, require_no_doubt
-from airflow_provider_mlpipex.domain.rollout.state import EndpointState, PromotionDoubt, fold
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState, PromotionDoubt
 from airflow_provider_mlpipex.domain.values import canonical_json
 from tests.support.factories import NOON, ORIGIN, make_model, make_release
 

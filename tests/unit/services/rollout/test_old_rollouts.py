@@ -6,7 +6,7 @@ import pytest
 
 from airflow_provider_mlpipex.domain.errors import LedgerTampered, RolloutEnded
 from airflow_provider_mlpipex.domain.rollout.events import AlertRaised, RolloutRejected
-from airflow_provider_mlpipex.domain.rollout.state import KEPT_ALERTS, KEPT_RESULTS
+from airflow_provider_mlpipex.domain.rollout.fold import KEPT_ALERTS, KEPT_RESULTS
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.rollout import history, promote, watch
 from airflow_provider_mlpipex.services.rollout.rollback import roll_back

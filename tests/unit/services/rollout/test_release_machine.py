@@ -35,7 +35,8 @@ from airflow_provider_mlpipex.domain.rollout.events import (
     TaskGateJudged,
     TrafficPlanned,
 )
-from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Rollout, evolve
+from airflow_provider_mlpipex.domain.rollout.fold import evolve
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Rollout
 from airflow_provider_mlpipex.services.outcomes import ingest as outcome_ingest
 from airflow_provider_mlpipex.services.outcomes import promotion_doubt
 from airflow_provider_mlpipex.services.rollout import traffic

@@ -9,7 +9,7 @@ import pytest
 from airflow_provider_mlpipex.domain.errors import GateFailed, GateUndecided, RolloutEnded
 from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
 from airflow_provider_mlpipex.domain.rollout.events import EVENT, ReviewOpened, RolloutOpened, RolloutPolicy
-from airflow_provider_mlpipex.domain.rollout.state import KEPT_UNOPENED
+from airflow_provider_mlpipex.domain.rollout.fold import KEPT_UNOPENED
 from tests.support.rollouts import ENDPOINT, STEP_S, Phase, World
 
 RUN = "release/run-2"

@@ -18,7 +18,8 @@ from airflow_provider_mlpipex.domain.rollout.events import (
     RolloutOpened,
     WatchPassed,
 )
-from airflow_provider_mlpipex.domain.rollout.state import EndpointState, evolve
+from airflow_provider_mlpipex.domain.rollout.fold import evolve
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.rollout.tenures import Tenure, tenures
 from airflow_provider_mlpipex.testing import MemoryPlatform, memory_platform
