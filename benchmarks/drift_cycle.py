@@ -106,14 +106,12 @@ def run(*, quick: bool = False) -> Table:
                 Bar("looks inside the reference that alarm, worst length", max(inside.values()) * 100, 5, " %")
             )
             table.bars.append(Bar("looks at the month after that alarm", later * 100, 5, " %"))
+            found.pop("week")  # goes with the weekend: what looks like a weekday there, only a season of a week tells
+        if name in ("ours: chunks of the reference", "ours: season: week"):
+            what = "no weekly cycle" if name.endswith("reference") else "season: week"
+            worst = min(found.values()) * 100
             table.bars.append(
-                Bar(
-                    "faults of 1 sd found on their day, worst feature",
-                    min(found.values()) * 100,
-                    95,
-                    " %",
-                    at_least=True,
-                )
+                Bar(f"faults of 1 sd found on their day, worst feature, {what}", worst, 95, " %", at_least=True)
             )
     table.bars.append(_night(methods, trained, looks))
     return table

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from airflow_provider_mlpipex.domain.drift import divergence
+from airflow_provider_mlpipex.domain.drift.astray import find_astray
 from airflow_provider_mlpipex.domain.drift.damage import ENOUGH as _ENOUGH
 from airflow_provider_mlpipex.domain.drift.damage import Effects
 from airflow_provider_mlpipex.domain.drift.divergence import Comparison
@@ -152,16 +153,24 @@ def _ranked(reference: Reference, name: str, verdict: VerdictName, sketch: Sketc
     if not variance > 0:
         return unknown("the score is the same for all training rows", psi)
     if column.effects is not None:
-        return _permuted(reference.score, column.effects, compared, variance, name=name, verdict=verdict, psi=psi)
+        ranked = _permuted(reference.score, column.effects, compared, variance, name=name, verdict=verdict, psi=psi)
+        astray = find_astray(column, sketch) if column.effects.used else ()
+        if not astray:
+            return ranked
+        # What the model says of a value that training never had, nobody has measured.
+        reason = "; ".join(filter(None, [ranked.reason, *(found.reason for found in astray)]))
+        return ranked.model_copy(update={"damage": None, "reason": reason})
     deviation = float(np.sqrt(variance))
     moved, chance, means = _moves(compared, column.sketch, sketch)
     away = np.abs(means - means @ (compared.reference_groups / compared.reference_groups.sum())) / deviation
+    # What a few rows do to the score of all is little; of rows that should not be there what it does to theirs counts.
+    theirs = [float(away[list(found.groups)].max()) for found in find_astray(column, sketch)]
     return RankedDrift(
         column=name,
         verdict=verdict,
         psi=psi,
         influence=_correlation_ratio(column.sketch, variance),
-        damage=max(0.0, float((np.abs(moved) - chance) @ away)),
+        damage=max(0.0, float((np.abs(moved) - chance) @ away), *theirs),
         score_shift=float(moved @ means) * reference.score.scale,
         reason="; ".join(
             filter(

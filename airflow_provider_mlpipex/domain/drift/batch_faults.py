@@ -134,7 +134,7 @@ def _suspects(reference: Reference, name: str, counts: BatchCounts, limit: float
             damage=None if name == SCORE else _moved(away, rest[at], groups[at]),
             reason=f"{name}: psi {apart[at]:.3g} against the other {others} batches",
         )
-    outer = _beyond_groups(column)
+    outer = beyond_groups(column)
     for kind, astray, where, words in (
         ("beyond", counts.beyond, outer, "beyond what training had"),
         ("unusable", groups[:, -1], [groups.shape[1] - 1], "without a usable value"),
@@ -225,7 +225,8 @@ def _worst(away: Floats | None, groups: list[int]) -> float | None:
     return float(away[groups].max())
 
 
-def _beyond_groups(column: ColumnReference) -> list[int]:
+def beyond_groups(column: ColumnReference) -> list[int]:
+    """The groups that rows beyond training are counted in; of numbers they hold the outer rows of training as well."""
     bins = column.bins
     if isinstance(bins, CategoricalBins):
         return [len(bins.starts) - 1]

@@ -3,7 +3,8 @@
 A measure fails where it is beyond its limit even with what chance adds taken off, beyond what chance alone would reach,
 *and* beyond what the column does by itself: what stretches of the reference as long as the window, at its time of day,
 reach beside the rest of it (:mod:`chunks`). Where chance alone could reach the limit, there are too few rows to say
-``pass``: ``inconclusive``. A column that is absent, retyped or full of infinities is an ``error``: broken, not drifted.
+``pass``: ``inconclusive``. A column with rows that training never had fails too, however few (:mod:`astray`). One that
+is absent, retyped or full of infinities is an ``error``: broken, not drifted.
 
 Rows are taken as independent draws where the reference does not know the times of its rows. Where they are not (one
 customer sends a thousand alike), chance does more than is said here, and limits should be wider. What a drift does, and
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airflow_provider_mlpipex.domain.drift import divergence
+from airflow_provider_mlpipex.domain.drift.astray import find_astray
 from airflow_provider_mlpipex.domain.drift.categorical_bins import CategoricalBins
 from airflow_provider_mlpipex.domain.drift.chunks import Reach, Window, reach
 from airflow_provider_mlpipex.domain.drift.divergence import Comparison
@@ -255,6 +257,9 @@ def _verdict(
         rows = getattr(sketch, kind)
         if rows / sketch.rows > MAX_BROKEN + getattr(reference.sketch, kind) / reference.sketch.rows:
             return "error", f"{rows} of {sketch.rows} rows {words}"
+    if astray := find_astray(reference, sketch):
+        beyond = [measured.reason for measured in measures if measured.verdict == "fail"]
+        return "fail", "; ".join([*(found.reason for found in astray), *beyond])
     judged = [measured for measured in measures if measured.verdict]
     verdict = worst(measured.verdict for measured in judged if measured.verdict)
     reasons = [measured.reason for measured in judged if measured.verdict == verdict]
