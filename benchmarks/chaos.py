@@ -2,13 +2,16 @@
 
 Each request is begun when it is due, whatever became of the one before, over a connection of its own: a client that
 waits would hide how long nothing answers. A failure counts as *in flight* where its request was begun before the kill
-and not answered by then; every other failure is one that a client met afterwards.
+and not answered by then; every other failure is one that a client met afterwards. *Away* is how long after the kill
+requests were begun that failed, *silent* the longest time in which none was answered.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
+import math
+import operator
 import random
 import tempfile
 import threading
@@ -94,6 +97,7 @@ class Toll:
     in_flight: int = 0
     afterwards: int = 0
     away_s: list[float] = field(default_factory=list)
+    silent_s: list[float] = field(default_factory=list)
 
     def add(self, requests: Sequence[Request], killed_at: float) -> None:
         failed = [request for request in requests if request.status != 200]
@@ -104,6 +108,9 @@ class Toll:
         self.afterwards += len(later) + sum(request.ended < killed_at for request in failed)
         # From the kill until the last request was begun that failed.
         self.away_s.append(max((request.begun - killed_at for request in later), default=0.0))
+        # A request that waits fails nobody, and is not answered either.
+        answered = sorted(r.ended for r in requests if r.status == 200 and r.ended >= killed_at)
+        self.silent_s.append(max(map(operator.sub, answered, [killed_at, *answered]), default=math.inf))
 
 
 class Plane:
@@ -209,14 +216,17 @@ def _strike(
 
 
 def _table(tolls: dict[str, Toll]) -> Table:
-    table = Table(("killed", "times", "requests", "failed in flight", "failed afterwards", "away s, longest"))
+    table = Table(
+        ("killed", "times", "requests", "failed in flight", "failed afterwards", "away s, longest", "silent s, longest")
+    )
     for fault, toll in tolls.items():
-        longest = f"{max(toll.away_s):.2f}"
-        table.rows.append((fault, toll.times, toll.requests, toll.in_flight, toll.afterwards, longest))
-    worker, everything = tolls["current's worker"], tolls["everything at once"]
+        longest = (f"{max(toll.away_s):.2f}", f"{max(toll.silent_s):.2f}")
+        table.rows.append((fault, toll.times, toll.requests, toll.in_flight, toll.afterwards, *longest))
+    worker, both, everything = tolls["current's worker"], tolls["both Envoys"], tolls["everything at once"]
     table.bars = [
         Bar("requests that fail when current's worker is killed", worker.in_flight + worker.afterwards, 0),
         Bar("requests that fail after one Envoy was killed, beyond those in flight", tolls["one Envoy"].afterwards, 0),
-        Bar("seconds until requests are answered after everything was killed", max(everything.away_s), 3.0),
+        Bar("requests that fail after both Envoys were killed, beyond those in flight", both.afterwards, 0),
+        Bar("seconds without an answer after everything was killed", max(everything.silent_s), 3.0),
     ]
     return table

@@ -99,7 +99,7 @@ class Ingress:
         :raises PlaneUnavailable: not in ``timeout_s`` seconds; carries the end of an Envoy's log.
         """
         deadline = time.monotonic() + timeout_s
-        while not self._serving():
+        while not self.is_serving():
             if time.monotonic() >= deadline:
                 raise PlaneUnavailable(
                     "Envoy",
@@ -109,8 +109,9 @@ class Ingress:
                 )
             time.sleep(0.02)
 
-    def _serving(self) -> list[Envoy]:
-        return [envoy for envoy in self.envoys if envoy.is_serving(self._listener_version)]
+    def is_serving(self) -> bool:
+        """Whether one takes requests on the port at this moment."""
+        return any(envoy.is_serving(self._listener_version) for envoy in self.envoys)
 
     def version(self, kind: str) -> str:
         """Version of resource file ``kind`` that is in force in every Envoy that serves; of two versions both.

@@ -20,6 +20,8 @@ def server_environment(python: Path) -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
         "PYTHONUNBUFFERED": "1",
+        # Not asked for among all that is installed, at every start.
+        "PYDANTIC_DISABLE_PLUGINS": "__all__",
     }
     if folder := package_folder(python):
         environment["PYTHONPATH"] = str(folder)

@@ -105,12 +105,21 @@ def written(raw: Any) -> tuple[bytes, list[Any]]:
     if isinstance(raw, np.ndarray) and raw.dtype.kind in "fiu" and np.isfinite(raw).all():
         outputs = raw.tolist()
         return orjson.dumps({"predictions": outputs}), outputs
+    if isinstance(raw, np.ndarray) and raw.dtype.kind in "bUO":
+        # Flags and labels, by themselves or a list a row; an odd value among them MLflow has a word for.
+        outputs = raw.tolist()
+        if all(map(_is_plain, outputs)):
+            return json.dumps({"predictions": outputs}).encode(), outputs
     from mlflow.pyfunc.scoring_server import predictions_to_json
 
     text = io.StringIO()
     predictions_to_json(raw, text)  # type: ignore[no-untyped-call]
     answered = json.loads(text.getvalue())["predictions"]
     return text.getvalue().encode(), answered if isinstance(answered, list) else [answered]
+
+
+def _is_plain(answer: Any) -> bool:
+    return type(answer) in (str, bool, int) or (type(answer) is list and all(map(_is_plain, answer)))
 
 
 def _raised(error: Exception, odd: str) -> Scored:

@@ -67,6 +67,14 @@ class DesiredState:
         """Whom users depend on."""
         return [(plan.endpoint, plan.current) for plan in self.plans()]
 
+    def fallbacks(self) -> list[tuple[EndpointRef, str]]:
+        """Who answers what those cannot."""
+        return [
+            (plan.endpoint, plan.fallback)
+            for plan in self.plans()
+            if plan.fallback is not None and plan.fallback in self.of(plan.endpoint).releases
+        ]
+
     def plans(self) -> list[TrafficPlan]:
         """The plan of every endpoint that has one."""
         return [memory.plan for memory in self.memory.endpoints.values() if memory.plan is not None]

@@ -36,6 +36,7 @@ from airflow_provider_mlpipex.domain.values import digest_of
 from airflow_provider_mlpipex.serving.envoy import config as envoy_config
 from airflow_provider_mlpipex.serving.envoy.attempts import AttemptTail
 from airflow_provider_mlpipex.serving.envoy.ingress import Ingress
+from airflow_provider_mlpipex.serving.envoy.waiting_room import WaitingRoom
 from airflow_provider_mlpipex.serving.plane.desired_state import DesiredState
 from airflow_provider_mlpipex.serving.plane.fallbacks import Fallbacks, FallbackUse
 from airflow_provider_mlpipex.serving.plane.fleet import Fleet, standby_name
@@ -105,11 +106,14 @@ class Supervisor:
         self._liveness = Liveness(
             self._desired.kept, self._fleet.answers, self._keeper, self._say, serving=self._fleet.serving
         )
+        self._waiting_room = WaitingRoom(ingress_port, is_open=self._ingress.is_serving, say=self._say)
         self._revival = Revival(
             self._keeper,
             self._desired.currents,
             self._fleet.has_turn,
-            always=[envoy.name for envoy in self._ingress.envoys],
+            envoys=[envoy.name for envoy in self._ingress.envoys],
+            behind=self._desired.fallbacks,
+            may_hold=lambda: self._waiting_room.is_there,
         )
         self._standbys = Standbys(self._desired.currents if standbys else tuple, self._fleet, self._say)
         self._fallbacks = Fallbacks(self._desired.plans, self.telemetry, on_fallback, self._say)
@@ -136,14 +140,17 @@ class Supervisor:
             self._tail.recover()
             for plan in self._desired.plans():
                 self._tail.split(plan)
+        self._waiting_room.start()
         # From here on leases end, whatever the launching of releases takes.
         self._watcher.start()
         self._sketched.start()
         self._liveness.start()
         self._standbys.start()
         self._fallbacks.start()
-        currents = set(self._desired.currents())
-        for endpoint, release in sorted(kept, key=lambda kept: (kept[0], kept[1].id) not in currents):
+        currents, behind = set(self._desired.currents()), set(self._desired.fallbacks())
+        for endpoint, release in sorted(
+            kept, key=lambda kept: ((kept[0], kept[1].id) not in currents, (kept[0], kept[1].id) not in behind)
+        ):
             try:
                 self._fleet.launch(endpoint, release)
             except (MlpipexError, OSError) as error:
@@ -157,6 +164,7 @@ class Supervisor:
     def detach(self) -> None:
         """Stop watching; Envoy and model servers go on serving."""
         self._stopping.set()
+        self._waiting_room.stop()
         if self._watcher.is_alive():
             self._watcher.join(timeout=5)
         self._standbys.stop()

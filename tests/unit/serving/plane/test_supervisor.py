@@ -53,6 +53,9 @@ class FakeIngress:
     def start(self, *, port: int, tokens: Any) -> None:
         self._write("cds", [])
 
+    def is_serving(self) -> bool:
+        return not self.away
+
     def wait_until_serving(self, timeout_s: float) -> None:
         if self.away:
             raise PlaneUnavailable("Envoy")
