@@ -27,6 +27,14 @@ def run(
     ingress_port: Annotated[int, typer.Option(envvar="MLPIPEX_INGRESS_PORT")] = 8088,
     control_port: Annotated[int, typer.Option(envvar="MLPIPEX_CONTROL_PORT")] = 8089,
     tracking_uri: Annotated[str, typer.Option(envvar="MLPIPEX_TRACKING_URI")] = "http://127.0.0.1:5000",
+    take_unrecorded: Annotated[
+        bool,
+        typer.Option(
+            "--take-unrecorded",
+            help="To try the plane by itself: whoever has the deploy token may bring releases that no ledger knows, "
+            "from any folder.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the plane in the foreground: Envoy, model servers, control API with rollback. Says first where it will be."""
@@ -40,7 +48,11 @@ def run(
     emit(addresses, as_json, lambda: "\n".join(f"{key}: {value}" for key, value in addresses.items()))
     sys.stdout.flush()
     plane_daemon.run(
-        state_dir=state_dir, ingress_port=ingress_port, control_port=control_port, tracking_uri=tracking_uri
+        state_dir=state_dir,
+        ingress_port=ingress_port,
+        control_port=control_port,
+        tracking_uri=tracking_uri,
+        take_unrecorded=take_unrecorded,
     )
 
 

@@ -246,6 +246,12 @@ class PlanRefused(MlpipexError):
     runbook = "plan-refused"
 
 
+class NotRecorded(MlpipexError):
+    """Something that the plane was asked to take and its ledger does not know of; nothing was started or moved."""
+
+    runbook = "not-recorded"
+
+
 class ReleaseNotReady(MlpipexError):
     """A model server that did not become ready in time, or died on the way. It never receives traffic."""
 

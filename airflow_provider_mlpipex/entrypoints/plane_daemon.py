@@ -10,6 +10,7 @@ from airflow_provider_mlpipex.composition import Settings, build_platform
 from airflow_provider_mlpipex.domain.rollout.events import Origin
 from airflow_provider_mlpipex.entrypoints import http_api
 from airflow_provider_mlpipex.services.rollout.fallback import notify_of_fallback
+from airflow_provider_mlpipex.services.rollout.records import LedgerRecords
 from airflow_provider_mlpipex.serving.plane import daemon
 
 if TYPE_CHECKING:
@@ -17,8 +18,13 @@ if TYPE_CHECKING:
     from airflow_provider_mlpipex.serving.plane.supervisor import Supervisor
 
 
-def run(*, state_dir: Path, ingress_port: int, control_port: int, tracking_uri: str) -> None:
-    """Serve in the foreground; everything else comes from the environment (``MLPIPEX_*``)."""
+def run(
+    *, state_dir: Path, ingress_port: int, control_port: int, tracking_uri: str, take_unrecorded: bool = False
+) -> None:
+    """Serve in the foreground; everything else comes from the environment (``MLPIPEX_*``).
+
+    :param take_unrecorded: also releases and plans that the ledger does not know.
+    """
     settings = Settings.from_environment()
 
     def release_routes(supervisor: Supervisor) -> Sequence[Any]:
@@ -44,6 +50,7 @@ def run(*, state_dir: Path, ingress_port: int, control_port: int, tracking_uri: 
         tracking_uri=tracking_uri,
         feature_repository=settings.feature_repository,
         standbys=settings.standbys,
+        records=None if take_unrecorded else LedgerRecords(build_platform(settings, Origin(kind="plane"))),
         extra_routes=release_routes,
         on_fallback=notify,
     )

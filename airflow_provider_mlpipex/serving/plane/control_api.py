@@ -32,6 +32,7 @@ from airflow_provider_mlpipex.domain.shadow.slices import MAX_COLUMNS
 from airflow_provider_mlpipex.serving.plane.access import MAX_BODY_BYTES, BearerToken, holder_of, require_scope, scoped
 from airflow_provider_mlpipex.serving.plane.control_openapi import MAX_ROWS, MAX_TIMEOUT_S, OPERATIONS, document
 from airflow_provider_mlpipex.serving.plane.lanes import Lane
+from airflow_provider_mlpipex.serving.plane.records import Records, TakesAnything
 from airflow_provider_mlpipex.serving.plane.supervisor import Supervisor
 from airflow_provider_mlpipex.serving.plane.tokens import TokenFiles
 
@@ -49,6 +50,7 @@ _STATUS: dict[type[MlpipexError], int] = {
     errors.InvalidName: 422,
     errors.ConfigurationInvalid: 422,
     errors.PlanRefused: 409,
+    errors.NotRecorded: 409,
     errors.NotFound: 404,
     errors.IllegalTransition: 409,
     errors.RolloutEnded: 409,
@@ -61,10 +63,15 @@ _STATUS: dict[type[MlpipexError], int] = {
 }
 
 
-def create_app(supervisor: Supervisor, *, tokens: TokenFiles, extra_routes: Sequence[Route] = ()) -> Starlette:
+def create_app(
+    supervisor: Supervisor, *, tokens: TokenFiles, records: Records | None = None, extra_routes: Sequence[Route] = ()
+) -> Starlette:
     """The API over ``supervisor``. Its verbs block, so each runs in a thread: of one lane what moves traffic, of
     another what may wait for a registry or for a model server, of the last what reads logs.
+
+    :param records: knows which releases and plans are new to the plane and may be taken; ``None``: all.
     """
+    records = records or TakesAnything()
     routing = Lane("plans and leases", threads=8, waiting=56)
     releasing = Lane("releases", threads=8, waiting=56)
     reading = Lane("telemetry", threads=4, waiting=60)
@@ -79,6 +86,7 @@ def create_app(supervisor: Supervisor, *, tokens: TokenFiles, extra_routes: Sequ
         # A rollback revives what it returns to; whoever may do no more brings nothing that is new here.
         if supervisor.kept_releases(_endpoint(request)).get(release.id) != release:
             require_scope(request, "deploy")
+            await releasing.run(records.require_release, _endpoint(request), release)
         status = await releasing.run(supervisor.ensure, _endpoint(request), release, timeout_s=timeout_s)
         return JSONResponse(status.to_json())
 
@@ -90,9 +98,12 @@ def create_app(supervisor: Supervisor, *, tokens: TokenFiles, extra_routes: Sequ
         plan = _read(TrafficPlan, await _body(request), "plan")
         if plan.endpoint != _endpoint(request):
             raise _invalid("plan.endpoint", str(plan.endpoint), f"the endpoint in the path: {_endpoint(request)}")
-        if plan.releases != (plan.current,) or plan.current not in supervisor.kept_releases(plan.endpoint):
-            # More than taking traffic back to a release that runs here already.
+        # More than taking traffic back to a release that runs here already.
+        is_new = plan.releases != (plan.current,) or plan.current not in supervisor.kept_releases(plan.endpoint)
+        if is_new:
             require_scope(request, "deploy")
+        if is_new or not supervisor.knows_as_good(plan):
+            await routing.run(records.require_plan, plan)
         return JSONResponse((await routing.run(supervisor.apply, plan, claim=_claim(request))).to_json())
 
     async def get_heads(request: Request) -> Response:

@@ -22,6 +22,7 @@ from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
 from airflow_provider_mlpipex.serving.limits import raise_descriptor_limit
 from airflow_provider_mlpipex.serving.plane.control_api import create_app
 from airflow_provider_mlpipex.serving.plane.fallbacks import FallbackUse
+from airflow_provider_mlpipex.serving.plane.records import Records
 from airflow_provider_mlpipex.serving.plane.state import find_plane_id
 from airflow_provider_mlpipex.serving.plane.supervisor import Supervisor
 from airflow_provider_mlpipex.serving.plane.tokens import TokenFiles, require_private
@@ -41,6 +42,7 @@ def run(
     tracking_uri: str,
     feature_repository: Path | None = None,
     standbys: bool = True,
+    records: Records | None = None,
     extra_routes: Callable[[Supervisor], Sequence[Any]] = lambda _: (),
     on_fallback: Callable[[FallbackUse], None] = lambda _: None,
 ) -> None:
@@ -48,6 +50,7 @@ def run(
 
     :param feature_repository: Feast repository of releases with a feature service.
     :param standbys: whether each current release has a second process that is ready to take over.
+    :param records: says which releases and plans may be taken that are new here; ``None``: all.
     :param extra_routes: Starlette routes to mount into the control API, made from the supervisor.
     :param on_fallback: is called when a previous release begins to answer what current cannot.
     :raises ConfigurationInvalid: a port is busy, another supervisor runs on this state, or the state folder or a token
@@ -75,7 +78,9 @@ def run(
             on_fallback=on_fallback,
         )
         require_private(state_dir / "client-token")
-        app = create_app(supervisor, tokens=TokenFiles(state_dir), extra_routes=extra_routes(supervisor))
+        app = create_app(
+            supervisor, tokens=TokenFiles(state_dir), records=records, extra_routes=extra_routes(supervisor)
+        )
         _require_ingress_port(state_dir, ingress_port)
         asked_to_end = False
         try:

@@ -315,6 +315,10 @@ class Supervisor:
         """Releases that run here for ``endpoint``, by id. Answers while Envoy is away: a rollback asks it."""
         return self._desired.of(endpoint).releases
 
+    def knows_as_good(self, plan: TrafficPlan) -> bool:
+        """Whether ``plan`` gives all traffic to a release that this plane itself has had as current."""
+        return self._desired.of(plan.endpoint).knows_as_good(plan)
+
     def make_room(self) -> bool:
         """Give back the room that is kept for the worst moment, where the disk is full; whether there was any."""
         return self.reserve.disk_is_full and self.reserve.free()

@@ -491,7 +491,13 @@ def test_serve_run_says_where_it_will_be_and_hands_over_what_it_was_told(
         "state_dir": str(tmp_path),
     }
     assert served == [
-        {"state_dir": tmp_path, "ingress_port": 7001, "control_port": 7002, "tracking_uri": "http://127.0.0.1:7003"}
+        {
+            "state_dir": tmp_path,
+            "ingress_port": 7001,
+            "control_port": 7002,
+            "tracking_uri": "http://127.0.0.1:7003",
+            "take_unrecorded": False,
+        }
     ]
 
 

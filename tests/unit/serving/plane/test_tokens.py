@@ -13,13 +13,14 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
+from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, NotRecorded
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout.plane_observation import PlaneObservation, ReleaseStatus
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.serving.plane.access import ScopedRoute
 from airflow_provider_mlpipex.serving.plane.control_api import create_app
+from airflow_provider_mlpipex.serving.plane.records import Records
 from airflow_provider_mlpipex.serving.plane.tokens import FILES, SCOPES, IngressScope, Scope, TokenFiles
 from tests.support.factories import make_release
 
@@ -41,6 +42,9 @@ class RunsCurrent:
     def kept_releases(self, endpoint: EndpointRef) -> dict[str, Release]:
         return {CURRENT.id: CURRENT}
 
+    def knows_as_good(self, plan: TrafficPlan) -> bool:
+        return plan.current == CURRENT.id
+
     def __getattr__(self, verb: str) -> Any:
         def act(*_: Any, **__: Any) -> Any:
             self.done.append(verb)
@@ -58,9 +62,11 @@ def shown(tokens: TokenFiles, scope: Scope) -> bytes:
     return b"Bearer " + tokens.path(scope).read_bytes()
 
 
-async def ask(tokens: TokenFiles, scope: Scope, method: str, path: str, body: object = None) -> tuple[int, list[str]]:
+async def ask(
+    tokens: TokenFiles, scope: Scope, method: str, path: str, body: object = None, *, records: Records | None = None
+) -> tuple[int, list[str]]:
     supervisor = RunsCurrent()
-    app: Starlette = create_app(supervisor, tokens=tokens)  # type: ignore[arg-type]
+    app: Starlette = create_app(supervisor, tokens=tokens, records=records)  # type: ignore[arg-type]
     headers: Mapping[str, str] = {"authorization": shown(tokens, scope).decode()}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://plane") as client:
         answer = await client.request(method, path, headers=headers, json=body)
@@ -152,6 +158,42 @@ async def test_a_token_does_what_it_is_for_and_nothing_else(
             assert status < 300, (scope, status)
         else:
             assert (status, done) == (403, []), scope
+
+
+class KnowsNothing:
+    """A ledger that has recorded nothing."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def require_release(self, endpoint: EndpointRef, release: Release) -> None:
+        self.asked.append("release")
+        raise NotRecorded(release.id)
+
+    def require_plan(self, plan: TrafficPlan) -> None:
+        self.asked.append("plan")
+        raise NotRecorded(plan.id)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (f"{BASE}/plan", UNKNOWN),
+        (f"{BASE}/plan", TRIAL),
+        (f"{BASE}/releases/{NEW.id}", ENSURE_NEW),
+    ],
+)
+async def test_the_deploy_token_brings_nothing_that_the_ledger_does_not_know(
+    tokens: TokenFiles, path: str, body: object
+) -> None:
+    assert await ask(tokens, "deploy", "PUT", path, body, records=KnowsNothing()) == (409, [])
+
+
+@pytest.mark.parametrize(("path", "body"), [(f"{BASE}/plan", BACK), (f"{BASE}/releases/{CURRENT.id}", ENSURE_KNOWN)])
+async def test_to_take_traffic_back_needs_no_ledger(tokens: TokenFiles, path: str, body: object) -> None:
+    records = KnowsNothing()
+    status, _ = await ask(tokens, "rollback", "PUT", path, body, records=records)
+    assert (status, records.asked) == (200, [])
 
 
 async def test_every_route_asks_for_a_scope(tokens: TokenFiles) -> None:
