@@ -344,3 +344,36 @@ def test_airflow_and_the_plane_work_with_the_same_ledger_snapshots_and_channels(
     # And who scores batches finds the ingress, and what its clients show there.
     assert f"{airflow_side.ingress_url}".rpartition(":")[2] in found["plane"]["ports"][0]
     assert Path(str(airflow_side.client_token_file)).parent == Path(str(airflow_side.plane_token_file)).parent
+
+
+# What a container can do to the others.
+
+
+def test_nobody_writes_into_an_image_or_takes_all_of_the_machine() -> None:
+    for name, settings in services().items():
+        assert settings["read_only"] is True, name
+        assert settings["mem_limit"] and settings["pids_limit"], name
+        assert "no-new-privileges:true" in settings["security_opt"], name
+
+
+def test_what_a_program_writes_beside_its_volumes_is_in_memory() -> None:
+    """Airflow writes its configuration at its first start, and everybody has scratch files."""
+    for settings in services().values():
+        if settings["image"] == "mlpipex":
+            assert {place.partition(":")[0] for place in settings["tmpfs"]} == {"/tmp", "/home/mlpipex", "/opt/airflow"}
+    assert "/var/run/postgresql" in services()["postgres"]["tmpfs"], "its socket"
+
+
+def test_the_databases_are_on_a_network_that_leads_nowhere_else() -> None:
+    assert resolved()["networks"]["database"]["internal"] is True
+    assert list(services()["postgres"]["networks"]) == list(services()["databases"]["networks"]) == ["database"]
+    for name, settings in services().items():
+        if settings["image"] == "mlpipex":
+            assert set(settings["networks"]) == {"default", "database"}, name
+
+
+def test_the_database_can_be_pinned_by_its_bytes() -> None:
+    pinned = f"postgres@sha256:{'0' * 64}"
+    told = docker_compose("config", variables=REQUIRED | {"MLPIPEX_POSTGRES_IMAGE": pinned})
+    found = yaml.safe_load(told.stdout)["services"]
+    assert {found[name]["image"] for name in ("postgres", "databases")} == {pinned}
