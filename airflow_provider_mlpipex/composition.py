@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
 from airflow_provider_mlpipex.domain.fields.urls import without_credentials
@@ -38,6 +38,8 @@ class Settings(Value):
     :param drift_root: directory for Evidently's pages on drift that was found; not set, none are drawn.
     :param standbys: of the plane: whether each current release has a second process with its model loaded, which takes
         over when the first one dies. It costs the memory of one more model server an endpoint.
+    :param model_memory: of the plane: what one model server may hold, as ``2GB``; one that has more is ended. If not
+        set, half of the machine's or container's memory; ``0``: no limit.
     :param feature_repository: folder of the Feast repository; not set, no manifest may name a feature service.
     :param alert_channels: channel -> Apprise urls, for this process alone; those that everybody shares are in the
         ledger (``mlpipex alerts set``), and are used for channels that are not named here.
@@ -57,6 +59,7 @@ class Settings(Value):
     drift_root: Path | None = None
     feature_repository: Path | None = None
     standbys: bool = True
+    model_memory: ByteSize | None = None
     alert_channels: dict[str, tuple[str, ...]] = Field(default_factory=dict, repr=False)
 
     def __repr_args__(self) -> Any:

@@ -56,6 +56,10 @@ def _status_lines(status: dict[str, Any]) -> Iterator[str]:
         yield f"  plane      cannot be asked: {status['plane_error']}"
     elif plane:
         yield f"  plane      {_shares(plane) or 'serves nothing'}"
+        for release, on_plane in plane["releases"].items():
+            if on_plane["detail"]:
+                times = f", ended {on_plane['restarts']} x" if on_plane["restarts"] else ""
+                yield f"  {on_plane['state']:<9}  {release}{times}: {on_plane['detail']}"
     if status["incident"]:
         yield f"  ATTENTION  UNHEALTHY since {status['incident']['since'][:16]} ({status['incident']['cause']})"
     if status["held_back"]:

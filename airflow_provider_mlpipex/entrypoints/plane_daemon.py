@@ -50,6 +50,7 @@ def run(
         tracking_uri=tracking_uri,
         feature_repository=settings.feature_repository,
         standbys=settings.standbys,
+        model_memory=settings.model_memory,
         records=None if take_unrecorded else LedgerRecords(build_platform(settings, Origin(kind="plane"))),
         extra_routes=release_routes,
         on_fallback=notify,

@@ -42,7 +42,7 @@ EXTRA_FIELDS = (
 )
 
 #: Settings of the plane itself, which no task has a use for.
-PLANE_FIELDS = ("standbys",)
+PLANE_FIELDS = ("standbys", "model_memory")
 
 #: Connection type -> dialect and driver of SQLAlchemy. Others are taken as they are called.
 DRIVERS = {

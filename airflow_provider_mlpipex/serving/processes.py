@@ -23,10 +23,15 @@ import psutil
 import structlog
 
 from airflow_provider_mlpipex.atomic import atomic_write
+from airflow_provider_mlpipex.serving.endings import Ending, ending_of, kernel_oom_kills
 
 _log = structlog.get_logger("mlpipex.plane")
 PLANE_ID = "MLPIPEX_PLANE_ID"
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.1, 10.0
+#: Between two starts of a child that ends for memory again and again: each takes the machine's memory from the others.
+FIRST_MEMORY_BACKOFF_S, MAX_MEMORY_BACKOFF_S = 5.0, 300.0
+#: After this long without such an end, the next one is a first one.
+MEMORY_FORGOTTEN_S = 1200.0
 #: A child's log that has grown beyond this is put away; one old log is kept beside it.
 LOG_BYTES = 10_000_000
 
@@ -59,6 +64,12 @@ class ProcessKeeper:
         self._folder = folder
         self._plane_id = plane_id
         self._started: dict[int, subprocess.Popen[bytes]] = {}
+        #: How the last process of a child has ended, by name, and of those that were ended here, by pid.
+        self._endings: dict[str, Ending] = {}
+        self._ended_here: dict[int, Ending] = {}
+        #: Ends for memory in a row, and when the last one was.
+        self._for_memory: dict[str, tuple[int, float]] = {}
+        self._oom_kills = kernel_oom_kills()
         # Two threads that both find a child dead would start it twice, and one of the two would be nobody's.
         self._lock = threading.RLock()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -106,7 +117,7 @@ class ProcessKeeper:
                 if child.name in but or self._process(child) is not None or now < child.next_start:
                     continue
                 child.restarts += 1
-                child.next_start = now + min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(child.restarts, 10))
+                child.next_start = now + self._pause_s(child, now)
                 try:
                     self._spawn(child)
                     revived.append(child.name)
@@ -115,6 +126,29 @@ class ProcessKeeper:
         if trouble is not None:
             raise trouble
         return revived
+
+    def ending(self, name: str) -> str:
+        """How the last process of child ``name`` has ended that had to be started again; empty where none had to."""
+        with self._lock:
+            ending = self._endings.get(name)
+            return ending.said if ending else ""
+
+    def _pause_s(self, child: Child, now: float) -> float:
+        """Seconds until it may be started once more, should the process that is started now end as well."""
+        ending = self._endings[child.name] = self._how_it_ended(child)
+        if not ending.for_memory:
+            return min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(child.restarts, 10))
+        times, last = self._for_memory.get(child.name, (0, now))
+        times = times + 1 if now - last < MEMORY_FORGOTTEN_S else 1
+        self._for_memory[child.name] = times, now
+        return min(MAX_MEMORY_BACKOFF_S, FIRST_MEMORY_BACKOFF_S * 2.0 ** min(times - 1, 10))
+
+    def _how_it_ended(self, child: Child) -> Ending:
+        before, self._oom_kills = self._oom_kills, kernel_oom_kills()
+        by_kernel = None if before is None or self._oom_kills is None else self._oom_kills > before
+        started = self._started.get(child.pid)
+        code = started.poll() if started is not None else None
+        return self._ended_here.pop(child.pid, None) or ending_of(code, ended_by_kernel=by_kernel)
 
     def bound_logs(self, *, limit_bytes: int = LOG_BYTES) -> None:
         """Put the log of every child that is larger than ``limit_bytes`` away as ``<name>.1``, and begin it anew.
@@ -130,11 +164,16 @@ class ProcessKeeper:
                 shutil.copyfile(log, log.with_name(f"{log.name}.1"))
                 os.truncate(log, 0)
 
-    def kill(self, name: str, pid: int) -> bool:
-        """SIGKILL a child that hangs, so that :meth:`revive` starts it again; false where ``pid`` is no longer it."""
+    def kill(self, name: str, pid: int, *, ending: Ending | None = None) -> bool:
+        """SIGKILL a child that hangs, so that :meth:`revive` starts it again; false where ``pid`` is no longer it.
+
+        :param ending: what is said of it.
+        """
         with self._lock:
             child = self.children.get(name)
             process = self._process(child) if child is not None and child.pid == pid else None
+            if process is not None and ending is not None:
+                self._ended_here[pid] = ending
         if process is not None:
             # Asking first would be in vain, and to wait for its end would keep others from being revived.
             with contextlib.suppress(psutil.NoSuchProcess):

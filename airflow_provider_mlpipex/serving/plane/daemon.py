@@ -42,6 +42,7 @@ def run(
     tracking_uri: str,
     feature_repository: Path | None = None,
     standbys: bool = True,
+    model_memory: int | None = None,
     records: Records | None = None,
     extra_routes: Callable[[Supervisor], Sequence[Any]] = lambda _: (),
     on_fallback: Callable[[FallbackUse], None] = lambda _: None,
@@ -50,6 +51,7 @@ def run(
 
     :param feature_repository: Feast repository of releases with a feature service.
     :param standbys: whether each current release has a second process that is ready to take over.
+    :param model_memory: bytes that one model server may hold; ``None``: half of what there is, 0: no limit.
     :param records: says which releases and plans may be taken that are new here; ``None``: all.
     :param extra_routes: Starlette routes to mount into the control API, made from the supervisor.
     :param on_fallback: is called when a previous release begins to answer what current cannot.
@@ -75,6 +77,7 @@ def run(
             tracking_uri=tracking_uri,
             feature_repository=feature_repository,
             standbys=standbys,
+            model_memory=model_memory,
             on_fallback=on_fallback,
         )
         require_private(state_dir / "client-token")

@@ -134,6 +134,9 @@ class Fleet:
         if state != "ready" and not detail:
             failure = read_failure(self._places.server(endpoint, release_id) / "spec.json")
             detail = "" if failure is None else str(failure)
+        if not detail:
+            endings = [self._keeper.ending(each) for each in (name, standby_name(endpoint, release_id))]
+            detail = next((f"last end: {ending}" for ending in endings if ending), "")
         return ReleaseStatus(release=release_id, state=state, restarts=child.restarts if child else 0, detail=detail)
 
     def stop(self, endpoint: EndpointRef, release_id: str) -> None:

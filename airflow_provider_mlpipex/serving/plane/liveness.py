@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.serving.endings import Ending
 from airflow_provider_mlpipex.serving.envoy.config import cluster_name
 from airflow_provider_mlpipex.serving.periodic import Background
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
@@ -67,6 +68,8 @@ class Liveness(Background):
                 self._silent[process] = 0
             elif process in before:
                 self._silent[process] = before[process] + 1
-                if self._silent[process] >= LOOKS and self._keeper.kill(*process):
+                if self._silent[process] >= LOOKS and self._keeper.kill(
+                    *process, ending=Ending(f"hung: answered none of {LOOKS} pings in a row")
+                ):
                     killed.append(name)
         return killed

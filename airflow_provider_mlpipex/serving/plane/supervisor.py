@@ -43,6 +43,7 @@ from airflow_provider_mlpipex.serving.plane.fleet import Fleet, standby_name
 from airflow_provider_mlpipex.serving.plane.leases import lease_for
 from airflow_provider_mlpipex.serving.plane.ledger_heads import LedgerHeads
 from airflow_provider_mlpipex.serving.plane.liveness import Liveness
+from airflow_provider_mlpipex.serving.plane.memory import MemoryWatch, usual_limit
 from airflow_provider_mlpipex.serving.plane.recovery import take_up
 from airflow_provider_mlpipex.serving.plane.revival import Revival
 from airflow_provider_mlpipex.serving.plane.standbys import Standbys
@@ -67,6 +68,7 @@ class Supervisor:
     """:param state_dir: everything it writes. :param tracking_uri: where artifacts are fetched from, once.
     :param feature_repository: Feast repository of releases with a feature service.
     :param standbys: whether each current release has a second process that is ready to take over.
+    :param model_memory: bytes that one model server may hold; ``None``: half of what there is, 0: no limit.
     :param on_fallback: is called when a previous release begins to answer what current cannot.
     """
 
@@ -78,6 +80,7 @@ class Supervisor:
         tracking_uri: str,
         feature_repository: Path | None = None,
         standbys: bool = True,
+        model_memory: int | None = None,
         on_fallback: Callable[[FallbackUse], None] = lambda _: None,
     ) -> None:
         self._places = Places(state_dir)
@@ -116,6 +119,12 @@ class Supervisor:
             may_hold=lambda: self._waiting_room.is_there,
         )
         self._standbys = Standbys(self._desired.currents if standbys else tuple, self._fleet, self._say)
+        self._memory_watch = MemoryWatch(
+            self._keeper,
+            limit_bytes=usual_limit() if model_memory is None else model_memory,
+            but=[envoy.name for envoy in self._ingress.envoys],
+            say=self._say,
+        )
         self._fallbacks = Fallbacks(self._desired.plans, self.telemetry, on_fallback, self._say)
         self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
 
@@ -145,6 +154,7 @@ class Supervisor:
         self._watcher.start()
         self._sketched.start()
         self._liveness.start()
+        self._memory_watch.start()
         self._standbys.start()
         self._fallbacks.start()
         currents, behind = set(self._desired.currents()), set(self._desired.fallbacks())
@@ -171,6 +181,7 @@ class Supervisor:
         self._fallbacks.stop()
         self._sketched.stop()
         self._liveness.stop()
+        self._memory_watch.stop()
 
     def shut_down(self) -> None:
         """Stop everything that this plane runs."""
