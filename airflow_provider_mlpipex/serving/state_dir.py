@@ -15,6 +15,7 @@ from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import slug_of
 from airflow_provider_mlpipex.serving.envoy import config as envoy_config
+from airflow_provider_mlpipex.serving.envoy.paths import Paths
 from airflow_provider_mlpipex.serving.prediction_log import comparison
 
 #: A unix socket's path may not be longer than this.
@@ -63,16 +64,16 @@ class Places:
         return self.root / "predictions"
 
     @property
-    def envoy(self) -> envoy_config.Paths:
+    def envoy(self) -> Paths:
         """Of the first Envoy, and the routes and clusters that all of them share."""
         return self.envoys[0]
 
     @property
-    def envoys(self) -> tuple[envoy_config.Paths, ...]:
+    def envoys(self) -> tuple[Paths, ...]:
         folder, sockets = self.root / "envoy", self._sockets
         return (
-            envoy_config.Paths(folder=folder, admin_socket=sockets / "envoy.sock"),
-            envoy_config.Paths(folder=folder, admin_socket=sockets / "envoy-2.sock", number=2),
+            Paths(folder=folder, admin_socket=sockets / "envoy.sock"),
+            Paths(folder=folder, admin_socket=sockets / "envoy-2.sock", number=2),
         )
 
     def socket(self, endpoint: EndpointRef, release_id: str) -> Path:

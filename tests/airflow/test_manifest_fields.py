@@ -44,6 +44,7 @@ from airflow_provider_mlpipex.services.training.register import register_model
 from airflow_provider_mlpipex.services.training.snapshots import snapshot_dataset
 from airflow_provider_mlpipex.services.training.train import train_model
 from airflow_provider_mlpipex.serving.envoy import config as envoy_config
+from airflow_provider_mlpipex.serving.envoy.access import IngressTokens
 from airflow_provider_mlpipex.serving.envoy.config import Routing
 from airflow_provider_mlpipex.testing.features import EVENT
 from airflow_provider_mlpipex.testing.platform import memory_platform
@@ -225,7 +226,7 @@ def live(raw: Raw, *, to: str, seconds: int = 300, every: int = 25, first: Raw |
 def told_to_the_plane(world: World) -> Any:
     """Every plan that was put in force: what Envoy gets, and the lease that the plane itself keeps."""
     plans = world.memory.plane.applied
-    no_tokens = envoy_config.IngressTokens()
+    no_tokens = IngressTokens()
     return [
         (envoy_config.routes([Routing(plan=each, fallback=each.fallback)], tokens=no_tokens), each.lease_s, each.mirror)
         for each in plans

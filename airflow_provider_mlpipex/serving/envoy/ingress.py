@@ -22,7 +22,9 @@ from typing import Any
 from airflow_provider_mlpipex.atomic import atomic_write
 from airflow_provider_mlpipex.domain.errors import PlaneUnavailable, PlanRefused
 from airflow_provider_mlpipex.serving.envoy import config as envoy_config
-from airflow_provider_mlpipex.serving.envoy.config import Paths
+from airflow_provider_mlpipex.serving.envoy import listener as envoy_listener
+from airflow_provider_mlpipex.serving.envoy.access import IngressTokens
+from airflow_provider_mlpipex.serving.envoy.paths import Paths
 from airflow_provider_mlpipex.serving.envoy.process import Envoy, read_json
 from airflow_provider_mlpipex.serving.limits import max_connections
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
@@ -61,7 +63,7 @@ class Ingress:
         self._reopen_due: list[Envoy] = []
         self._written: dict[Path, dict[str, Any]] = {}
 
-    def start(self, *, port: int, tokens: envoy_config.IngressTokens) -> None:
+    def start(self, *, port: int, tokens: IngressTokens) -> None:
         """Start them, or find them running; returns when one takes requests on ``port``."""
         for folder in (self._paths.folder, self._paths.resource("cds").parent):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -76,7 +78,7 @@ class Ingress:
             # Of an older version, which may not take the new listener while it holds the port.
             outdated.pop(0).end()
         for envoy in self.envoys:
-            listener = envoy_config.listener(envoy.paths, port=port, tokens=tokens, salt=self._salt)
+            listener = envoy_listener.listener(envoy.paths, port=port, tokens=tokens, salt=self._salt)
             self._replace(envoy.paths.resource("lds"), envoy_config.resource_file(self._listener_version, [listener]))
             if envoy in outdated:
                 # The other one serves meanwhile.
@@ -88,7 +90,7 @@ class Ingress:
 
     def _is_outdated(self, envoy: Envoy) -> bool:
         """Whether it was started with another bootstrap than this version writes, and would start with that one."""
-        bootstrap = envoy_config.bootstrap(envoy.paths, connections=max_connections())
+        bootstrap = envoy_listener.bootstrap(envoy.paths, connections=max_connections())
         is_new = read_json(envoy.paths.bootstrap) != bootstrap
         self._replace(envoy.paths.bootstrap, bootstrap)
         return is_new and envoy.pid is not None and envoy.is_valid()

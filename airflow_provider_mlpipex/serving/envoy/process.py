@@ -12,7 +12,7 @@ import httpx
 
 from airflow_provider_mlpipex.domain.errors import PlaneUnavailable
 from airflow_provider_mlpipex.serving.envoy import config as envoy_config
-from airflow_provider_mlpipex.serving.envoy.config import Paths
+from airflow_provider_mlpipex.serving.envoy.paths import Paths
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
 from airflow_provider_mlpipex.serving.uds_client import client_of
 

@@ -13,6 +13,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TIMEOUT_S, TrafficPlan
 from airflow_provider_mlpipex.serving.envoy import config as envoy_config
+from airflow_provider_mlpipex.serving.envoy.access import IngressTokens
 from airflow_provider_mlpipex.serving.envoy.ingress import RESTART_TIMEOUT_S, Ingress
 from airflow_provider_mlpipex.serving.plane.state import EndpointMemory, PlaneMemory, write_memory
 from airflow_provider_mlpipex.serving.reserve import Reserve
@@ -34,7 +35,7 @@ class DesiredState:
         *,
         reserve: Reserve,
         say: Callable[[str, Exception], None],
-        tokens: Callable[[], envoy_config.IngressTokens],
+        tokens: Callable[[], IngressTokens],
     ) -> None:
         self.memory = memory
         self._places = places
@@ -42,7 +43,7 @@ class DesiredState:
         self._reserve = reserve
         self._say = say
         self._tokens = tokens
-        self._tokens_in_force: envoy_config.IngressTokens | None = None
+        self._tokens_in_force: IngressTokens | None = None
         #: Whether what is remembered has been seen in force; while it has not, the watch tries again.
         self.settled = False
         #: Whether the disk holds less than what is remembered.
@@ -150,7 +151,7 @@ class DesiredState:
         """Whether the ingress takes others than it should: one was rotated, or its time is over."""
         return self._tokens_now() != self._tokens_in_force
 
-    def _tokens_now(self) -> envoy_config.IngressTokens:
+    def _tokens_now(self) -> IngressTokens:
         """Those of the files; a file that somebody has removed shuts nobody out."""
         tokens = self._tokens()
         return tokens if tokens.clients or self._tokens_in_force is None else self._tokens_in_force

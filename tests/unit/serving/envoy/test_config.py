@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT, Mirror, TrafficPlan
 from airflow_provider_mlpipex.serving.envoy import config as envoy_config
-from airflow_provider_mlpipex.serving.envoy.config import IngressTokens, Paths, Routing, cluster_name, read_cluster_name
+from airflow_provider_mlpipex.serving.envoy import listener as envoy_listener
+from airflow_provider_mlpipex.serving.envoy.access import IngressTokens
+from airflow_provider_mlpipex.serving.envoy.config import Routing, cluster_name, read_cluster_name
+from airflow_provider_mlpipex.serving.envoy.paths import Paths
 from airflow_provider_mlpipex.serving.timeouts import KEEP_ALIVE_S
 from tests.support.factories import make_release
 
@@ -248,7 +251,7 @@ def test_endpoints_are_rendered_apart() -> None:
 
 def test_the_client_token_goes_no_further_and_everything_is_local() -> None:
     paths = Paths(folder=Path("/state/envoy"), admin_socket=Path("/state/sock/envoy.sock"))
-    listener = envoy_config.listener(paths, port=8088, tokens=TOKENS)
+    listener = envoy_listener.listener(paths, port=8088, tokens=TOKENS)
     assert listener["address"]["socket_address"] == {"address": "127.0.0.1", "port_value": 8088}
     (chain,) = listener["filter_chains"]
     manager = chain["filters"][0]["typed_config"]
@@ -272,5 +275,5 @@ def test_the_client_token_goes_no_further_and_everything_is_local() -> None:
         "batch": {"Bearer batch"},
     }
     assert envoy_config.routes([], tokens=TOKENS)["request_headers_to_remove"] == ["authorization"]
-    admin = envoy_config.bootstrap(paths, connections=100)["admin"]["address"]
+    admin = envoy_listener.bootstrap(paths, connections=100)["admin"]["address"]
     assert admin == {"pipe": {"path": "/state/sock/envoy.sock", "mode": 0o600}}

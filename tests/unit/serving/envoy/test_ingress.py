@@ -10,8 +10,8 @@ import pytest
 
 from airflow_provider_mlpipex.domain.errors import PlaneUnavailable, PlanRefused
 from airflow_provider_mlpipex.serving.envoy import ingress as envoy_ingress
-from airflow_provider_mlpipex.serving.envoy.config import Paths
 from airflow_provider_mlpipex.serving.envoy.ingress import Ingress
+from airflow_provider_mlpipex.serving.envoy.paths import Paths
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
 from airflow_provider_mlpipex.serving.reserve import Reserve
 

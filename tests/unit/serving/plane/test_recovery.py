@@ -12,6 +12,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import Mirror, TrafficPlan
 from airflow_provider_mlpipex.serving.envoy import config as envoy_config
+from airflow_provider_mlpipex.serving.envoy.access import IngressTokens
 from airflow_provider_mlpipex.serving.envoy.config import cluster_name
 from airflow_provider_mlpipex.serving.model_server.spec import ModelServerSpec
 from airflow_provider_mlpipex.serving.plane.recovery import take_up
@@ -51,11 +52,7 @@ def routed(places: Places, *plans: TrafficPlan, version: str = "41") -> Path:
         json.dumps(
             envoy_config.resource_file(
                 version,
-                [
-                    envoy_config.routes(
-                        [envoy_config.Routing(plan=plan) for plan in plans], tokens=envoy_config.IngressTokens()
-                    )
-                ],
+                [envoy_config.routes([envoy_config.Routing(plan=plan) for plan in plans], tokens=IngressTokens())],
             )
         )
     )
