@@ -26,14 +26,14 @@ def own_modules(pickle: Path | None, named: Iterable[str]) -> dict[str, Path]:
 
     :param pickle: of the model: every module that it names is needed. :param named: modules that are needed anyway.
     """
+    own = _own()
     found: dict[str, Path] = {}
     waiting = [*named, *(_named_in(pickle) if pickle else ())]
     while waiting:
         top = waiting.pop().partition(".")[0]
-        place = None if top in found else _place(top)
-        if place is not None:
-            found[top] = place
-            waiting += _imported_by(place)
+        if top in own:
+            found[top] = own.pop(top)
+            waiting += _imported_by(found[top], wanted=own)
     return found
 
 
@@ -61,17 +61,21 @@ def copy_modules(modules: dict[str, Path], folder: Path) -> list[str]:
     return copies
 
 
+def _own() -> dict[str, Path]:
+    """Where each top-level module of the team's own lies, of all that this process has imported."""
+    roots = installed_roots()
+    tops = {name.partition(".")[0] for name in list(sys.modules)}
+    places = {top: _place(top) for top in tops - {_OURS, "__main__", "__mp_main__"} - sys.stdlib_module_names}
+    return {
+        top: place for top, place in places.items() if place and not any(place.is_relative_to(root) for root in roots)
+    }
+
+
 def _place(top: str) -> Path | None:
-    """Where the team's own module ``top`` lies; ``None`` for anything else."""
-    module = sys.modules.get(top)
-    if module is None or top in (_OURS, "__main__", "__mp_main__") or top in sys.stdlib_module_names:
-        return None
-    origin = getattr(module, "__file__", None)
-    folders = list(getattr(module, "__path__", ()))
+    facts = getattr(sys.modules.get(top), "__dict__", {})  # asked for attributes, a lazy module would import something
+    origin, folders = facts.get("__file__"), list(facts.get("__path__", ()))
     place = Path(folders[0]) if folders else Path(origin) if origin else None
-    if place is None or not place.exists() or place.suffix not in ("", ".py"):
-        return None
-    return None if any(place.is_relative_to(root) for root in installed_roots()) else place
+    return place if place is not None and place.suffix in ("", ".py") and place.exists() else None
 
 
 def installed_roots() -> set[Path]:
@@ -92,10 +96,16 @@ def _named_in(pickle: Path) -> Iterator[str]:
                     yield name
 
 
-def _imported_by(place: Path) -> Iterator[str]:
+def _imported_by(place: Path, *, wanted: Iterable[str]) -> Iterator[str]:
+    """Modules that files under ``place`` import, those of ``wanted`` among them: a file that has none of these names
+    in its text is not parsed, which takes seconds for a large package."""
+    names = [name.encode() if name.isascii() else b"" for name in wanted]
     for path in place.rglob("*.py") if place.is_dir() else [place]:
+        source = path.read_bytes()
+        if not any(name in source for name in names):
+            continue
         try:
-            tree = ast.parse(path.read_bytes())
+            tree = ast.parse(source)
         except (SyntaxError, ValueError):
             continue
         for node in ast.walk(tree):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import sys
@@ -76,6 +77,17 @@ def test_a_model_that_lacks_its_code_is_refused_at_training_and_not_at_promotion
 def test_what_is_installed_is_left_to_the_runtime(team: Path, tmp_path: Path) -> None:
     assert own_modules(None, ["pandas", "json", "airflow_provider_mlpipex", "no_such_module"]) == {}
     assert own_modules(None, ["acme_team.models"]).keys() == {"acme_team", "acme_helper"}
+
+
+def test_only_files_that_name_another_module_of_the_teams_own_are_parsed(
+    team: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[bytes] = []
+    parse = ast.parse
+    monkeypatch.setattr(ast, "parse", lambda source: (parsed.append(source), parse(source))[1])
+    (team / "acme_team" / "large.py").write_text("import json\n" * 1000)
+    assert own_modules(None, ["acme_team.models"]).keys() == {"acme_team", "acme_helper"}
+    assert all(b"acme_helper" in source for source in parsed)
 
 
 def test_data_beside_code_is_not_shipped_with_every_model(team: Path, tmp_path: Path) -> None:
