@@ -39,6 +39,7 @@ from airflow_provider_mlpipex.domain.release.training import TrainedModel, Train
 from airflow_provider_mlpipex.ports import ModelRegistry
 from airflow_provider_mlpipex.serving.artifacts import directory_digest
 from airflow_provider_mlpipex.testing.registry import MemoryRegistry
+from carriers import Halving, double
 from tests.support.factories import make_snapshot
 from tests.support.mlflow_server import free_port
 
@@ -74,11 +75,6 @@ FEATURES = pd.DataFrame(
     }
 )
 LATE = pd.Series((np.arange(60) % 3 == 0).astype(int))
-
-
-def double(values: Any) -> Any:
-    """A team's own function inside a pipeline: what the skops format would refuse to load."""
-    return values * 2
 
 
 def fitted() -> Pipeline:
@@ -351,11 +347,6 @@ def test_a_python_model_is_served_too(real: MlflowRegistry, name: str) -> None:
     )
     answers = real.answer(real.register(done, version="1.0.0"), FEATURES[["distance"]])
     assert answers.predictions == (FEATURES["distance"] / 2).tolist()
-
-
-class Halving(mlflow.pyfunc.PythonModel):
-    def predict(self, model_input: Any) -> Any:
-        return model_input["distance"].to_numpy() / 2
 
 
 VERBS: dict[str, Callable[[MlflowRegistry], object]] = {
