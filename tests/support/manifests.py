@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.validation.loading import load_manifest
 
@@ -75,6 +77,7 @@ def edited(*edits: tuple[str, str]) -> str:
     return text
 
 
+@cache
 def make_manifest(*edits: tuple[str, str]) -> Manifest:
     return load_manifest(edited(*edits), file=FILE)
 

@@ -16,7 +16,8 @@ import httpx
 
 from tests.support.environment import clean_environment
 
-START_LIMIT_S = 90.0
+#: Below the limit of a test, and no measure of the machine.
+START_LIMIT_S = 280.0
 
 
 @contextmanager

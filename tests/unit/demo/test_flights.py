@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 import pandas as pd
 import pytest
@@ -70,8 +71,12 @@ def fit(as_of: datetime) -> tuple[object, pd.DataFrame]:
     return flights.train(context), flights.load(split, as_of)
 
 
+#: The model of a moment, learned once: training is deterministic.
+model_of = cache(fit)
+
+
 def test_training_is_deterministic_and_answers_what_it_never_saw() -> None:
-    first, evaluation = fit(APRIL)
+    first, evaluation = model_of(APRIL)
     again, _ = fit(APRIL)
     assert auc(first, evaluation) == auc(again, evaluation)
     unseen = evaluation.head(3).assign(dest="XXX", temp=float("nan"))
@@ -89,7 +94,7 @@ def test_training_is_deterministic_and_answers_what_it_never_saw() -> None:
 )
 def test_the_demo_tells_a_true_story(current_as_of: datetime, challenger_as_of: datetime, better: bool) -> None:
     """The demo's gate is AUC + 0.5 % of the current model's: each challenger passes or fails by several times that."""
-    current, _ = fit(current_as_of)
-    challenger, evaluation = fit(challenger_as_of)
+    current, _ = model_of(current_as_of)
+    challenger, evaluation = model_of(challenger_as_of)
     gain = auc(challenger, evaluation) / auc(current, evaluation) - 1
     assert gain > 0.02 if better else gain < -0.02
