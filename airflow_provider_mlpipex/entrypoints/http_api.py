@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from difflib import get_close_matches
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_mlpipex.domain.errors import LedgerUnavailable, PlaneUnavailable, RequestInvalid
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.events import Origin
 from airflow_provider_mlpipex.services.platform import Platform
+from airflow_provider_mlpipex.services.rollout import traffic
 from airflow_provider_mlpipex.services.rollout.rollback import RollbackReport, answer_request
 from airflow_provider_mlpipex.services.rollout.status import endpoint_status
 from airflow_provider_mlpipex.services.rollout.tenures import tenures
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.routing import Route
+
+    from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
+    from airflow_provider_mlpipex.serving.plane.unrecorded import TakenBack
 
 MAX_CAUSE_LENGTH = 500
 #: Tenures that one answer holds: those that ``last`` asks for, the latest by default. ``before``, the ``seq`` of the
@@ -41,11 +45,24 @@ ROLLBACK_THREADS = 8
 FIELDS = ("cause", "user", "release", "rollout")
 
 
-def routes(platform: Platform, *, make_room: Callable[[], bool] = lambda: False) -> list[Route]:
+class TakesBack(Protocol):
+    """A plane that can return traffic by what it knows itself."""
+
+    def plan_in_force(self, endpoint: EndpointRef) -> TrafficPlan | None: ...
+
+    def take_back(
+        self, endpoint: EndpointRef, *, instead_of: TrafficPlan | None, release_id: str | None, cause: str, user: str
+    ) -> TakenBack: ...
+
+
+def routes(
+    platform: Platform, *, make_room: Callable[[], bool] = lambda: False, plane: TakesBack | None = None
+) -> list[Route]:
     """Routes over ``platform``; every handler runs its use case in a thread, because ledger and plane block.
 
     :param make_room: called where a rollback could not be written down; true where there is room on the disk now that
         was kept for this.
+    :param plane: takes traffic back where no ledger can be written at all, and has it recorded later.
     """
     from starlette.responses import JSONResponse
 
@@ -63,9 +80,25 @@ def routes(platform: Platform, *, make_room: Callable[[], bool] = lambda: False)
         acting = platform.acting_as(Origin(kind="http", user=user))
         rollout, release = _text(body, "rollout") or None, _text(body, "release") or None
         roll_back = partial(answer_request, acting, endpoint, cause=cause, rollout_id=rollout, release_id=release)
+
+        def carried_out() -> dict[str, Any]:
+            # A rollout is known to the ledger alone.
+            knows = plane if rollout is None else None
+            instead_of = knows.plan_in_force(endpoint) if knows is not None else None
+            try:
+                report = _with_room(make_room, roll_back)
+            except LedgerUnavailable as error:
+                if knows is None:
+                    raise
+                return _unrecorded(
+                    endpoint,
+                    knows.take_back(endpoint, instead_of=instead_of, release_id=release, cause=cause, user=user),
+                    why=error,
+                )
+            return {**report.to_json(), "recorded": True, "done": report.sentence}
+
         # A thread that nothing else can take: whatever else is asked of the plane, a rollback begins at once.
-        report = await asyncio.get_running_loop().run_in_executor(rollbacks, partial(_with_room, make_room, roll_back))
-        return JSONResponse({**report.to_json(), "done": report.sentence})
+        return JSONResponse(await asyncio.get_running_loop().run_in_executor(rollbacks, carried_out))
 
     async def get_status(request: Request) -> Response:
         return JSONResponse(await asyncio.to_thread(endpoint_status, platform, _endpoint(request)))
@@ -99,6 +132,28 @@ def routes(platform: Platform, *, make_room: Callable[[], bool] = lambda: False)
             ],
         ),
     ]
+
+
+def _unrecorded(endpoint: EndpointRef, taken: TakenBack, *, why: LedgerUnavailable) -> dict[str, Any]:
+    return {
+        "endpoint": str(endpoint),
+        "current": taken.returned_to,
+        "returned_from": taken.release,
+        "recorded": False,
+        "done": f"{endpoint} serves {taken.returned_to} instead of {taken.release}; that is not in the ledger yet, "
+        f"which cannot be written ({why.value}): the plane records it as soon as it can",
+    }
+
+
+def record_taken_back(platform: Platform, endpoint: EndpointRef, taken: TakenBack) -> None:
+    """Write down what the plane has taken back without a ledger. Somebody may have done so meanwhile: then nothing is
+    left to undo, and the plan in force is confirmed.
+
+    :raises LedgerUnavailable: still not.
+    """
+    cause = f"{taken.cause} (in force since {taken.at:%Y-%m-%d %H:%M:%S} UTC, when the ledger could not be written)"
+    answer_request(platform, endpoint, cause=cause, release_id=taken.release)
+    traffic.converge(platform, endpoint)
 
 
 def _number(request: Request, field: str) -> int | None:

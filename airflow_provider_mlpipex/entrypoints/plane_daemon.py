@@ -14,8 +14,10 @@ from airflow_provider_mlpipex.services.rollout.records import LedgerRecords
 from airflow_provider_mlpipex.serving.plane import daemon
 
 if TYPE_CHECKING:
+    from airflow_provider_mlpipex.domain.names import EndpointRef
     from airflow_provider_mlpipex.serving.plane.fallbacks import FallbackUse
     from airflow_provider_mlpipex.serving.plane.supervisor import Supervisor
+    from airflow_provider_mlpipex.serving.plane.unrecorded import TakenBack
 
 
 def run(
@@ -30,8 +32,14 @@ def run(
     def release_routes(supervisor: Supervisor) -> Sequence[Any]:
         # The plane in this very process: a rollback over HTTP takes no detour over HTTP.
         return http_api.routes(
-            build_platform(settings, Origin(kind="http"), plane=supervisor), make_room=supervisor.make_room
+            build_platform(settings, Origin(kind="http"), plane=supervisor),
+            make_room=supervisor.make_room,
+            plane=supervisor,
         )
+
+    def record(supervisor: Supervisor, endpoint: EndpointRef, taken: TakenBack) -> None:
+        acting = Origin(kind="http", user=taken.user)
+        http_api.record_taken_back(build_platform(settings, acting, plane=supervisor), endpoint, taken)
 
     def notify(use: FallbackUse) -> None:
         # Ledger and alerts alone: the plane is not asked.
@@ -54,4 +62,5 @@ def run(
         records=None if take_unrecorded else LedgerRecords(build_platform(settings, Origin(kind="plane"))),
         extra_routes=release_routes,
         on_fallback=notify,
+        on_taken_back=record,
     )

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 
 from airflow_provider_mlpipex.atomic import atomic_write
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
+from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.serving.limits import raise_descriptor_limit
 from airflow_provider_mlpipex.serving.plane.control_api import create_app
 from airflow_provider_mlpipex.serving.plane.fallbacks import FallbackUse
@@ -26,6 +27,7 @@ from airflow_provider_mlpipex.serving.plane.records import Records
 from airflow_provider_mlpipex.serving.plane.state import find_plane_id
 from airflow_provider_mlpipex.serving.plane.supervisor import Supervisor
 from airflow_provider_mlpipex.serving.plane.tokens import TokenFiles, require_private
+from airflow_provider_mlpipex.serving.plane.unrecorded import TakenBack
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
 from airflow_provider_mlpipex.serving.state_dir import Places, require_own_folder
 
@@ -46,6 +48,7 @@ def run(
     records: Records | None = None,
     extra_routes: Callable[[Supervisor], Sequence[Any]] = lambda _: (),
     on_fallback: Callable[[FallbackUse], None] = lambda _: None,
+    on_taken_back: Callable[[Supervisor, EndpointRef, TakenBack], None] = lambda *_: None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, which stop the whole plane; SIGKILL leaves Envoy and models serving.
 
@@ -55,6 +58,7 @@ def run(
     :param records: says which releases and plans may be taken that are new here; ``None``: all.
     :param extra_routes: Starlette routes to mount into the control API, made from the supervisor.
     :param on_fallback: is called when a previous release begins to answer what current cannot.
+    :param on_taken_back: writes down what was taken back without a ledger; raises while that cannot be.
     :raises ConfigurationInvalid: a port is busy, another supervisor runs on this state, or the state folder or a token
         in it is not this user's alone.
     """
@@ -79,6 +83,7 @@ def run(
             standbys=standbys,
             model_memory=model_memory,
             on_fallback=on_fallback,
+            on_taken_back=on_taken_back,
         )
         require_private(state_dir / "client-token")
         app = create_app(

@@ -16,6 +16,7 @@ from airflow_provider_mlpipex.serving.envoy import config as envoy_config
 from airflow_provider_mlpipex.serving.envoy.access import IngressTokens
 from airflow_provider_mlpipex.serving.envoy.ingress import RESTART_TIMEOUT_S, Ingress
 from airflow_provider_mlpipex.serving.plane.state import EndpointMemory, PlaneMemory, write_memory
+from airflow_provider_mlpipex.serving.plane.unrecorded import TakenBack
 from airflow_provider_mlpipex.serving.reserve import Reserve
 from airflow_provider_mlpipex.serving.state_dir import Places
 
@@ -74,6 +75,14 @@ class DesiredState:
             (plan.endpoint, plan.fallback)
             for plan in self.plans()
             if plan.fallback is not None and plan.fallback in self.of(plan.endpoint).releases
+        ]
+
+    def taken_back(self) -> list[tuple[EndpointRef, TakenBack]]:
+        """Of every endpoint what was taken back and is in no ledger yet."""
+        return [
+            (EndpointRef.parse(name), memory.taken_back)
+            for name, memory in self.memory.endpoints.items()
+            if memory.taken_back is not None
         ]
 
     def plans(self) -> list[TrafficPlan]:

@@ -16,6 +16,7 @@ from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.serving.plane.leases import Lease
+from airflow_provider_mlpipex.serving.plane.unrecorded import TakenBack
 from airflow_provider_mlpipex.serving.processes import carried_id
 
 MEMORY_FILE = "state.json"
@@ -30,7 +31,7 @@ class EndpointMemory(Value):
 
     ``try_limit_s``: what the plan's candidate takes before current is asked beside it; measured when the plan came.
     ``returns_to``: the release that was current before this one, unless traffic came back from it: what a rollback may
-    return to whatever a ledger says.
+    return to whatever a ledger says. ``taken_back``: what it has returned from, while no ledger says so.
     """
 
     releases: dict[str, Release] = {}
@@ -39,6 +40,7 @@ class EndpointMemory(Value):
     lease_expired_at: datetime | None = None
     try_limit_s: float | None = None
     returns_to: str | None = None
+    taken_back: TakenBack | None = None
 
     def returns_to_after(self, plan: TrafficPlan) -> str | None:
         """What ``plan`` makes of :attr:`returns_to`."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from airflow_provider_mlpipex.domain.drift.report import BatchFaults
@@ -48,6 +49,12 @@ from airflow_provider_mlpipex.serving.plane.recovery import take_up
 from airflow_provider_mlpipex.serving.plane.revival import Revival
 from airflow_provider_mlpipex.serving.plane.standbys import Standbys
 from airflow_provider_mlpipex.serving.plane.tokens import TokenFiles
+from airflow_provider_mlpipex.serving.plane.unrecorded import (
+    TakenBack,
+    Unrecorded,
+    plan_without,
+    require_not_taken_back,
+)
 from airflow_provider_mlpipex.serving.prediction_log import comparison, lookup, sample
 from airflow_provider_mlpipex.serving.prediction_log.reader import read_stats
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
@@ -70,6 +77,7 @@ class Supervisor:
     :param standbys: whether each current release has a second process that is ready to take over.
     :param model_memory: bytes that one model server may hold; ``None``: half of what there is, 0: no limit.
     :param on_fallback: is called when a previous release begins to answer what current cannot.
+    :param on_taken_back: writes down what was taken back without a ledger; raises while that cannot be.
     """
 
     def __init__(
@@ -82,6 +90,7 @@ class Supervisor:
         standbys: bool = True,
         model_memory: int | None = None,
         on_fallback: Callable[[FallbackUse], None] = lambda _: None,
+        on_taken_back: Callable[[Supervisor, EndpointRef, TakenBack], None] = lambda *_: None,
     ) -> None:
         self._places = Places(state_dir)
         self._port = ingress_port
@@ -126,6 +135,7 @@ class Supervisor:
             say=self._say,
         )
         self._fallbacks = Fallbacks(self._desired.plans, self.telemetry, on_fallback, self._say)
+        self._unrecorded = Unrecorded(self._desired.taken_back, partial(on_taken_back, self), self._say)
         self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
 
     # Life of the plane.
@@ -155,6 +165,7 @@ class Supervisor:
         self._sketched.start()
         self._liveness.start()
         self._memory_watch.start()
+        self._unrecorded.start()
         self._standbys.start()
         self._fallbacks.start()
         currents, behind = set(self._desired.currents()), set(self._desired.fallbacks())
@@ -182,6 +193,7 @@ class Supervisor:
         self._sketched.stop()
         self._liveness.stop()
         self._memory_watch.stop()
+        self._unrecorded.stop()
 
     def shut_down(self) -> None:
         """Stop everything that this plane runs."""
@@ -222,6 +234,7 @@ class Supervisor:
                 raise _refused(plan, f"release {release} is {status.state}")
         with self._lock:
             before = self._desired.of(plan.endpoint)
+            require_not_taken_back(plan, before.taken_back)
             is_return = plan.releases == (plan.current,)
             disputed = self._is_disputed(plan, claim)
             for release in plan.releases:
@@ -234,6 +247,8 @@ class Supervisor:
                 lease_expired_at=None,
                 try_limit_s=self._try_limit_s(plan),
                 returns_to=before.returns_to_after(plan),
+                # A ledger that can be read goes without the release by now.
+                taken_back=before.taken_back if claim is None else None,
                 # To take traffic back needs no disk. A trial that no restart would know of does not begin.
                 surely=not is_return,
             )
@@ -254,6 +269,37 @@ class Supervisor:
             acknowledged_ms=round(elapsed_ms, 3),
             ledger_disputed=disputed,
         )
+
+    def take_back(
+        self, endpoint: EndpointRef, *, instead_of: TrafficPlan | None, release_id: str | None, cause: str, user: str
+    ) -> TakenBack:
+        """Return traffic to the last release that this plane knows as good, because no ledger can be asked which one
+        that is. It is recorded as soon as one can be.
+
+        :param instead_of: the plan that was in force when somebody asked for it.
+        :param release_id: take this one away and no other.
+        :raises PlanRefused: there is nothing to return to; another one serves, or another plan is in force by now.
+        """
+        memory = self._desired.of(endpoint)
+        plan, known = memory.plan, memory.returns_to
+        if plan is None or plan != instead_of:
+            raise PlanRefused(
+                f"rollback of {endpoint} without its ledger",
+                value=f"plan {plan.id if plan else 'none'}",
+                limit="the plan that was in force when it was asked for",
+                remedy="look at what serves now: mlpipex status",
+            )
+        returns_to = known if known in memory.releases else None
+        taken, back = plan_without(plan, returns_to=returns_to, release_id=release_id)
+        applied = self.apply(back)
+        done = TakenBack(release=taken, returned_to=back.current, cause=cause, user=user, at=applied.applied_at)
+        with self._lock:
+            self._desired.update(endpoint, taken_back=done, surely=False)
+        return done
+
+    def plan_in_force(self, endpoint: EndpointRef) -> TrafficPlan | None:
+        """As this plane remembers it; Envoy is not asked."""
+        return self._desired.of(endpoint).plan
 
     def _is_disputed(self, plan: TrafficPlan, claim: HeadClaim | None) -> bool:
         """Whether ``plan`` comes from another chain than the one whose head was noted, and is taken all the same.

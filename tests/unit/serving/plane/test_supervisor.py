@@ -43,7 +43,7 @@ class FakeIngress:
 
     envoys = ()
 
-    def __init__(self, paths: Any, keeper: Any, *, reserve: Any) -> None:
+    def __init__(self, paths: Any, keeper: Any, *, reserve: Any, salt: str) -> None:
         self.paths = paths[0]
         self.away = False
         self.refuses: Callable[[str, list[dict[str, Any]]], bool] = lambda kind, resources: False
