@@ -1,7 +1,7 @@
 """One release behind a unix socket: ``python -m airflow_provider_mlpipex.serving.model_server SPEC.json``.
 
-It verifies the artifact's digest before it opens a pickle, answers its golden rows before it says that it is ready,
-and drains on SIGTERM. It needs MLflow and a web server, and nothing of Airflow: it runs in the release's own runtime.
+It verifies the artifact's digest before it opens a pickle, answers its golden rows and warms up before it says that it
+is ready, and drains on SIGTERM. It needs MLflow and a web server, and nothing of Airflow: it runs in its own runtime.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from airflow_provider_mlpipex.serving.model_server.openapi import openapi_of
 from airflow_provider_mlpipex.serving.model_server.same_answers import same
 from airflow_provider_mlpipex.serving.model_server.scoring import Scored, Scorer
 from airflow_provider_mlpipex.serving.model_server.spec import FAULT_FILE, ModelServerSpec, write_failure
+from airflow_provider_mlpipex.serving.model_server.warm_up import warm_up
 from airflow_provider_mlpipex.serving.prediction_log.outputs import describe_all
 from airflow_provider_mlpipex.serving.prediction_log.writer import PredictionLog
 from airflow_provider_mlpipex.serving.timeouts import KEEP_ALIVE_S
@@ -283,6 +284,8 @@ def main(argv: list[str]) -> int:
         write_failure(spec_path, error)
         print(error, file=sys.stderr)
         return 1
+    proven = scorer.scorer if isinstance(scorer, FeatureScorer) else scorer
+    warm_up(proven, Path(spec.model_dir) / GOLDEN_PATH, threads=PREDICTION_THREADS)
     # Model and libraries stay for good: the collector need not look at a million objects of theirs again and again.
     gc.collect()
     gc.freeze()
