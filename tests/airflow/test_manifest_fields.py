@@ -797,6 +797,9 @@ PROBES: dict[str, Probe] = {
         {f"{PRODUCTION}.shadow.min_pairs": 1},
     ),
     "environments.*.shadow.undecided": Probe(quiet, f"{PRODUCTION}.shadow.undecided", ("hold", "roll-back")),
+    "environments.*.shadow.ignore_first": Probe(
+        partial(live, to="shadow", seconds=50, latency_ms=500.0), f"{PRODUCTION}.shadow.ignore_first", (ABSENT, "1m")
+    ),
     "environments.*.shadow.min_pairs": Probe(partial(live, to="shadow"), f"{PRODUCTION}.shadow.min_pairs", (1, 3000)),
     "environments.*.shadow.slices[]": Probe(
         sliced,
@@ -828,6 +831,12 @@ PROBES: dict[str, Probe] = {
             f"{PRODUCTION}.canary.exposure": {"max_bad": 100_000},
             f"{PRODUCTION}.canary.gates": ["error rate at most 1%"],
         },
+    ),
+    "environments.*.canary.ignore_first": Probe(
+        partial(live, to="canary-0", seconds=50, latency_ms=500.0),
+        f"{PRODUCTION}.canary.ignore_first",
+        (ABSENT, "1m"),
+        {f"{PRODUCTION}.canary.gates": ["p95 latency under 120 ms"]},
     ),
     "environments.*.canary.undecided": Probe(
         partial(waiting, to="canary-0"),

@@ -47,15 +47,17 @@ class ShadowSpec(Recorded):
     """A copy of live requests goes to the candidate; its answers never reach a client.
 
     :param undecided: after three times its duration; ``hold`` where nothing is written.
+    :param ignore_first: of a candidate that has just begun to answer, gates on a latency look away for so long.
     :param slices: model inputs by whose values the pairs are compared as well: the worst slices are named, and
         ``shadow.worst_slice_flip_rate`` is measured over them.
     """
 
-    added_later = frozenset({"undecided"})
+    added_later = frozenset({"undecided", "ignore_first"})
 
     fraction: Ratio
     duration: Duration
     undecided: WhenUndecided | None = None
+    ignore_first: Duration | None = None
     min_pairs: int = Field(default=1, ge=1, description="requests answered by both releases, at least")
     slices: tuple[Column, ...] = ()
     gates: ShadowGates = ()
@@ -84,14 +86,16 @@ class CanarySpec(Recorded):
     :param exposure: instead, what it may cost to find a bad candidate; lengths follow from it (``canary_schedule``). A
         gate with a window spans all steps then.
     :param undecided: what becomes of a step after three times its duration; ``hold`` where nothing is written.
+    :param ignore_first: of each step, gates on a latency look away for so long.
     """
 
-    added_later = frozenset({"undecided"})
+    added_later = frozenset({"undecided", "ignore_first"})
 
     steps: tuple[Ratio, ...] = Field(min_length=1)
     step_duration: Duration | None = None
     exposure: ExposureSpec | None = None
     undecided: WhenUndecided | None = None
+    ignore_first: Duration | None = None
     gates: CanaryGates = ()
 
     @property
@@ -168,6 +172,10 @@ def _numbers(stage: Any) -> list[Strictness]:
     if hasattr(stage, "control"):
         control = stage.control
         numbers.append(Strictness("control", control or 0.0, NONE if control is None else format_ratio(control)))
+    if hasattr(stage, "ignore_first"):
+        ignored = stage.ignore_first
+        seconds = ignored.total_seconds() if ignored else 0.0
+        numbers.append(Strictness("ignore_first", -seconds, format_duration(ignored) if ignored else NONE))
     if hasattr(stage, "undecided"):
         # Taken back is less than kept until somebody has looked: asking a person is the looser of the two.
         shown = stage.undecided or "hold"

@@ -11,7 +11,7 @@ from airflow_provider_mlpipex.domain.gates.gate import LIVE_SOURCES, Gate
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec
 from airflow_provider_mlpipex.domain.planning.canary_schedule import step_durations
 from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, alpha_of
-from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE, expected_samples, spans_canary
+from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE, expected_samples, ignored, spans_canary
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ def _live_gates(environment: EnvironmentSpec, rate: float | None) -> Iterator[Li
         assert shadow is not None
         alpha = alpha_of(environment, "shadow", gate)
         patience = PATIENCE * shadow.duration
-        yield LiveGate("shadow", index, gate, shadow.fraction, 1.0, shadow.duration, alpha, compared_for=patience)
+        seen = max(timedelta(0), shadow.duration - ignored(gate, shadow.ignore_first))
+        yield LiveGate("shadow", index, gate, shadow.fraction, 1.0, seen, alpha, compared_for=patience)
     for index, gate in enumerate(canary.gates if canary else ()):
         assert canary is not None
         alpha = alpha_of(environment, "canary", gate)
@@ -77,7 +78,8 @@ def _live_gates(environment: EnvironmentSpec, rate: float | None) -> Iterator[Li
             continue
         for step, (share, lasting) in enumerate(zip(canary.judged_steps, durations, strict=True)):
             patience = PATIENCE * lasting
-            yield LiveGate("canary", index, gate, share, 1.0 - share, lasting, alpha, step, compared_for=patience)
+            seen = max(timedelta(0), lasting - ignored(gate, canary.ignore_first))
+            yield LiveGate("canary", index, gate, share, 1.0 - share, seen, alpha, step, compared_for=patience)
     for index, gate in enumerate(rollback.gates if rollback else ()):
         assert rollback is not None
         if gate.source not in LIVE_SOURCES:

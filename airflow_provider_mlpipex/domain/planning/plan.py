@@ -173,6 +173,7 @@ def _steps(spec: EnvironmentSpec, rate: float | None) -> Iterator[PlannedStep]:
             notes=(
                 f"at least {shadow.min_pairs} requests answered by both releases",
                 *_clumps(spec, "shadow", shadow.duration),
+                *_looks_away(shadow.ignore_first),
             ),
         )
     if spec.canary:
@@ -215,7 +216,7 @@ def _canary(spec: EnvironmentSpec, canary: CanarySpec, rate: float | None) -> It
             share=share,
             expected_samples=_expected(rate, share, lasting),
             gates=tuple(gates),
-            notes=(*_budget(canary, budget), *_clumps(spec, "canary", lasting))
+            notes=(*_budget(canary, budget), *_clumps(spec, "canary", lasting), *_looks_away(canary.ignore_first))
             if index == 0
             else _evened(gates_of=canary, share=share),
             rolls_back_after=_reverted(gates, lasting),
@@ -228,6 +229,11 @@ def _evened(*, gates_of: CanarySpec, share: float) -> tuple[str, ...]:
     if share <= half or not any(is_compared(gate) and gate.quantile is not None for gate in gates_of.gates):
         return ()
     return (f"a latency beyond its limit gives both releases {format_ratio(half)}, and begins the step anew",)
+
+
+def _looks_away(first: timedelta | None) -> tuple[str, ...]:
+    """From which answers no latency is taken."""
+    return (f"gates on a latency leave out the first {format_duration(first)}",) if first else ()
 
 
 def _clumps(spec: EnvironmentSpec, stage: LiveStage, lasting: timedelta) -> tuple[str, ...]:

@@ -38,6 +38,12 @@ def block_of(stage: timedelta) -> timedelta:
     return min(timedelta(minutes=1), max(timedelta(seconds=1), stage / 10))
 
 
+def ignored(gate: Gate, first: timedelta | None) -> timedelta:
+    """For how long ``gate`` looks away when a stage begins: one on a latency, from the slow first answers of a release.
+    An error at first is an error."""
+    return first if first is not None and gate.quantile is not None else timedelta(0)
+
+
 def spans_canary(gate: Gate, canary: CanarySpec) -> bool:
     """Whether ``gate`` is judged over the whole canary: its window is longer than one step, or steps have no length of
     their own for it to be shorter than."""

@@ -33,6 +33,8 @@ from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT
 SMALLEST_SHARE = 1 / TOTAL_WEIGHT
 #: Beyond this a promotion would be another canary.
 _MAX_CONTROL = 0.5
+#: What is looked away from is at most one part in so many of a stage.
+_MOST_IGNORED = 4
 
 
 def broken_rules(rate: float | None, environment: EnvironmentSpec, path: FieldPath) -> Iterator[Problem]:
@@ -97,6 +99,7 @@ def _share(share: float, path: FieldPath) -> Iterator[Problem]:
 
 def _shadow(shadow: ShadowSpec, rate: float | None, path: FieldPath) -> Iterator[Problem]:
     yield from _share(shadow.fraction, (*path, "fraction"))
+    yield from _ignores_little(shadow.ignore_first, shadow.duration, path)
     for index, gate in enumerate(shadow.gates):
         yield from window_fits(gate, (*path, "gates", index), shadow.duration, "shadow.duration")
     if rate is None or not SMALLEST_SHARE <= shadow.fraction <= 1:
@@ -114,6 +117,16 @@ def _shadow(shadow: ShadowSpec, rate: float | None, path: FieldPath) -> Iterator
                 f"lengthen shadow.duration to {format_duration(needed_duration(samples, rate, shadow.fraction))}, "
                 "mirror a larger fraction, or ask for fewer",
             )
+
+
+def _ignores_little(first: timedelta | None, stage: timedelta, path: FieldPath) -> Iterator[Problem]:
+    if first is not None and not timedelta(0) < first <= stage / _MOST_IGNORED:
+        yield Problem(
+            (*path, "ignore_first"),
+            format_duration(first),
+            f"more than nothing, and at most a quarter of the shortest stage ({format_duration(stage)})",
+            "write for example 30s, or lengthen the stage",
+        )
 
 
 def _canary(environment: EnvironmentSpec, canary: CanarySpec, rate: float | None, path: FieldPath) -> Iterator[Problem]:
@@ -139,6 +152,8 @@ def _canary(environment: EnvironmentSpec, canary: CanarySpec, rate: float | None
         yield from _exposure(environment, canary, canary.exposure, rate, (*path, "exposure"))
     durations = step_durations(environment, rate)
     whole = sum(durations, timedelta(0))
+    if whole:
+        yield from _ignores_little(canary.ignore_first, min(durations), path)
     for index, gate in enumerate(canary.gates):
         at: FieldPath = (*path, "gates", index)
         if whole:

@@ -18,7 +18,7 @@ from airflow_provider_mlpipex.domain.manifest.drift_block import DriftSpec
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.planning.canary_schedule import step_durations
 from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, alpha_of, stage_gates
-from airflow_provider_mlpipex.domain.planning.sampling import block_of, spans_canary
+from airflow_provider_mlpipex.domain.planning.sampling import block_of, ignored, spans_canary
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Rollout
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT
 from airflow_provider_mlpipex.services.evidence.feature_parity import judge_trial
@@ -138,9 +138,11 @@ class StageJudge:
         Nothing is compared across a change of the shares."""
         began, alpha = self.rollout.since, alpha_of(self.environment, self.stage, gate)
         if self.stage != "watch":
+            away, now = ignored(gate, self._ignore_first), self.platform.clock.now()
             since = self.rollout.canary_since if gate.name in self._spanning else None
             beside = bool(self._beside_share) and is_compared(gate)
-            return GateWindows((since or began,), alpha, (began,) if beside else (), block=block_of(self.duration))
+            whole, step = (min(moment + away, max(now, moment)) for moment in (since or began, began))
+            return GateWindows((whole,), alpha, (step,) if beside else (), block=block_of(self.duration))
         now, window, watch = self.platform.clock.now(), gate.window, self.duration
         compared = (
             compared_since(began, now, window=window, watch=watch, shares_since=self.state.confirmed_at)
@@ -155,6 +157,11 @@ class StageJudge:
             excused_at=self.rollout.excused_at.get(gate.name),
             alone=self._alone if gate.name in self.rollout.broken_since else None,
         )
+
+    @property
+    def _ignore_first(self) -> timedelta | None:
+        spec = self.environment.shadow if self.stage == "shadow" else self.environment.canary
+        return spec.ignore_first if spec else None
 
     @property
     def _alone(self) -> tuple[datetime, datetime]:

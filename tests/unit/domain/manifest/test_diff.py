@@ -55,6 +55,7 @@ LOOSENINGS = [
     (("fraction: 50%", "fraction: 40%"), f"{PRODUCTION}.shadow fraction"),
     (("min_pairs: 500", "min_pairs: 400"), f"{PRODUCTION}.shadow min_pairs"),
     (("step_duration: 15m", "step_duration: 14m"), f"{PRODUCTION}.canary step_duration"),
+    (("step_duration: 15m", "step_duration: 15m\n      ignore_first: 1m"), f"{PRODUCTION}.canary ignore_first"),
     (("[5%, 50%, 100%]", "[5%, 60%, 100%]"), f"{PRODUCTION}.canary steps"),
     (("[5%, 50%, 100%]", "[5%, 100%]"), f"{PRODUCTION}.canary steps"),
     (("window: 30m", "window: 29m"), f"{PRODUCTION}.rollback window"),

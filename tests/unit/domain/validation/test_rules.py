@@ -164,6 +164,8 @@ REFUSALS = [
      "lengthen canary.step_duration to 4s"),
     ([("duration: 10m", "duration: 100ms")], "under 120", f"{SHADOW}.gates[0]", "lengthen shadow.duration to 1s"),
     ([("window: 1m", "window: 100ms")], "window: 100ms", f"{ROLLBACK}.gates[0]", "lengthen the window to 1s"),
+    ([("step_duration: 15m", "step_duration: 15m\n      ignore_first: 5m")], "ignore_first", f"{CANARY}.ignore_first",
+     "at most a quarter of the shortest stage (15m)"),
     ([("max: 1%, min_samples: 100", "max: 1%, detects: 1%")], "detects", f"{CANARY}.gates[1].detects",
      "15m at 10/s and 5% bring 450, but this gate needs about"),
     ([("max: 1%, min_samples: 100", "max: 1%, detects: 1%")], "detects", f"{CANARY}.gates[1].detects",

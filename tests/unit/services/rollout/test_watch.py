@@ -128,6 +128,36 @@ def test_the_last_step_keeps_a_little_on_the_current_release_until_it_is_judged(
     assert world.weights == {world.release("1.1.0").id: 10_000}
 
 
+# Slow first answers.
+
+
+@pytest.mark.parametrize(("ignored", "status"), [("", "ended"), ("      ignore_first: 1m\n", "passed")])
+def test_slow_first_answers_end_a_canary_that_does_not_look_away(ignored: str, status: str) -> None:
+    latency = ("error_rate, max: 1%, min_samples: 100", "latency_p95, max: 120ms, min_samples: 100")
+    world = World(latency, ("      step_duration: 15m\n", f"      step_duration: 15m\n{ignored}"))
+    world.first_release()
+    world.bring("run-2", "1.1.0", to="canary-0")
+    first = world.watch("run-2", "canary", 0, seconds=LOOK_EVERY, latency_ms=1_500.0)
+    seen = first if first.status == "ended" else world.watch("run-2", "canary", 0, seconds=2 * STEP_S)
+    assert seen.status == status
+
+
+def test_a_candidate_that_stays_slow_goes_back_when_it_is_looked_at() -> None:
+    latency = ("error_rate, max: 1%, min_samples: 100", "latency_p95, max: 120ms, min_samples: 100")
+    world = World(latency, ("      step_duration: 15m\n", "      step_duration: 15m\n      ignore_first: 1m\n"))
+    world.first_release()
+    world.bring("run-2", "1.1.0", to="canary-0")
+    assert world.watch("run-2", "canary", 0, seconds=LOOK_EVERY, latency_ms=1_500.0).status == "watching"
+    assert world.watch("run-2", "canary", 0, seconds=STEP_S, latency_ms=1_500.0).status == "ended"
+
+
+def test_errors_at_first_are_errors_all_the_same() -> None:
+    world = World(("      step_duration: 15m\n", "      step_duration: 15m\n      ignore_first: 1m\n"))
+    world.first_release()
+    world.bring("run-2", "1.1.0", to="canary-0")
+    assert world.watch("run-2", "canary", 0, seconds=LOOK_EVERY, failing=0.5).status == "ended"
+
+
 # The split.
 
 
