@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_mlpipex.atomic import atomic_write
+from airflow_provider_mlpipex.atomic import atomic_file, atomic_write
 
 
 def test_the_file_has_its_mode_from_its_first_byte_on(tmp_path: Path) -> None:
@@ -50,3 +50,20 @@ def test_a_scratch_folder_keeps_the_other_one_quiet(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(os, "replace", lambda a, b: (moved.append((Path(a).parent.name, b)), replace(a, b)))
     atomic_write(tmp_path / "xds" / "rds.json", "{}", scratch=tmp_path / "scratch")
     assert moved == [("scratch", tmp_path / "xds" / "rds.json")]
+
+
+def test_a_library_that_fails_half_way_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    path.write_text("before")
+
+    def fill(part: Path) -> None:
+        part.write_text("half of i")
+        raise ValueError("no such column")
+
+    with pytest.raises(ValueError, match="no such column"), atomic_file(path, fsync=True) as part:
+        fill(part)
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("table.parquet", "before")]
+    with atomic_file(path) as part:
+        part.write_text("after")
+        assert path.read_text() == "before"
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("table.parquet", "after")]

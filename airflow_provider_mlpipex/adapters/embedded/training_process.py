@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.adapters.mlflow.code_paths import installed_roots
+from airflow_provider_mlpipex.atomic import atomic_write
 from airflow_provider_mlpipex.domain.errors import MlpipexError, RuntimeMismatch, TrainingFailed, error_from_dict
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.release.training import Fitted, LockedRuntime, SavedModel
@@ -116,9 +117,7 @@ def main(argv: Sequence[str]) -> int:
         )
         told = {"error": failed.as_dict()}
     # Whole or not there: whoever reads it takes a half one for the end of a training.
-    part = folder / f"{_RESULT}.part"
-    part.write_text(json.dumps(told), encoding="utf-8")
-    part.replace(folder / _RESULT)
+    atomic_write(folder / _RESULT, json.dumps(told))
     return 0
 
 

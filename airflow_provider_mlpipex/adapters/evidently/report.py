@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_mlpipex.adapters.files.atomic import write_whole
+from airflow_provider_mlpipex.atomic import atomic_file
 from airflow_provider_mlpipex.domain.drift.report import DriftPage
 from airflow_provider_mlpipex.domain.names import EndpointRef
 
@@ -44,7 +44,8 @@ class EvidentlyReporter:
             report = _report(columns)
             folder.mkdir(parents=True, exist_ok=True)
             page = folder / f"{moment:%H%M%S.%f}Z-{release}.html"
-            write_whole(page, lambda part: report.save_html(str(part)))
+            with atomic_file(page, fsync=True) as part:
+                report.save_html(str(part))
         except ImportError as error:
             return DriftPage(trouble=f"{error}; install the extra evidently, or do without drift_root")
         except OSError as error:

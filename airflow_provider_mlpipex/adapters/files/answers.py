@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_provider_mlpipex.adapters.files.atomic import write_whole
 from airflow_provider_mlpipex.adapters.files.snapshot_table import table_of
 from airflow_provider_mlpipex.adapters.files.tables import PARQUET
+from airflow_provider_mlpipex.atomic import atomic_file
 from airflow_provider_mlpipex.domain.batches import AnsweredChunk
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, TableUnavailable
 
@@ -68,7 +68,8 @@ class AnswerFile:
         arrow = table_of(table, name=f"answers for {self._path.name}")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self._path, lambda part: pq.write_table(arrow, part, compression="zstd"))
+            with atomic_file(self._path, fsync=True) as part:
+                pq.write_table(arrow, part, compression="zstd")
             for left in self._path.parent.glob(f".{_literal(self._path.name)}.*.jsonl"):
                 left.unlink(missing_ok=True)
         except OSError as error:

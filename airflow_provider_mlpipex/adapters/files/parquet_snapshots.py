@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from airflow_provider_mlpipex.adapters.files.atomic import write_whole
 from airflow_provider_mlpipex.adapters.files.snapshot_table import altered_columns, describe, digest_of_rows, table_of
+from airflow_provider_mlpipex.atomic import atomic_file
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, DataQualityFailed, SnapshotCorrupt
 from airflow_provider_mlpipex.domain.names import check_name
 from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot
@@ -67,7 +67,8 @@ class ParquetSnapshots:
         # A torn file under this name can only come from a broken disk; rewriting it is what heals it.
         if _rows_in(path) != digest:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, lambda part: pq.write_table(table, part, compression="zstd"))
+            with atomic_file(path, fsync=True) as part:
+                pq.write_table(table, part, compression="zstd")
             held = _read(path)
             if held is None or digest_of_rows(held) != digest:
                 path.unlink(missing_ok=True)
@@ -82,7 +83,8 @@ class ParquetSnapshots:
         sidecar = path.with_suffix(".json")
         if not sidecar.exists():
             text = snapshot.model_dump_json(indent=2)
-            write_whole(sidecar, lambda part: part.write_text(text, encoding="utf-8"))
+            with atomic_file(sidecar, fsync=True) as part:
+                part.write_text(text, encoding="utf-8")
         return snapshot
 
     def digest(self, frame: pd.DataFrame, *, name: str) -> str:

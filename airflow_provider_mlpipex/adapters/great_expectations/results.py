@@ -16,7 +16,6 @@ import fcntl
 import html
 import json
 import math
-import os
 import re
 import secrets
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_mlpipex.atomic import atomic_file
 from airflow_provider_mlpipex.domain.quality.report import ResultPlace
 
 if TYPE_CHECKING:
@@ -58,13 +58,13 @@ class ResultsFolder:
         folder = site / "validations" / place.table / f"{moment:%Y-%m-%d}" / name
         folder.mkdir(parents=True)
         content = found.to_json_dict()  # type: ignore[no-untyped-call]  # theirs is not annotated
-        _write_whole(folder / "result.json", json.dumps(plain(content), indent=2, allow_nan=False))
+        _write(folder / "result.json", json.dumps(plain(content), indent=2, allow_nan=False))
         page = folder / "result.html"
-        _write_whole(page, _page(found))
+        _write(page, _page(found))
         with (site / ".lock").open("w") as lock:
             # Who lists last must have seen what everybody wrote.
             fcntl.flock(lock, fcntl.LOCK_EX)
-            _write_whole(site / "index.html", _index(site, title=place.folder))
+            _write(site / "index.html", _index(site, title=place.folder))
         return page
 
 
@@ -167,10 +167,6 @@ def _view(kind: str, content: Any) -> str:
     return _VENDOR_PICTURES.sub("", rendered)
 
 
-def _write_whole(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
+def _write(path: Path, text: str) -> None:
+    with atomic_file(path) as part:
         part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
