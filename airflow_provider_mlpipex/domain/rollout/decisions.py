@@ -18,7 +18,6 @@ from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout.endpoint_hold import require_not_held_back
 from airflow_provider_mlpipex.domain.rollout.events import (
     CanaryStepped,
-    ControlGrown,
     Event,
     GatesJudged,
     Promoted,
@@ -320,40 +319,6 @@ def _unwatched(state: EndpointState, rollout: Rollout) -> str | None:
     if rollout.policy.rollback_window_s <= 0:
         return "its manifest has no rollback window"
     return None
-
-
-def grow_control(state: EndpointState, *, rollout_id: str, gates: Sequence[str], broken_since: datetime) -> list[Event]:
-    """Intent to give the control arm of a watched promotion half of the requests, because it is to tell whether an
-    outage broke the limit of ``gates``; nothing where it has them, or where there is no arm."""
-    names = ", ".join(gates)
-    planned = _resize_control(state, rollout_id, EVEN_ARMS, f"a control arm that can tell an outage: {names} broken")
-    grown = ControlGrown(rollout_id=rollout_id, gates=tuple(gates), broken_since=broken_since)
-    return [grown, *planned] if planned else []
-
-
-def shrink_control(state: EndpointState, *, rollout_id: str) -> list[Event]:
-    """Intent to give a grown control arm its own share again."""
-    own = state.rollout.policy.control_weight if state.rollout else None
-    if not own or own == EVEN_ARMS:
-        return []
-    return _resize_control(state, rollout_id, own, "no limit is broken any more: the control arm is small again")
-
-
-def _resize_control(state: EndpointState, rollout_id: str, weight: int, reason: str) -> list[Event]:
-    rollout, planned = state.rollout, state.planned
-    if rollout is None or rollout.id != rollout_id or rollout.phase != "watching" or state.rollback is not None:
-        return []
-    if planned is None or planned.control is None or planned.control_weight == weight:
-        return []
-    resized = TrafficPlan.model_validate({**planned.model_dump(), "control_weight": weight})
-    return [TrafficPlanned(plan=resized, reason=reason)]
-
-
-def end_control(state: EndpointState, *, reason: str) -> list[Event]:
-    """Intent to give the share of the control arm to the promoted release as well; nothing where there is no arm."""
-    if state.rollback is not None or state.planned is None or state.planned.control is None:
-        return []
-    return [TrafficPlanned(plan=state.planned.only_current(), reason=reason)]
 
 
 def pass_watch(state: EndpointState, *, rollout_id: str, verdict: VerdictName) -> list[Event]:

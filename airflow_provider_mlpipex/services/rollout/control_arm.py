@@ -16,6 +16,7 @@ from datetime import timedelta
 
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 from airflow_provider_mlpipex.domain.rollout import decisions
+from airflow_provider_mlpipex.domain.rollout.control_arm import grow_control, shrink_control
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Rollout
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import EVEN_ARMS
 from airflow_provider_mlpipex.services.platform import Platform
@@ -50,7 +51,7 @@ def tells_within(
         traffic.shift(
             platform,
             state.endpoint,
-            intend=lambda now: decisions.grow_control(now, rollout_id=rollout.id, gates=gates, broken_since=since),
+            intend=lambda now: grow_control(now, rollout_id=rollout.id, gates=gates, broken_since=since),
         )
         return LOOK_AGAIN
     grown_at = state.confirmed_at
@@ -88,4 +89,4 @@ def shrink(platform: Platform, state: EndpointState, rollout: Rollout) -> None:
     """Give a grown arm its own share again; nothing where it has not grown."""
     weight = state.planned.control_weight if state.planned and state.planned.control else 0
     if weight == EVEN_ARMS != rollout.policy.control_weight:
-        traffic.shift(platform, state.endpoint, intend=lambda now: decisions.shrink_control(now, rollout_id=rollout.id))
+        traffic.shift(platform, state.endpoint, intend=lambda now: shrink_control(now, rollout_id=rollout.id))

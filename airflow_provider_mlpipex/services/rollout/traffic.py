@@ -20,6 +20,7 @@ from airflow_provider_mlpipex.domain.errors import (
 )
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout import decisions
+from airflow_provider_mlpipex.domain.rollout.control_arm import end_control
 from airflow_provider_mlpipex.domain.rollout.events import Event, TrafficConfirmed, TrafficPlanned
 from airflow_provider_mlpipex.domain.rollout.plane_observation import AppliedPlan
 from airflow_provider_mlpipex.domain.rollout.rollback import roll_back
@@ -107,7 +108,7 @@ def _without_control(
     state = journal.decide(
         platform,
         endpoint,
-        lambda now: decisions.end_control(now, reason=f"no control arm: {cause}") if _plans(now, plan) else [],
+        lambda now: end_control(now, reason=f"no control arm: {cause}") if _plans(now, plan) else [],
     )
     return state if _plans(state, plan.only_current()) and not state.confirmed else None
 

@@ -20,6 +20,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, stage_gates
 from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE
 from airflow_provider_mlpipex.domain.rollout import decisions
+from airflow_provider_mlpipex.domain.rollout.control_arm import end_control
 from airflow_provider_mlpipex.domain.rollout.ending import Ending
 from airflow_provider_mlpipex.domain.rollout.events import Event, GatesJudged
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Rollout, verdict_key
@@ -251,7 +252,7 @@ class _Watched:
 
     def _end_control(self, now: EndpointState) -> list[Event]:
         watched = now.rollout is not None and now.rollout.id == self.rollout.id
-        return decisions.end_control(now, reason="the watch is over: no control arm any more") if watched else []
+        return end_control(now, reason="the watch is over: no control arm any more") if watched else []
 
     def _tell_excused(self, excused: list[GateResult], results: tuple[GateResult, ...]) -> None:
         """Tell on-call, once for the same gates, of a limit that both releases break: no rollback would mend it. And

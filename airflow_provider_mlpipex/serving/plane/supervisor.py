@@ -3,6 +3,8 @@
 It implements the ``ServingPlane`` port on this machine. What should run and which plan is in force stand in its state
 file before it acts, so it converges from there whenever it starts; Envoy and the model servers are detached and go on
 while it is away.
+
+Over 400 lines, because it holds the one lock: whatever changes state and routes together is read in one place.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from airflow_provider_mlpipex.domain.errors import (
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout import decisions
 from airflow_provider_mlpipex.domain.rollout import rollback as rollback_decisions
+from airflow_provider_mlpipex.domain.rollout.control_arm import end_control
 from airflow_provider_mlpipex.domain.rollout.events import AlertRaised, Entry, Event, GatesJudged, TrafficConfirmed
 from airflow_provider_mlpipex.domain.rollout.fold import fold
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
@@ -167,11 +168,11 @@ def test_a_watch_ends_only_when_the_control_arm_has(journal: Journal) -> None:
     controlled(journal)
     with pytest.raises(IllegalTransition, match="all traffic"):
         decisions.pass_watch(journal.state, rollout_id="run-2", verdict="pass")
-    journal.add(decisions.end_control(journal.state, reason="over"))
+    journal.add(end_control(journal.state, reason="over"))
     with pytest.raises(IllegalTransition, match="confirmed"):
         decisions.pass_watch(journal.state, rollout_id="run-2", verdict="pass")
     journal.confirm()
-    assert decisions.end_control(journal.state, reason="over") == []
+    assert end_control(journal.state, reason="over") == []
     journal.add(decisions.pass_watch(journal.state, rollout_id="run-2", verdict="pass"))
     assert journal.state.rollout is None
     assert journal.state.planned and journal.state.planned.weights == {make_release("1.1.0").id: 10_000}
@@ -180,7 +181,7 @@ def test_a_watch_ends_only_when_the_control_arm_has(journal: Journal) -> None:
 def test_a_rollback_of_a_watch_leaves_no_control_arm(journal: Journal) -> None:
     controlled(journal)
     journal.add(rollback_decisions.roll_back(journal.state, cause="errors", detected_at=NOON))
-    assert decisions.end_control(journal.state, reason="over") == []
+    assert end_control(journal.state, reason="over") == []
     journal.confirm()
     journal.add(rollback_decisions.confirm_rollback(journal.state))
     assert journal.state.planned and journal.state.planned.weights == {make_release("1.0.0").id: 10_000}
@@ -297,7 +298,7 @@ class AnyOrder(RuleBasedStateMachine):
             "canary": lambda: decisions.step_canary(before, rollout_id=rollout_id, step=step),
             "plan": lambda: decisions.plan_promotion(before, rollout_id=rollout_id),
             "promote": lambda: self.promotion(rollout_id),
-            "no control": lambda: decisions.end_control(before, reason="drill"),
+            "no control": lambda: end_control(before, reason="drill"),
             "watch": lambda: decisions.pass_watch(before, rollout_id=rollout_id, verdict="pass"),
         }
         try:
