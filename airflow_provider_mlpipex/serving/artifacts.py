@@ -9,17 +9,20 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from airflow_provider_mlpipex.domain.errors import ArtifactMismatch, RegistryUnavailable
+from airflow_provider_mlpipex.serving import cancelling
 
 #: Written by MLflow into a download, never into what was logged.
 _ADDED_BY_DOWNLOAD = frozenset({"registered_model_meta"})
 DOWNLOAD_TIMEOUT_S = 300
 _CHUNK = 1 << 20
+_POLL_S = 0.05
 
 
 def directory_digest(folder: Path) -> str:
@@ -124,9 +127,7 @@ def _obtain(uri: str, scratch: Path, tracking_uri: str) -> Path:
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     }
     try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=DOWNLOAD_TIMEOUT_S, check=False
-        )
+        done = cancelling.run(command, env=environment, timeout_s=DOWNLOAD_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         raise _unavailable(uri, f"no download within {DOWNLOAD_TIMEOUT_S} s") from None
     if done.returncode != 0:
@@ -140,7 +141,13 @@ def _obtain(uri: str, scratch: Path, tracking_uri: str) -> Path:
 def exclusive(path: Path) -> Iterator[None]:
     """One process at a time; the others wait and then find the work done."""
     with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                cancelling.check()
+                time.sleep(_POLL_S)
         yield
 
 

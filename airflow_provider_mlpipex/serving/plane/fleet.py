@@ -16,6 +16,7 @@ from airflow_provider_mlpipex.domain.errors import MlpipexError, ReleaseNotReady
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout.plane_observation import ReleaseState, ReleaseStatus
+from airflow_provider_mlpipex.serving import cancelling
 from airflow_provider_mlpipex.serving.artifacts import ArtifactCache
 from airflow_provider_mlpipex.serving.envoy.config import cluster_name
 from airflow_provider_mlpipex.serving.model_server.interpreter import server_environment
@@ -117,6 +118,7 @@ class Fleet:
             # The keeper may have started it again meanwhile: then the death shows in the count.
             if first and (status.state == "failed" or status.restarts):
                 raise self._not_ready(release, folder, "the model server died while starting")
+            cancelling.check()
             time.sleep(_POLL_S)
         why = "the plane is stopping" if stopping.is_set() else f"not ready after {timeout_s:g} s"
         raise self._not_ready(release, folder, why)

@@ -16,6 +16,7 @@ from airflow_provider_mlpipex.atomic import atomic_write
 from airflow_provider_mlpipex.domain.errors import RuntimeMismatch
 from airflow_provider_mlpipex.domain.release.lock import Lock, LockRefused, canonical_name
 from airflow_provider_mlpipex.domain.release.release import RuntimeEnvironment
+from airflow_provider_mlpipex.serving import cancelling
 from airflow_provider_mlpipex.serving.artifacts import exclusive, fetch_text
 from airflow_provider_mlpipex.serving.plane import provider_packages
 
@@ -189,7 +190,7 @@ def _build(home: Path, lock: Path) -> None:
 
 def _run(*command: str) -> None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S, check=False)
+        done = cancelling.run(command, timeout_s=BUILD_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         raise _mismatch(
             Path(command[-1]).name, value="still building", limit=f"an environment built within {BUILD_TIMEOUT_S} s"

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from airflow_provider_mlpipex.domain.drift.report import BatchFaults
 from airflow_provider_mlpipex.domain.drift.served import BatchSketches, ServedSketches
-from airflow_provider_mlpipex.domain.errors import MlpipexError, PlaneUnavailable, PlanRefused
+from airflow_provider_mlpipex.domain.errors import MlpipexError, PlaneUnavailable, PlanRefused, ReleaseNotReady
 from airflow_provider_mlpipex.domain.gates.evidence import Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import ServedAnswers
@@ -36,6 +36,7 @@ from airflow_provider_mlpipex.domain.rollout.plane_observation import (
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TIMEOUT_S, TrafficPlan
 from airflow_provider_mlpipex.domain.shadow.comparison import ShadowComparison
 from airflow_provider_mlpipex.domain.values import digest_of
+from airflow_provider_mlpipex.serving import cancelling
 from airflow_provider_mlpipex.serving.envoy import config as envoy_config
 from airflow_provider_mlpipex.serving.envoy.attempts import AttemptTail
 from airflow_provider_mlpipex.serving.envoy.ingress import Ingress
@@ -101,6 +102,8 @@ class Supervisor:
         # endpoint's trouble must not hold up another's rollback.
         self._lock = threading.RLock()
         self._release_locks: dict[tuple[EndpointRef, str], threading.Lock] = {}
+        #: Of each release that somebody is making ready, what calls that off.
+        self._ensuring: dict[tuple[EndpointRef, str], list[threading.Event]] = {}
         self._keeper = ProcessKeeper(self._places.children, plane_id=memory.plane_id)
         self._fleet = Fleet(
             self._places, self._keeper, tracking_uri=tracking_uri, feature_repository=feature_repository
@@ -207,6 +210,13 @@ class Supervisor:
     # The verbs of the ServingPlane port.
 
     def ensure(self, endpoint: EndpointRef, release: Release, *, timeout_s: float) -> ReleaseStatus:
+        with self._may_be_called_off(endpoint, release.id):
+            try:
+                return self._ensure(endpoint, release, timeout_s=timeout_s)
+            except cancelling.Cancelled:
+                raise _called_off(release) from None
+
+    def _ensure(self, endpoint: EndpointRef, release: Release, *, timeout_s: float) -> ReleaseStatus:
         with self._only_me(endpoint, release.id):
             known = release.id in self._desired.of(endpoint).releases
             status = self._fleet.status(endpoint, release.id)
@@ -218,7 +228,8 @@ class Supervisor:
                 status = self._fleet.wait_until_ready(
                     endpoint, release, timeout_s=timeout_s, first=not known, stopping=self._stopping
                 )
-            except MlpipexError:
+                cancelling.check()
+            except (MlpipexError, cancelling.Cancelled):
                 if release.id not in self._desired.in_use(endpoint):
                     self._fleet.stop(endpoint, release.id)
                 raise
@@ -443,6 +454,11 @@ class Supervisor:
         return lookup.find(self._places.predictions, endpoint, request_ids)
 
     def retire(self, endpoint: EndpointRef, release_id: str) -> None:
+        if release_id not in self._desired.in_use(endpoint):
+            # Whoever still waits for it, or for the registry to give it, need not.
+            with self._lock:
+                for event in self._ensuring.get((endpoint, release_id), ()):
+                    event.set()
         with self._only_me(endpoint, release_id):
             with self._lock:
                 if release_id in self._desired.in_use(endpoint):
@@ -573,8 +589,32 @@ class Supervisor:
         """One verb at a time may start or end one release."""
         with self._lock:
             lock = self._release_locks.setdefault((endpoint, release_id), threading.Lock())
-        with lock:
+        cancelling.acquire(lock)
+        try:
             yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _may_be_called_off(self, endpoint: EndpointRef, release_id: str) -> Iterator[None]:
+        event = threading.Event()
+        with self._lock:
+            self._ensuring.setdefault((endpoint, release_id), []).append(event)
+        try:
+            with cancelling.until(event):
+                yield
+        finally:
+            with self._lock:
+                self._ensuring[endpoint, release_id].remove(event)
+
+
+def _called_off(release: Release) -> ReleaseNotReady:
+    return ReleaseNotReady(
+        f"release {release.id}",
+        value="called off while it was being made ready",
+        limit="nobody retires it meanwhile",
+        remedy="run the task again if the release is still wanted",
+    )
 
 
 def _refused(plan: TrafficPlan, why: str) -> PlanRefused:

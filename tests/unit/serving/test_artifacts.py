@@ -148,7 +148,7 @@ def test_a_registry_that_is_away_is_said(
     def downloads(command: list[str], **_: object) -> Any:
         return ends(command)
 
-    monkeypatch.setattr(artifacts.subprocess, "run", downloads)
+    monkeypatch.setattr(artifacts.cancelling, "run", downloads)
     with pytest.raises(RegistryUnavailable, match=f"runs:/abc/model.*{said}"):
         cache.fetch("runs:/abc/model", "0" * 64, tracking_uri=NOWHERE)
 
@@ -162,7 +162,7 @@ def test_a_download_is_found_however_it_is_laid_out(
         shutil.copytree(model, target / "model" if inside else target, dirs_exist_ok=True)
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(artifacts.subprocess, "run", downloads)
+    monkeypatch.setattr(artifacts.cancelling, "run", downloads)
     digest = directory_digest(model)
     assert directory_digest(cache.fetch("runs:/abc/model", digest, tracking_uri=NOWHERE)) == digest
 

@@ -322,7 +322,7 @@ def test_a_build_that_never_ends_is_given_up(cache: RuntimeCache, lock: Path, mo
     def hangs(command: list[str], **_: object) -> None:
         raise subprocess.TimeoutExpired(command, 1)
 
-    monkeypatch.setattr(runtimes.subprocess, "run", hangs)
+    monkeypatch.setattr(runtimes.cancelling, "run", hangs)
     with pytest.raises(RuntimeMismatch, match="still building"):
         cache.python_for(locked(lock))
 

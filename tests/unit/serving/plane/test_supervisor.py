@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout.ledger_head import HeadClaim, LedgerHead
 from airflow_provider_mlpipex.domain.rollout.plane_observation import ReleaseStatus
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
+from airflow_provider_mlpipex.serving import cancelling
 from airflow_provider_mlpipex.serving.envoy.config import cluster_name
 from airflow_provider_mlpipex.serving.plane import desired_state, leases, ledger_heads, liveness, supervisor
 from airflow_provider_mlpipex.serving.plane.ledger_heads import LedgerHeads
@@ -587,3 +589,43 @@ def test_a_full_disk_keeps_no_head_from_being_known(tmp_path: Path) -> None:
         "production/x": head,
         "production/y": head,
     }
+
+
+def test_who_retires_a_release_calls_off_what_is_being_made_ready(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its model is with a registry that hangs: neither the one who fetches nor the one behind him waits any longer."""
+    begun = threading.Event()
+
+    def hangs(endpoint: EndpointRef, release: Release) -> None:
+        begun.set()
+        while True:
+            cancelling.check()
+            time.sleep(0.01)
+
+    monkeypatch.setattr(plane.fleet, "launch", hangs)
+    refused: list[ReleaseNotReady] = []
+
+    def ensure() -> None:
+        try:
+            plane.supervisor.ensure(FRAUD, NEW, timeout_s=300)
+        except ReleaseNotReady as error:
+            refused.append(error)
+
+    waiting = [in_background(ensure) for _ in range(3)]
+    assert begun.wait(timeout=30)
+    until(lambda: len(plane.supervisor._ensuring[FRAUD, NEW.id]) == 3, within_s=30, what="all three have asked")
+    plane.supervisor.retire(FRAUD, NEW.id)
+    for thread in waiting:
+        thread.join(timeout=30)
+    assert ["called off" in str(error) for error in refused] == [True] * 3
+    assert NEW.id not in plane.supervisor.kept_releases(FRAUD)
+
+
+def test_a_release_that_the_plan_needs_is_not_called_off(plane: Plane) -> None:
+    plane.serve(FRAUD, OLD)
+    event = threading.Event()
+    plane.supervisor._ensuring[FRAUD, OLD.id] = [event]
+    with pytest.raises(PlanRefused):
+        plane.supervisor.retire(FRAUD, OLD.id)
+    assert not event.is_set()
