@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -243,8 +243,12 @@ def abort(
             limit="a rollout that is not promoted yet",
             remedy=f"to return to the release before: mlpipex rollback {ref}",
         )
-    end_trial(platform, ref, cause=note, rollout_id=rollout.id)
-    _did(ref, rollout, "is ended", "", as_json)
+    report = end_trial(platform, ref, cause=note, rollout_id=rollout.id)
+    if report is None:
+        # Somebody else was faster, between two reads of the ledger.
+        _did(ref, rollout, "had ended before", "", as_json)
+    else:
+        _did(ref, rollout, "is ended", report.who_was_notified, as_json, **report.facts)
 
 
 def _under_way(endpoint: str) -> tuple[Platform, EndpointRef, Rollout]:
@@ -261,10 +265,10 @@ def _under_way(endpoint: str) -> tuple[Platform, EndpointRef, Rollout]:
     return platform, ref, rollout
 
 
-def _did(endpoint: EndpointRef, rollout: Rollout, what: str, then: str, as_json: bool) -> None:
+def _did(endpoint: EndpointRef, rollout: Rollout, what: str, then: str, as_json: bool, **more: Any) -> None:
     answer = f"{endpoint}: rollout {rollout.id} of {rollout.candidate.id} {what}"
     emit(
-        {"endpoint": str(endpoint), "rollout": rollout.id, "candidate": rollout.candidate.id, "done": what},
+        {**more, "endpoint": str(endpoint), "rollout": rollout.id, "candidate": rollout.candidate.id, "done": what},
         as_json,
         lambda: f"{answer}; {then}" if then else answer,
     )

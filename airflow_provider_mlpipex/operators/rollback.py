@@ -23,7 +23,8 @@ class RollbackOperator(TrafficOperator):
     """Return an endpoint to its last good release. Rebuilds nothing and needs no registry.
 
     A rollout that merely waits, for a review or its first traffic, is rejected with it. A retry does not undo twice.
-    Returns whether anything was ``rolled_back``, ``current`` and what was ``done``.
+    Returns whether anything was ``rolled_back``, ``current``, what was ``done``, and who was ``notified`` and who was
+    ``not_notified``, with why.
 
     :param endpoint: ``environment/name``.
     :param cause: why; goes into ledger and alert.
@@ -59,31 +60,18 @@ class RollbackOperator(TrafficOperator):
         from airflow_provider_mlpipex.services.rollout import rollback
 
         if self.only_open:
-            state = rollback.end_trial(run.platform, run.endpoint, cause=self.cause, rollout_id=self.rollout_id)
-            if state is None:
-                run.envelope.outcome = "skipped"
-                EndpointLink.push(run)
-                return {"rolled_back": False}
+            report = rollback.end_trial(run.platform, run.endpoint, cause=self.cause, rollout_id=self.rollout_id)
         else:
             report = rollback.answer_request(
                 run.platform, run.endpoint, cause=self.cause, release_id=self.release or None, hold=self.hold
             )
-            undone = bool(report.ended or report.returned_from)
-            if undone:
-                run.envelope.rolled_back(self.cause)
-            else:
-                run.envelope.outcome = "skipped"
-            EndpointLink.push(run)
-            return {
-                "rolled_back": undone,
-                "current": report.current,
-                "done": report.sentence,
-                "notified": list(report.notified),
-                "not_notified": list(report.not_notified),
-            }
-        run.envelope.rolled_back(self.cause)
+        undone = report is not None and bool(report.ended or report.returned_from)
+        if undone:
+            run.envelope.rolled_back(self.cause)
+        else:
+            run.envelope.outcome = "skipped"
         EndpointLink.push(run)
-        return {"rolled_back": True, "current": state.current.id if state.current else None}
+        return {"rolled_back": undone, **(report.facts if report else {})}
 
 
 class RollbackConfirmationOperator(StageTask, HITLOperator):

@@ -217,9 +217,9 @@ class Notified(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """The same, for people; empty where no alert was raised."""
+        """The same, for people."""
         if not self.notified and not self.failures:
-            return ""
+            return "nobody was notified: this raised no alert"
         says = [f"notified: {'; '.join(self.notified)}" if self.notified else "NOBODY WAS NOTIFIED"]
         says += [f"not notified: {'; '.join(self.failures)}"] if self.failures else []
         return "; ".join(says)

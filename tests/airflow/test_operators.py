@@ -205,7 +205,9 @@ def test_rollback_says_what_it_did_and_a_retry_that_nothing_was_left(second: Rel
     assert told["done"].startswith(f"rollout run-2 rejected; {PRODUCTION} serves {before} as before")
     assert told["rolled_back"] is True
     again = second.execute(operator, try_number=2)
-    assert again["done"] == f"nothing was left to undo; {PRODUCTION} serves {before} as before"
+    # Whom the first try has notified is told by the one that is asked what became of it.
+    assert again["done"].startswith(f"nothing was left to undo; {PRODUCTION} serves {before} as before; notified: ")
+    assert again["notified"] == told["notified"] != []
     assert again["rolled_back"] is False
     assert second.stages("rollback")[-1].outcome == "skipped"
     assert [e.event.type for e in second.entries].count("rollout-rejected") == 1
@@ -242,7 +244,9 @@ def teardown(run: ReleaseRun) -> RollbackOperator:
 def test_the_teardown_ends_a_trial(second: ReleaseRun) -> None:
     before = second.current
     second.to_canary(0)
-    assert second.execute(teardown(second)) == {"rolled_back": True, "current": before}
+    ended = second.execute(teardown(second))
+    assert (ended["rolled_back"], ended["current"]) == (True, before)
+    assert (ended["notified"], ended["not_notified"]) == (["channel on-call, receiver 1 of 1 (memory)"], [])
     assert second.execute(teardown(second), try_number=2) == {"rolled_back": False}
     assert second.state.results["run-2"].cause == "the Dag run failed"
 

@@ -164,7 +164,7 @@ class World:
     def roll_back(self, cause: str = "drill", *, rollout_id: str | None = None) -> EndpointState:
         return rollback.roll_back(self.platform, ENDPOINT, cause=cause, rollout_id=rollout_id)
 
-    def end_trial(self, run: str) -> EndpointState | None:
+    def end_trial(self, run: str) -> rollback.RollbackReport | None:
         return rollback.end_trial(self.platform, ENDPOINT, cause="the run ended", rollout_id=run)
 
     # Live requests.

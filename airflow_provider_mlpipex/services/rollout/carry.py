@@ -253,10 +253,12 @@ class Carrier:
         """As the teardown of a release Dag: whatever has happened, nothing stays on trial that nobody waits for."""
         cause = "the release did not get to the promotion"
         with self._host.stage("rollback", endpoint) as facts:
-            if rollback.end_trial(self._platform, endpoint, cause=cause, rollout_id=self._id) is None:
+            report = rollback.end_trial(self._platform, endpoint, cause=cause, rollout_id=self._id)
+            if report is None:
                 facts.skipped()
             else:
                 facts.rolled_back(cause)
+                self._host.say(endpoint.environment, "rollback", report.sentence)
 
     def _open(self, endpoint: EndpointRef) -> bool:
         """Open the rollout and judge its gates; false where there is nothing to do."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from airflow_provider_mlpipex.domain.errors import LedgerUnavailable, MlpipexError
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout import rollback as rollback_decisions
 from airflow_provider_mlpipex.domain.rollout.endpoint_hold import held_lineage
-from airflow_provider_mlpipex.domain.rollout.events import Origin, RollbackDecided, RolloutRejected
+from airflow_provider_mlpipex.domain.rollout.events import Entry, Origin, RollbackDecided, RolloutRejected
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services import alerts, journal
@@ -137,9 +138,22 @@ class RollbackReport(Value):
         if not self.returned_from and "rejected" in self.ended.values() and self.previous is None:
             instead += ": there is no previous release to return to"
         done = "; ".join([*(did or ["nothing was left to undo"]), f"{self.endpoint} serves {self.current}{instead}"])
-        told = alerts.Notified(self.notified, self.not_notified).sentence
         kept = f"held back until mlpipex resume {self.endpoint}: {self.held_back}" if self.held_back else ""
-        return "; ".join(part for part in (done, kept, told) if part)
+        return "; ".join(part for part in (done, kept, self.who_was_notified) if part)
+
+    @property
+    def who_was_notified(self) -> str:
+        return alerts.Notified(self.notified, self.not_notified).sentence
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a task leaves behind, and an answer as JSON."""
+        return {
+            "current": self.current,
+            "done": self.sentence,
+            "notified": list(self.notified),
+            "not_notified": list(self.not_notified),
+        }
 
 
 def answer_request(
@@ -158,8 +172,9 @@ def answer_request(
     A task that is run again finds its own decision in the ledger and does not undo a second time.
     """
     before = journal.load(platform, endpoint)
-    if _decided_before(platform, endpoint):
-        after = traffic.converge(platform, endpoint)
+    since = before.seq
+    if decided := _decided_before(platform, endpoint):
+        after, since = traffic.converge(platform, endpoint), decided.seq
     else:
         after = roll_back(
             platform,
@@ -170,7 +185,13 @@ def answer_request(
             held_by=_asker(platform.origin) if hold else None,
         )
         alerts.deliver_owed(platform, before)
-    reached = alerts.notified_since(platform, endpoint, before.seq)
+    return _report(platform, before, after, since=since)
+
+
+def _report(platform: Platform, before: EndpointState, after: EndpointState, *, since: int) -> RollbackReport:
+    """:param since: ledger entry behind which alerts belong to it."""
+    endpoint = after.endpoint
+    reached = alerts.notified_since(platform, endpoint, since)
     current, was = (state.current.id if state.current else None for state in (after, before))
     return RollbackReport(
         endpoint=endpoint,
@@ -191,13 +212,13 @@ def _asker(origin: Origin) -> str:
     return origin.user or (f"Dag run {origin.dag_id}/{origin.run_id}" if origin.dag_id else origin.kind)
 
 
-def _decided_before(platform: Platform, endpoint: EndpointRef) -> bool:
-    """Whether an earlier try of this very task has decided a rollback here."""
+def _decided_before(platform: Platform, endpoint: EndpointRef) -> Entry | None:
+    """The rollback that an earlier try of this very task has decided here."""
     mine = platform.origin
+    if mine.kind != "task":
+        return None
     decisions = ("rollback-decided", "rollout-rejected")
-    return mine.kind == "task" and bool(
-        platform.ledger.read(endpoint, types=decisions, task=mine, newest_first=True, limit=1)
-    )
+    return next(iter(platform.ledger.read(endpoint, types=decisions, task=mine, newest_first=True, limit=1)), None)
 
 
 def _tell_undone(platform: Platform, endpoint: EndpointRef, error: MlpipexError) -> None:
@@ -221,7 +242,7 @@ def _tell_undone(platform: Platform, endpoint: EndpointRef, error: MlpipexError)
         error.also(f"nobody was notified ({'; '.join(delivery.failures)})")
 
 
-def end_trial(platform: Platform, endpoint: EndpointRef, *, cause: str, rollout_id: str) -> EndpointState | None:
+def end_trial(platform: Platform, endpoint: EndpointRef, *, cause: str, rollout_id: str) -> RollbackReport | None:
     """End ``rollout_id`` if it is still before its promotion; ``None`` where there was nothing to end.
 
     For whoever cleans up after a failed or killed Dag run: a promotion and an ordinary end are left alone, a trial
@@ -231,4 +252,4 @@ def end_trial(platform: Platform, endpoint: EndpointRef, *, cause: str, rollout_
     open_here = state.rollout is not None and state.rollout.id == rollout_id and state.rollout.phase != "watching"
     ended = roll_back(platform, endpoint, cause=cause, rollout_id=rollout_id) if open_here else None
     retire_superseded(platform, endpoint)
-    return ended
+    return _report(platform, state, ended, since=state.seq) if ended else None

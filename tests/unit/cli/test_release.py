@@ -182,7 +182,9 @@ def test_who_interrupts_a_release_ends_its_trial(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Live, "during", staticmethod(interrupt))
-    assert run("release", second, *COMMIT).exit_code != 0
+    interrupted = run("release", second, *COMMIT)
+    assert interrupted.exit_code != 0
+    assert "NOBODY WAS NOTIFIED" in interrupted.stderr and "mlpipex alerts set on-call" in interrupted.stderr
     state = journal.load(platform, ENDPOINT)
     assert state.rollout is None and state.last_result is not None
     assert (state.last_result.ending, state.planned and len(state.planned.weights)) == ("rolled-back", 1)
@@ -242,5 +244,6 @@ def test_where_nothing_is_under_way_it_says_so(platform: Platform, manifest: Pat
 
 
 def test_unknown_environments_are_refused_before_anything_is_trained(platform: Platform, manifest: Path) -> None:
+    assert "is ended; NOBODY WAS NOTIFIED" in says[4] and "mlpipex alerts set on-call" in says[4]
     refused = refusal("release", manifest, "--environment", "moon", *COMMIT)
     assert (refused["value"], refused["limit"]) == ("moon", "one of production")

@@ -33,6 +33,7 @@ from tests.support.rollouts import ENDPOINT, Phase, World
 
 AFTER_THE_REVIEW: tuple[Phase, ...] = ("shadow", "canary-0", "canary-1", "canary-2", "watching", "promoted")
 WAITING: tuple[Phase, ...] = ("opened", "review")
+NOBODY = "nobody was notified: this raised no alert"
 ROLLED_BACK = ("risk-pager", "production/fraud-scorer rolled back")
 
 
@@ -88,7 +89,8 @@ def test_what_has_no_traffic_is_rejected_where_there_is_no_release_to_return_to(
     report = rollback.answer_request(world.platform, ENDPOINT, cause="changed our minds")
     assert report.ended == {"run-2": "rejected"}
     assert report.sentence == (
-        f"rollout run-2 rejected; {ENDPOINT} serves {first.id} as before: there is no previous release to return to"
+        f"rollout run-2 rejected; {ENDPOINT} serves {first.id} as before: there is no previous release to return to; "
+        f"{NOBODY}"
     )
     assert world.weights == {first.id: 10_000}
     assert len(world.memory.plane.applied) == plans
@@ -115,6 +117,7 @@ def test_while_another_rollout_waits_the_release_that_users_have_is_taken_away(w
     again = rollback.answer_request(world.platform, ENDPOINT, cause="double click")
     assert again.ended == {}
     assert again.sentence.startswith(f"nothing was left to undo; {ENDPOINT} serves {first.id} as before; held back ")
+    assert again.sentence.endswith(NOBODY)
     assert world.state == after
 
 
@@ -127,7 +130,7 @@ def test_one_rollout_alone_can_be_ended_while_it_waits(world: World, phase: Phas
     world.bring("run-3", "1.2.0", to=phase)
     report = rollback.answer_request(world.platform, ENDPOINT, cause="not this one", rollout_id="run-3")
     assert (report.ended, report.current) == ({"run-3": "rejected"}, second.id)
-    assert report.sentence == f"rollout run-3 rejected; {ENDPOINT} serves {second.id} as before"
+    assert report.sentence == f"rollout run-3 rejected; {ENDPOINT} serves {second.id} as before; {NOBODY}"
     assert world.state.previous is not None
 
 
@@ -384,7 +387,7 @@ def test_a_run_that_ends_before_traffic_is_rejected(world: World, phase: Phase) 
     first = world.first_release()
     world.bring("run-2", "1.1.0", to=phase)
     ended = world.end_trial("run-2")
-    assert ended is not None and ended.results["run-2"].ending == "rejected"
+    assert ended is not None and ended.ended == {"run-2": "rejected"}
     assert [event.cause for event in world.events(RolloutRejected)] == ["the run ended"]
     assert world.weights == {first.id: 10_000}
     assert world.end_trial("run-2") is None
@@ -395,7 +398,7 @@ def test_a_run_that_ends_on_trial_is_rolled_back_and_its_release_stopped(world: 
     first = world.first_release()
     world.bring("run-2", "1.1.0", to=phase)
     ended = world.end_trial("run-2")
-    assert ended is not None and ended.results["run-2"].ending == "rolled-back"
+    assert ended is not None and ended.ended == {"run-2": "rolled-back"}
     assert world.weights == {first.id: 10_000}
     assert set(world.memory.plane.observe(ENDPOINT).releases) == {first.id}
     assert world.end_trial("run-2") is None
