@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,6 +43,7 @@ from airflow_provider_mlpipex.services.rollout.carry import (
 from airflow_provider_mlpipex.services.rollout.history import released
 from airflow_provider_mlpipex.services.rollout.opening import make_release
 from airflow_provider_mlpipex.services.rollout.review import ReviewRequest
+from airflow_provider_mlpipex.services.rollout.review_facts import ReviewFacts
 
 app = typer.Typer()
 
@@ -77,8 +79,11 @@ class Terminal:
 
     def review(self, endpoint: EndpointRef, request: ReviewRequest) -> ReviewAnswer:
         user = self._platform.origin.user
-        for change in request.changes:
-            self.say(endpoint.environment, "review", f"{change.kind} {change.what}: {change.before} -> {change.after}")
+        for line in (
+            *_introduced(request.facts),
+            *(f"{each.kind} {each.what}: {each.before} -> {each.after}" for each in request.changes),
+        ):
+            self.say(endpoint.environment, "review", line)
         if self._approve:
             return ReviewAnswer(True, user, self._approve)
         if not sys.stdin.isatty():
@@ -86,6 +91,19 @@ class Terminal:
             return ReviewAnswer(False, user, note)
         approved = typer.confirm(f"Release to {endpoint}? ({request.why})", err=True)
         return ReviewAnswer(approved, user, typer.prompt("Note", default="", err=True))
+
+
+def _introduced(facts: ReviewFacts | None) -> Iterator[str]:
+    """What a reviewer wants to know beside the changes and the gates, which were shown when they were judged."""
+    if facts is None:
+        return
+    yield f"{facts.candidate} would replace {facts.current or 'nothing: it is the first here'}"
+    yield f"on its way: {facts.path}"
+    yield f"commit {facts.commit}{f', training run {facts.run_page}' if facts.run_page else ''}"
+    yield f"owner {facts.owner}, {facts.contact}"
+    yield from (f"ATTENTION {tried.sentence}" for tried in facts.earlier)
+    for metric in facts.metrics:
+        yield f"{metric.name}: {metric.shown(metric.current)} -> {metric.shown(metric.candidate)}"
 
 
 @app.command()

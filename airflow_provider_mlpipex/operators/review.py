@@ -123,7 +123,7 @@ def describe(request: ReviewRequest) -> str:
     lines += [f"| {_cell(r.rule)} | {r.verdict} | {_cell(r.reason)} |" for r in request.results]
     if facts is not None and facts.metrics:
         lines += ["", "| metric | current release | this release |", "|---|---|---|"]
-        lines += [f"| {_cell(m.name)} | {_number(m.current)} | {_number(m.candidate)} |" for m in facts.metrics]
+        lines += [f"| {_cell(m.name)} | {m.shown(m.current)} | {m.shown(m.candidate)} |" for m in facts.metrics]
     return "\n".join(lines)
 
 
@@ -135,14 +135,7 @@ def _introduced(facts: ReviewFacts) -> list[str]:
         f"- commit `{facts.commit}`{run}",
         f"- owner: {facts.owner}, {facts.contact}",
     ]
-    for tried in facts.earlier:
-        which = "this very release" if tried.same else f"the same model as release {tried.release}"
-        told.append(f"- **{which} was {tried.ended} on {tried.at:%Y-%m-%d %H:%M} UTC, because {_cell(tried.cause)}**")
-    return told
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.6g}"
+    return told + [f"- **{_cell(tried.sentence)}**" for tried in facts.earlier]
 
 
 def _cell(text: str) -> str:

@@ -14,6 +14,7 @@ from airflow_provider_mlpipex.domain.errors import LedgerUnavailable
 from airflow_provider_mlpipex.domain.rollout.events import ReviewDecided, ReviewOpened, RollbackDecided
 from airflow_provider_mlpipex.operators.review import describe
 from airflow_provider_mlpipex.services.rollout.review import ReviewRequest
+from airflow_provider_mlpipex.testing.registry import MemoryRegistry
 from tests.airflow.release_run import PRODUCTION, ReleaseRun, TaskRun, failure
 from tests.support.acme import manifest_text
 
@@ -249,12 +250,13 @@ def test_a_pipe_in_a_change_does_not_break_the_table() -> None:
 
 
 def test_a_reviewer_sees_where_the_model_comes_from_and_how_it_compares_whether_gated_or_not(
-    judged: ReleaseRun, asked: Asked
+    judged: ReleaseRun, asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(MemoryRegistry, "page", lambda _, run_id: f"https://mlflow.example/#/runs/{run_id}")
     park(judged)
     body = asked.requests[0]["body"]
     assert f"- release **{judged.candidate}** would replace {judged.current}" in body
-    assert "- commit `0123abc`" in body
+    assert "- commit `0123abc`, [training run](https://mlflow.example/#/runs/" in body
     assert "- on its way: shadow of 50% → canary 5% → canary 50% → canary 100% → all requests → watched for 30m" in body
     assert "- owner: risk, oncall@example.com" in body
     state = judged.state

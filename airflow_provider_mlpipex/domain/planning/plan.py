@@ -331,9 +331,10 @@ def render(plan: RolloutPlan) -> str:
             back = _between(*step.rolls_back_after)
             lines.append(f"       back on the last good release {back} after every request has begun to fail")
         clock += step.duration
-    skipped = [stage for stage in ("shadow", "canary") if any(step.stage == stage for step in plan.steps)]
+    skipped = [stage for stage in ("shadow", "canary", "watch") if any(step.stage == stage for step in plan.steps)]
     if skipped:
-        lines += ["", f"  First release      skips {' and '.join(skipped)}: there is nothing to compare with"]
+        stages = " and ".join(filter(None, [", ".join(skipped[:-1]), skipped[-1]]))
+        lines += ["", f"  First release      skips {stages}: there is nothing to compare with or to return to"]
     lines += ["", f"  Time to promote    {format_duration(plan.time_to_promote)}{_people(plan)}"]
     if plan.time_to_roll_back is not None:
         made_of = f"slowest gate, the next look, {format_duration(REVERT)} to revert"

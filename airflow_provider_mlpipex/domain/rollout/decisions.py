@@ -274,7 +274,7 @@ def plan_promotion(state: EndpointState, *, rollout_id: str) -> list[Event]:
         return []
     require_not_held(state, rollout)
     policy = rollout.policy
-    beside = state.current if _unwatched(state, rollout) is None else None
+    beside = state.current if why_unwatched(state, rollout) is None else None
     weight = policy.control_weight if beside else None
     plan = TrafficPlan(
         endpoint=state.endpoint,
@@ -302,13 +302,13 @@ def confirm_promotion(state: EndpointState, *, rollout_id: str, now: datetime) -
         return []
     watch_until = now + timedelta(seconds=rollout.policy.rollback_window_s)
     promoted = Promoted(rollout_id=rollout_id, watch_until=watch_until)
-    unwatched = _unwatched(state, rollout)
+    unwatched = why_unwatched(state, rollout)
     if unwatched is None:
         return [promoted]
     return [promoted, WatchPassed(rollout_id=rollout_id, verdict="inconclusive", unwatched=unwatched)]
 
 
-def _unwatched(state: EndpointState, rollout: Rollout) -> str | None:
+def why_unwatched(state: EndpointState, rollout: Rollout) -> str | None:
     """Why a promotion has nothing to watch for; ``None`` where another release was replaced that could return."""
     if not rollout.policy.serve:
         return "this environment serves nothing"

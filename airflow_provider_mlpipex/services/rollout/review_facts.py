@@ -9,13 +9,13 @@ from airflow_provider_mlpipex.domain.errors import MlpipexError
 from airflow_provider_mlpipex.domain.fields.quantities import format_duration, format_ratio
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout import decisions
 from airflow_provider_mlpipex.domain.rollout.events import (
     RollbackDecided,
     RolloutOpened,
-    RolloutPolicy,
     RolloutRejected,
 )
-from airflow_provider_mlpipex.domain.rollout.state import EndpointState
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Rollout
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services.platform import Platform
@@ -31,6 +31,10 @@ class Metric(Value):
     candidate: float | None
     current: float | None
 
+    @staticmethod
+    def shown(value: float | None) -> str:
+        return "–" if value is None else f"{value:.6g}"
+
 
 class Earlier(Value):
     """An earlier try of the same model here that did not end well. ``same``: the very same release."""
@@ -40,6 +44,12 @@ class Earlier(Value):
     ended: str
     at: datetime
     cause: str
+
+    @property
+    def sentence(self) -> str:
+        """The same, for people."""
+        which = "this very release" if self.same else f"the same model as release {self.release}"
+        return f"{which} was {self.ended} on {self.at:%Y-%m-%d %H:%M} UTC, because {self.cause}"
 
 
 class ReviewFacts(Value):
@@ -69,7 +79,7 @@ def review_facts(platform: Platform, state: EndpointState) -> ReviewFacts | None
         run_page=_run_page(platform, release.model.run_id),
         owner=manifest.owner.team,
         contact=manifest.owner.contact,
-        path=path_of(state.rollout.policy),
+        path=_path(state, state.rollout),
         metrics=tuple(
             Metric(name=name, candidate=release.model.metrics.get(name), current=current.get(name))
             for name in sorted({*release.model.metrics, *current})
@@ -85,10 +95,13 @@ def _run_page(platform: Platform, run_id: str) -> str:
         return ""  # a review does not wait for a registry
 
 
-def path_of(policy: RolloutPolicy) -> str:
+def _path(state: EndpointState, rollout: Rollout) -> str:
     """The way of a rollout to all requests, in words."""
+    policy = rollout.policy
     if not policy.serve:
         return "judged only: nothing serves in this environment"
+    if not decisions.needs_live_trial(state):
+        return f"all requests at once, and not watched: {decisions.why_unwatched(state, rollout)}"
     shadow = [f"shadow of {format_ratio(policy.shadow_fraction)}"] if policy.shadow_fraction is not None else []
     steps = [f"canary {format_ratio(weight / TOTAL_WEIGHT)}" for weight in policy.canary_weights]
     watch = (

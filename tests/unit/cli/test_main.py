@@ -225,7 +225,7 @@ def test_plan_shows_every_environment_or_the_one_asked_for(manifest_file: Path) 
     text = run("plan", manifest_file, "--environment", "production").stdout
     assert "Time to promote" in text
     assert "Time to roll back" in text
-    assert "First release      skips shadow and canary" in text
+    assert "First release      skips shadow, canary and watch: there is nothing to compare with" in text
     assert refusal("plan", manifest_file, "--environment", "moon")["value"] == "moon"
 
 

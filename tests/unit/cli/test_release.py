@@ -13,7 +13,7 @@ import pytest
 from airflow_provider_mlpipex.cli import release as release_cli
 from airflow_provider_mlpipex.cli import terminal
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.rollout.events import ReviewDecided, RolloutRejected, RolloutResumed
+from airflow_provider_mlpipex.domain.rollout.events import ReviewDecided, RolloutOpened, RolloutRejected, RolloutResumed
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.testing.plane import MemoryPlane
@@ -175,6 +175,37 @@ def test_a_stage_that_fails_is_recorded_with_its_error(platform: Platform, secon
     assert teardown.stage == "rollback"
 
 
+def test_a_reviewer_at_the_terminal_is_told_what_one_in_airflow_is(
+    platform: Platform, second: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the model comes from, how it compares, where it would go, and what became of it before."""
+    monkeypatch.setattr(MemoryRegistry, "page", lambda _, run_id: f"https://mlflow.example/#/runs/{run_id}")
+    current = answer("status", ENDPOINT)[0]["current"]
+    same_rows = ("--as-of", "2026-01-01")
+    assert run("release", second, *UNREVIEWED, *same_rows).exit_code == 1
+    shown = run("release", second, *COMMIT, *same_rows).stderr
+    said = [line.split(maxsplit=3)[-1] for line in shown.splitlines()]
+    rollout = next(e.event for e in platform.ledger.read(ENDPOINT, types=("rollout-opened",), newest_first=True))
+    assert isinstance(rollout, RolloutOpened)
+    candidate, before = rollout.release, journal.load(platform, ENDPOINT).previous
+    assert before is not None and before.id == current
+    assert f"{candidate.id} would replace {current}" in said
+    assert "on its way: canary 10% → canary 50% → canary 100% → all requests → watched for 1s" in said
+    assert f"commit {COMMIT[1]}, training run https://mlflow.example/#/runs/{candidate.model.run_id}" in said
+    assert "owner my-team, my-team@example.com" in said
+    (earlier,) = [line for line in said if line.startswith("ATTENTION")]
+    assert "this very release was rejected on" in earlier and "nobody could be asked" in earlier
+    for name, value in candidate.model.metrics.items():
+        assert f"{name}: {before.model.metrics[name]:.6g} -> {value:.6g}" in said
+
+
+def test_a_reviewer_of_a_first_release_is_told_that_nothing_tries_it(platform: Platform, manifest: Path) -> None:
+    result = run("release", manifest, *COMMIT)
+    assert "would replace nothing: it is the first here" in result.stderr
+    way = "on its way: all requests at once, and not watched: the first release here has none to return to"
+    assert way in result.stderr
+
+
 def test_who_interrupts_a_release_ends_its_trial(
     platform: Platform, second: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,6 +244,7 @@ def test_pause_skip_and_abort(platform: Platform, second: Path, monkeypatch: pyt
     assert "is on hold; resume it with mlpipex resume" in says[0]
     assert "ON HOLD" in says[1] and "let me look" in says[1]
     assert "has passed its canary on the word of" in says[3]
+    assert "is ended; NOBODY WAS NOTIFIED" in says[4] and "mlpipex alerts set on-call" in says[4]
     (resumed, accepted) = [e.event for e in platform.ledger.read(ENDPOINT) if isinstance(e.event, RolloutResumed)]
     assert (resumed.accepted, accepted.accepted, accepted.note) == (False, True, "seen by hand")
     assert accepted.reviewer
@@ -244,6 +276,5 @@ def test_where_nothing_is_under_way_it_says_so(platform: Platform, manifest: Pat
 
 
 def test_unknown_environments_are_refused_before_anything_is_trained(platform: Platform, manifest: Path) -> None:
-    assert "is ended; NOBODY WAS NOTIFIED" in says[4] and "mlpipex alerts set on-call" in says[4]
     refused = refusal("release", manifest, "--environment", "moon", *COMMIT)
     assert (refused["value"], refused["limit"]) == ("moon", "one of production")
