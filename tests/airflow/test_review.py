@@ -273,7 +273,8 @@ def test_a_reviewer_is_told_that_this_very_release_was_taken_back_before_and_why
 ) -> None:
     second.to_canary()
     release = second.candidate
-    second.execute(RollbackOperator(task_id="roll_back", endpoint=str(PRODUCTION), cause="wrong fares"))
+    fares = {"endpoint": str(PRODUCTION), "cause": "wrong fares", "hold": False}
+    second.execute(RollbackOperator(task_id="roll_back", **fares))
     again = ReleaseRun(second.platform, second.manifest, run_id="run-3")
     again.execute(again.gates_task(again.register()))
     assert again.candidate == release
