@@ -204,7 +204,7 @@ class MemoryPlane:
         with self._lock:
             held = self._reach(endpoint)
             dropped = held.dropped[primary] + held.dropped[shadow]
-            logged = sum(len(some) for release in (primary, shadow) for some in held.answers[release].values())
+            logged = sum(map(len, (*held.answers[primary].values(), *held.answers[shadow].values()))) if dropped else 0
             return compare_answers(
                 *(
                     {rid: [each.logged for each in some] for rid, some in held.answers[release].items()}

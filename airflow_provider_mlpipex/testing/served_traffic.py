@@ -6,6 +6,7 @@ import bisect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from airflow_provider_mlpipex.domain.gates.evidence import LatencyHistogram, ReleaseTelemetry
@@ -38,7 +39,7 @@ class ServedAnswer:
     batch: str = ""
     mirrored: bool = False
 
-    @property
+    @cached_property
     def logged(self) -> Answer:
         """As the comparison of two releases reads it."""
         is_class = self.label.isdigit() and self.score is not None and 0.0 <= self.score <= 1.0

@@ -170,7 +170,7 @@ def test_what_json_schema_has_no_word_for_is_left_open(
     tmp_path: Path, signature: Any, properties: Any, params: Any
 ) -> None:
     folder = tmp_path / "model"
-    mlflow.pyfunc.save_model(str(folder), python_model=Constant(), signature=signature)
+    mlflow.pyfunc.save_model(str(folder), python_model=Constant(), signature=signature, pip_requirements=["mlflow"])
     spec = ModelServerSpec(
         endpoint=EndpointRef.parse("production/shop"),
         release=release_of(folder, "1.0.0"),
