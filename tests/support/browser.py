@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 #: Milliseconds that a page may take to show what is looked for; a busy machine is slow, and no verdict.
-PATIENCE_MS = 60_000
+PATIENCE_MS = 300_000
 #: A folder to keep a picture of every page in, for people.
 SCREENSHOTS = "MLPIPEX_SCREENSHOTS"
 
@@ -36,7 +36,7 @@ class Browser:
         where = f"{self.url}/dags/{dag_id}/runs/{run_id}/tasks/{task_id}{f'/{tab}' if tab else ''}"
         self.page.goto(where, wait_until="domcontentloaded")
         try:
-            self.page.get_by_text(expect).first.wait_for(timeout=PATIENCE_MS)
+            self.page.get_by_text(expect).first.wait_for()
         except Exception as error:
             body = self.page.locator("body").inner_text()
             raise AssertionError(f"{where} does not show {expect!r}: {self.trouble} {body[:2000]}") from error
@@ -62,11 +62,14 @@ def chromium(url: str, *, user: str, password: str) -> Iterator[Browser]:
         pytest.skip(reason)
     from playwright.sync_api import sync_playwright
 
-    answer = httpx.post(f"{url}/auth/token", json={"username": user, "password": password}, timeout=30)
+    answer = httpx.post(f"{url}/auth/token", json={"username": user, "password": password}, timeout=PATIENCE_MS / 1000)
     answer.raise_for_status()
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
+        started = playwright.chromium.launch(
+            executable_path=executable, args=["--no-sandbox", "--disable-gpu"], timeout=PATIENCE_MS
+        )
         context = started.new_context(viewport={"width": 1440, "height": 900})
+        context.set_default_timeout(PATIENCE_MS)
         context.add_cookies([{"name": "_token", "value": answer.json()["access_token"], "url": url}])
         browser = Browser(context.new_page(), url)
         # What a crashed page says: React's error boundary catches it, and the browser's console tells of it.

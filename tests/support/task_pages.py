@@ -1,4 +1,5 @@
-"""A Dag whose every stage fails, each in its own way, so that the page of each failed task can be opened."""
+"""A Dag whose every stage fails, each in its own way, so that the page of each failed task can be opened; and a
+manifest of one environment that is released and taken back in moments."""
 
 from __future__ import annotations
 
@@ -53,4 +54,32 @@ def stages():
     DriftCheckOperator(task_id="drift", **HERE)
 
 stages()
+"""
+
+#: It releases what others have registered, so nothing is trained for it.
+TRIAL_MANIFEST = """
+apiVersion: mlpipex/v1
+kind: Deployment
+name: flight-trial
+owner: {team: ml-platform, contact: on-call@localhost}
+model: {name: flight-delay, version: 1.0.0}
+runtime: {version: 1.0.0, environment: provider}
+features:
+  columns: [hour, weekday, sched_dep_time, carrier, origin, dest, distance, temp, wind_speed, precip, visib, pressure,
+            humid]
+traffic: {expected_rate: 40/s, sticky_header: x-user-id, timeout: 2s}
+quality:
+  predictions:
+    - {expect: column_values_to_be_between, column: score, min_value: 0, max_value: 1}
+environments:
+  production:
+    gates: [auc at least 55%]
+    review: {timeout: 1h}
+    canary:
+      steps: [50%, 100%]
+      step_duration: 4s
+      gates: [zero critical errors in a 4-second canary window]
+    rollback:
+      window: 30m
+      gates: [error rate at most 50% over 4 seconds]
 """

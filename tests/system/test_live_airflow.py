@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,7 @@ from airflow_provider_mlpipex.composition import Settings, build_platform
 from airflow_provider_mlpipex.demo import flights, play
 from airflow_provider_mlpipex.demo.airflow_client import AirflowClient
 from airflow_provider_mlpipex.demo.play import MANIFEST, REPLAYED
+from airflow_provider_mlpipex.demo.scene import READING_S
 from airflow_provider_mlpipex.demo.stack import USER, Ports, Stack
 from airflow_provider_mlpipex.demo.traffic import LiveTraffic
 from airflow_provider_mlpipex.demo.webhook import AlertReceiver
@@ -39,7 +44,7 @@ from tests.support.browser import Browser, chromium
 from tests.support.polling import until
 from tests.support.stages import stage_records
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(7200)]
 REPOSITORY = Path(__file__).parents[2]
 RELEASE = "release__flight_delay"
 PRODUCTION = EndpointRef.parse("production/flight-delay")
@@ -47,6 +52,7 @@ STAGING = EndpointRef.parse("staging/flight-delay")
 #: A release takes a minute and a half on a machine of its own; on a busy one it is late, and no verdict.
 RUN_LIMIT_S = 900.0
 ALARM = "team__alarm"
+TRIAL_FILE = "flight-trial.yaml"
 #: A team's own Dag, beside the reference Dags.
 ALARM_DAG = f"""
 from airflow.sdk import dag, task
@@ -141,6 +147,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         # The flights of a month are sent within a minute: they are not of the time at which they are served.
         short["environments"]["staging"]["drift"] = {"window": "5m", "cycle": False, "batches": False, "damage": 0}
         manifest.write_text(yaml.safe_dump(short, sort_keys=False), encoding="utf-8")
+        (stack.manifests / TRIAL_FILE).write_text(task_pages.TRIAL_MANIFEST, encoding="utf-8")
         stack.start()
         stack.wait()
         airflow = AirflowClient(stack.airflow_url, user=USER, password=stack.password)
@@ -252,6 +259,115 @@ def test_the_page_of_every_task_shows_its_log(live: Live) -> None:
         for dag_id in (RELEASE, "rollback"):
             for run in live.airflow.get(f"/dags/{dag_id}/dagRuns")["dag_runs"][-1:]:
                 _open_pages(live, browser, dag_id, run["dag_run_id"])
+
+
+def test_the_pages_of_releases_that_are_rejected_or_taken_back(live: Live) -> None:
+    """Rejected in its review, and taken back in its canary by a gate."""
+    _require_versions(live, 2)
+    live.airflow.wait_until_parsed(TRIAL_DAG)
+    with chromium(live.stack.airflow_url, user=USER, password=live.stack.password) as browser, _trial_traffic(live):
+        rejected = _reviewed(live, approve=False, browser=browser)
+        assert live.finish(TRIAL_DAG, rejected) == "failed"
+        review = browser.task_page(TRIAL_DAG, rejected, REVIEW, expect="Task failed with exception")
+        assert "runbook: review-rejected" in review and "not today" in review
+        _open_pages(live, browser, TRIAL_DAG, rejected)
+
+        first = _reviewed(live)
+        assert live.finish(TRIAL_DAG, first) == "success", live.why_failed(TRIAL_DAG, first)
+        _open_pages(live, browser, TRIAL_DAG, first)
+
+        _edit_trial(live, version="1.1.0", least_score=2)
+        broken = _reviewed(live)
+        assert live.finish(TRIAL_DAG, broken) == "failed"
+        canary = browser.task_page(TRIAL_DAG, broken, CANARY, expect="Task failed with exception")
+        assert "runbook: rolled-back" in canary and "verdict=fail reason=broken: observed 1 from" in canary
+        _open_pages(live, browser, TRIAL_DAG, broken)
+
+
+TRIAL = EndpointRef.parse("production/flight-trial")
+TRIAL_DAG = "release__flight_trial"
+REVIEW, CANARY = "production.review", "production.canary_50_watch"
+
+
+def _require_versions(live: Live, count: int) -> None:
+    """So many versions of the model are registered; releases of other tests have left them."""
+    windows = ("2013-04-01", "2013-07-01")
+    for as_of in windows[len(live.platform.registry.versions("flight-delay")) : count]:
+        run = live.airflow.trigger(RELEASE, conf={"as_of": as_of})
+        # Nobody asks that endpoint anything here, so a second release of it would wait in its shadow.
+        until(partial(_is_registered, live, run), within_s=RUN_LIMIT_S, what=f"a version as of {as_of}")
+        assert live.airflow.task_states(RELEASE, run)["model.register"] == "success", live.why_failed(RELEASE, run)
+        if as_of == windows[0]:
+            assert live.finish(RELEASE, run) == "success", live.why_failed(RELEASE, run)
+
+
+def _is_registered(live: Live, run: str) -> bool:
+    return live.airflow.task_states(RELEASE, run).get("model.register") in ("success", "failed", "upstream_failed")
+
+
+def _edit_trial(live: Live, *, version: str, least_score: int) -> None:
+    path = live.stack.manifests / TRIAL_FILE
+    manifest = yaml.safe_load(path.read_text(encoding="utf-8"))
+    manifest["model"]["version"] = version
+    manifest["quality"]["predictions"][0].update(min_value=least_score, max_value=least_score + 1)
+    path.write_text(yaml.safe_dump(manifest, sort_keys=False), encoding="utf-8")
+    live.airflow.wait_until_parsed(TRIAL_DAG, after=datetime.now(UTC))
+
+
+def _reviewed(live: Live, *, approve: bool = True, browser: Browser | None = None) -> str:
+    """A run whose review has been answered; ``browser`` opens the page of the question before."""
+    run = live.airflow.trigger(TRIAL_DAG, conf={})
+    _until_asked(live, TRIAL_DAG, run, REVIEW)
+    if browser is not None:
+        asked = browser.task_page(TRIAL_DAG, run, REVIEW, tab="required_actions", expect="Approve")
+        assert "flight-delay" in asked and "on-call@localhost" in asked
+    note = "as it should be" if approve else "not today"
+    answer = partial(live.airflow.answer_review, TRIAL_DAG, run, REVIEW, approve=approve, note=note)
+    _answer(live, TRIAL_DAG, run, REVIEW, answer)
+    return run
+
+
+def _answer(live: Live, dag_id: str, run: str, task: str, answer: Callable[[], None]) -> None:
+    """Answer as often as Airflow asks: it asks again where it was answered before it saw the task's worker leave."""
+    asked_at: float | None = None
+
+    def has_ended() -> bool:
+        nonlocal asked_at
+        state = live.airflow.task_states(dag_id, run)[task]
+        if state != "awaiting_input":
+            asked_at = None
+        elif asked_at is None:
+            asked_at = time.monotonic()
+        elif time.monotonic() - asked_at > READING_S:
+            answer()
+            asked_at = math.inf
+        return state in ("success", "failed")
+
+    until(has_ended, within_s=RUN_LIMIT_S, what=f"{task} is answered")
+
+
+def _until_asked(live: Live, dag_id: str, run: str, task: str) -> None:
+    def asks() -> bool:
+        state = live.airflow.task_states(dag_id, run).get(task)
+        assert state not in ("failed", "upstream_failed", "skipped"), live.why_failed(dag_id, run)
+        return state == "awaiting_input"
+
+    until(asks, within_s=RUN_LIMIT_S, what=f"{task} asks")
+
+
+@contextmanager
+def _trial_traffic(live: Live) -> Iterator[None]:
+    """Requests to the endpoint of the trial; before its first release nobody answers them."""
+    traffic = LiveTraffic(
+        f"{live.stack.ingress_url}/endpoints/{TRIAL}",
+        token=live.stack.plane_token("client-token"),
+        rows=flights.load(*REPLAYED)[list(flights.FEATURES)].sample(200, random_state=7),
+    )
+    traffic.start()
+    try:
+        yield
+    finally:
+        traffic.stop()
 
 
 def _open_pages(live: Live, browser: Browser, dag_id: str, run: str) -> None:
