@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 #: Integers beyond this do not survive a double: 2^53 + 1 becomes 2^53.
-LARGEST_EXACT = 2**53
+MAX_EXACT_INTEGER = 2**53
 
 
 class Value(BaseModel):

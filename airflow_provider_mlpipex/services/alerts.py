@@ -27,7 +27,7 @@ _ANNOUNCED_WITHIN = timedelta(seconds=60)
 #: Older alerts are not sent any more: the ledger has them, and they are no news.
 _NEWS_FOR = timedelta(days=7)
 #: Between two tries at most; the pause doubles from a minute on, the first further try comes at once.
-_LONGEST_PAUSE = timedelta(hours=1)
+_MAX_PAUSE = timedelta(hours=1)
 
 
 class Deciding:
@@ -204,7 +204,7 @@ def _died(ending: UnannouncedEnding, now: datetime) -> bool:
 
 
 def _is_due(owed: OwedAlert, now: datetime) -> bool:
-    pause = min(timedelta(minutes=2 ** (owed.tries - 2)), _LONGEST_PAUSE) if 1 < owed.tries < 20 else _LONGEST_PAUSE
+    pause = min(timedelta(minutes=2 ** (owed.tries - 2)), _MAX_PAUSE) if 1 < owed.tries < 20 else _MAX_PAUSE
     waited = owed.tries == 1 or now - owed.tried_at >= pause
     return waited and now - owed.raised_at < _NEWS_FOR
 

@@ -15,7 +15,7 @@ from airflow_provider_mlpipex.domain.features.service import (
     HistoricalFrame,
     OnlineRow,
 )
-from airflow_provider_mlpipex.domain.values import LARGEST_EXACT
+from airflow_provider_mlpipex.domain.values import MAX_EXACT_INTEGER
 from airflow_provider_mlpipex.serving.model_server.feast_repository import FeastRepository
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class FeastFeatures:
         """
         answer = self._ask(ref.name, asked)
         for name in (name for name, kind in ref.features.items() if kind in INTEGERS):
-            if answer[name].dtype.kind != "f" or not (answer[name].abs() >= LARGEST_EXACT).any():
+            if answer[name].dtype.kind != "f" or not (answer[name].abs() >= MAX_EXACT_INTEGER).any():
                 continue
             present = answer.loc[answer[name].notna(), [*asked.columns]].reset_index(drop=True)
             again = self._ask(ref.name, present)[[*asked.columns, name]]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed
 from airflow_provider_mlpipex.domain.names import check_name
 from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot
-from airflow_provider_mlpipex.domain.values import LARGEST_EXACT
+from airflow_provider_mlpipex.domain.values import MAX_EXACT_INTEGER
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -223,7 +223,7 @@ def _is_inexact(integers: pa.Array) -> bool:
     import pyarrow.compute as pc
 
     bounds = pc.min_max(integers).as_py()
-    return any(bound is not None and abs(bound) > LARGEST_EXACT for bound in bounds.values())
+    return any(bound is not None and abs(bound) > MAX_EXACT_INTEGER for bound in bounds.values())
 
 
 def _type_name(kind: pa.DataType) -> str:

@@ -17,7 +17,7 @@ from pydantic import Field, JsonValue
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed, FeatureMismatch
 from airflow_provider_mlpipex.domain.names import Name
 from airflow_provider_mlpipex.domain.release.release import Digest, FeatureJoin
-from airflow_provider_mlpipex.domain.values import LARGEST_EXACT, Value
+from airflow_provider_mlpipex.domain.values import MAX_EXACT_INTEGER, Value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,7 +90,7 @@ class HistoricalFrame:
         rows = settle_types(self.frame.drop(index=list(self.unknown)).reset_index(drop=True), self.service.features)
         gaps = [name for name in self.service.features if str(rows[name].dtype) == "Int64"]
         for name in gaps:
-            if (rows[name].abs() > LARGEST_EXACT).any():
+            if (rows[name].abs() > MAX_EXACT_INTEGER).any():
                 raise DataQualityFailed(
                     f"feature service {self.service.name}, feature {name}",
                     value="integers beyond 2^53, and missing values beside them",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_mlpipex.domain.errors import DataQualityFailed
 from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import MAX_ID_LENGTH, MAX_LABEL_LENGTH, Label
 from airflow_provider_mlpipex.domain.predictions import REQUEST_ID
-from airflow_provider_mlpipex.domain.values import LARGEST_EXACT
+from airflow_provider_mlpipex.domain.values import MAX_EXACT_INTEGER
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,7 +130,7 @@ def _label(value: Any) -> Label | _Unusable:
         except OverflowError:
             number = math.inf
         # A label is kept as a float: beyond 2^53 two whole numbers could become one class.
-        is_rounded = isinstance(value, int | np.integer) and abs(int(value)) > LARGEST_EXACT
+        is_rounded = isinstance(value, int | np.integer) and abs(int(value)) > MAX_EXACT_INTEGER
         return number if math.isfinite(number) and not is_rounded else _Unusable(value)
     if isinstance(value, str) and len(value) <= MAX_LABEL_LENGTH:
         return value
@@ -146,7 +146,7 @@ def _numbers_in_text(labels: list[Label | None]) -> list[Label | None]:
         return labels
     if not all(map(math.isfinite, numbers.values())):
         return labels
-    if any(label.isdecimal() and int(label) > LARGEST_EXACT for label in numbers):
+    if any(label.isdecimal() and int(label) > MAX_EXACT_INTEGER for label in numbers):
         return labels
     return [numbers[label] if isinstance(label, str) else label for label in labels]
 

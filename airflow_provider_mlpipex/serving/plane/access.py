@@ -14,7 +14,7 @@ from starlette.types import Scope as AsgiScope
 from airflow_provider_mlpipex.domain import errors
 from airflow_provider_mlpipex.serving.plane.tokens import Holder, Scope, TokenFiles
 
-MAX_BODY_BYTES = 1_000_000
+MAX_CONTROL_BYTES = 1_000_000
 Handler = Callable[[Request], Awaitable[Response]]
 #: Where a request carries whose token it has shown.
 HOLDER = "mlpipex.holder"
@@ -41,7 +41,7 @@ class BearerToken:
             return
         # What is no number is the body's own affair: it is counted as it comes.
         stated = headers.get(b"content-length", b"0")
-        if stated.isdigit() and int(stated) > MAX_BODY_BYTES:
+        if stated.isdigit() and int(stated) > MAX_CONTROL_BYTES:
             await JSONResponse({"error": "body too large"}, status_code=413)(scope, receive, send)
             return
         scope[HOLDER] = holder
@@ -56,11 +56,11 @@ def _bounded(receive: Receive) -> Receive:
         nonlocal size
         message = await receive()
         size += len(message.get("body", b""))
-        if size > MAX_BODY_BYTES:
+        if size > MAX_CONTROL_BYTES:
             raise errors.ConfigurationInvalid(
                 "control API, request body",
-                value=f"more than {MAX_BODY_BYTES} bytes",
-                limit=f"at most {MAX_BODY_BYTES} bytes",
+                value=f"more than {MAX_CONTROL_BYTES} bytes",
+                limit=f"at most {MAX_CONTROL_BYTES} bytes",
                 remedy="correct the request",
             )
         return message

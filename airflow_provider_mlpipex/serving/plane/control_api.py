@@ -29,7 +29,13 @@ from airflow_provider_mlpipex.domain.rollout.ledger_head import HeadClaim, Ledge
 from airflow_provider_mlpipex.domain.rollout.plane_observation import Surveyed
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import CLAIM_HEADER, TrafficPlan
 from airflow_provider_mlpipex.domain.shadow.slices import MAX_COLUMNS
-from airflow_provider_mlpipex.serving.plane.access import MAX_BODY_BYTES, BearerToken, holder_of, require_scope, scoped
+from airflow_provider_mlpipex.serving.plane.access import (
+    MAX_CONTROL_BYTES,
+    BearerToken,
+    holder_of,
+    require_scope,
+    scoped,
+)
 from airflow_provider_mlpipex.serving.plane.control_openapi import MAX_ROWS, MAX_TIMEOUT_S, OPERATIONS, document
 from airflow_provider_mlpipex.serving.plane.lanes import Lane
 from airflow_provider_mlpipex.serving.plane.records import Records, TakesAnything
@@ -357,11 +363,11 @@ def _seconds(raw: object) -> float:
 async def _body(request: Request) -> dict[str, Any]:
     raw = await request.body()
     try:
-        sent = json.loads(raw) if len(raw) <= MAX_BODY_BYTES else None
+        sent = json.loads(raw) if len(raw) <= MAX_CONTROL_BYTES else None
     except (ValueError, RecursionError):
         sent = None
     if not isinstance(sent, dict):
-        raise _invalid("request body", raw[:80].decode(errors="replace"), f"a JSON object ≤ {MAX_BODY_BYTES} bytes")
+        raise _invalid("request body", raw[:80].decode(errors="replace"), f"a JSON object ≤ {MAX_CONTROL_BYTES} bytes")
     return sent
 
 
