@@ -438,6 +438,15 @@ class ModelRegistry(Protocol):
         """Point ``alias`` at ``model``, for people who browse the registry. The ledger is the truth."""
         ...
 
+    def anchor_head(self, model: str, endpoint: EndpointRef, head: LedgerHead) -> None:
+        """Note at the registered model ``model`` how far the chain of ``endpoint`` has come: a place that whoever
+        writes to the ledger's database does not write to."""
+        ...
+
+    def anchored_heads(self, model: str) -> dict[str, LedgerHead]:
+        """What was noted there last, by endpoint; nothing for a model that the registry does not know."""
+        ...
+
 
 @runtime_checkable
 class SnapshotStore(Protocol):

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from airflow_provider_mlpipex.cli.terminal import NO_LEDGER, AsJson, configured_platform, emit
-from airflow_provider_mlpipex.domain.errors import MlpipexError, NotFound
+from airflow_provider_mlpipex.domain.errors import LedgerTampered, MlpipexError, NotFound
 from airflow_provider_mlpipex.domain.names import EndpointRef
 
 if TYPE_CHECKING:
     from airflow_provider_mlpipex.domain.rollout.ledger_head import LedgerHead
+    from airflow_provider_mlpipex.services.platform import Platform
 
 app = typer.Typer(no_args_is_help=True, help="Verify the ledger.")
 _EXPECTED = re.compile(r"(?P<endpoint>[^=]+)=(?P<seq>[1-9][0-9]*):(?P<hash>[0-9a-f]{64})")
@@ -43,12 +44,29 @@ def verify(
         heads, trouble = {}, str(error)
     for endpoint, head in heads.items():
         noted[endpoint].append(head)
+    at_registry = _at_registry(platform, noted)
     counts = audit(platform, noted=noted)
     emit(
         {name: _checked(n, heads.get(name), trouble) for name, n in counts.items()},
         as_json,
-        lambda: _sentences(counts, heads, trouble) or NO_LEDGER,
+        lambda: "\n".join(filter(None, (_sentences(counts, heads, trouble), at_registry))) if counts else NO_LEDGER,
     )
+
+
+def _at_registry(platform: Platform, noted: dict[str, list[LedgerHead]]) -> str:
+    """Add to ``noted`` what the registry has; a sentence where it could not be asked."""
+    from airflow_provider_mlpipex.services.rollout.ledger_heads import anchored
+
+    for endpoint in platform.ledger.endpoints():
+        try:
+            head = anchored(platform, endpoint)
+        except LedgerTampered:
+            continue  # said below, with the entry
+        except MlpipexError as error:
+            return f"NOT compared with the heads that the registry has noted: {error}"
+        if head is not None:
+            noted[str(endpoint)].append(head)
+    return ""
 
 
 def _checked(entries: int, noted: LedgerHead | None, trouble: str) -> dict[str, object]:

@@ -14,11 +14,12 @@ from airflow_provider_mlpipex.adapters.mlflow import sources
 from airflow_provider_mlpipex.adapters.mlflow.registration_rules import model_version_of, taken
 from airflow_provider_mlpipex.adapters.mlflow.team_code import fluent_mlflow_at
 from airflow_provider_mlpipex.domain.errors import ModelNotFound, ReleaseNotReady
-from airflow_provider_mlpipex.domain.names import check_name
+from airflow_provider_mlpipex.domain.names import EndpointRef, check_name
 from airflow_provider_mlpipex.domain.release.adoption import FoundModel, ModelReference, ModelSource
 from airflow_provider_mlpipex.domain.release.release import ModelVersion, RuntimeEnvironment
 from airflow_provider_mlpipex.domain.release.semver import Version
 from airflow_provider_mlpipex.domain.release.training import ModelAnswers, SavedModel, TrainedModel, TrainingRecord
+from airflow_provider_mlpipex.domain.rollout.ledger_head import LedgerHead
 from airflow_provider_mlpipex.serving.artifacts import verify_directory
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class MemoryRegistry:
         self._records: dict[str, TrainingRecord] = {}
         self._versions: dict[str, dict[str, tuple[str, ModelVersion]]] = {}
         self.aliases: dict[str, dict[str, str]] = {}
+        #: Model -> endpoint -> head of its chain.
+        self.anchors: dict[str, dict[str, LedgerHead]] = {}
         self.folders: dict[str, Path] = {}
         self.answers: dict[str, Callable[[pd.DataFrame], list[Any]]] = {}
         self.elsewhere: dict[str, str | Path] = {}
@@ -173,3 +176,9 @@ class MemoryRegistry:
         check_name(alias, what="alias")
         self.get(model.name, model.version)
         self.aliases.setdefault(model.name, {})[alias] = model.version
+
+    def anchor_head(self, model: str, endpoint: EndpointRef, head: LedgerHead) -> None:
+        self.anchors.setdefault(model, {})[str(endpoint)] = head
+
+    def anchored_heads(self, model: str) -> dict[str, LedgerHead]:
+        return dict(self.anchors.get(model, {}))

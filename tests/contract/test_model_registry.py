@@ -34,8 +34,10 @@ from airflow_provider_mlpipex.domain.errors import (
     SignatureMismatch,
     TrainingFailed,
 )
+from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot
 from airflow_provider_mlpipex.domain.release.training import TrainedModel, TrainingRecord
+from airflow_provider_mlpipex.domain.rollout.ledger_head import LedgerHead
 from airflow_provider_mlpipex.ports import ModelRegistry
 from airflow_provider_mlpipex.serving.artifacts import directory_digest
 from airflow_provider_mlpipex.testing.registry import MemoryRegistry
@@ -395,3 +397,25 @@ def test_a_deleted_experiment_is_not_mistaken_for_an_outage(real: MlflowRegistry
     client.delete_experiment(client.create_experiment(name))
     with pytest.raises(ConfigurationInvalid, match=name):
         real.log_training(trained(), record(name))
+
+
+def test_heads_of_chains_are_noted_at_the_model(registry: ModelRegistry, name: str) -> None:
+    registry.register(registry.log_training(trained(), record(name)), version="1.0.0")
+    shop, lab = EndpointRef.parse("production/shop"), EndpointRef.parse("staging/shop-2")
+    assert registry.anchored_heads(name) == {}
+    registry.anchor_head(name, shop, LedgerHead(seq=7, hash="a" * 64))
+    registry.anchor_head(name, shop, LedgerHead(seq=9, hash="b" * 64))
+    registry.anchor_head(name, lab, LedgerHead(seq=1, hash="c" * 64))
+    assert registry.anchored_heads(name) == {
+        "production/shop": LedgerHead(seq=9, hash="b" * 64),
+        "staging/shop-2": LedgerHead(seq=1, hash="c" * 64),
+    }
+    assert registry.anchored_heads(f"{name}-of-nobody") == {}
+
+
+def test_a_tag_that_is_no_head_is_none(real: MlflowRegistry, mlflow_uri: str, name: str) -> None:
+    real.register(real.log_training(trained(), record(name)), version="1.0.0")
+    client = mlflow.MlflowClient(mlflow_uri)
+    for text in ("", "x:y", "0:" + "a" * 64, "7:short"):
+        client.set_registered_model_tag(name, "mlpipex.ledger_head.production.shop", text)
+        assert real.anchored_heads(name) == {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +25,12 @@ from airflow_provider_mlpipex.domain.errors import (
     ArtifactMismatch,
     ModelNotFound,
 )
-from airflow_provider_mlpipex.domain.names import check_name
+from airflow_provider_mlpipex.domain.names import EndpointRef, check_name
 from airflow_provider_mlpipex.domain.release.adoption import FoundModel, ModelReference, ModelSource
 from airflow_provider_mlpipex.domain.release.release import ModelVersion, RuntimeEnvironment
 from airflow_provider_mlpipex.domain.release.semver import Version
 from airflow_provider_mlpipex.domain.release.training import ModelAnswers, SavedModel, TrainedModel, TrainingRecord
+from airflow_provider_mlpipex.domain.rollout.ledger_head import LedgerHead
 from airflow_provider_mlpipex.serving.model_server.clean_process import ask_in_clean_process
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 
+#: Of a registered model: where chains of its endpoints have come to, as ``41:HASH``.
+_HEAD = "mlpipex.ledger_head."
 _KEY, _VERSION, _RECORD, _MODEL = "mlpipex.key", sources.VERSION_TAG, "mlpipex.record", "mlpipex.model_version"
 _MODEL_PATH = "model"
 #: Beside the model in its run: every lock that it was proven in or released with, under its digest.
@@ -200,6 +203,26 @@ class MlflowRegistry(MlflowServer):
         held = self._find(model.name, model.version)
         with self._answering(f"set the alias {alias} of {model.name}"):
             self._client.set_registered_model_alias(model.name, alias, str(held.version))
+
+    def anchor_head(self, model: str, endpoint: EndpointRef, head: LedgerHead) -> None:
+        with self._answering(f"note the ledger's head at {model}"):
+            self._client.set_registered_model_tag(
+                model, f"{_HEAD}{endpoint.environment}.{endpoint.name}", f"{head.seq}:{head.hash}"
+            )
+
+    def anchored_heads(self, model: str) -> dict[str, LedgerHead]:
+        with self._answering(f"read the ledger's heads at {model}"):
+            found = self._client.search_registered_models(f"name = '{check_name(model, what='model name')}'")
+        tags = found[0].tags if found else {}
+        heads = {}
+        for key, text in tags.items():
+            environment, _, name = key.removeprefix(_HEAD).partition(".")
+            seq, _, digest = text.partition(":")
+            # What is no head, somebody else has written.
+            with suppress(ValueError):
+                if key.startswith(_HEAD):
+                    heads[f"{environment}/{name}"] = LedgerHead(seq=int(seq), hash=digest)
+        return heads
 
     def _experiment(self, name: str) -> str:
         from mlflow.exceptions import MlflowException

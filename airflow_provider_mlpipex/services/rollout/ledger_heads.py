@@ -72,6 +72,25 @@ def is_rewritten(platform: Platform, endpoint: EndpointRef) -> bool:
     return False
 
 
+def anchor(platform: Platform, endpoint: EndpointRef, *, model: str) -> None:
+    """Note at the registry's ``model`` how far the chain has come.
+
+    :raises RegistryUnavailable: it cannot be asked. :raises LedgerUnavailable: nor can the ledger.
+    """
+    for last in platform.ledger.read(endpoint, newest_first=True, limit=1):
+        platform.registry.anchor_head(model, endpoint, LedgerHead(seq=last.seq, hash=last.hash))
+
+
+def anchored(platform: Platform, endpoint: EndpointRef) -> LedgerHead | None:
+    """The head that the registry has noted of this chain at the model of its current release; ``None`` where there is
+    none.
+
+    :raises RegistryUnavailable: it cannot be asked.
+    """
+    current = journal.load(platform, endpoint).current
+    return platform.registry.anchored_heads(current.model.name).get(str(endpoint)) if current else None
+
+
 def accept(platform: Platform, endpoint: EndpointRef, *, instead_of: str, reason: str) -> LedgerHead:
     """Declare the chain as it is now to be the true one, because a backup was restored; return its head.
 
@@ -93,4 +112,7 @@ def accept(platform: Platform, endpoint: EndpointRef, *, instead_of: str, reason
     head = LedgerHead(seq=last.seq, hash=last.hash)
     who = platform.origin.user or platform.origin.kind
     platform.plane.accept_head(endpoint, head, instead_of=noted, reason=f"{who}: {reason}")
+    if state.current is not None:
+        with suppress(MlpipexError):  # a registry that is away has the older head until the next promotion
+            anchor(platform, endpoint, model=state.current.model.name)
     return head

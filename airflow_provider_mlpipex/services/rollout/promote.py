@@ -9,7 +9,7 @@ from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.outcomes import promotion_doubt
 from airflow_provider_mlpipex.services.platform import Platform
-from airflow_provider_mlpipex.services.rollout import traffic, trial
+from airflow_provider_mlpipex.services.rollout import ledger_heads, traffic, trial
 
 
 def promote(platform: Platform, *, endpoint: EndpointRef, rollout_id: str, timeout_s: float) -> EndpointState:
@@ -53,12 +53,14 @@ def mirror_alias(platform: Platform, endpoint: EndpointRef) -> bool:
     """Point the registry's alias ``<environment>`` at the current model; false if the registry would not.
 
     The alias is a courtesy to people who browse the registry. The ledger is the truth, so a registry that is dead, or
-    has lost the model, is no reason to fail a promotion.
+    has lost the model, is no reason to fail a promotion. The chain's head is noted beside it: ``mlpipex audit verify``
+    compares.
     """
     current = journal.load(platform, endpoint).current
     if current is None:
         return False
     try:
+        ledger_heads.anchor(platform, endpoint, model=current.model.name)
         platform.registry.mirror_alias(current.model, endpoint.environment)
     except MlpipexError:
         return False

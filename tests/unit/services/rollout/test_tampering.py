@@ -27,7 +27,7 @@ from airflow_provider_mlpipex.domain.rollout import hash_chain
 from airflow_provider_mlpipex.domain.rollout.events import AlertRaised, Entry, HeadAccepted
 from airflow_provider_mlpipex.domain.rollout.ledger_head import LedgerHead
 from airflow_provider_mlpipex.services import journal
-from airflow_provider_mlpipex.services.rollout import invariants, ledger_heads, traffic
+from airflow_provider_mlpipex.services.rollout import invariants, ledger_heads, promote, traffic
 from airflow_provider_mlpipex.services.rollout.history import audit
 from airflow_provider_mlpipex.testing.platform import memory_platform
 from tests.support.ledgers import add_rows
@@ -220,3 +220,25 @@ def test_a_ledger_from_before_heads_were_noted_is_the_first_to_be(scene: Scene) 
     scene.world.memory.plane.noted.clear()
     scene.world.bring("run-3", "1.2.0", to="promoted")
     assert scene.audit() == {str(ENDPOINT): scene.world.state.seq}
+
+
+@pytest.mark.parametrize("attack", [name for name in ATTACKS if name != "the chain is deleted"])
+def test_the_registry_has_noted_the_head_too(scene: Scene, attack: str) -> None:
+    """Where whoever rewrites the database has the plane's own file as well."""
+    promote.mirror_alias(scene.world.platform, ENDPOINT)
+    noted = ledger_heads.anchored(scene.world.platform, ENDPOINT)
+    assert noted is not None and noted.seq == scene.world.state.seq
+    assert audit(scene.world.platform, noted={str(ENDPOINT): [noted]}) == {str(ENDPOINT): noted.seq}
+    ATTACKS[attack](scene)
+    after = ledger_heads.anchored(scene.world.platform, ENDPOINT)
+    assert after == noted, "nobody of the database writes there"
+    with pytest.raises(LedgerRewritten):
+        audit(scene.world.platform, noted={str(ENDPOINT): [after]})
+
+
+def test_a_backup_that_was_accepted_is_the_registrys_head_as_well(scene: Scene) -> None:
+    promote.mirror_alias(scene.world.platform, ENDPOINT)
+    scene.cut(after=scene.world.state.seq - 1)
+    noted = scene.world.memory.plane.noted[str(ENDPOINT)]
+    head = ledger_heads.accept(scene.world.platform, ENDPOINT, instead_of=noted.hash, reason="a backup")
+    assert ledger_heads.anchored(scene.world.platform, ENDPOINT) == head
