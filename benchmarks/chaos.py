@@ -104,8 +104,8 @@ class Toll:
         later = [request for request in failed if request.begun >= killed_at]
         self.times += 1
         self.requests += len(requests)
-        self.in_flight += sum(request.begun < killed_at <= request.ended for request in failed)
-        self.afterwards += len(later) + sum(request.ended < killed_at for request in failed)
+        self.in_flight += sum(request.begun < killed_at for request in failed)
+        self.afterwards += len(later)
         # From the kill until the last request was begun that failed.
         self.away_s.append(max((request.begun - killed_at for request in later), default=0.0))
         # A request that waits fails nobody, and is not answered either.
@@ -201,9 +201,10 @@ def _strike(
     with Clients(attacked.plane) as clients:
         time.sleep(BEFORE_S + chance.random() / A_SECOND)
         killed = [psutil.Process(pid) for pid in victims(attacked)]
-        killed_at = time.monotonic()
         for process in killed:
             process.kill()
+        # The last of them: until then a request may have been begun at one that was still to be killed.
+        killed_at = time.monotonic()
         deadline = time.monotonic() + 60.0
         time.sleep(AFTER_S)
         # Until a second of requests has been answered, so that a long outage is measured to its end.

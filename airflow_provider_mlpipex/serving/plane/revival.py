@@ -17,12 +17,12 @@ from collections.abc import Callable, Collection
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.serving.envoy.config import cluster_name
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
-from airflow_provider_mlpipex.serving.timeouts import REQUEST_TIMEOUT_S
 
 #: The others wait no longer than this: a current release that does not come back needs the one behind it.
 PATIENCE_S = 15.0
-#: Envoys wait for somebody to ask for no longer than a request may take; then clients are told that nobody is there.
-HOLD_S = REQUEST_TIMEOUT_S
+#: Envoys wait for somebody to ask for as long as that; then clients are told that nobody is there. With 10 s, on a busy
+#: machine, all who had waited were refused a second too early.
+HOLD_S = PATIENCE_S
 
 
 class Revival:
