@@ -8,7 +8,8 @@ PORTS ?= default
 # DEMO=once stops everything at the end, writes the report, and fails if a step did not behave.
 DEMO ?= stay
 PYTEST ?=
-# Tests run in so many processes, a file of them in one: what is expensive to start is shared by a file.
+# Tests run in so many processes, a file of them in one: what is expensive to start is shared by a file. The files come
+# in the order of tests/conftest.py.
 PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
@@ -23,7 +24,7 @@ demo: install  ## Play the story on real flights: MLflow, Envoy, Airflow, all on
 	$(BIN)/mlpipex demo --ports $(PORTS) $(if $(filter once,$(DEMO)),--once)
 
 test: install machine check  ## Style, types, import contracts, and every test.
-	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 check: install  ## Style, types and import contracts.
 	$(BIN)/ruff check .
@@ -32,7 +33,7 @@ check: install  ## Style, types and import contracts.
 	$(BIN)/lint-imports --no-cache
 
 unit: install  ## The quick tests alone.
-	$(BIN)/python -m pytest -q --numprocesses $(PROCESSES) --dist loadfile tests/unit $(PYTEST)
+	$(BIN)/python -m pytest -q --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder tests/unit $(PYTEST)
 
 bench: install  ## Print the ratios of benchmarks/.
 	$(BIN)/python -m benchmarks

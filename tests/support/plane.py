@@ -324,7 +324,7 @@ def fresh_window() -> datetime:
     return begins
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def real_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPlane]:
     plane = RealPlane(tmp_path_factory.mktemp("plane"))
     plane.start()
