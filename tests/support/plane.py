@@ -143,7 +143,7 @@ class RealPlane:
             self._daemon = subprocess.Popen(
                 command, stdout=log, stderr=log, env=environment, cwd=self._folder, start_new_session=True
             )
-        until(self._answers, within_s=60.0, what="the plane answers")
+        until(self._answers, within_s=240.0, what="the plane answers")
 
     def kill_supervisor(self) -> None:
         """SIGKILL: what it started goes on."""
