@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
 import time
 from contextlib import suppress
@@ -178,9 +179,11 @@ class Fleet:
         serves = child is not None and child.pid == whose_turn(self._places.socket(endpoint, release_id))
         return standby if serves else cluster_name(endpoint, release_id)
 
-    def has_turn(self, endpoint: EndpointRef, release_id: str) -> bool:
-        """Whether some process of it has loaded the model and serves. Asks nobody, so that it never waits."""
-        return whose_turn(self._places.socket(endpoint, release_id)) is not None
+    def listens(self, endpoint: EndpointRef, release_id: str) -> bool:
+        """Whether somebody takes requests at its socket: a moment later than its turn. Waits for nobody."""
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.setblocking(False)
+            return asking.connect_ex(str(self._places.socket(endpoint, release_id))) == 0
 
     def set_fault(self, endpoint: EndpointRef, release_id: str, fault: dict[str, float] | None) -> None:
         """Break a model server on purpose, or mend it (``None``)."""

@@ -27,7 +27,8 @@ HOLD_S = PATIENCE_S
 
 class Revival:
     """:param currents: endpoint and id of each release that users depend on.
-    :param serves: whether some process of a release has its turn to serve, asked without waiting.
+    :param serves: whether some process of a release takes requests, asked without waiting. Its turn to serve comes a
+        moment earlier: whoever was passed on to it then was passed on to nobody.
     :param envoys: names of the children that take requests.
     :param behind: endpoint and id of each release that answers what a current one cannot.
     :param may_hold: whether a connection waits where no Envoy listens.

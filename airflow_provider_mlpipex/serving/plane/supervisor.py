@@ -127,7 +127,7 @@ class Supervisor:
         self._revival = Revival(
             self._keeper,
             self._desired.currents,
-            self._fleet.has_turn,
+            self._fleet.listens,
             envoys=[envoy.name for envoy in self._ingress.envoys],
             behind=self._desired.fallbacks,
             may_hold=lambda: self._waiting_room.is_there,

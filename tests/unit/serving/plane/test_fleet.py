@@ -6,6 +6,7 @@ With real ones: ``tests/contract/test_serving_plane.py`` and ``tests/system/test
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -205,3 +206,15 @@ def test_a_failure_is_left_whole_and_alone(world: World) -> None:
     world.server.mkdir(parents=True)
     write_failure(world.server / "spec.json", ArtifactMismatch("x"))
     assert [path.name for path in world.server.iterdir()] == [FAILURE_FILE]
+
+
+def test_who_has_its_turn_and_does_not_listen_yet_takes_no_requests(world: World) -> None:
+    """Between the two lies the start of a web server: whoever had waited for a model was passed on to nobody."""
+    place = world.places.socket(FRAUD, world.release.id)
+    assert not world.fleet.listens(FRAUD, world.release.id)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(place))
+        assert not world.fleet.listens(FRAUD, world.release.id)
+        server.listen(1)
+        assert world.fleet.listens(FRAUD, world.release.id)
+    assert not world.fleet.listens(FRAUD, world.release.id), "its file is still there"

@@ -141,7 +141,7 @@ class FakeFleet:
     def serving(self, endpoint: EndpointRef, release_id: str) -> str:
         return cluster_name(endpoint, release_id)
 
-    def has_turn(self, endpoint: EndpointRef, release_id: str) -> bool:
+    def listens(self, endpoint: EndpointRef, release_id: str) -> bool:
         return self.answers(endpoint, release_id)
 
     def launch_standby(self, endpoint: EndpointRef, release_id: str) -> None:
