@@ -187,7 +187,10 @@ class MemoryPlane:
                 plans[each.endpoint] = held.plan.id if held.plan else None
                 if each.since:
                     telemetry[each.endpoint] = tuple(
-                        self._telemetry(each.endpoint, held, [each.release], since, until) for since in each.since
+                        self._telemetry(each.endpoint, held, [each.release], since, until).model_copy(
+                            update={"split": None}
+                        )
+                        for since in each.since
                     )
             return PlaneSurvey(plans=plans, telemetry=telemetry)
 

@@ -528,6 +528,8 @@ def test_a_plan_that_splits_says_who_was_sent_where_and_another_does_not(world: 
 
 def test_a_survey_says_of_many_endpoints_what_each_would_say(world: World) -> None:
     world.plane.apply(world.canary(5000))
+    if isinstance(world.plane, MemoryPlane):
+        world.plane.send_users(world.endpoint, {world.candidate.id: 1, world.current.id: 1})
     world.begin()
     world.send(20)
     world.pass_time(1.0)
@@ -544,7 +546,8 @@ def test_a_survey_says_of_many_endpoints_what_each_would_say(world: World) -> No
     assert survey.telemetry.keys() == {world.endpoint}
     for window, begin in zip(survey.telemetry[world.endpoint], begins, strict=True):
         asked = world.plane.telemetry(world.endpoint, since=begin, until=ends)
-        assert window == asked.model_copy(update={"releases": {world.candidate.id: asked.releases[world.candidate.id]}})
+        of_one = {world.candidate.id: asked.releases[world.candidate.id]}
+        assert window == asked.model_copy(update={"releases": of_one, "split": None})
     assert survey.telemetry[world.endpoint][0].releases[world.candidate.id].requests > 2
 
 

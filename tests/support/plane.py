@@ -327,8 +327,9 @@ def fresh_window() -> datetime:
 @pytest.fixture(scope="module")
 def real_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealPlane]:
     plane = RealPlane(tmp_path_factory.mktemp("plane"))
-    plane.start()
     try:
+        # One that is too slow to answer has been started all the same.
+        plane.start()
         yield plane
     finally:
         plane.stop()

@@ -70,7 +70,8 @@ class PlaneSurvey:
     """Many endpoints at one moment. A dataclass, because a fleet's answer is read every few seconds.
 
     :param plans: id of the plan in force; ``None`` where there is none.
-    :param telemetry: of each endpoint that was asked for windows, one for each of them, in order.
+    :param telemetry: of each endpoint that was asked for windows, one for each of them, in order. It is of one release
+        and does not say how requests are split.
     """
 
     plans: dict[EndpointRef, str | None]
