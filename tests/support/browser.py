@@ -45,6 +45,10 @@ class Browser:
         self._keep(f"{dag_id}.{task_id}{f'.{tab}' if tab else ''}.{run_id[-8:-6]}")
         return text
 
+    def press(self, button: str) -> None:
+        """Press the first button of this text."""
+        self.page.get_by_role("button", name=button).first.click()
+
     def _keep(self, name: str) -> None:
         if folder := os.environ.get(SCREENSHOTS):
             Path(folder).mkdir(parents=True, exist_ok=True)

@@ -284,9 +284,46 @@ def test_the_pages_of_releases_that_are_rejected_or_taken_back(live: Live) -> No
         _open_pages(live, browser, TRIAL_DAG, broken)
 
 
+def test_the_pages_of_a_release_that_a_person_takes_back(live: Live) -> None:
+    """While it is watched, by a person who sees in the rollback Dag what serves."""
+    _require_versions(live, 2)
+    live.airflow.wait_until_parsed(TRIAL_DAG)
+    with chromium(live.stack.airflow_url, user=USER, password=live.stack.password) as browser, _trial_traffic(live):
+        if journal.load(live.platform, TRIAL).current is None:
+            first = _reviewed(live)
+            assert live.finish(TRIAL_DAG, first) == "success", live.why_failed(TRIAL_DAG, first)
+        _edit_trial(live, version="1.1.0", least_score=0)
+        watched = _reviewed(live)
+        until(
+            lambda: live.airflow.task_states(TRIAL_DAG, watched).get(WATCH) == "deferred",
+            within_s=RUN_LIMIT_S,
+            what="the promoted release is watched",
+        )
+        state = journal.load(live.platform, TRIAL)
+        assert state.current is not None and state.previous is not None
+        rollback = live.airflow.trigger("rollback", conf={"endpoint": str(TRIAL), "cause": "wrong currency"})
+        _until_asked(live, "rollback", rollback, "confirm")
+        asked = browser.task_page("rollback", rollback, "confirm", tab="required_actions", expect="Take back")
+        assert f"{TRIAL} serves {state.current.id}" in asked and state.previous.id in asked
+
+        def press() -> None:
+            browser.task_page("rollback", rollback, "confirm", tab="required_actions", expect="Take back")
+            browser.press(f"Take back {state.current.id}")
+
+        _answer(live, "rollback", rollback, "confirm", press)
+        assert live.finish("rollback", rollback) == "success", live.why_failed("rollback", rollback)
+        now = journal.load(live.platform, TRIAL).current
+        assert now is not None and now.id == state.previous.id
+        _open_pages(live, browser, "rollback", rollback)
+        assert live.finish(TRIAL_DAG, watched) == "failed"
+        watch = browser.task_page(TRIAL_DAG, watched, WATCH, expect="Task failed with exception")
+        assert "runbook: rolled-back" in watch and "wrong currency" in watch
+        _open_pages(live, browser, TRIAL_DAG, watched)
+
+
 TRIAL = EndpointRef.parse("production/flight-trial")
 TRIAL_DAG = "release__flight_trial"
-REVIEW, CANARY = "production.review", "production.canary_50_watch"
+REVIEW, CANARY, WATCH = "production.review", "production.canary_50_watch", "production.watch"
 
 
 def _require_versions(live: Live, count: int) -> None:
