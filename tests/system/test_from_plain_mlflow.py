@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,10 +83,24 @@ class Reader:
     def ledger(self) -> SqlLedger:
         return SqlLedger(f"sqlite:///{self.folder}/ledger.db")
 
+    @contextmanager
+    def beside(self, text: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Run ``text`` in another terminal, with what was exported in this one; its log is ``release.log``."""
+        self._open_terminal("release", "\n".join([*self._exports, text]))
+        yield self._terminals["release"]
+
     def status(self) -> dict[str, Any]:
         """Of the endpoint of the page."""
         (status,) = json.loads(self._run("mlpipex status production/fraud --json"))
         return dict(status)
+
+    def rollout(self) -> dict[str, Any]:
+        """The one under way, if there is one."""
+        return dict(self.status()["rollout"] or {})
+
+    def weights(self) -> dict[str, int]:
+        """Of each release that the plane gives requests to, in hundredths of a percent."""
+        return {release: weight for release, weight in self.status()["plane"]["weights"].items() if weight}
 
     def close(self) -> None:
         with suppress(Exception):
@@ -218,3 +232,34 @@ def test_the_ledger_holds_a_record_of_every_stage(reader: Reader) -> None:
     ended = [each.stage for each in stage_ends(reader.ledger(), EndpointRef.parse(ENDPOINT))]
     second = ended[len(ended) - ended[::-1].index("register") - 1 :]
     assert second == ["register", "gate", "review", *["canary"] * 4, "promote", "watch", "rollback"]
+
+
+def test_what_is_under_way_is_paused_resumed_skipped_and_ended_from_a_terminal(reader: Reader) -> None:
+    """On the real plane, while another terminal carries the release."""
+    page = (reader.folder / "fraud.yaml").read_text(encoding="utf-8")
+    long = page.replace("step_duration: 20s", "step_duration: 30m")
+    (reader.folder / "fraud.yaml").write_text(long, encoding="utf-8")
+    reader._run("python train.py 40")
+    with reader.beside('mlpipex release fraud.yaml --approve "a third one"') as release:
+        until(lambda: reader.rollout().get("phase") == "canary", within_s=900, what="the canary begins")
+        assert "is on hold" in reader._run(f"mlpipex pause {ENDPOINT} --note 'let me look'")
+        assert reader.rollout()["hold"] is not None
+        reader._run(f"mlpipex resume {ENDPOINT}")
+        assert (reader.rollout()["hold"], reader.rollout()["step"]) == (None, 0)
+        assert "has passed its canary" in reader._run(f"mlpipex skip {ENDPOINT} --note 'seen by hand'")
+        until(lambda: reader.rollout().get("step") == 1, within_s=900, what="the next step")
+        assert set(reader.weights().values()) == {9_500, 500}, "all but the arm that it is compared with"
+        assert "is ended" in reader._run(f"mlpipex abort {ENDPOINT} --note 'not today'")
+        assert release.wait(timeout=COMMAND_LIMIT_S) == 1
+    assert "not today" in (reader.folder / "release.log").read_text(encoding="utf-8")
+    (serving,) = reader.weights()
+    assert serving.startswith("1.0.0-") and reader.rollout() == {}
+
+
+def test_an_older_release_is_promoted_again_from_a_terminal(reader: Reader) -> None:
+    """What was rolled back on the page is rolled out again under the manifest that it had."""
+    history = json.loads(reader._run(f"mlpipex history {ENDPOINT} --json"))
+    older = next(tenure["release"] for tenure in history if tenure["release"].startswith("2.0.0-"))
+    answer = reader._run(f"mlpipex promote {ENDPOINT} --release {older} --approve 'it was good after all'")
+    assert answer.strip() == f"{ENDPOINT}: {older} promoted"
+    assert list(reader.weights()) == [older]

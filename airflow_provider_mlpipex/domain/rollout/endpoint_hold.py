@@ -8,6 +8,7 @@ for holds the endpoint back from its lineage. A later version from another commi
 from __future__ import annotations
 
 from airflow_provider_mlpipex.domain.errors import EndpointHeldBack
+from airflow_provider_mlpipex.domain.release.adoption import UNKNOWN_CODE
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.release.semver import Version
 from airflow_provider_mlpipex.domain.rollout.events import EndpointHeld, EndpointResumed, Event
@@ -38,7 +39,9 @@ def is_held_back(held: HeldBack, release: Release) -> bool:
     if not held.release:
         return True
     later = Version.parse(release.model.version) > Version.parse(held.version)
-    return not later or release.model.code_version == held.code_version
+    # Of models that another pipeline made nobody may know the commit: two of them are not of the same one for that.
+    same_commit = release.model.code_version == held.code_version != UNKNOWN_CODE
+    return not later or same_commit
 
 
 def require_not_held_back(state: EndpointState, release: Release) -> None:

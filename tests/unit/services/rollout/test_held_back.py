@@ -9,6 +9,7 @@ import pytest
 
 from airflow_provider_mlpipex.domain.errors import EndpointHeldBack
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
+from airflow_provider_mlpipex.domain.release.adoption import UNKNOWN_CODE
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout.events import EndpointHeld, EndpointResumed, Origin, RolloutOpened
 from airflow_provider_mlpipex.services.rollout import hold, rollback
@@ -68,6 +69,16 @@ def test_a_later_version_from_another_commit_may_come(world: Committed) -> None:
     with pytest.raises(EndpointHeldBack):
         world.open("backwards", "1.1.5")
     assert world.opens("mended", "1.2.1")
+
+
+def test_models_of_unknown_commits_are_told_apart_by_their_versions(world: Committed) -> None:
+    """Of what another pipeline has logged nobody may know the commit."""
+    world.commits.update(dict.fromkeys(("1.3.0", "1.3.1", "1.2.9"), UNKNOWN_CODE))
+    world.bring("run-4", "1.3.0", to="promoted")
+    world.take_back()
+    with pytest.raises(EndpointHeldBack):
+        world.open("older", "1.2.9")
+    assert world.opens("newer", "1.3.1")
 
 
 def test_a_person_resumes(world: Committed) -> None:
