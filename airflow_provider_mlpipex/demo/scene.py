@@ -25,6 +25,7 @@ from airflow_provider_mlpipex.domain.rollout.events import (
     RollbackDecided,
     RolloutHeld,
     RolloutRejected,
+    RoutineRecord,
 )
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.services import journal
@@ -201,6 +202,11 @@ class Scene:
     def entries(self, endpoint: EndpointRef, *, since: float = 0.0) -> list[Entry]:
         """The ledger of ``endpoint``. :param since: epoch seconds."""
         return [entry for entry in self.platform.ledger.read(endpoint) if entry.recorded_at.timestamp() >= since]
+
+    def facts(self, endpoint: EndpointRef, *, since: float) -> list[Entry | RoutineRecord]:
+        """:meth:`entries`, and with them what decided nothing and stands beside the chain, the oldest first."""
+        beside = self.platform.ledger.records(endpoint, since=datetime.fromtimestamp(since, tz=UTC))
+        return sorted([*self.entries(endpoint, since=since), *beside], key=lambda fact: fact.recorded_at)
 
     def causes_told(self, *, since: float) -> list[str]:
         """Why rollouts ended badly or wait since then (epoch seconds), as the ledger tells it."""

@@ -84,7 +84,8 @@ class ScoredStory:
             step.facts = asdict(seen)
 
     def _seen(self, honest: Run, faulty: Run, since: float) -> Seen:
-        events = [(entry.origin, entry.event) for entry in self.scene.entries(ENDPOINT, since=since)]
+        # A look at drift without news decides nothing, and stands beside the chain.
+        events = [(fact.origin, fact.event) for fact in self.scene.facts(ENDPOINT, since=since)]
         return Seen(
             honest=honest,
             faulty=faulty,
