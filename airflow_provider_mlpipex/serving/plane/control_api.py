@@ -8,47 +8,52 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 from typing import Any
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from airflow_provider_mlpipex.domain import errors
-from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, InvalidName, MlpipexError
-from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.domain.release.release import Release, ReleaseId
+from airflow_provider_mlpipex.domain.errors import MlpipexError
+from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout.ledger_head import HeadClaim, LedgerHead
-from airflow_provider_mlpipex.domain.rollout.plane_observation import Surveyed
-from airflow_provider_mlpipex.domain.rollout.traffic_plan import CLAIM_HEADER, TrafficPlan
-from airflow_provider_mlpipex.domain.shadow.slices import MAX_COLUMNS
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.serving.plane.access import (
-    MAX_CONTROL_BYTES,
     BearerToken,
     holder_of,
     require_scope,
     scoped,
 )
-from airflow_provider_mlpipex.serving.plane.control_openapi import MAX_ROWS, MAX_TIMEOUT_S, OPERATIONS, document
+from airflow_provider_mlpipex.serving.plane.control_openapi import OPERATIONS, document
+from airflow_provider_mlpipex.serving.plane.control_requests import (
+    body_of,
+    checked_release_id,
+    claim_of,
+    column_of,
+    count_of,
+    endpoint_of,
+    invalid,
+    moment_of,
+    number_of,
+    read_moment,
+    read_seconds,
+    read_survey,
+    read_value,
+    release_id_of,
+    slices_of,
+)
 from airflow_provider_mlpipex.serving.plane.lanes import Lane
 from airflow_provider_mlpipex.serving.plane.records import Records, TakesAnything
 from airflow_provider_mlpipex.serving.plane.supervisor import Supervisor
 from airflow_provider_mlpipex.serving.plane.tokens import TokenFiles
 
-#: Windows that a survey may ask of one endpoint.
-MAX_WINDOWS = 100
 #: Characters of a reason.
 MAX_REASON = 2_000
-#: Of the moments that telemetry may be asked for.
-_FIRST_YEAR, _LAST_YEAR = 1971, 2999
-_RELEASE_ID: TypeAdapter[str] = TypeAdapter(ReleaseId)
 _STATUS: dict[type[MlpipexError], int] = {
     errors.NotAuthorised: 401,
     errors.NotPermitted: 403,
@@ -83,144 +88,144 @@ def create_app(
     reading = Lane("telemetry", threads=4, waiting=60)
 
     async def put_release(request: Request) -> Response:
-        asked = _release_id(request)
-        sent = await _body(request)
-        release = _read(Release, sent.get("release"), "release")
+        asked = release_id_of(request)
+        sent = await body_of(request)
+        release = read_value(Release, sent.get("release"), "release")
         if release.id != asked:
-            raise _invalid("release.id", release.id, f"the release in the path: {asked}")
-        timeout_s = _seconds(sent.get("timeout_s", 120.0))
+            raise invalid("release.id", release.id, f"the release in the path: {asked}")
+        timeout_s = read_seconds(sent.get("timeout_s", 120.0))
         # A rollback revives what it returns to; whoever may do no more brings nothing that is new here.
-        if supervisor.kept_releases(_endpoint(request)).get(release.id) != release:
+        if supervisor.kept_releases(endpoint_of(request)).get(release.id) != release:
             require_scope(request, "deploy")
-            await releasing.run(records.require_release, _endpoint(request), release)
-        status = await releasing.run(supervisor.ensure, _endpoint(request), release, timeout_s=timeout_s)
+            await releasing.run(records.require_release, endpoint_of(request), release)
+        status = await releasing.run(supervisor.ensure, endpoint_of(request), release, timeout_s=timeout_s)
         return JSONResponse(status.to_json())
 
     async def delete_release(request: Request) -> Response:
-        await releasing.run(supervisor.retire, _endpoint(request), _release_id(request))
+        await releasing.run(supervisor.retire, endpoint_of(request), release_id_of(request))
         return Response(status_code=204)
 
     async def put_plan(request: Request) -> Response:
-        plan = _read(TrafficPlan, await _body(request), "plan")
-        if plan.endpoint != _endpoint(request):
-            raise _invalid("plan.endpoint", str(plan.endpoint), f"the endpoint in the path: {_endpoint(request)}")
+        plan = read_value(TrafficPlan, await body_of(request), "plan")
+        if plan.endpoint != endpoint_of(request):
+            raise invalid("plan.endpoint", str(plan.endpoint), f"the endpoint in the path: {endpoint_of(request)}")
         # More than taking traffic back to a release that runs here already.
         is_new = plan.releases != (plan.current,) or plan.current not in supervisor.kept_releases(plan.endpoint)
         if is_new:
             require_scope(request, "deploy")
         if is_new or not supervisor.knows_as_good(plan):
             await routing.run(records.require_plan, plan)
-        return JSONResponse((await routing.run(supervisor.apply, plan, claim=_claim(request))).to_json())
+        return JSONResponse((await routing.run(supervisor.apply, plan, claim=claim_of(request))).to_json())
 
     async def get_heads(request: Request) -> Response:
-        one = _endpoint(request) if "name" in request.path_params else None
+        one = endpoint_of(request) if "name" in request.path_params else None
         return JSONResponse({name: head.to_json() for name, head in supervisor.heads(one).items()})
 
     async def put_head(request: Request) -> Response:
-        claim = _read(HeadClaim, await _body(request), "claim")
-        await routing.run(supervisor.note_head, _endpoint(request), claim)
+        claim = read_value(HeadClaim, await body_of(request), "claim")
+        await routing.run(supervisor.note_head, endpoint_of(request), claim)
         return Response(status_code=204)
 
     async def post_accepted_head(request: Request) -> Response:
-        body = await _body(request)
+        body = await body_of(request)
         reason = body.get("reason")
         if not isinstance(reason, str) or not reason.strip() or len(reason) > MAX_REASON:
-            raise _invalid("reason", str(reason)[:80], f"a text of at most {MAX_REASON} characters")
-        heads = [_read(LedgerHead, body.get(name), name) for name in ("head", "instead_of")]
+            raise invalid("reason", str(reason)[:80], f"a text of at most {MAX_REASON} characters")
+        heads = [read_value(LedgerHead, body.get(name), name) for name in ("head", "instead_of")]
         said = f"{holder_of(request).name}: {' '.join(reason.split())}"
-        await routing.run(supervisor.accept_head, _endpoint(request), heads[0], instead_of=heads[1], reason=said)
+        await routing.run(supervisor.accept_head, endpoint_of(request), heads[0], instead_of=heads[1], reason=said)
         return Response(status_code=204)
 
     async def post_lease(request: Request) -> Response:
-        sent = await _body(request)
-        await routing.run(supervisor.renew, _endpoint(request), str(sent.get("plan_id")))
+        sent = await body_of(request)
+        await routing.run(supervisor.renew, endpoint_of(request), str(sent.get("plan_id")))
         return Response(status_code=204)
 
     async def get_endpoint(request: Request) -> Response:
-        return JSONResponse((await routing.run(supervisor.observe, _endpoint(request))).to_json())
+        return JSONResponse((await routing.run(supervisor.observe, endpoint_of(request))).to_json())
 
     async def get_telemetry(request: Request) -> Response:
-        since, until = _moment(request, "since"), _moment(request, "until")
-        found = await reading.run(supervisor.telemetry, _endpoint(request), since=since, until=until)
+        since, until = moment_of(request, "since"), moment_of(request, "until")
+        found = await reading.run(supervisor.telemetry, endpoint_of(request), since=since, until=until)
         return JSONResponse(found.to_json())
 
     async def post_survey(request: Request) -> Response:
-        body = await _body(request)
-        until = _as_moment(body.get("until"), "until")
-        asked = _surveyed(body.get("endpoints"))
+        body = await body_of(request)
+        until = read_moment(body.get("until"), "until")
+        asked = read_survey(body.get("endpoints"))
         found = await reading.run(supervisor.survey, asked, until=until)
         return await _large_json(reading, found.to_json)
 
     async def get_comparison(request: Request) -> Response:
         found = await reading.run(
             supervisor.compare,
-            _endpoint(request),
-            primary=_checked_release_id(request.query_params.get("primary", "")),
-            shadow=_checked_release_id(request.query_params.get("shadow", "")),
-            since=_moment(request, "since"),
-            until=_moment(request, "until"),
-            slices=_slices(request),
+            endpoint_of(request),
+            primary=checked_release_id(request.query_params.get("primary", "")),
+            shadow=checked_release_id(request.query_params.get("shadow", "")),
+            since=moment_of(request, "since"),
+            until=moment_of(request, "until"),
+            slices=slices_of(request),
         )
         return JSONResponse(found.to_json())
 
     async def get_predictions(request: Request) -> Response:
         found = await reading.run(
             supervisor.predictions,
-            _endpoint(request),
-            _release_id(request),
-            since=_moment(request, "since"),
-            until=_moment(request, "until"),
-            limit=_count(request, "limit"),
+            endpoint_of(request),
+            release_id_of(request),
+            since=moment_of(request, "since"),
+            until=moment_of(request, "until"),
+            limit=count_of(request, "limit"),
             batch=request.query_params.get("batch"),
         )
         return JSONResponse(found.to_json())
 
     async def get_sketches(request: Request) -> Response:
-        window = {"since": _moment(request, "since"), "until": _moment(request, "until")}
-        found = await reading.run(supervisor.sketches, _endpoint(request), _release_id(request), **window)
+        window = {"since": moment_of(request, "since"), "until": moment_of(request, "until")}
+        found = await reading.run(supervisor.sketches, endpoint_of(request), release_id_of(request), **window)
         return await _large_json(reading, found.to_json)
 
     async def get_batch_sketches(request: Request) -> Response:
         found = await reading.run(
             supervisor.sketches_by_batch,
-            _endpoint(request),
-            _release_id(request),
-            column=_column(request),
-            since=_moment(request, "since"),
-            until=_moment(request, "until"),
+            endpoint_of(request),
+            release_id_of(request),
+            column=column_of(request),
+            since=moment_of(request, "since"),
+            until=moment_of(request, "until"),
         )
         return await _large_json(reading, found.to_json)
 
     async def get_batch_faults(request: Request) -> Response:
         found = await reading.run(
             supervisor.batch_faults,
-            _endpoint(request),
-            _release_id(request),
-            since=_moment(request, "since"),
-            until=_moment(request, "until"),
-            psi=_number(request, "psi", below=math.inf),
-            alpha=_number(request, "alpha", below=1.0),
+            endpoint_of(request),
+            release_id_of(request),
+            since=moment_of(request, "since"),
+            until=moment_of(request, "until"),
+            psi=number_of(request, "psi", below=math.inf),
+            alpha=number_of(request, "alpha", below=1.0),
         )
         return JSONResponse(found.to_json())
 
     async def post_served(request: Request) -> Response:
-        asked = (await _body(request)).get("request_ids")
+        asked = (await body_of(request)).get("request_ids")
         if not isinstance(asked, list) or not all(isinstance(rid, str) for rid in asked):
-            raise _invalid("request_ids", str(asked)[:80], "a list of texts")
-        found = await reading.run(supervisor.served, _endpoint(request), asked)
+            raise invalid("request_ids", str(asked)[:80], "a list of texts")
+        found = await reading.run(supervisor.served, endpoint_of(request), asked)
         return JSONResponse(found.to_json())
 
     async def put_fault(request: Request) -> Response:
-        asked = _release_id(request)
-        sent = await _body(request)
+        asked = release_id_of(request)
+        sent = await body_of(request)
         unknown = sent.keys() - {"error_rate", "latency_ms"}
         if unknown or any(isinstance(v, bool) or not isinstance(v, (int, float)) or v < 0 for v in sent.values()):
-            raise _invalid("fault", json.dumps(sent)[:200], "error_rate and latency_ms, numbers from 0 up")
-        await routing.run(supervisor.inject_fault, _endpoint(request), asked, sent)
+            raise invalid("fault", json.dumps(sent)[:200], "error_rate and latency_ms, numbers from 0 up")
+        await routing.run(supervisor.inject_fault, endpoint_of(request), asked, sent)
         return Response(status_code=204)
 
     async def delete_fault(request: Request) -> Response:
-        await routing.run(supervisor.inject_fault, _endpoint(request), _release_id(request), None)
+        await routing.run(supervisor.inject_fault, endpoint_of(request), release_id_of(request), None)
         return Response(status_code=204)
 
     async def health(_: Request) -> Response:
@@ -299,10 +304,6 @@ async def _explain_unexpected(_: Request, error: Exception) -> Response:
     return JSONResponse(unexpected.as_dict(), status_code=500)
 
 
-def _endpoint(request: Request) -> EndpointRef:
-    return EndpointRef.parse(f"{request.path_params['environment']}/{request.path_params['name']}")
-
-
 async def _large_json(lane: Lane, made: Callable[[], dict[str, Any]]) -> Response:
     """Megabytes take a while to write: in a thread, so that a rollback need not wait for them."""
 
@@ -314,120 +315,3 @@ async def _large_json(lane: Lane, made: Callable[[], dict[str, Any]]) -> Respons
             return json.dumps(content, allow_nan=False).encode()
 
     return Response(await lane.run(written), media_type="application/json")
-
-
-def _claim(request: Request) -> HeadClaim | None:
-    """What the plan's sender says of its ledger; ``None`` from who says nothing, as earlier versions do."""
-    text = request.headers.get(CLAIM_HEADER)
-    if text is None:
-        return None
-    try:
-        return HeadClaim.model_validate_json(text)
-    except ValidationError:
-        raise _invalid(CLAIM_HEADER, text[:80], HeadClaim.__name__) from None
-
-
-def _column(request: Request) -> str:
-    column = request.query_params.get("column")
-    if not column:
-        raise _invalid("column", "", "the name of a column")
-    return column
-
-
-def _slices(request: Request) -> list[str]:
-    named = request.query_params.getlist("slice")
-    if len(named) > MAX_COLUMNS:
-        raise _invalid("slice", f"{len(named)} columns", f"at most {MAX_COLUMNS}")
-    return named
-
-
-def _release_id(request: Request) -> str:
-    return _checked_release_id(request.path_params["release"])
-
-
-def _checked_release_id(text: str) -> str:
-    try:
-        return _RELEASE_ID.validate_python(text)
-    except ValidationError:
-        raise InvalidName(
-            "release", value=text[:120], limit="1.1.0-rt1.0.0-3fa9c2d1", remedy="copy it from the endpoint's status"
-        ) from None
-
-
-def _seconds(raw: object) -> float:
-    if isinstance(raw, bool) or not isinstance(raw, (int, float)) or not 0 < raw <= MAX_TIMEOUT_S:
-        raise _invalid("timeout_s", str(raw)[:80], f"seconds, above 0 and up to {MAX_TIMEOUT_S:g}")
-    return float(raw)
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    raw = await request.body()
-    try:
-        sent = json.loads(raw) if len(raw) <= MAX_CONTROL_BYTES else None
-    except (ValueError, RecursionError):
-        sent = None
-    if not isinstance(sent, dict):
-        raise _invalid("request body", raw[:80].decode(errors="replace"), f"a JSON object ≤ {MAX_CONTROL_BYTES} bytes")
-    return sent
-
-
-def _read(kind: Any, raw: object, field: str) -> Any:
-    try:
-        return kind.model_validate(raw)
-    except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
-        raise _invalid(field, found[:500], kind.__name__) from None
-
-
-def _count(request: Request, field: str) -> int:
-    text = request.query_params.get(field, "")
-    if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= MAX_ROWS:
-        raise _invalid(field, text[:80], f"a whole number from 1 to {MAX_ROWS}")
-    return int(text)
-
-
-def _moment(request: Request, field: str) -> datetime:
-    return _as_moment(request.query_params.get(field), field)
-
-
-def _as_moment(raw: object, field: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(raw) if isinstance(raw, str) else None
-    except ValueError:
-        moment = None
-    # Beyond these years a window, a zone or a margin would leave the calendar.
-    if moment is None or moment.tzinfo is None or not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
-        limit = f"ISO 8601 with a time zone, from {_FIRST_YEAR} to {_LAST_YEAR}"
-        raise _invalid(field, str(raw or "")[:80], limit)
-    return moment
-
-
-def _number(request: Request, field: str, *, below: float) -> float:
-    given = request.query_params.get(field, "")
-    try:
-        number = float(given)
-    except ValueError:
-        number = math.nan
-    if not 0 < number < below:
-        raise _invalid(field, given[:80], f"a number above 0 and below {below:g}")
-    return number
-
-
-def _surveyed(raw: object) -> list[Surveyed]:
-    """``{"production/x": {"release": "…", "since": ["…"]}}``: what is asked of each endpoint."""
-    if not isinstance(raw, dict):
-        raise _invalid("endpoints", str(raw)[:80], "an object: endpoint -> release and since")
-    asked = []
-    for name, question in raw.items():
-        release, since = (
-            (question.get("release"), question.get("since")) if isinstance(question, dict) else (None, None)
-        )
-        if not isinstance(since, list) or len(since) > MAX_WINDOWS or not isinstance(release, str):
-            raise _invalid(f"endpoints, {name[:80]}", str(question)[:80], f"a release and at most {MAX_WINDOWS} times")
-        begins = tuple(_as_moment(begin, f"endpoints, {name[:80]}, since") for begin in since)
-        asked.append(Surveyed(EndpointRef.parse(name), _checked_release_id(release) if since else "", begins))
-    return asked
-
-
-def _invalid(field: str, value: str, limit: str) -> ConfigurationInvalid:
-    return ConfigurationInvalid(f"control API, {field}", value=value, limit=limit, remedy="correct the request")
