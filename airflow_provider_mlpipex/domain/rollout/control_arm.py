@@ -1,4 +1,5 @@
-"""The control arm of a watched promotion: what the previous release keeps of the requests, and when that is more.
+"""What the other release keeps of the requests to be compared with: the control arm of a watched promotion, and the
+current release in a canary. When that is more, and when it ends.
 
 Verbs as in :mod:`.decisions`: each looks at the state and answers with the events that follow.
 """
@@ -8,16 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from airflow_provider_mlpipex.domain.rollout.events import (
-    ControlGrown,
-    Event,
-    TrafficPlanned,
-)
-from airflow_provider_mlpipex.domain.rollout.state import EndpointState
-from airflow_provider_mlpipex.domain.rollout.traffic_plan import (
-    EVEN_ARMS,
-    TrafficPlan,
-)
+from airflow_provider_mlpipex.domain.rollout.events import ControlGrown, Event, TrafficPlanned
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Phase
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import EVEN_ARMS, TrafficPlan
 
 
 def grow_control(state: EndpointState, *, rollout_id: str, gates: Sequence[str], broken_since: datetime) -> list[Event]:
@@ -38,13 +32,32 @@ def shrink_control(state: EndpointState, *, rollout_id: str) -> list[Event]:
 
 
 def _resize_control(state: EndpointState, rollout_id: str, weight: int, reason: str) -> list[Event]:
-    rollout, planned = state.rollout, state.planned
-    if rollout is None or rollout.id != rollout_id or rollout.phase != "watching" or state.rollback is not None:
-        return []
+    planned = _planned(state, rollout_id, "watching")
     if planned is None or planned.control is None or planned.control_weight == weight:
         return []
-    resized = TrafficPlan.model_validate({**planned.model_dump(), "control_weight": weight})
-    return [TrafficPlanned(plan=resized, reason=reason)]
+    return [_planned_with(planned, reason, control_weight=weight)]
+
+
+def even_canary(state: EndpointState, *, rollout_id: str, gates: Sequence[str]) -> list[Event]:
+    """Intent to give both releases of a canary half of the requests, because ``gates`` fail for a candidate that has
+    more; nothing where it has not. The step begins anew once the split is in force."""
+    planned = _planned(state, rollout_id, "canary")
+    if planned is None or planned.candidate is None or planned.candidate_weight <= EVEN_ARMS:
+        return []
+    reason = f"equal arms, to tell a slow release from a busy one: {', '.join(gates)}"
+    return [_planned_with(planned, reason, candidate_weight=EVEN_ARMS)]
+
+
+def _planned(state: EndpointState, rollout_id: str, phase: Phase) -> TrafficPlan | None:
+    """The plan of the rollout, while it is in ``phase`` and not taken back."""
+    rollout = state.rollout
+    if rollout is None or rollout.id != rollout_id or rollout.phase != phase or state.rollback is not None:
+        return None
+    return state.planned
+
+
+def _planned_with(planned: TrafficPlan, reason: str, **weights: int) -> TrafficPlanned:
+    return TrafficPlanned(plan=TrafficPlan.model_validate({**planned.model_dump(), **weights}), reason=reason)
 
 
 def end_control(state: EndpointState, *, reason: str) -> list[Event]:

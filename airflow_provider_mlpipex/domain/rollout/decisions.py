@@ -48,7 +48,6 @@ from airflow_provider_mlpipex.domain.rollout.promotion_doubt import require_no_d
 from airflow_provider_mlpipex.domain.rollout.rollback import confirm_rollback, roll_back
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Phase, Rollout
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import (
-    EVEN_ARMS,
     KEPT_ON_CURRENT,
     TOTAL_WEIGHT,
     Mirror,
@@ -236,18 +235,6 @@ def step_canary(state: EndpointState, *, rollout_id: str, step: int) -> list[Eve
         CanaryStepped(rollout_id=rollout_id, step=step, weight=weight),
         TrafficPlanned(plan=plan, reason=f"canary step {step + 1} of {len(weights)}"),
     ]
-
-
-def even_canary(state: EndpointState, *, rollout_id: str, gates: Sequence[str]) -> list[Event]:
-    """Intent to give both releases of a canary half of the requests, because ``gates`` fail for a candidate that has
-    more; nothing where it has not. The step begins anew once the split is in force."""
-    rollout, planned = state.rollout, state.planned
-    if rollout is None or rollout.id != rollout_id or rollout.phase != "canary" or state.rollback is not None:
-        return []
-    if planned is None or planned.candidate is None or planned.candidate_weight <= EVEN_ARMS:
-        return []
-    even = TrafficPlan.model_validate({**planned.model_dump(), "candidate_weight": EVEN_ARMS})
-    return [TrafficPlanned(plan=even, reason=f"equal arms, to tell a slow release from a busy one: {', '.join(gates)}")]
 
 
 def plan_promotion(state: EndpointState, *, rollout_id: str) -> list[Event]:

@@ -15,8 +15,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult
-from airflow_provider_mlpipex.domain.rollout import decisions
-from airflow_provider_mlpipex.domain.rollout.control_arm import grow_control, shrink_control
+from airflow_provider_mlpipex.domain.rollout.control_arm import even_canary, grow_control, shrink_control
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Rollout
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import EVEN_ARMS
 from airflow_provider_mlpipex.services.platform import Platform
@@ -74,12 +73,12 @@ def made_even(
     :param broken: gates whose limit is broken, and nobody can tell whether by the load.
     """
     gates = [result.gate for result in broken]
-    if not gates or not decisions.even_canary(state, rollout_id=rollout.id, gates=gates):
+    if not gates or not even_canary(state, rollout_id=rollout.id, gates=gates):
         return None
     traffic.shift(
         platform,
         state.endpoint,
-        intend=lambda now: decisions.even_canary(now, rollout_id=rollout.id, gates=gates),
+        intend=lambda now: even_canary(now, rollout_id=rollout.id, gates=gates),
         rollout_id=rollout.id,
     )
     return LOOK_AGAIN
