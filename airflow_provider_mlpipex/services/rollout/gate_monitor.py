@@ -135,17 +135,7 @@ class GateMonitor:
 
     def _alone(self, gate: Gate, minutes: tuple[datetime, datetime]) -> Evidence | None:
         """What the other release showed over these minutes, in which it answered all requests."""
-        since, until = minutes
-        measured = measure(
-            self.platform,
-            self.endpoint,
-            source=self.source,
-            judged=self.judged,
-            beside=self.beside,
-            since=since,
-            until=until,
-        )
-        return measured.evidence.get(gate.metric)
+        return self._measure(*minutes).evidence.get(gate.metric)
 
     def _in_clumps(self, gate: Gate, failed: GateResult, windows: GateWindows) -> GateResult:
         """A failure is held against the blocks of time that it came in, those of the current release before the stage
@@ -174,14 +164,17 @@ class GateMonitor:
         if since in self.surveyed:
             return self.surveyed[since].evidence.get(gate.metric)
         if since not in self._measured:
-            self._measured[since] = measure(
-                self.platform,
-                self.endpoint,
-                source=self.source,
-                judged=self.judged,
-                beside=self.beside,
-                since=since,
-                until=self.now,
-                slices=self.slices,
-            )
+            self._measured[since] = self._measure(since, self.now)
         return self._measured[since].evidence.get(gate.metric)
+
+    def _measure(self, since: datetime, until: datetime) -> Measurement:
+        return measure(
+            self.platform,
+            self.endpoint,
+            source=self.source,
+            judged=self.judged,
+            beside=self.beside,
+            since=since,
+            until=until,
+            slices=self.slices,
+        )
