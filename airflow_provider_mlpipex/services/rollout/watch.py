@@ -264,19 +264,7 @@ class _Watched:
         title = f"{endpoint}: {names} broken, and the {other} release is no better"
         known = title in self.rollout.alerts
         if not known:
-            alerts.raise_alert(
-                self.platform,
-                endpoint,
-                channel=alerts.channel_of(self.rollout.manifest, endpoint),
-                title=title,
-                body="; ".join(f"{result.gate}: {result.reason}" for result in excused),
-                severity="critical",
-                facts={
-                    "endpoint": str(endpoint),
-                    "rollout": self.rollout.id,
-                    "serving now": self.state.current.id if self.state.current else "nothing",
-                },
-            )
+            self._alert(title, "; ".join(f"{result.gate}: {result.reason}" for result in excused), severity="critical")
         if known and (self.stage != "watch" or all(self._remembers(result) for result in excused)):
             return
         judged, step = self._judged("inconclusive", results), self.rollout.step
@@ -289,19 +277,8 @@ class _Watched:
         title = f"{endpoint}: requests are not split as planned, in {where}"
         if wrong is None or title in self.rollout.alerts:
             return
-        alerts.raise_alert(
-            self.platform,
-            endpoint,
-            channel=alerts.channel_of(self.rollout.manifest, endpoint),
-            title=title,
-            body=f"{wrong}; gates say nothing of the release until this is mended: {explain(results)}",
-            severity="critical",
-            facts={
-                "endpoint": str(endpoint),
-                "rollout": self.rollout.id,
-                "serving now": self.state.current.id if self.state.current else "nothing",
-            },
-        )
+        body = f"{wrong}; gates say nothing of the release until this is mended: {explain(results)}"
+        self._alert(title, body, severity="critical")
 
     def _remembers(self, excused: GateResult) -> bool:
         """Whether the ledger has this excuse already, but for a few looks."""
@@ -317,15 +294,23 @@ class _Watched:
         return window is None or self.platform.clock.now() - last < window / 4
 
     def _tell_unmeasured(self, results: tuple[GateResult, ...]) -> None:
-        endpoint, release = self.state.endpoint, self.rollout.candidate.id
+        title = f"{self.state.endpoint} was promoted and could not be watched"
+        self._alert(title, explain(results), severity="warning")
+
+    def _alert(self, title: str, body: str, *, severity: str) -> None:
+        endpoint = self.state.endpoint
         alerts.raise_alert(
             self.platform,
             endpoint,
             channel=alerts.channel_of(self.rollout.manifest, endpoint),
-            title=f"{endpoint} was promoted and could not be watched",
-            body=explain(results),
-            severity="warning",
-            facts={"endpoint": str(endpoint), "rollout": self.rollout.id, "serving now": release},
+            title=title,
+            body=body,
+            severity=severity,
+            facts={
+                "endpoint": str(endpoint),
+                "rollout": self.rollout.id,
+                "serving now": self.state.current.id if self.state.current else "nothing",
+            },
         )
 
     def _revert(self, results: tuple[GateResult, ...], cause: str) -> WatchResult:
