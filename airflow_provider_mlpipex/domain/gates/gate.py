@@ -256,13 +256,14 @@ class Gate(Recorded):
             return self.bound
         if baseline is None:
             return None
-        return baseline + self._towards(self.allowed_difference(baseline))
+        return baseline + self.towards(self.allowed_difference(baseline))
 
     def allowed_difference(self, baseline: float) -> float:
         """How far the threshold of a relative gate lies from ``baseline``, in the metric's unit."""
         return self.bound if self.in_points else self.bound * abs(baseline)
 
-    def _towards(self, difference: float) -> float:
+    def towards(self, difference: float) -> float:
+        """``difference`` with the sign by which a relative gate moves its threshold away from the baseline."""
         return difference if (self.criterion == "improves") == (self.better == "higher") else -difference
 
     @property
@@ -278,7 +279,7 @@ class Gate(Recorded):
     @property
     def offset(self) -> float:
         """What a relative gate adds to ``scale`` times the baseline to get its threshold."""
-        return self._towards(self.bound) if self.in_points else 0.0
+        return self.towards(self.bound) if self.in_points else 0.0
 
     @property
     def scale(self) -> float:

@@ -47,8 +47,7 @@ def find_misreading(gate: Gate) -> Misreading | None:
     stated = gate.within if gate.within is not None else gate.improves
     if stated is not None and stated.form == "bare":
         base = _HIGH if gate.better == "higher" else _LOW
-        towards = 1.0 if (gate.criterion == "improves") == (gate.better == "higher") else -1.0
-        of_base, in_points = (gate.in_unit(base + towards * by) for by in (stated * base, float(stated)))
+        of_base, in_points = (gate.in_unit(base + gate.towards(by)) for by in (stated * base, float(stated)))
         share = format_ratio(stated)
         return Misreading(
             field=gate.criterion,
