@@ -26,7 +26,7 @@ from airflow_provider_mlpipex.domain.fields.quantities import parse_moment
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.events import StageName
-from airflow_provider_mlpipex.domain.rollout.state import Rollout
+from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Rollout
 from airflow_provider_mlpipex.log_fields import NoLog
 from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.observability import Envelope, NoMetrics, stage
@@ -199,14 +199,13 @@ def resume(
     a person has taken back or stopped."""
     from airflow_provider_mlpipex.services.rollout import hold
 
-    platform = configured_platform()
-    ref, reviewer = known_endpoint(platform, endpoint), platform.origin.user
-    state = journal.load(platform, ref)
+    platform, ref, state = _state_of(endpoint)
+    reviewer = platform.origin.user
     if state.held_back is not None and (state.rollout is None or state.rollout.hold is None):
         hold.resume_endpoint(platform, endpoint=ref, reviewer=reviewer, note=note)
         emit({"endpoint": str(ref), "held_back": None}, as_json, lambda: f"{ref}: nothing is held back any more")
         return
-    platform, ref, rollout = _under_way(endpoint)
+    rollout = _rollout_of(ref, state)
     hold.resume(platform, endpoint=ref, rollout_id=rollout.id, reviewer=reviewer, note=note)
     _did(ref, rollout, "goes on", "", as_json)
 
@@ -269,10 +268,19 @@ def abort(
         _did(ref, rollout, "is ended", report.who_was_notified, as_json, **report.facts)
 
 
-def _under_way(endpoint: str) -> tuple[Platform, EndpointRef, Rollout]:
+def _state_of(endpoint: str) -> tuple[Platform, EndpointRef, EndpointState]:
     platform = configured_platform()
     ref = known_endpoint(platform, endpoint)
-    rollout = journal.load(platform, ref).rollout
+    return platform, ref, journal.load(platform, ref)
+
+
+def _under_way(endpoint: str) -> tuple[Platform, EndpointRef, Rollout]:
+    platform, ref, state = _state_of(endpoint)
+    return platform, ref, _rollout_of(ref, state)
+
+
+def _rollout_of(ref: EndpointRef, state: EndpointState) -> Rollout:
+    rollout = state.rollout
     if rollout is None:
         raise NotFound(
             f"rollout of {ref}",
@@ -280,7 +288,7 @@ def _under_way(endpoint: str) -> tuple[Platform, EndpointRef, Rollout]:
             limit="a rollout between its opening and the end of its watch",
             remedy=f"see mlpipex status {ref}",
         )
-    return platform, ref, rollout
+    return rollout
 
 
 def _did(endpoint: EndpointRef, rollout: Rollout, what: str, then: str, as_json: bool, **more: Any) -> None:
