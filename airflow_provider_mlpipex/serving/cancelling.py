@@ -75,7 +75,7 @@ def run(
                         raise subprocess.TimeoutExpired(list(command), timeout_s) from None
                 else:
                     return subprocess.CompletedProcess(list(command), process.returncode, said, complained)
-        except BaseException:
+        except BaseException:  # also a key press: what was begun must not outlive it; it goes on to the caller
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             raise

@@ -22,7 +22,7 @@ from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.testing.plane import MemoryPlane
 from tests.support.factories import make_release
 from tests.support.manifests import edited, make_manifest
-from tests.support.terminal import ENDPOINT, answer, refusal, release, run, terminal_platform
+from tests.support.terminal import ENDPOINT, answer, refusal, release, run
 
 COMMANDS = [
     ["version"],
@@ -68,19 +68,6 @@ COMMANDS = [
     ["drift", "check"],
     ["drift", "attribute"],
 ]
-
-
-@pytest.fixture
-def platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Platform:
-    return terminal_platform(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def two_releases(platform: Platform) -> Platform:
-    """1.0.0 was replaced by 1.1.0, whose rollback window is open."""
-    release(platform, make_release("1.0.0"))
-    release(platform, make_release("1.1.0"))
-    return platform
 
 
 @pytest.fixture

@@ -23,21 +23,9 @@ from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.serving.plane.state import PlaneMemory, write_memory
 from airflow_provider_mlpipex.testing.platform import memory_platform
 from tests.support.factories import ORIGIN, make_release
-from tests.support.terminal import ENDPOINT, answer, refusal, release, run, terminal_platform
+from tests.support.terminal import ENDPOINT, answer, refusal, release, run
 
 TESTS = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Platform:
-    return terminal_platform(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def two_releases(platform: Platform) -> Platform:
-    release(platform, make_release("1.0.0"))
-    release(platform, make_release("1.1.0"))
-    return platform
 
 
 def options(command: Any, name: str = "") -> Iterator[tuple[str, str]]:
