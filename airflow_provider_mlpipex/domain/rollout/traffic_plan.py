@@ -31,6 +31,11 @@ CLAIM_HEADER = "x-mlpipex-ledger-claim"
 #: On an answer: ``model`` where the model itself raised. MLflow's contract calls that 400; telemetry calls it an error.
 FAULT_HEADER = "x-mlpipex-fault"
 MODEL_FAULT = "model"
+#: In the same place: a candidate refused rows, and nobody knows yet whether they or the candidate are odd. Current is
+#: asked: what it answers was the candidate's to answer, and what it refuses too is the client's.
+REFUSED_ROWS = "refused"
+#: The ingress sets it on what it sends to a candidate for its share; no client can.
+TRIAL_HEADER = "x-mlpipex-trial"
 
 
 class StickyHeader(RootModel[str]):

@@ -22,9 +22,15 @@ import orjson
 from airflow_provider_mlpipex.domain.gates.evidence import LatencyHistogram, ReleaseTelemetry, Split, Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import slug_of
-from airflow_provider_mlpipex.domain.rollout.traffic_plan import MODEL_FAULT, TIMEOUT_S, TrafficPlan
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import (
+    MODEL_FAULT,
+    REFUSED_ROWS,
+    TIMEOUT_S,
+    TrafficPlan,
+)
 from airflow_provider_mlpipex.serving.envoy.attempt_counts import AttemptCounts, Bucket, Horizon
 from airflow_provider_mlpipex.serving.envoy.config import BY_CHANCE, read_cluster_name
+from airflow_provider_mlpipex.serving.envoy.refusals import Refusals
 from airflow_provider_mlpipex.serving.envoy.split_counts import SplitCounts
 from airflow_provider_mlpipex.serving.steady_clock import SteadyClock
 from airflow_provider_mlpipex.serving.timeouts import request_limit_s
@@ -120,6 +126,7 @@ class AttemptTail:
         self._counts: dict[tuple[str, str], AttemptCounts] = defaultdict(AttemptCounts)
         #: Endpoint -> the split of its plan in force, where that has more than one release.
         self._splits: dict[str, SplitCounts] = {}
+        self._refusals = Refusals()
         self._horizon = Horizon()
         self._lock = threading.Lock()
         self._read_until = 0.0
@@ -223,12 +230,14 @@ class AttemptTail:
         try:
             attempt = orjson.loads(line)
             host, cluster = attempt["host"] or "", attempt["cluster"] or ""
-            owner = self.owners.get(os.path.basename(host)) or read_cluster_name(cluster)
+            asked = read_cluster_name(cluster)
+            owner = self.owners.get(os.path.basename(host)) or asked
             elapsed_ms = float(attempt["ms"] or 0)
             ended = int(float(attempt["ts"]) + elapsed_ms / 1000.0)
             flags = set((attempt["flags"] or "").split(","))
             code = int(attempt["code"] or 0)
-            by_model = attempt.get("fault") == MODEL_FAULT
+            fault, rid = attempt.get("fault"), str(attempt.get("rid") or "")
+            by_model = fault == MODEL_FAULT
             if attempt["us"] not in (None, "-"):
                 elapsed_ms = float(attempt["us"]) / 1000.0
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
@@ -253,6 +262,10 @@ class AttemptTail:
             elif code >= 400:
                 bucket.client_errors += 1
             bucket.latency[took] = bucket.latency.get(took, 0) + 1
+        if fault == REFUSED_ROWS and 400 <= code < 500:
+            self._refusals.refused(rid, buckets)
+        elif owner != asked and 200 <= code < 400 and not by_model:
+            self._refusals.answered(rid)
         return ended
 
     def _count_unit(self, attempt: dict[str, Any], cluster: str) -> None:

@@ -12,7 +12,9 @@ Measured rules that this module keeps (each one lost requests when broken):
   fallback. A composite names three clusters, because a third attempt without a cluster would end the first two;
 - a candidate that takes too long is not given up: current is asked beside it (``hedge_on_per_try_timeout``), and the
   first good answer is the client's. A try's limit holds for every try of a route, so to end a try at it would end
-  those of a current release that is slow as well (60 of 60 requests failed).
+  those of a current release that is slow as well (60 of 60 requests failed);
+- what a candidate refuses, current is asked as well, and only once: each attempt's number reaches the model server, and
+  the share of the candidate is marked, so that current's own refusals are nobody's to rescue.
 """
 
 from __future__ import annotations
@@ -27,8 +29,10 @@ from airflow_provider_mlpipex.domain.release.release import slug_of
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import (
     FAULT_HEADER,
     MODEL_FAULT,
+    REFUSED_ROWS,
     TIMEOUT_S,
     TOTAL_WEIGHT,
+    TRIAL_HEADER,
     VARIANT_HEADER,
     StickyHeader,
     TrafficPlan,
@@ -50,6 +54,7 @@ _OVER = "--over--"
 _HOST = "mlpipex"
 #: Any other path. Without a route, a request would be judged by the rules of the listener, which are not renewed.
 _NOWHERE = {"name": "nowhere", "match": {"prefix": "/"}, "direct_response": {"status": 404}}
+_MARK_OF_TRIAL = {"header": {"key": TRIAL_HEADER, "value": "1"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 #: One part in a million: mirror fractions down to 0.0001 %.
 _MILLION = 1_000_000
 
@@ -121,6 +126,8 @@ def routes(routings: Iterable[Routing], *, tokens: IngressTokens) -> dict[str, A
             {
                 "name": "endpoints",
                 "domains": ["*"],
+                # Overwrites what a client says.
+                "include_request_attempt_count": True,
                 "typed_per_filter_config": {
                     RBAC: {
                         "@type": f"{TYPE}extensions.filters.http.rbac.v3.RBACPerRoute",
@@ -204,7 +211,11 @@ def _by_chance(routing: Routing) -> dict[str, Any]:
 def _split(routing: Routing) -> dict[str, Any]:
     plan, shares = routing.plan, routing.plan.weights
     weighted: list[dict[str, Any]] = [
-        {"name": routing.cluster(release), "weight": shares[release]}
+        {
+            "name": routing.cluster(release),
+            "weight": shares[release],
+            **({"request_headers_to_add": [_MARK_OF_TRIAL]} if release == plan.candidate else {}),
+        }
         for release in (plan.current, plan.candidate, plan.control)
         if release is not None and release in shares
     ]
@@ -267,11 +278,16 @@ def _retries(routing: Routing) -> dict[str, Any]:
         return {"retry_policy": {**policy, "num_retries": 16, "retry_back_off": patient}}
     # A model that raises is a 400 in MLflow's words. Another release may know better.
     policy["retry_on"] = "5xx,reset,connect-failure,refused-stream,retriable-headers"
-    policy["retriable_headers"] = [{"name": FAULT_HEADER, "string_match": {"exact": MODEL_FAULT}}]
+    policy["retriable_headers"] = [_fault(MODEL_FAULT)]
     if not routing.plan.candidate_weight:
         return {"retry_policy": policy}
+    policy["retriable_headers"].append(_fault(REFUSED_ROWS))
     policy["per_try_timeout"] = _seconds(routing.try_limit_s)
     return {"retry_policy": policy, "hedge_policy": {"hedge_on_per_try_timeout": True}}
+
+
+def _fault(value: str) -> dict[str, Any]:
+    return {"name": FAULT_HEADER, "string_match": {"exact": value}}
 
 
 def _request_limit_s(plan: TrafficPlan) -> float:

@@ -10,6 +10,7 @@ from airflow_provider_mlpipex.domain.rollout.traffic_plan import (
     CLIENT_REQUEST_ID_HEADER,
     FAULT_HEADER,
     REQUEST_ID_HEADER,
+    TRIAL_HEADER,
     VARIANT_HEADER,
 )
 from airflow_provider_mlpipex.serving.envoy.access import IngressTokens, has, rules_for
@@ -28,6 +29,7 @@ from airflow_provider_mlpipex.serving.limits import (
 #: Carries a user's pseudonym, or :data:`BY_CHANCE`, from the ingress to its log of attempts, which sees nothing else.
 _UNIT_HEADER = "x-mlpipex-unit"
 _ENVOYS_OWN_HEADERS = (
+    "x-envoy-attempt-count",
     "x-envoy-decorator-operation",
     "x-envoy-expected-rq-timeout-ms",
     "x-envoy-force-trace",
@@ -132,6 +134,7 @@ def _early_mutations() -> dict[str, Any]:
             {"append": {"header": clients_own, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}},
             {"remove": REQUEST_ID_HEADER},
             {"remove": _UNIT_HEADER},
+            {"remove": TRIAL_HEADER},
             *({"remove": header} for header in _ENVOYS_OWN_HEADERS),
         ],
     }

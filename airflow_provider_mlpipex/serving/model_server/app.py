@@ -30,8 +30,10 @@ from airflow_provider_mlpipex.domain.rollout.traffic_plan import (
     CLIENT_REQUEST_ID_HEADER,
     FAULT_HEADER,
     MODEL_FAULT,
+    REFUSED_ROWS,
     RELEASE_HEADER,
     REQUEST_ID_HEADER,
+    TRIAL_HEADER,
 )
 from airflow_provider_mlpipex.serving.artifacts import verify_directory
 from airflow_provider_mlpipex.serving.model_server.class_labels import CLASSES_HEADER, is_asked, labelled, refusal_of
@@ -60,6 +62,8 @@ PREDICTION_THREADS = 2
 DRAIN_S = 10
 #: What Envoy ends the host of a mirrored request with, whatever the client called it.
 _MIRRORED = "-shadow"
+#: Envoy's number of the attempt, from 1.
+_ATTEMPT_HEADER = "x-envoy-attempt-count"
 _JSON = "application/json"
 
 
@@ -156,10 +160,10 @@ def create_app(spec: ModelServerSpec, scorer: AnyScorer | FeatureScorer, drill: 
     async def invocations(request: Request) -> Response:
         started = time.perf_counter()
         body = await request.body()
-        fault = drill.fault()
-        if fault.get("latency_ms"):
-            await asyncio.sleep(fault["latency_ms"] / 1000.0)
-        if fault and random.random() < fault.get("error_rate", 0.0):
+        drilled = drill.fault()
+        if drilled.get("latency_ms"):
+            await asyncio.sleep(drilled["latency_ms"] / 1000.0)
+        if drilled and random.random() < drilled.get("error_rate", 0.0):
             answer = Scored(500, b'{"error_code": "DRILL", "message": "fault injected"}', _JSON)
         else:
             answer = await answered(body, request.headers)
@@ -172,7 +176,7 @@ def create_app(spec: ModelServerSpec, scorer: AnyScorer | FeatureScorer, drill: 
             headers={
                 RELEASE_HEADER: release,
                 **{name: given for name, given in ids.items() if given},
-                **({FAULT_HEADER: MODEL_FAULT} if answer.is_fault else {}),
+                **({FAULT_HEADER: fault} if (fault := _fault_of(answer, request.headers)) else {}),
             },
         )
 
@@ -221,6 +225,18 @@ def create_app(spec: ModelServerSpec, scorer: AnyScorer | FeatureScorer, drill: 
     )
 
 
+def _fault_of(answer: Scored, headers: Headers) -> str | None:
+    """What the fault header says. A refusal is marked once: what another release refuses as well is the client's."""
+    if answer.is_fault:
+        return MODEL_FAULT
+    is_first_of_trial = TRIAL_HEADER in headers and headers.get(_ATTEMPT_HEADER) == "1" and not _is_mirrored(headers)
+    return REFUSED_ROWS if 400 <= answer.status < 500 and is_first_of_trial else None
+
+
+def _is_mirrored(headers: Headers) -> bool:
+    return headers.get("host", "").partition(":")[0].endswith(_MIRRORED)
+
+
 def _mlflow_version() -> str:
     """Of the distribution that brings MLflow here: to import it for its version would take seconds."""
     for name in ("mlflow", "mlflow-skinny"):
@@ -244,7 +260,7 @@ def _log(log: PredictionLog, answer: Scored, headers: Headers, release: str, sec
     }
     if clients:
         common["client_rid"] = clients
-    if headers.get("host", "").partition(":")[0].endswith(_MIRRORED):
+    if _is_mirrored(headers):
         common["shadow"] = True
     if answer.outputs:
         log.put({**common, "columns": answer.columns}, _rows(answer, rid))

@@ -17,7 +17,7 @@ from airflow_provider_mlpipex.domain.gates.evidence import ReleaseTelemetry, Spl
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import slug_of
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
-from airflow_provider_mlpipex.serving.envoy import attempts
+from airflow_provider_mlpipex.serving.envoy import attempts, refusals
 from airflow_provider_mlpipex.serving.envoy.attempt_counts import COARSE_S, KEPT_S
 from airflow_provider_mlpipex.serving.envoy.attempts import AttemptTail
 from airflow_provider_mlpipex.serving.envoy.config import cluster_name
@@ -109,6 +109,49 @@ def test_a_model_that_raised_is_an_error_of_the_release_whatever_the_contract_an
     log.write(attempt(code=400, fault="model"), attempt(code=400, fault=None), attempt(code=200, fault="model"))
     seen = log.seen()
     assert (seen.requests, seen.errors, seen.client_errors) == (3, 2, 1)
+
+
+def composite(release: str, *behind: str) -> str:
+    return cluster_name(FRAUD, release) + "".join(f"--over--{slug_of(other)}" for other in behind)
+
+
+def tried(request: str, code: int, **more: Any) -> list[dict[str, Any]]:
+    """The two attempts of a request that the candidate has refused; ``code`` is what current said."""
+    shared = {"rid": request, "cluster": composite(NEW.id, OLD.id)}
+    return [
+        attempt(**shared, host="/sock/new.sock", code=400, fault="refused"),
+        attempt(**shared, host="/sock/old.sock", code=code, **more),
+    ]
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["as-asked", "the-other-way-round"])
+@pytest.mark.parametrize(
+    ("code", "fault", "errors"), [(200, None, 1), (400, None, 0), (500, None, 0), (200, "model", 0), (0, None, 0)]
+)
+def test_a_refusal_is_the_candidates_error_only_where_another_release_answers(
+    log: Log, code: int, fault: str | None, errors: int, order: int
+) -> None:
+    log.tail.owners = {"new.sock": (str(FRAUD), NEW.slug), "old.sock": (str(FRAUD), OLD.slug)}
+    log.write(*tried("r-1", code, fault=fault)[::order], attempt(rid="r-2", cluster=composite(OLD.id)))
+    seen = log.seen(NEW.id)
+    assert (seen.requests, seen.errors, seen.client_errors) == (1, errors, 1 - errors)
+
+
+def test_a_refusal_is_not_blamed_twice_and_not_by_another_request(log: Log) -> None:
+    log.tail.owners = {"new.sock": (str(FRAUD), NEW.slug), "old.sock": (str(FRAUD), OLD.slug)}
+    refused, answered = tried("r-1", 200)
+    log.write(refused, tried("r-2", 200)[1], attempt(rid="r-1", host="/sock/old.sock"))
+    assert log.seen(NEW.id).errors == 0
+    log.write(answered, answered)
+    assert (log.seen(NEW.id).errors, log.seen(NEW.id).client_errors) == (1, 0)
+
+
+def test_refusals_that_nobody_answers_hold_no_memory(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "_MAX_REMEMBERED", 3)
+    log.tail.owners = {"new.sock": (str(FRAUD), NEW.slug), "old.sock": (str(FRAUD), OLD.slug)}
+    pairs = [tried(f"r-{at}", 200) for at in range(10)]
+    log.write(*(refused for refused, _ in pairs), *(answered for _, answered in pairs))
+    assert (log.seen(NEW.id).errors, log.seen(NEW.id).client_errors) == (3, 7)
 
 
 def test_a_mirrored_attempt_counts_for_the_shadow(log: Log) -> None:

@@ -134,7 +134,32 @@ def test_a_candidate_is_backed_by_current() -> None:
     retries = split(canary(500))["retry_policy"]
     assert retries["num_retries"] == 2
     assert {"5xx", "reset", "connect-failure", "retriable-headers"} <= set(retries["retry_on"].split(","))
-    assert retries["retriable_headers"] == [{"name": "x-mlpipex-fault", "string_match": {"exact": "model"}}]
+    assert retries["retriable_headers"] == [
+        {"name": "x-mlpipex-fault", "string_match": {"exact": fault}} for fault in ("model", "refused")
+    ]
+
+
+def marked(of: TrafficPlan) -> list[str]:
+    clusters = split(of)["weighted_clusters"]["clusters"]
+    return [cluster["name"] for cluster in clusters if "request_headers_to_add" in cluster]
+
+
+def test_only_what_a_candidate_refuses_is_asked_of_another_release() -> None:
+    backed = canary(500, fallback=OLDER.id)
+    (target,) = marked(backed)
+    assert target.startswith(cluster_name(FRAUD, NEW.id))
+    # What current refuses is the client's to mend: the previous release is no second opinion, and nobody is notified.
+    for of in (plan(fallback=OLDER.id), plan(fallback=OLDER.id, control=NEW.id, control_weight=500)):
+        assert marked(of) == []
+        assert split(of)["retry_policy"]["retriable_headers"] == [
+            {"name": "x-mlpipex-fault", "string_match": {"exact": "model"}}
+        ]
+    # No client can mark a request as a candidate's, or say which attempt it is.
+    listener = envoy_listener.listener(Paths(folder=Path("/state"), admin_socket=Path("/s")), port=1, tokens=TOKENS)
+    (chain,) = listener["filter_chains"]
+    mutations = chain["filters"][0]["typed_config"]["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
+    removed = {mutation["remove"] for mutation in mutations if "remove" in mutation}
+    assert {"x-mlpipex-trial", "x-envoy-attempt-count"} <= removed
 
 
 @given(timeout=st.floats(0.001, 3600.0), limit=st.floats(0.001, 3600.0))

@@ -537,6 +537,42 @@ async def test_only_an_answer_of_a_model_that_raised_says_so(server: Server, str
             assert answer.status_code == (200 if body == split(GOOD) else 400)
 
 
+TRIAL = {"x-mlpipex-trial": "1", "x-envoy-attempt-count": "1"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "fault"),
+    [
+        (TRIAL, "refused"),
+        # Current, which is asked next, marks nothing: what it refuses as well is the client's.
+        (TRIAL | {"x-envoy-attempt-count": "2"}, None),
+        ({"x-envoy-attempt-count": "1"}, None),
+        ({"x-mlpipex-trial": "1"}, None),
+        (TRIAL | {"host": "mlpipex-shadow"}, None),
+    ],
+    ids=["candidate", "second", "current", "no-envoy", "shadow"],
+)
+async def test_what_a_candidate_refuses_says_that_another_release_may_know_better(
+    server: Server, sent: dict[str, str], fault: str | None
+) -> None:
+    async with server.client() as client:
+        headers = {"content-type": JSON, **sent}
+        for body, status in ((b"{", 400), (split([1.5, 12], columns=["distance", "hour"]), 400), (split(GOOD), 200)):
+            answer = await client.post("/invocations", content=body, headers=headers)
+            assert answer.status_code == status
+            assert answer.headers.get(FAULT_HEADER) == (fault if status == 400 else None)
+        plain = await client.post("/invocations", content=b"distance", headers=headers | {"content-type": "text/html"})
+        assert (plain.status_code, plain.headers.get(FAULT_HEADER)) == (415, fault)
+
+
+async def test_a_candidate_that_raises_is_at_fault_and_not_only_refuses(server: Server, strict: Scorer) -> None:
+    app = create_app(server.spec, strict, Drill(Path(server.spec.log_dir) / "no-drill"))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://server") as client:
+        body = split([1.5, 12, "??"])
+        answer = await client.post("/invocations", content=body, headers={"content-type": JSON, **TRIAL})
+    assert answer.headers[FAULT_HEADER] == "model"
+
+
 async def test_a_refused_request_is_logged_as_refused(server: Server) -> None:
     async with server.client() as client:
         answer = await client.post("/invocations", content=b"{", headers={"content-type": JSON, "x-request-id": "r"})
