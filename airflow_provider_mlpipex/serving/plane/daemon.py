@@ -124,6 +124,7 @@ def _serve(app: ASGIApp, port: int) -> None:
         log_level="warning",
         access_log=False,
         http=Impatient,
+        ws="none",
         # A verb that waits for a model server would hold up the end for as long as it waits.
         timeout_graceful_shutdown=VERBS_END_S,
     )
