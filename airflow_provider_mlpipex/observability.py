@@ -161,7 +161,7 @@ class Envelope:
         numbers = {name: value for name, value in facts.items() if not isinstance(value, (dict, list))}
         self.log.info(SHADOW_COMPARED, **numbers, worse_slices=len(facts["slices"]))
         for worse in facts["slices"]:
-            self.log.warning(SLICE_WORSE, told=tell_slice(worse), column=worse["column"], pairs=worse["pairs"])
+            self.log.warning(SLICE_WORSE, sentence=tell_slice(worse), column=worse["column"], pairs=worse["pairs"])
         self.add(**{name: facts[name] for name in ("pairs", "flips", "missing")}, worse_slices=len(facts["slices"]))
 
     def drift(self, seen: DriftCheck) -> None:
@@ -173,8 +173,8 @@ class Envelope:
         damage = {one.column: one.damage for one in seen.ranking}
         for column in seen.drifted:
             drift = seen.report.of(column) if seen.report else None
-            told = drift.reason if drift else ""
-            self.log.warning(COLUMN_DRIFTED, column=column, damage=str(damage.get(column)), reason=told)
+            reason = drift.reason if drift else ""
+            self.log.warning(COLUMN_DRIFTED, column=column, damage=str(damage.get(column)), reason=reason)
         for batch in seen.traced.batches if seen.traced else ():
             self.log.warning(
                 BATCH_FAULTY if batch.faults and not batch.shares else BATCH_CARRIES,
@@ -182,7 +182,7 @@ class Envelope:
                 shares=str(batch.shares),
                 faults="; ".join(fault.reason for fault in batch.faults),
                 rows=batch.rows,
-                told=batch.told,
+                sentence=batch.message,
             )
             for row in batch.sample:
                 self.log.info(DRIFTED_ROW, batch=batch.batch, request=row.request_id, inputs=str(row.inputs))

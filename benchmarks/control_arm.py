@@ -65,9 +65,9 @@ def run(*, quick: bool = False) -> Table:
     for control in CONTROLS:
         played = [_outage(control, number) for number in range(outages if control else max(6, outages // 10))]
         back = sum(each.reverted_after is not None for each in played)
-        told = sum(each.told for each in played)
+        notified = sum(each.notified for each in played)
         worst = max(worst, back / len(played)) if control else worst
-        shown = f"{back} of {len(played)} (on-call told of {told})"
+        shown = f"{back} of {len(played)} (on-call notified of {notified})"
         table.rows.append(("upstream fails 30% for 30 s", control or "none", len(played), shown, "", "", ""))
     table.bars = [
         Bar("slowest cell beside no control arm", slowest, 1.5, " times"),

@@ -27,12 +27,12 @@ Failing = Callable[[str, float], float]
 class Watched(NamedTuple):
     """:param reverted_after: seconds after the promotion; ``None`` where the release stayed.
     :param bad: failed requests that the new release answered.
-    :param told: whether on-call was told of a limit that both break.
+    :param notified: whether on-call was told of a limit that both break.
     """
 
     reverted_after: float | None
     bad: int
-    told: bool
+    notified: bool
 
 
 def play_watch(
@@ -84,11 +84,11 @@ def play_watch(
         platform.clock.advance(pause)
         passed += pause
         seen = watch.look(platform, endpoint=ENDPOINT, rollout_id="run-2", stage="watch")
-        told = any("no better" in alert.title for alert in platform.alerter.sent)
+        notified = any("no better" in alert.title for alert in platform.alerter.sent)
         if seen.status != "watching":
-            return Watched(passed if seen.status == "ended" else None, bad, told)
+            return Watched(passed if seen.status == "ended" else None, bad, notified)
         pause = min(every, seen.look_again_s or every)
-    return Watched(None, bad, told)
+    return Watched(None, bad, notified)
 
 
 def _manifest(environment: EnvironmentSpec) -> Manifest:

@@ -106,7 +106,7 @@ def _traced_lines(traced: Traced) -> Iterator[str]:
 
 def _batch_lines(batch: BatchSource) -> Iterator[str]:
     shares = ", ".join(f"{format_ratio(round(share, 3))} of {column}" for column, share in batch.shares.items())
-    yield f"  {batch.told}; {batch.rows:,} rows{f' carry {shares}' if shares else ''}"
+    yield f"  {batch.message}; {batch.rows:,} rows{f' carry {shares}' if shares else ''}"
     for fault in batch.faults:
         yield f"    unlike the other batches: {fault.reason}"
     for row in batch.sample:

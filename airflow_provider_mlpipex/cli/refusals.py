@@ -46,8 +46,8 @@ class Commands(TyperGroup):
 
 
 def _refuse(error: MlpipexError, as_json: bool) -> NoReturn:
-    told = error.as_dict() | {"problems": list(getattr(error, "problems", ()))}
-    typer.echo(json.dumps(told) if as_json else str(error), err=True)
+    payload = error.as_dict() | {"problems": list(getattr(error, "problems", ()))}
+    typer.echo(json.dumps(payload) if as_json else str(error), err=True)
     raise SystemExit(1) from None
 
 

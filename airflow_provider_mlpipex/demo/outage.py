@@ -69,7 +69,7 @@ class Outage:
             step.facts = {
                 "broken": broken,
                 "alerts": self.alerts(),
-                "told_after_ms": self._told_after_ms(since),
+                "notified_after_ms": self._notified_after_ms(since),
                 "excused": [result.to_json() for result in excused],
                 "failed_requests": {release: sum(f.release == release for f in failed) for release in broken},
             }
@@ -87,9 +87,9 @@ class Outage:
             self.scene.mend(self.endpoint, self.cause)
             self.scene.causes.append(self.cause)
 
-    def _told_after_ms(self, since: list[Entry]) -> float | None:
-        told = (entry for entry in since if isinstance(entry.event, AlertRaised) and SAYS in entry.event.title)
-        first = next(told, None)
+    def _notified_after_ms(self, since: list[Entry]) -> float | None:
+        alerts = (entry for entry in since if isinstance(entry.event, AlertRaised) and SAYS in entry.event.title)
+        first = next(alerts, None)
         if first is None or self.cause.at is None:
             return None
         return round((first.recorded_at.timestamp() - self.cause.at) * 1000, 1)

@@ -110,7 +110,7 @@ class Scene:
             step.seconds = round(time.monotonic() - started, 1)
             self.say(f"  {'ok' if step.ok else 'FAIL'}: {step.observed} ({step.seconds} s)")
             if not step.ok:
-                step.why = self.causes_told(since=began)
+                step.why = self.alerted_causes(since=began)
                 for cause in step.why:
                     self.say(f"    why  {cause}")
                 of_run = f", Dag run {step.facts['run_id']}" if step.facts.get("run_id") else ""
@@ -208,7 +208,7 @@ class Scene:
         beside = self.platform.ledger.records(endpoint, since=datetime.fromtimestamp(since, tz=UTC))
         return sorted([*self.entries(endpoint, since=since), *beside], key=lambda fact: fact.recorded_at)
 
-    def causes_told(self, *, since: float) -> list[str]:
+    def alerted_causes(self, *, since: float) -> list[str]:
         """Why rollouts ended badly or wait since then (epoch seconds), as the ledger tells it."""
         return [
             f"{endpoint}: {entry.event.type}: {entry.event.cause}"

@@ -87,9 +87,13 @@ class Story:
         with self.scene.step("refused offline", "a gate stops the autumn challenger; 1.1.0 stays") as step:
             run = self.release(as_of="2013-11-01")
             failed = [r for r in self.scene.gate_results(DEVELOPMENT, "gate") if r["verdict"] == "fail"]
-            told = bool(failed) and failed[0]["threshold"] is not None and failed[0]["margin"] is not None
+            explained = bool(failed) and failed[0]["threshold"] is not None and failed[0]["margin"] is not None
             self.judge(
-                step, run.state == "failed" and told and self.version() == "1.1.0", run, gate=failed[:1], told=told
+                step,
+                run.state == "failed" and explained and self.version() == "1.1.0",
+                run,
+                gate=failed[:1],
+                explained=explained,
             )
 
     def rolled_back_in_canary(self) -> None:
@@ -105,9 +109,9 @@ class Story:
 
             run = self.release(as_of="2013-08-01", meanwhile=slow_down)
             self.measure_rollback(cause)
-            told = self.scene.wait_for(lambda: len(self.scene.alerts.received()) > before)
-            ok = run.state == "failed" and self.version() == "1.1.0" and told and cause.at is not None
-            self.judge(step, ok, run, on_call_told=told)
+            notified = self.scene.wait_for(lambda: len(self.scene.alerts.received()) > before)
+            ok = run.state == "failed" and self.version() == "1.1.0" and notified and cause.at is not None
+            self.judge(step, ok, run, on_call_notified=notified)
 
     def rolled_back_after_promotion(self) -> None:
         expected = "starts to fail when promoted, its control arm does not: reverted in its window"
@@ -124,12 +128,12 @@ class Story:
 
             run = self.release(as_of="2013-08-01", meanwhile=fail)
             decided = self.measure_rollback(cause)
-            told = self.scene.wait_for(lambda: len(self.scene.alerts.received()) > before)
+            notified = self.scene.wait_for(lambda: len(self.scene.alerts.received()) > before)
             by = decided.origin.kind if decided else "nobody"
             beside = self.control_arm(cause, decided)
-            ok = run.state == "failed" and self.version() == "1.1.0" and told and by == "trigger"
+            ok = run.state == "failed" and self.version() == "1.1.0" and notified and by == "trigger"
             healthy = beside["sent"] > 0 and beside["failed"] == 0
-            self.judge(step, ok and healthy, run, on_call_told=told, reverted_by=by, control_arm=beside)
+            self.judge(step, ok and healthy, run, on_call_notified=notified, reverted_by=by, control_arm=beside)
 
     def refused_data(self) -> None:
         with self.scene.step("refused data", "data-quality checks stop it before training") as step:

@@ -129,13 +129,13 @@ def describe(request: ReviewRequest) -> str:
 
 def _introduced(facts: ReviewFacts) -> list[str]:
     run = f", [training run]({facts.run_page})" if facts.run_page else ""
-    told = [
+    lines = [
         f"- release **{facts.candidate}** would replace {facts.current or 'nothing: it is the first here'}",
         f"- on its way: {facts.path}",
         f"- commit `{facts.commit}`{run}",
         f"- owner: {facts.owner}, {facts.contact}",
     ]
-    return told + [f"- **{_cell(tried.sentence)}**" for tried in facts.earlier]
+    return lines + [f"- **{_cell(tried.sentence)}**" for tried in facts.earlier]
 
 
 def _cell(text: str) -> str:

@@ -103,7 +103,7 @@ class StandingWatchOperator(BaseOperator):
 
         :raises MlpipexError: nobody could look for ``give_up_after``; the next run tries again.
         """
-        told = dict(event or {})
-        if told.pop("status", None) == "error":
-            raise error_from_dict(told, nearest=PlaneUnavailable)
-        return {"rounds": told.get("rounds", 0)}
+        payload = dict(event or {})
+        if payload.pop("status", None) == "error":
+            raise error_from_dict(payload, nearest=PlaneUnavailable)
+        return {"rounds": payload.get("rounds", 0)}

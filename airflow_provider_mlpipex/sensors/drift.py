@@ -78,9 +78,9 @@ class DriftSensor(DriftTask, BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Come back from the trigger: look again, for what its ``event`` says may be over by now."""
-        told = event or {}
-        until = datetime.fromisoformat(told["until"]) if "until" in told else None
-        return self._wait(context, until=until, over=told.get("status") == "over")
+        payload = event or {}
+        until = datetime.fromisoformat(payload["until"]) if "until" in payload else None
+        return self._wait(context, until=until, over=payload.get("status") == "over")
 
     def _wait(self, context: Context, *, until: datetime | None, over: bool) -> dict[str, Any]:
         """:param until: when the waiting ends; as long from now as ``timeout`` says if not known yet."""

@@ -78,9 +78,9 @@ class RolloutSensor(StageTask, BaseSensorOperator):
         from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 
         with self.in_stage(context) as run:
-            told = event or {}
-            run.envelope.gates([GateResult.model_validate(result) for result in told.get("results", ())])
-            self.rollout_id = self.rollout_id or str(told.get("rollout_id", ""))
+            payload = event or {}
+            run.envelope.gates([GateResult.model_validate(result) for result in payload.get("results", ())])
+            self.rollout_id = self.rollout_id or str(payload.get("rollout_id", ""))
             seen = self._look(run)
             if seen.status != "watching":
                 return self._conclude(run, seen)

@@ -39,7 +39,7 @@ class Answer:
     """
 
     at: datetime
-    told: Described
+    output: Described
     status: int = 200
     row: int = 0
     latency_ms: float = 10.0
@@ -66,7 +66,7 @@ def compare_answers(
     known_to_both = [(one, other) for one, other in joined if one is not None and since <= one.at <= until]
     alone = [other for one, other in joined if one is None and since <= other.at <= until - settle]
     both = [(one, other) for one, other in known_to_both if one.status == other.status == 200]
-    scores = [(one.told.score, other.told.score) for one, other in both]
+    scores = [(one.output.score, other.output.score) for one, other in both]
     firsts = _firsts(both)
     whole = Counter((one.status == 200, other.status == 200) for one, other in known_to_both if not other.row)
     logs = []
@@ -90,10 +90,10 @@ def compare_answers(
         failed_current=whole[False, True],
         failed_shadow=whole[True, False],
         failed_both=whole[False, False],
-        flips=sum(_flipped(one.told, other.told) for one, other in both),
+        flips=sum(_flipped(one.output, other.output) for one, other in both),
         inputs=len(firsts),
         flipped_inputs=sum(firsts.values()),
-        probabilities=bool(both) and all(side.told.kind == "probability" for pair in both for side in pair),
+        probabilities=bool(both) and all(side.output.kind == "probability" for pair in both for side in pair),
         difference=_differences([b - a for a, b in scores if a is not None and b is not None], ABSOLUTE_EDGES, abs),
         latency=_differences([other.latency_ms - one.latency_ms for one, other in both], LATENCY_EDGES, float),
         outputs=_outputs(both),
@@ -116,7 +116,7 @@ def _firsts(both: Iterable[tuple[Answer, Answer]]) -> dict[Any, bool]:
     first: dict[Any, tuple[datetime, bool]] = {}
     for place, (one, other) in enumerate(both):
         row: Any = tuple((name, repr(value)) for name, value in one.inputs.items()) or place
-        asked = (one.at, _flipped(one.told, other.told))
+        asked = (one.at, _flipped(one.output, other.output))
         first[row] = min(first.get(row, asked), asked)
     return {row: flipped for row, (_, flipped) in first.items()}
 
@@ -170,8 +170,8 @@ def _outputs(both: Iterable[tuple[Answer, Answer]]) -> tuple[OutputDifference, .
     apart: dict[int, list[float]] = defaultdict(list)
     names: Sequence[str] = ()
     for one, other in both:
-        ours, theirs = one.told.outputs or [], other.told.outputs or []
-        labels = json.loads(one.told.label) if ours and not names else []
+        ours, theirs = one.output.outputs or [], other.output.outputs or []
+        labels = json.loads(one.output.label) if ours and not names else []
         names = list(labels) if isinstance(labels, dict) else names
         for place, (a, b) in enumerate(zip(ours, theirs, strict=False)):
             if a is not None and b is not None:
@@ -203,12 +203,12 @@ def _sliced(column: str, both: Iterable[tuple[Answer, Answer]]) -> SlicedColumn:
 
 
 def _slice(value: str | None, pairs: list[tuple[Answer, Answer]]) -> Slice:
-    scores = [(one.told.score, other.told.score) for one, other in pairs]
+    scores = [(one.output.score, other.output.score) for one, other in pairs]
     apart = [b - a for a, b in scores if a is not None and b is not None]
     return Slice(
         value=value,
         pairs=len(pairs),
-        flips=sum(_flipped(one.told, other.told) for one, other in pairs),
+        flips=sum(_flipped(one.output, other.output) for one, other in pairs),
         inputs=len(firsts := _firsts(pairs)),
         flipped_inputs=sum(firsts.values()),
         count=len(apart),

@@ -38,5 +38,5 @@ def _logged(
         for rid in dict.fromkeys(request_ids):
             for one in of.get(rid, ()):
                 if one.status == 200 and not one.mirrored:
-                    told, at = one.logged.told, one.at.timestamp()
-                    yield LoggedAnswer(rid, release, at, at, told.kind, told.score, told.label, None)
+                    output, at = one.logged.output, one.at.timestamp()
+                    yield LoggedAnswer(rid, release, at, at, output.kind, output.score, output.label, None)

@@ -43,8 +43,8 @@ class ServedAnswer:
     def logged(self) -> Answer:
         """As the comparison of two releases reads it."""
         is_class = self.label.isdigit() and self.score is not None and 0.0 <= self.score <= 1.0
-        told = Described("probability" if is_class else "number", self.score, self.label)
-        return Answer(self.at, told, status=self.status, inputs=self.inputs)
+        output = Described("probability" if is_class else "number", self.score, self.label)
+        return Answer(self.at, output, status=self.status, inputs=self.inputs)
 
 
 def counted(served: list[ServedRequests], release: str, since: datetime, until: datetime) -> ReleaseTelemetry:

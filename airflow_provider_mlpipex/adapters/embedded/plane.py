@@ -222,14 +222,14 @@ def _in_chunks(request_ids: Sequence[str]) -> list[list[str]]:
 def _raised_there(answer: httpx.Response, url: str) -> MlpipexError:
     """The error that the plane raised, as the class that it was; where this version has no such class, the nearest."""
     try:
-        told = answer.json()
+        body = answer.json()
     except ValueError:
-        told = None
+        body = None
     status = answer.status_code
     nearest = NotAuthorised if status in (401, 403) else PlaneUnavailable
-    if isinstance(told, dict) and "thing" in told:
+    if isinstance(body, dict) and "thing" in body:
         # Airflow tries again what is unavailable; a request that the plane has refused will be refused again.
-        return error_from_dict(told, nearest=MlpipexError if nearest is PlaneUnavailable and status < 500 else nearest)
+        return error_from_dict(body, nearest=MlpipexError if nearest is PlaneUnavailable and status < 500 else nearest)
     # Not of our making: a proxy, or what stands before the routes.
-    why = str(told["error"])[:200] if isinstance(told, dict) and told.get("error") else ""
+    why = str(body["error"])[:200] if isinstance(body, dict) and body.get("error") else ""
     return nearest(f"serving plane at {url}", value=f"HTTP {status}{f': {why}' if why else ''}")

@@ -43,7 +43,7 @@ class HttpPredictor:
         release = answer.headers.get(RELEASE_HEADER, "")
         predictions = _predictions(answer) if answer.status_code == 200 else None
         if predictions is None:
-            return PredictionAnswer(status=answer.status_code, release=release, detail=_told(answer))
+            return PredictionAnswer(status=answer.status_code, release=release, detail=_message(answer))
         return PredictionAnswer(
             status=answer.status_code,
             release=release,
@@ -55,7 +55,7 @@ class HttpPredictor:
         return f"{self._ingress_url}/endpoints/{request.endpoint}" if self._ingress_url else request.address
 
 
-def _told(answer: httpx.Response) -> str:
+def _message(answer: httpx.Response) -> str:
     try:
         said = answer.json()
     except ValueError:

@@ -69,11 +69,11 @@ def fit_in(
             limit="a fitted model",
             remedy="see what it printed, above in the task's log; -9 is mostly too little memory",
         )
-    told = json.loads(result.read_text(encoding="utf-8"))
-    if "error" in told:
-        raise error_from_dict(told["error"], nearest=TrainingFailed)
-    facts: dict[str, Any] = told["model"]
-    return Fitted(trained=SavedModel(folder=folder / _MODEL, **facts), **told["fitted"])
+    answer = json.loads(result.read_text(encoding="utf-8"))
+    if "error" in answer:
+        raise error_from_dict(answer["error"], nearest=TrainingFailed)
+    facts: dict[str, Any] = answer["model"]
+    return Fitted(trained=SavedModel(folder=folder / _MODEL, **facts), **answer["fitted"])
 
 
 def _paths(python: Path) -> list[str]:
@@ -105,9 +105,9 @@ def main(argv: Sequence[str]) -> int:
     """The process itself: ``result.json`` holds the facts of the model, or the error that ended it."""
     folder = Path(argv[0])
     try:
-        told = _fit(folder)
+        answer = _fit(folder)
     except MlpipexError as error:
-        told = {"error": error.as_dict()}
+        answer = {"error": error.as_dict()}
     except Exception as error:  # noqa: BLE001 - whatever a library raises; its text may quote rows
         failed = TrainingFailed(
             "training in its runtime",
@@ -115,9 +115,9 @@ def main(argv: Sequence[str]) -> int:
             limit="a fitted model",
             remedy="see the lines above in the task's log; does the lock fit this version of the provider?",
         )
-        told = {"error": failed.as_dict()}
+        answer = {"error": failed.as_dict()}
     # Whole or not there: whoever reads it takes a half one for the end of a training.
-    atomic_write(folder / _RESULT, json.dumps(told))
+    atomic_write(folder / _RESULT, json.dumps(answer))
     return 0
 
 

@@ -95,8 +95,8 @@ def attach(
     own = [column for column in rows.columns if column not in ref.features or column in key or column == time_column]
     taken = [table[[*key, *features]] for table in answers if len(table)] or [answers[0][[*key, *features]]]
     exact = [exact_integers(table, ref.features) for table in taken]
-    told = pd.concat(exact, ignore_index=True).astype({MOMENT: "datetime64[ns, UTC]"})
-    joined = rows[own].reset_index(names="_at").merge(told, on=key, how="inner", validate="many_to_one")
+    exact_rows = pd.concat(exact, ignore_index=True).astype({MOMENT: "datetime64[ns, UTC]"})
+    joined = rows[own].reset_index(names="_at").merge(exact_rows, on=key, how="inner", validate="many_to_one")
     joined = joined.sort_values("_at").set_index("_at").drop(columns=MOMENT)
     joined.index.name = None
     unknown = joined.index[joined[features].isna().all(axis=1)]

@@ -116,8 +116,8 @@ def _with_rows(result: dict[str, Any]) -> dict[str, Any]:
     """Name the rows in the page too: Great Expectations shows them only where it lists every one of them."""
     if "unexpected_count" in result and "unexpected_percent" not in result:
         # Great Expectations stumbles over what it itself says of sets.
-        told = {"not in it": "partial_unexpected_list", "missing": "partial_missing_list"}
-        words = [f"{what}: {', '.join(map(str, result[name]))}" for what, name in told.items() if result.get(name)]
+        lists = {"not in it": "partial_unexpected_list", "missing": "partial_missing_list"}
+        words = [f"{what}: {', '.join(map(str, result[name]))}" for what, name in lists.items() if result.get(name)]
         return {"observed_value": "; ".join(words) or "all as expected"}
     rows = result.get("partial_unexpected_index_list")
     if not rows or not all(isinstance(row, dict) for row in rows):

@@ -220,11 +220,12 @@ def _broken(expectation: Expectation, one: ExpectationValidationResult, key: Seq
     result = plain(one.result or {})
     offending = dict.fromkeys(_cut(value) for value in result.get("partial_unexpected_list") or ())
     rows = [row for row in result.get("partial_unexpected_index_list") or () if isinstance(row, Mapping)]
-    told = {name: value for name, value in expectation.arguments.items() if name not in ("severity", *_WORDS)}
+    arguments = {name: value for name, value in expectation.arguments.items() if name not in ("severity", *_WORDS)}
     return BrokenExpectation(
         expectation=expectation.expect,
         column=", ".join(expectation.columns) or None,
-        expected=_cut(", ".join(f"{name}={value!r}" for name, value in told.items()), _OBSERVED_LENGTH) or "to hold",
+        expected=_cut(", ".join(f"{name}={value!r}" for name, value in arguments.items()), _OBSERVED_LENGTH)
+        or "to hold",
         observed=_cut(_observed(result, one.exception_info or {}), _OBSERVED_LENGTH),
         sample=tuple(offending)[:SAMPLE_SIZE],
         keys=tuple(dict.fromkeys(_row_name(row, key) for row in rows))[:SAMPLE_SIZE],

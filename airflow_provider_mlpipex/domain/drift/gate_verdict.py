@@ -100,5 +100,5 @@ def _damage(
     verdict = judging.worst(each.verdict for each in features) if features or not drifted else "pass"
     if verdict != "pass":
         return DriftVerdict(verdict, judging.why(features, verdict), value, column)
-    told = f"no more than {value:.2f} sd, by {column}" if column else "no feature has drifted"
-    return DriftVerdict("pass", told, value, column)
+    reason = f"no more than {value:.2f} sd, by {column}" if column else "no feature has drifted"
+    return DriftVerdict("pass", reason, value, column)

@@ -268,8 +268,8 @@ def _counts(gate: Gate, failed: GateResult, compared: Evidence, *, whose: str) -
 
 def _uneven(gate: Gate, failed: GateResult, compared: Evidence, *, whose: str, share: float) -> GateResult:
     shares = f"with {100 * (1 - share):g} % of the requests, against {100 * share:g} %"
-    told = f"{shares}: {_shown(gate, compared, whose=whose)}"
-    return failed.model_copy(update={"reason": f"{failed.reason}; not told from its load, {told}"})
+    observed = f"{shares}: {_shown(gate, compared, whose=whose)}"
+    return failed.model_copy(update={"reason": f"{failed.reason}; not told from its load, {observed}"})
 
 
 def _excused(gate: Gate, failed: GateResult, compared: Evidence, *, whose: str) -> GateResult:

@@ -262,17 +262,19 @@ class _Look:
         baseline = ""
         if gate.relative and evidence.baseline is not None:
             baseline = f" (baseline {gate.in_unit(evidence.baseline)})"
-        told = (
+        sentence = (
             f"observed {gate.in_unit(evidence.value)}{about} from {evidence.samples} samples{baseline}, "
             f"threshold {side} {gate.in_unit(threshold)}, {self._distance(margin)}"
         )
         if self.sampled and self.shown is not None:
             ends = [self._distance(end, digits=3) for end in (self.shown.lower, self.shown.upper)]
-            return f"{told}; in truth from {ends[0]} to {ends[1]} ({100 * SURE:.5g}% sure of each){self._differing()}"
+            return (
+                f"{sentence}; in truth from {ends[0]} to {ends[1]} ({100 * SURE:.5g}% sure of each){self._differing()}"
+            )
         if self.likely is None or self.alpha is None:
-            return told
+            return sentence
         ends = [self._distance(end, digits=3) for end in (self.likely.lower, self.likely.upper)]
-        return f"{told}; in truth from {ends[0]} to {ends[1]} ({100 * (1 - self.alpha):.5g}% sure at every look)"
+        return f"{sentence}; in truth from {ends[0]} to {ends[1]} ({100 * (1 - self.alpha):.5g}% sure at every look)"
 
     def _differing(self) -> str:
         paired = self.evidence.paired if self.gate.relative else None

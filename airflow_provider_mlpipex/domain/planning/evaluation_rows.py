@@ -48,8 +48,8 @@ def needed_rows(gate: Gate) -> NeededRows | None:
     rows = math.ceil(rows / 10**digits) * 10**digits
     better = "better by twice as much" if gate.criterion == "improves" else "as good as the baseline"
     who = better if gate.relative else f"{gate.apart(_SPARE)} better than its limit"
-    told = f"about {rows:,} rows for a model that is {who} to pass four times of five ({taken})"
-    return NeededRows(rows=rows, says=told)
+    sentence = f"about {rows:,} rows for a model that is {who} to pass four times of five ({taken})"
+    return NeededRows(rows=rows, says=sentence)
 
 
 def _beside(gate: Gate, metric: str) -> tuple[float, str] | None:

@@ -149,8 +149,8 @@ def _of_adopted(manifest: Manifest, environment: str) -> str:
 
 def _steps(spec: EnvironmentSpec, rate: float | None) -> Iterator[PlannedStep]:
     gates = tuple(_offline(gate) for gate in spec.gates)
-    told = "a person decides in the review" if spec.review else "the release stops, as there is no review"
-    notes = (f"where the rows cannot tell, {told}",) if any(gate.needs_rows for gate in gates) else ()
+    consequence = "a person decides in the review" if spec.review else "the release stops, as there is no review"
+    notes = (f"where the rows cannot tell, {consequence}",) if any(gate.needs_rows for gate in gates) else ()
     yield PlannedStep(stage="gate", title="offline gates", gates=gates, notes=notes)
     if spec.review:
         asks = [f"a person approves: {', '.join(spec.review.required_for) or 'what is not named'}"]

@@ -70,7 +70,7 @@ def power(live: LiveGate, rate: float) -> Power:
     alone = soonest_failure(live, rate)
     # A trial waits until the candidate is shown to be worse; a watch goes back unless an outage is shown.
     waits = live.is_compared and live.stage != "watch" and not gate.counts
-    soonest = told_apart_after(live, rate) if waits else alone
+    soonest = distinguished_after(live, rate) if waits else alone
     needed = time_to_decide(live, rate) if gate.detects is not None else None
     allowed = synthetic_evidence.allowed_share(gate)
     excess = None
@@ -101,7 +101,7 @@ def soonest_failure(live: LiveGate, rate: float) -> timedelta | None:
     return _soonest(live, rate, lambda samples: _says(live, samples, bad=samples) == "fail")
 
 
-def told_apart_after(live: LiveGate, rate: float) -> timedelta | None:
+def distinguished_after(live: LiveGate, rate: float) -> timedelta | None:
     """How soon it is clear, of a candidate whose every request is bad, that the other release is better."""
     gate, alone = live.gate, soonest_failure(live, rate)
 
@@ -113,7 +113,7 @@ def told_apart_after(live: LiveGate, rate: float) -> timedelta | None:
     return None if alone is None or beside is None else max(alone, beside)
 
 
-def outage_told_after(live: LiveGate, rate: float) -> timedelta | None:
+def outage_recognised_after(live: LiveGate, rate: float) -> timedelta | None:
     """How soon it is clear, when every request of both releases is bad, that the control arm is no better. It has half
     of the requests by then, unless the gate reverts at once."""
     own = live if live.gate.on_fail == "revert" else replace(live, share=_HALF, baseline_share=_HALF)
@@ -172,7 +172,7 @@ def _made_up(live: LiveGate, samples: int, *, bad: int) -> Evidence:
 def _beside(live: LiveGate, rate: float) -> str:
     if not live.is_compared or live.stage != "watch":
         return ""
-    shown = outage_told_after(live, rate)
+    shown = outage_recognised_after(live, rate)
     return "" if shown is None else f"; an outage of both releases shows in the control arm after {about(shown)}"
 
 

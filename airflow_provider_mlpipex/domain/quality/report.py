@@ -90,9 +90,9 @@ class ResultPlace(Value):
 
 def explain(report: QualityReport) -> str:
     """Every critical broken expectation in words, then the warnings."""
-    told = [_sentence(broken) for broken in report.critical]
-    told += [f"{broken.severity}: {_sentence(broken)}" for broken in report.warnings]
-    return "; ".join(told) or ("nothing was judged" if report.judged == 0 else "")
+    sentences = [_sentence(broken) for broken in report.critical]
+    sentences += [f"{broken.severity}: {_sentence(broken)}" for broken in report.warnings]
+    return "; ".join(sentences) or ("nothing was judged" if report.judged == 0 else "")
 
 
 def _sentence(broken: BrokenExpectation) -> str:

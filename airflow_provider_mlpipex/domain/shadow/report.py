@@ -49,8 +49,8 @@ def report(comparison: ShadowComparison) -> dict[str, Any]:
     if comparison.outputs:
         most = sorted(comparison.outputs, key=lambda each: each.mean_absolute, reverse=True)[:MAX_OUTPUTS]
         facts["outputs"] = {each.output[: slices.MAX_VALUE_LENGTH]: each.mean_absolute for each in most}
-    told: dict[str, Any] = _rounded(facts)
-    return told
+    rounded: dict[str, Any] = _rounded(facts)
+    return rounded
 
 
 def worst_slices(comparison: ShadowComparison) -> tuple[slices.WorseSlice, ...]:
@@ -62,18 +62,18 @@ def worst_slices(comparison: ShadowComparison) -> tuple[slices.WorseSlice, ...]:
 def tell_slice(worse: Mapping[str, Any]) -> str:
     """One of ``slices`` in a sentence: ``carrier = AA: flip rate 12% of 340 pairs, of all 3.1%``."""
     value = "(none)" if worse.get("value") is None else worse["value"]
-    told = []
+    parts = []
     if "flip rate" in worse["because"]:
-        told.append(
+        parts.append(
             f"flip rate {100 * worse['flip_rate']:.3g}% of {worse['pairs']} pairs, of all "
             f"{100 * worse['overall_flip_rate']:.3g}%"
         )
     if "mean difference" in worse["because"]:
-        told.append(
+        parts.append(
             f"mean difference {worse['mean_difference']:.3g} over {worse['pairs']} pairs, of all "
             f"{worse['overall_mean_difference']:.3g}"
         )
-    return f"{worse['column']} = {value}: {'; '.join(told)}"
+    return f"{worse['column']} = {value}: {'; '.join(parts)}"
 
 
 def _differences(differences: Differences) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from airflow_provider_mlpipex.domain.planning.honest_release import GOOD, MOSTLY
 from airflow_provider_mlpipex.domain.planning.live_gates import LiveGate, live_gates
 from airflow_provider_mlpipex.domain.planning.power import (
     about,
-    outage_told_after,
+    distinguished_after,
+    outage_recognised_after,
     soonest_failure,
     time_to_decide,
-    told_apart_after,
 )
 from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE
 from airflow_provider_mlpipex.domain.validation.live_rules import SMALLEST_SHARE
@@ -35,16 +35,16 @@ def undecided(rate: float | None, environment: EnvironmentSpec, path: FieldPath)
 def _undecided(environment: EnvironmentSpec, rate: float, path: FieldPath) -> Iterator[Problem]:
     """A gate is refused that could not fail in its stage, or not see what it says that it detects. Of the steps of a
     canary the one with the fewest requests counts."""
-    told: set[tuple[LiveStage, int]] = set()
+    reported: set[tuple[LiveStage, int]] = set()
     for live in live_gates(environment, rate):
-        if (live.stage, live.index) in told or not _able(live):
+        if (live.stage, live.index) in reported or not _able(live):
             continue
         if live.gate.counts:
-            problem = _never_told_apart(live, rate)
+            problem = _never_distinguished(live, rate)
         else:
             problem = _never_fails(live, environment, rate) or _never_sees(live, environment, rate)
         if problem is not None:
-            told.add((live.stage, live.index))
+            reported.add((live.stage, live.index))
             yield problem._replace(path=(*path, _BLOCKS[live.stage], "gates", live.index, *problem.path))
 
 
@@ -78,7 +78,7 @@ def _able(live: LiveGate) -> bool:
 def _never_fails(live: LiveGate, environment: EnvironmentSpec, rate: float) -> Problem | None:
     needed = soonest_failure(live, rate)
     if needed is not None and needed <= live.duration:
-        return _never_told_apart(live, rate)
+        return _never_distinguished(live, rate)
     return Problem(
         (),
         live.gate.rule,
@@ -87,14 +87,14 @@ def _never_fails(live: LiveGate, environment: EnvironmentSpec, rate: float) -> P
     )
 
 
-def _never_told_apart(live: LiveGate, rate: float) -> Problem | None:
+def _never_distinguished(live: LiveGate, rate: float) -> Problem | None:
     """The other release must have enough requests to be compared with, or comparing would disarm the gate of a trial,
     and be without effect in a watch."""
     if not live.is_compared:
         return None
     if live.stage == "watch":
         return _reverts_first(live, rate)
-    needed = told_apart_after(live, rate)
+    needed = distinguished_after(live, rate)
     # What no number of requests can show to be worse is a limit that nothing keeps: its proof refuses it.
     if live.gate.counts or needed is None or needed <= live.compared_for:
         return None
@@ -108,7 +108,7 @@ def _never_told_apart(live: LiveGate, rate: float) -> Problem | None:
 
 
 def _reverts_first(live: LiveGate, rate: float) -> Problem | None:
-    alone, shown = soonest_failure(live, rate), outage_told_after(live, rate)
+    alone, shown = soonest_failure(live, rate), outage_recognised_after(live, rate)
     if live.gate.on_fail != "revert" or alone is None or (shown is not None and shown <= alone):
         return None
     return Problem(

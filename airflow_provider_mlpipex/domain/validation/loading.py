@@ -35,13 +35,13 @@ def load_manifest(text: str, *, file: str, prove: bool = True) -> Manifest:
     if manifest is None or problems:
         located = [problem._replace(line=problem.line or document.line_of(problem.path)) for problem in problems]
         ordered = sorted(located, key=lambda problem: problem.line)
-        told = tuple(dict.fromkeys(_tell(problem, file) for problem in ordered))
+        sentences = tuple(dict.fromkeys(_tell(problem, file) for problem in ordered))
         raise ManifestInvalid(
             f"manifest {file}",
-            value=f"{len(told)} {'problem' if len(told) == 1 else 'problems'}",
+            value=f"{len(sentences)} {'problem' if len(sentences) == 1 else 'problems'}",
             limit="all fields known, well-formed and able to work together",
             remedy="correct the lines below; mlpipex manifest schema prints what may be written",
-            problems=told,
+            problems=sentences,
         )
     return manifest
 

@@ -82,7 +82,7 @@ class _Batch:
     try_number: int
     rows_sent: Counter[int]
 
-    def told(self, number: int) -> str:
+    def chunk_name(self, number: int) -> str:
         return f"batch {self.name} of {self.endpoint}, chunk {number + 1} of {self.chunks}"
 
 
@@ -181,7 +181,7 @@ def _ask(
         if answer.status != 429 and 0 < answer.status < 500:
             raise _refused(batch, number, answer)
     raise BatchUnanswered(
-        batch.told(number),
+        batch.chunk_name(number),
         value=_said(answer),
         limit=f"an answer to one of {len(PAUSES_S) + 1} requests",
         remedy="see what the endpoint serves with: mlpipex status; the task's next try goes on after what was answered",
@@ -194,7 +194,7 @@ def _taken(batch: _Batch, number: int, request: PredictionRequest, answer: Predi
     if answer.predictions is None or len(answer.predictions) != len(request.rows) or not signed:
         given = "none" if answer.predictions is None else len(answer.predictions)
         raise BatchRefused(
-            batch.told(number),
+            batch.chunk_name(number),
             value=f"{given} predictions by {answer.release or 'no release'}; {answer.detail}".removesuffix("; "),
             limit=f"one for each of {len(request.rows)} rows, by a release that names itself and the request",
             remedy="release a model that answers row by row, or correct the ingress url",
@@ -207,13 +207,13 @@ def _taken(batch: _Batch, number: int, request: PredictionRequest, answer: Predi
 def _refused(batch: _Batch, number: int, answer: PredictionAnswer) -> BatchRefused | NotAuthorised:
     if answer.status in (401, 403):
         return NotAuthorised(
-            batch.told(number),
+            batch.chunk_name(number),
             value=_said(answer),
             limit="the plane's batch token, which may name a batch",
             remedy="set client_token_file of the connection to batch-token in the plane's folder, or client_token",
         )
     return BatchRefused(
-        batch.told(number),
+        batch.chunk_name(number),
         value=_said(answer),
         limit="rows that the current release takes",
         remedy="correct the rows at their source, then run the task again",
@@ -279,8 +279,8 @@ def _values(rows: pd.DataFrame, columns: Sequence[str]) -> list[list[Any]]:
 
     :raises DataQualityFailed: an infinite number, for which JSON has no word.
     """
-    told = [_column(rows[name], name) for name in columns]
-    return [list(row) for row in zip(*told, strict=True)]
+    by_column = [_column(rows[name], name) for name in columns]
+    return [list(row) for row in zip(*by_column, strict=True)]
 
 
 def _column(values: pd.Series[Any], name: str) -> list[Any]:
@@ -293,8 +293,8 @@ def _column(values: pd.Series[Any], name: str) -> list[Any]:
                 limit="numbers, or nothing",
                 remedy="leave them missing in the source",
             )
-    told = [_value(value) for value in values.tolist()]
-    odd = {type(value).__name__ for value in told if not isinstance(value, _JSON)}
+    plain = [_value(value) for value in values.tolist()]
+    odd = {type(value).__name__ for value in plain if not isinstance(value, _JSON)}
     if odd:
         raise DataQualityFailed(
             f"rows to score, column {name}",
@@ -302,7 +302,7 @@ def _column(values: pd.Series[Any], name: str) -> list[Any]:
             limit="numbers, texts, moments, truth values and lists of them, which travel as JSON",
             remedy="convert the column in the source",
         )
-    return told
+    return plain
 
 
 def _value(value: Any) -> Any:

@@ -51,7 +51,7 @@ class BatchSource(Value):
     trouble: str = ""
 
     @property
-    def told(self) -> str:
+    def message(self) -> str:
         """Who sent it, as a sentence."""
         if self.batch == REST:
             return f"{REST}: {self.rows} rows of batches that the plane does not tell apart"
@@ -74,9 +74,9 @@ class Traced(Value):
     batches: tuple[BatchSource, ...] = ()
 
     @property
-    def told(self) -> tuple[str, ...]:
+    def messages(self) -> tuple[str, ...]:
         """One sentence a column, then one a batch."""
-        return (*(one.reason for one in self.attributions), *(batch.told for batch in self.batches))
+        return (*(one.reason for one in self.attributions), *(batch.message for batch in self.batches))
 
 
 def trace(

@@ -82,9 +82,9 @@ class DriftCheck(Value):
     seq: int = 0
 
     @property
-    def told(self) -> str:
+    def message(self) -> str:
         """The whole finding in words: what drifts, which batch carries it, and who sent that."""
-        return "; ".join((self.reason, *(self.traced.told if self.traced else ())))
+        return "; ".join((self.reason, *(self.traced.messages if self.traced else ())))
 
     @property
     def drifted(self) -> dict[str, Measure]:
@@ -212,14 +212,14 @@ def require(seen: DriftCheck) -> None:
     if seen.verdict == "fail":
         raise DriftFound(
             f"drift of {seen.endpoint}, release {seen.release}",
-            value=seen.told,
+            value=seen.message,
             limit="what is served looks like what the release was trained on, wherever that moves its score",
             remedy=f"repair the batch at its source, or retrain; mlpipex drift attribute {seen.endpoint}",
         )
     if seen.verdict != "pass":
         raise DriftUndecided(
             f"drift of {seen.endpoint}, release {seen.release}",
-            value=seen.told,
+            value=seen.message,
             limit="enough rows, counted in whole, of columns that can be compared with the training rows",
             remedy=f"see what was found: mlpipex drift check {seen.endpoint}",
         )
@@ -339,12 +339,12 @@ def _with_faults(seen: DriftCheck, verdict: VerdictName, reason: str) -> tuple[V
         harmless = dict.fromkeys(f"{fault.column} of {batch_name(fault.batch)}" for fault in seen.faults.faults)
         named = ", ".join(list(harmless)[:MAX_NAMED]) if verdict == "pass" else ""
         return verdict, f"{reason}; unlike other batches without harm: {named}" if named else reason
-    told = []
+    sentences = []
     for batch in batches[:MAX_NAMED]:
         reasons = "; ".join(fault.reason for fault in seen.faulty if fault.batch == batch)
-        told.append(f"{batch_name(batch)} is faulty: {reasons}")
+        sentences.append(f"{batch_name(batch)} is faulty: {reasons}")
     more = [f"and {len(batches) - MAX_NAMED} more batches"] if len(batches) > MAX_NAMED else []
-    return "fail", "; ".join([*([reason] if verdict != "pass" else []), *told, *more])
+    return "fail", "; ".join([*([reason] if verdict != "pass" else []), *sentences, *more])
 
 
 def _measure_of(report: DriftReport, column: str) -> Measure:

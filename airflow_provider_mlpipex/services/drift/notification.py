@@ -23,14 +23,14 @@ def notify(platform: Platform, seen: DriftCheck, away_at: int, *, channel: str) 
     """Raise what on-call has not been told since entry ``away_at``."""
     sources = {source.batch: source for source in (seen.traced.batches if seen.traced else ())}
     for title, batch in _troubles(seen):
-        if not _was_told(platform, seen, title, away_at):
+        if not _was_notified(platform, seen, title, away_at):
             source = sources.get(batch)
             alerts.raise_alert(
                 platform,
                 seen.endpoint,
                 channel=channel,
                 title=title,
-                body=seen.told,
+                body=seen.message,
                 severity="warning",
                 facts=_facts(seen, source),
             )
@@ -62,7 +62,7 @@ def _title(seen: DriftCheck) -> str:
     return f"{seen.endpoint}: {what} {', '.join(named[:_NAMED])}{more} on {seen.release}"
 
 
-def _was_told(platform: Platform, seen: DriftCheck, title: str, away_at: int) -> bool:
+def _was_notified(platform: Platform, seen: DriftCheck, title: str, away_at: int) -> bool:
     return any(
         isinstance(entry.event, AlertRaised)
         and entry.event.title == title
@@ -84,5 +84,5 @@ def _facts(seen: DriftCheck, source: BatchSource | None) -> dict[str, str]:
     if source and source.batch:
         facts["batch"] = source.batch
     if source and source.sent:
-        facts["sent by"] = source.told
+        facts["sent by"] = source.message
     return facts

@@ -120,8 +120,8 @@ def _verdict(platform: Platform, gate: Gate, found: Parity) -> GateResult:
     result = judging.judge(gate, found.evidence, now=platform.clock.now())
     if result.verdict == "pass":
         return result
-    told = [result.reason, found.report.explain() if found.report else "", _unanswered(found.asked)]
-    return result.model_copy(update={"reason": "; ".join(part for part in told if part)})
+    reasons = [result.reason, found.report.explain() if found.report else "", _unanswered(found.asked)]
+    return result.model_copy(update={"reason": "; ".join(part for part in reasons if part)})
 
 
 def served_rows(

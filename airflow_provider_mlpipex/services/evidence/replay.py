@@ -42,7 +42,7 @@ Replay = Literal["pass", "fail", "inconclusive", "error", "missing"]
 Course = Literal["promoted", "stopped", "goes on", "unknown", "in progress"]
 _LIVE: tuple[LiveStage, ...] = get_args(LiveStage)
 #: Events that say how a rollout went.
-_TOLD_BY = (
+_REPLAYED_TYPES = (
     "rollout-opened",
     "canary-stepped",
     "gates-judged",
@@ -137,7 +137,7 @@ def _past(platform: Platform, endpoint: EndpointRef, *, last: int) -> list[_Past
     began, rollouts = opened[-1].seq, dict[str, _Past]()
     first = not platform.ledger.read(endpoint, before_seq=began, types=("promoted",), limit=1)
     causes: dict[str, str] = {}
-    for entry in journal.walk(platform, endpoint, after_seq=began - 1, types=_TOLD_BY):
+    for entry in journal.walk(platform, endpoint, after_seq=began - 1, types=_REPLAYED_TYPES):
         event = entry.event
         match event:
             case RolloutOpened():
@@ -258,17 +258,17 @@ def _overall(environment: EnvironmentSpec, stage: StageName, step: int, gates: S
 def _course(stages: Sequence[ReplayedStage], past: _Past) -> tuple[Course, str]:
     for each in stages:
         if each.now == "fail" or (each.now == "error" and each.stage != "watch"):
-            return "stopped", _told(each, each.now)
+            return "stopped", _explained(each, each.now)
         if each.now == "missing":
-            return "unknown", _told(each, "missing")
+            return "unknown", _explained(each, "missing")
         if each.now == "inconclusive" and each.stage != "watch":
-            return "unknown", f"undecided by what was kept: {_told(each, 'inconclusive')}"
+            return "unknown", f"undecided by what was kept: {_explained(each, 'inconclusive')}"
     if past.course == "stopped":
         return "goes on", "past where it was stopped; of what would have followed nothing is known"
     return past.course, ""
 
 
-def _told(stage: ReplayedStage, verdict: Replay) -> str:
+def _explained(stage: ReplayedStage, verdict: Replay) -> str:
     where = f"canary step {stage.step + 1}" if stage.stage == "canary" else stage.stage
     gates = [gate for gate in stage.gates if gate.now == verdict and not gate.advisory]
     return f"{where}: " + "; ".join(f"{gate.gate} {gate.now}: {gate.reason}" for gate in gates)

@@ -60,8 +60,8 @@ def judge_drift(
     result = judge(gate, evidence, now=now)
     if result.verdict == "inconclusive" and says.verdict != "fail":
         return result  # stale, or fewer rows than the gate wants
-    told = {"verdict": says.verdict, "reason": f"{result.reason}; {says.reason}", "alpha": alpha}
-    return result.model_copy(update=told)
+    judgement = {"verdict": says.verdict, "reason": f"{result.reason}; {says.reason}", "alpha": alpha}
+    return result.model_copy(update=judgement)
 
 
 def not_due(platform: Platform, gate: Gate, *, ends: datetime) -> GateResult:

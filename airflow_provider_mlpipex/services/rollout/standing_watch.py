@@ -61,7 +61,7 @@ class _Endpoint:
     unfinished_since: datetime | None = None
     unmeasured_since: datetime | None = None
     unreadable: str = ""
-    unreadable_told: bool = False
+    unreadable_notified: bool = False
     attended: datetime | None = None
     last: tuple[tuple[Telemetry, ...], VerdictName] | None = None
     #: Over which window each gate is judged in this round; none where nothing is.
@@ -124,8 +124,8 @@ class StandingWatch:
 
     def _tell_unreadable(self, endpoint: EndpointRef, known: _Endpoint) -> WatchResult:
         """Notify on-call, once a watch: what cannot be read cannot be written to, so nothing remembers it."""
-        if not known.unreadable_told:
-            known.unreadable_told = True
+        if not known.unreadable_notified:
+            known.unreadable_notified = True
             self._platform.alerter.alert(
                 channel=alerts.DEFAULT_CHANNEL,
                 title=f"{endpoint} cannot be watched",

@@ -235,8 +235,8 @@ class _Watched:
         broken = [result for result in results if result.verdict == "fail" and not result.advisory]
         stands = self.judge.monitor.standings
         # A trial that is undecided waits as it is, or fails by a count, which is exact.
-        told_by_equals = ("undecided", "uneven") if self.stage == "watch" else ("uneven",)
-        if any(result.gate in at_once or stands.get(result.gate) not in told_by_equals for result in broken):
+        decided_by_equals = ("undecided", "uneven") if self.stage == "watch" else ("uneven",)
+        if any(result.gate in at_once or stands.get(result.gate) not in decided_by_equals for result in broken):
             return None
         if self.stage == "watch":
             latencies = {gate.name for gate in gates if gate.quantile is not None}

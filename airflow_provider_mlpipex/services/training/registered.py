@@ -77,21 +77,21 @@ def _is_known(platform: Platform, endpoint: EndpointRef, model: ModelVersion) ->
     return False
 
 
-def _require_same(endpoint: EndpointRef, known: ModelRegistered, told: ModelRegistered) -> None:
-    if known.fingerprint == told.fingerprint:
+def _require_same(endpoint: EndpointRef, known: ModelRegistered, claimed: ModelRegistered) -> None:
+    if known.fingerprint == claimed.fingerprint:
         return
-    was, now = _facts(known), _facts(told)
+    was, now = _facts(known), _facts(claimed)
     differing = [name for name in {**was, **now} if was.get(name) != now.get(name)]
     raise RegistryRewritten(
-        f"model {told.model} {told.version} in the registry",
-        value=_told(now, differing) or f"another description, fingerprint {told.fingerprint[:12]}",
+        f"model {claimed.model} {claimed.version} in the registry",
+        value=_listed(now, differing) or f"another description, fingerprint {claimed.fingerprint[:12]}",
         limit=f"as the ledger of {endpoint} has it: "
-        + (_told(was, differing) or f"fingerprint {known.fingerprint[:12]}"),
+        + (_listed(was, differing) or f"fingerprint {known.fingerprint[:12]}"),
         remedy="do not release it; find out who changed its tags, and train again",
     )
 
 
-def _told(facts: Mapping[str, str], names: Sequence[str]) -> str:
+def _listed(facts: Mapping[str, str], names: Sequence[str]) -> str:
     return "; ".join(f"{name} {facts.get(name, 'none')}" for name in names)
 
 

@@ -147,7 +147,7 @@ def _operation(contents: Mapping[str, Any], classes: Sequence[Any] | None) -> di
         },
     }
     error = {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
-    told = {status: {"description": why, "content": error} for status, why in _STATUSES.items()}
+    refusals = {status: {"description": why, "content": error} for status, why in _STATUSES.items()}
     about = {
         REQUEST_ID_HEADER: "your own name of the request: logged and returned, joined to nothing",
         BATCH_HEADER: "batch that a drift is traced to; wants the batch token",
@@ -166,7 +166,7 @@ def _operation(contents: Mapping[str, Any], classes: Sequence[Any] | None) -> di
         ]
         + wish,
         "requestBody": {"required": True, "content": dict(contents)},
-        "responses": {"200": answered, **told},
+        "responses": {"200": answered, **refusals},
     }
 
 

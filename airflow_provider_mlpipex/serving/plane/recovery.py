@@ -51,8 +51,8 @@ def recalled(places: Places) -> PlaneMemory:
             held = held.model_copy(update={"plan": plan})
         memory = memory.with_endpoint(str(spec.endpoint), held)
     for name, held in memory.endpoints.items():
-        told = held.plan.current if held.plan else "nobody: no plan is known"
-        print(f"supervisor: {places.memory.name} is not there; {name} goes on, answered by {told}", flush=True)
+        answering = held.plan.current if held.plan else "nobody: no plan is known"
+        print(f"supervisor: {places.memory.name} is not there; {name} goes on, answered by {answering}", flush=True)
     return memory
 
 

@@ -59,9 +59,9 @@ def drift_answers(outputs: list[Any]) -> list[float | None] | list[str]:
     return [answer.score for answer in described]
 
 
-def _fields(output: Any, told: Described) -> dict[str, Any]:
-    fields = {"output": output, "kind": told.kind, "score": told.score, "label": told.label}
-    return fields if told.outputs is None else {**fields, "outputs": told.outputs}
+def _fields(output: Any, described: Described) -> dict[str, Any]:
+    fields = {"output": output, "kind": described.kind, "score": described.score, "label": described.label}
+    return fields if described.outputs is None else {**fields, "outputs": described.outputs}
 
 
 def describe(output: Any) -> Described:
@@ -100,15 +100,15 @@ def _named(output: dict[Any, Any]) -> Described:
 
 
 def _several(output: dict[str, Any] | list[Any]) -> Described:
-    told = [describe(value) for value in (output.values() if isinstance(output, dict) else output)]
-    score = next((one.score for one in told if one.kind != "text"), None)
-    if len(told) > MAX_OUTPUTS:
+    described = [describe(value) for value in (output.values() if isinstance(output, dict) else output)]
+    score = next((one.score for one in described if one.kind != "text"), None)
+    if len(described) > MAX_OUTPUTS:
         # Exact values, not what is said of them: of so many outputs nobody would see which one moved.
-        return Described("several", score, f"{len(told)} outputs {_digest(json.dumps(output, default=str))}")
-    labels = [one.label for one in told]
+        return Described("several", score, f"{len(described)} outputs {_digest(json.dumps(output, default=str))}")
+    labels = [one.label for one in described]
     label = json.dumps(dict(zip(output, labels, strict=True)) if isinstance(output, dict) else labels)
-    kind: Kind = "numbers" if all(one.kind == "number" for one in told) else "several"
-    return Described(kind, score, label, [one.score for one in told])
+    kind: Kind = "numbers" if all(one.kind == "number" for one in described) else "several"
+    return Described(kind, score, label, [one.score for one in described])
 
 
 def _is_distribution(output: list[Any]) -> bool:

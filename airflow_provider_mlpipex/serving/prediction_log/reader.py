@@ -32,13 +32,13 @@ MAX_TRIES = 3
 class LogStats:
     """What a model server last said of its log.
 
-    ``told_at`` (epoch seconds): when; ``None`` if the log was closed in good order or never began. A server that lives
-    says it every second, so a word much older than that means that its disk takes nothing.
+    ``reported_at`` (epoch seconds): when; ``None`` if the log was closed in good order or never began. A server that
+    lives says it every second, so a word much older than that means that its disk takes nothing.
     """
 
     written: int = 0
     dropped: int = 0
-    told_at: float | None = None
+    reported_at: float | None = None
 
 
 def read_stats(folder: Path) -> LogStats:
@@ -48,7 +48,7 @@ def read_stats(folder: Path) -> LogStats:
         return LogStats(
             written=int(stats["written"]),
             dropped=int(stats["dropped"]),
-            told_at=None if stats["closed"] else float(stats["t"]),
+            reported_at=None if stats["closed"] else float(stats["t"]),
         )
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return LogStats()
@@ -56,8 +56,8 @@ def read_stats(folder: Path) -> LogStats:
 
 def is_silent(folder: Path, until: datetime) -> bool:
     """Whether a log that lives has not said for long what it lost, and so may have lost all up to ``until``."""
-    told_at = read_stats(folder).told_at
-    return told_at is not None and min(until.timestamp(), time.time()) - told_at > SILENT_S
+    reported_at = read_stats(folder).reported_at
+    return reported_at is not None and min(until.timestamp(), time.time()) - reported_at > SILENT_S
 
 
 def segments(folder: Path) -> list[Path]:

@@ -73,7 +73,7 @@ class PredictionLog:
         self._taken_bytes = 0
         self._dropped_by_queue = 0
         self._dropped_by_disk = 0
-        self._dropped_told = 0
+        self._dropped_reported = 0
         self.trouble = ""
         self._thread = threading.Thread(target=self._write_forever, name="prediction-log", daemon=True)
         self._thread.start()
@@ -135,11 +135,11 @@ class PredictionLog:
         return batch
 
     def _write(self, batch: list[_Entry]) -> None:
-        untold = self.dropped - self._dropped_told
-        if not batch and not untold:
+        unreported = self.dropped - self._dropped_reported
+        if not batch and not unreported:
             return
         count = sum(entry.rows for entry in batch)
-        marker = _line({"t": time.time(), "dropped": untold}) if untold else b""
+        marker = _line({"t": time.time(), "dropped": unreported}) if unreported else b""
         lines = b"".join([marker, *(entry.lines for entry in batch)])
         try:
             stream = self._stream or self._open_segment()
@@ -152,7 +152,7 @@ class PredictionLog:
             self._abandon_segment()
             return
         self.written += count
-        self._dropped_told += untold
+        self._dropped_reported += unreported
         self.trouble = ""
         if stream.tell() >= self._segment_bytes:
             self._close_segment()

@@ -110,7 +110,7 @@ def test_both_releases_fail_until_on_call_is_told_and_the_watch_ends_well(
     assert step.ok, step
     assert step.observed == f"production serves {new}; 1 alerts; 0 rollbacks; Dag run success"
     assert {result["gate"] for result in step.facts["excused"]} == {"failing"}
-    assert step.facts["told_after_ms"] > 0
+    assert step.facts["notified_after_ms"] > 0
 
 
 def test_an_outage_of_which_nobody_is_told_is_mended_and_no_success(

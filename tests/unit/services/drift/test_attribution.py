@@ -10,8 +10,8 @@ from airflow_provider_mlpipex.services.drift.attribution import BatchSource
 
 
 def test_what_the_plane_left_together_is_not_said_to_be_a_batch() -> None:
-    assert "batch monday" in BatchSource(batch="monday", rows=3, shares={}).told
-    told = BatchSource(batch=REST, rows=3, shares={}).told
+    assert "batch monday" in BatchSource(batch="monday", rows=3, shares={}).message
+    told = BatchSource(batch=REST, rows=3, shares={}).message
     assert "3 rows of batches" in told
     assert "sent" not in told
 
@@ -30,8 +30,10 @@ def test_rows_that_no_dag_run_wrote_down_are_not_laid_at_its_door() -> None:
         recorded_at=datetime(2026, 3, 1, tzinfo=UTC),
     )
     own = BatchSource(batch="nightly", rows=12, shares={}, sent=facts)
-    assert own.told == "batch nightly: sent by task ask of Dag run 2026-03-01 of score, rows dddddddddddd"
+    assert own.message == "batch nightly: sent by task ask of Dag run 2026-03-01 of score, rows dddddddddddd"
     claimed = own.model_copy(update={"rows": 2012})
-    assert "2012 rows came under this name, but task ask of Dag run 2026-03-01 of score wrote down 12" in claimed.told
-    assert "at least 2000 are somebody else's" in claimed.told
-    assert "sent by" not in claimed.told
+    assert (
+        "2012 rows came under this name, but task ask of Dag run 2026-03-01 of score wrote down 12" in claimed.message
+    )
+    assert "at least 2000 are somebody else's" in claimed.message
+    assert "sent by" not in claimed.message

@@ -247,7 +247,7 @@ def test_one_faulty_batch_raises_the_alarm_although_the_window_is_well(world: Dr
     assert (batch.batch, batch.rows, batch.shares) == ("b07", 300, {})
     assert batch.sent is not None and batch.sent.run_id == "run-b07"
     assert {row.batch for row in batch.sample} == {"b07"} and len(batch.sample) == 5
-    assert "task score of Dag run run-b07" in seen.told
+    assert "task score of Dag run run-b07" in seen.message
     with pytest.raises(DriftFound, match="b07"):
         drift_check.require(seen)
 
@@ -622,7 +622,7 @@ def test_rows_that_nobody_says_he_sent_are_said_to_be_so(world: DriftWorld) -> N
     assert seen.traced is not None
     (batch,) = seen.traced.batches
     assert (batch.batch, batch.sent, len(batch.sample)) == ("", None, 5)
-    assert batch.told == "requests without a batch: no task says that it sent them"
+    assert batch.message == "requests without a batch: no task says that it sent them"
 
 
 def test_of_two_that_sent_a_batch_the_last_is_named(world: DriftWorld) -> None:
@@ -640,7 +640,7 @@ def test_a_drift_that_all_batches_share_names_none_as_its_carrier(world: DriftWo
     seen = world.look_at_drift()
     assert seen.verdict == "fail" and seen.traced is not None
     assert seen.traced.batches == ()
-    assert "none of them carries it" in seen.told
+    assert "none of them carries it" in seen.message
 
 
 def entries(world: DriftWorld) -> list[str]:

@@ -266,10 +266,10 @@ def test_counters_are_told_while_it_runs_and_when_it_ends(folder: Path, opened: 
     assert read_stats(folder) == read_stats(folder / "nowhere")
     log = open_log(folder, opened)
     log.put(record(1))
-    until(lambda: read_stats(folder).told_at is not None, within_s=10, what="a first word of the log")
-    assert abs(time.time() - (read_stats(folder).told_at or 0)) < 10
+    until(lambda: read_stats(folder).reported_at is not None, within_s=10, what="a first word of the log")
+    assert abs(time.time() - (read_stats(folder).reported_at or 0)) < 10
     log.close()
-    assert (read_stats(folder).written, read_stats(folder).dropped, read_stats(folder).told_at) == (1, 0, None)
+    assert (read_stats(folder).written, read_stats(folder).dropped, read_stats(folder).reported_at) == (1, 0, None)
 
 
 @pytest.mark.parametrize("spoilt", ["", "{", "[]", "7", '{"written": 1}', '{"written": "x", "dropped": 0}'])
