@@ -100,17 +100,17 @@ def read_manifests(folder: Path) -> dict[Path, Manifest | ManifestInvalid]:
             limit="a folder that can be read",
             remedy=f"make it, or correct {FOLDER_VARIABLE}",
         )
-    found: dict[Path, Manifest | ManifestInvalid] = {}
+    manifests: dict[Path, Manifest | ManifestInvalid] = {}
     first: dict[str, Path] = {}
     for path in sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml")):
         try:
             manifest = read_manifest_shape(path)
         except ManifestInvalid as error:
-            found[path] = error
+            manifests[path] = error
             continue
         holder = first.setdefault(manifest.name, path)
-        found[path] = manifest if holder is path else _name_taken(path, manifest.name, holder)
-    return found
+        manifests[path] = manifest if holder is path else _name_taken(path, manifest.name, holder)
+    return manifests
 
 
 def _name_taken(path: Path, name: str, holder: Path) -> ManifestInvalid:

@@ -164,18 +164,23 @@ class Envelope:
             self.log.warning(SLICE_WORSE, sentence=tell_slice(worse), column=worse["column"], pairs=worse["pairs"])
         self.add(**{name: facts[name] for name in ("pairs", "flips", "missing")}, worse_slices=len(facts["slices"]))
 
-    def drift(self, seen: DriftCheck) -> None:
+    def drift(self, check: DriftCheck) -> None:
         """Log and count one look at drift: every drifted column, every batch that carries it, a few of its rows."""
-        self.metrics.incr(DRIFT_COUNT, tags={"endpoint": str(self.endpoint), "verdict": seen.verdict})
-        numbers = {"release": seen.release, "rows": seen.rows, "dropped_share": seen.dropped_share, "entry": seen.seq}
-        page = {"page": seen.page.address, "trouble": seen.page.trouble}
-        self.log.info(DRIFT_JUDGED, verdict=seen.verdict, reason=seen.reason, **numbers, **page)
-        damage = {one.column: one.damage for one in seen.ranking}
-        for column in seen.drifted:
-            drift = seen.report.of(column) if seen.report else None
+        self.metrics.incr(DRIFT_COUNT, tags={"endpoint": str(self.endpoint), "verdict": check.verdict})
+        numbers = {
+            "release": check.release,
+            "rows": check.rows,
+            "dropped_share": check.dropped_share,
+            "entry": check.seq,
+        }
+        page = {"page": check.page.address, "trouble": check.page.trouble}
+        self.log.info(DRIFT_JUDGED, verdict=check.verdict, reason=check.reason, **numbers, **page)
+        damage = {ranked.column: ranked.damage for ranked in check.ranking}
+        for column in check.drifted:
+            drift = check.report.of(column) if check.report else None
             reason = drift.reason if drift else ""
             self.log.warning(COLUMN_DRIFTED, column=column, damage=str(damage.get(column)), reason=reason)
-        for batch in seen.traced.batches if seen.traced else ():
+        for batch in check.traced.batches if check.traced else ():
             self.log.warning(
                 BATCH_FAULTY if batch.faults and not batch.shares else BATCH_CARRIES,
                 batch=batch.batch,
@@ -186,11 +191,13 @@ class Envelope:
             )
             for row in batch.sample:
                 self.log.info(DRIFTED_ROW, batch=batch.batch, request=row.request_id, inputs=str(row.inputs))
-        self.add(verdict=seen.verdict, release=seen.release, rows=seen.rows, columns=list(seen.raising), entry=seen.seq)
-        if seen.faulty_batches:
-            self.add(faulty_batches=list(seen.faulty_batches[:MAX_FAULTY]))
+        self.add(
+            verdict=check.verdict, release=check.release, rows=check.rows, columns=list(check.raising), entry=check.seq
+        )
+        if check.faulty_batches:
+            self.add(faulty_batches=list(check.faulty_batches[:MAX_FAULTY]))
         if any(page.values()):
-            self.add(drift_page=seen.page.address, drift_page_trouble=seen.page.trouble)
+            self.add(drift_page=check.page.address, drift_page_trouble=check.page.trouble)
 
     def skipped(self) -> None:
         """There was nothing to do."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from airflow_provider_mlpipex.domain.predictions import PredictionSample
     from airflow_provider_mlpipex.domain.quality.expectations import Expectation
     from airflow_provider_mlpipex.domain.quality.report import QualityReport, ResultPlace, SqlTable
-    from airflow_provider_mlpipex.domain.release.adoption import FoundModel, ModelReference, ModelSource
+    from airflow_provider_mlpipex.domain.release.adoption import FetchedModel, ModelReference, ModelSource
     from airflow_provider_mlpipex.domain.release.release import (
         DatasetSnapshot,
         ModelVersion,
@@ -416,14 +416,14 @@ class ModelRegistry(Protocol):
         """
         ...
 
-    def fetch(self, source: ModelSource, folder: Path) -> FoundModel:
+    def fetch(self, source: ModelSource, folder: Path) -> FetchedModel:
         """``source`` in a folder of its own below ``folder``; nothing of it is run.
 
         :raises RegistrationRefused: it is no model that can be asked for predictions.
         """
         ...
 
-    def open(self, found: FoundModel) -> Any:
+    def open(self, fetched: FetchedModel) -> Any:
         """An MLflow pyfunc with ``predict(frame)``. This runs code of whoever logged it.
 
         :raises RegistrationRefused: it cannot be loaded here.

@@ -43,7 +43,10 @@ def validate(file: ManifestFile, as_json: AsJson = False) -> None:
         lambda: "\n".join(
             [
                 f"{file}: {manifest.name} is valid, digest {manifest.digest[:12]}",
-                *(f"  caution: {one['field']}: {one['value']} is {one['limit']}; {one['remedy']}" for one in cautious),
+                *(
+                    f"  caution: {problem['field']}: {problem['value']} is {problem['limit']}; {problem['remedy']}"
+                    for problem in cautious
+                ),
             ]
         ),
     )

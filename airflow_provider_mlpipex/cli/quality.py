@@ -124,7 +124,7 @@ def _read(table: str) -> tuple[str, pd.DataFrame]:
 
 def _report_text(report: QualityReport) -> str:
     lines = [f"{report.subject}: {report.judged - len(report.broken)} of {report.judged} hold for {report.rows} rows"]
-    lines += [explain(report.model_copy(update={"broken": (one,)})) for one in report.warnings]
+    lines += [explain(report.model_copy(update={"broken": (warning,)})) for warning in report.warnings]
     lines += [f"result: {report.results}"] if report.results else []
     lines += [f"the result could not be written: {report.trouble}"] if report.trouble else []
     return "\n".join(lines)

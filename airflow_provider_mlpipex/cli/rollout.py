@@ -116,15 +116,15 @@ def history(
             ((fact.to_json(), _fact_line(fact)) for fact in facts(platform, ref, routine=routine, last=last)), as_json
         )
     else:
-        found = tenures(platform, ref, last=last or None)
+        periods = tenures(platform, ref, last=last or None)
         emit(
-            [tenure.to_json() for tenure in found],
+            [tenure.to_json() for tenure in periods],
             as_json,
             lambda: (
                 "\n".join(
                     f"{t.since:%Y-%m-%d %H:%M:%S} – {f'{t.until:%Y-%m-%d %H:%M:%S}' if t.until else 'now':19}"
                     f"  {t.release}  {t.ended_by}"
-                    for t in found
+                    for t in periods
                 )
                 or f"{ref}: nothing has been released"
             ),

@@ -78,24 +78,28 @@ def collect(
     """
     pages = [folder for folder in (drift_root, quality_root) if folder is not None]
     collector = _collector(state_dir, days=days, log_days=log_days, pages=pages)
-    found = collector.collect() if delete else collector.find()
-    report = {"deleted": delete, "bytes": sum(garbage.size for garbage in found), "found": [g.to_json() for g in found]}
-    emit(report, as_json, lambda: _listed(found, deleted=delete))
+    pieces = collector.collect() if delete else collector.find()
+    report = {
+        "deleted": delete,
+        "bytes": sum(garbage.size for garbage in pieces),
+        "found": [g.to_json() for g in pieces],
+    }
+    emit(report, as_json, lambda: _listed(pieces, deleted=delete))
 
 
-def _listed(found: Sequence[Garbage], *, deleted: bool) -> str:
+def _listed(pieces: Sequence[Garbage], *, deleted: bool) -> str:
     lines = [
         f"{garbage.kind:22} {garbage.size / 1e6:9.1f} MB  last used {date.fromtimestamp(garbage.used)}  {garbage.path}"
-        for garbage in found
+        for garbage in pieces
     ]
     if deleted:
-        return "\n".join([*lines, f"deleted {len(found)} things, {_megabytes(found)}"])
-    last = f"{len(found)} things, {_megabytes(found)}: nothing was deleted; add --delete to do so"
-    return "\n".join([*lines, last if found else "nothing to collect"])
+        return "\n".join([*lines, f"deleted {len(pieces)} things, {_megabytes(pieces)}"])
+    last = f"{len(pieces)} things, {_megabytes(pieces)}: nothing was deleted; add --delete to do so"
+    return "\n".join([*lines, last if pieces else "nothing to collect"])
 
 
-def _megabytes(found: Sequence[Garbage]) -> str:
-    return f"{sum(garbage.size for garbage in found) / 1e6:.1f} MB"
+def _megabytes(pieces: Sequence[Garbage]) -> str:
+    return f"{sum(garbage.size for garbage in pieces) / 1e6:.1f} MB"
 
 
 def _collector(state_dir: Path, **settings: Any) -> Collector:
@@ -119,14 +123,14 @@ def status(state_dir: StateDir = Path(".mlpipex/plane"), as_json: AsJson = False
     """Whether the plane runs, and where, and what of it may be collected; exit code 1 if it does not run."""
     from airflow_provider_mlpipex.serving.plane import daemon
 
-    found = daemon.status(state_dir)
+    facts = daemon.status(state_dir)
     if (state_dir / "state.json").is_file():
         try:
             garbage = _collector(state_dir).find()
-            found["collectable"] = f"{len(garbage)} things, {_megabytes(garbage)} (mlpipex serve collect)"
+            facts["collectable"] = f"{len(garbage)} things, {_megabytes(garbage)} (mlpipex serve collect)"
         except MlpipexError as error:
             # What cannot be read is said, and does not hide whether it runs.
-            found["collectable"] = str(error)
-    emit(found, as_json, lambda: "\n".join(f"{key}: {value}" for key, value in found.items()))
-    if not found["running"]:
+            facts["collectable"] = str(error)
+    emit(facts, as_json, lambda: "\n".join(f"{key}: {value}" for key, value in facts.items()))
+    if not facts["running"]:
         raise typer.Exit(1)

@@ -21,9 +21,9 @@ def reproduce(
     from airflow_provider_mlpipex.services.training.train import reproduce as retrain
 
     platform = configured_platform()
-    found, manifest = released(platform, release)
+    original, manifest = released(platform, release)
     differences = retrain(
-        found, manifest, store=platform.snapshots, registry=platform.registry, runtimes=platform.runtimes
+        original, manifest, store=platform.snapshots, registry=platform.registry, runtimes=platform.runtimes
     )
     emit(
         differences,

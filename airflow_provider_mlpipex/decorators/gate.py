@@ -108,9 +108,9 @@ def read_gates(written: Sequence[str | Mapping[str, Any]], *, where: str) -> tup
     try:
         gates = _GATES.validate_python(list(written))
     except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
         raise ManifestInvalid(
-            where, value=found, limit="gates as in a manifest", remedy="correct the gate named"
+            where, value=problems, limit="gates as in a manifest", remedy="correct the gate named"
         ) from None
     if all(gate.advisory for gate in gates):
         raise ManifestInvalid(
@@ -130,7 +130,7 @@ def read_evidence(measured: Any, gates: Sequence[Gate], *, now: datetime) -> dic
     """
     if measured is None:
         return {}
-    found: dict[str, Evidence] = {}
+    evidence: dict[str, Evidence] = {}
     for gate in gates:
         metric = gate.metric.partition(".")[2]
         where = {"source": gate.source, "metric": metric, "since": now, "until": now}
@@ -141,11 +141,11 @@ def read_evidence(measured: Any, gates: Sequence[Gate], *, now: datetime) -> dic
             fields = value if isinstance(value, Mapping) else {"value": value, "samples": measured.get("samples", 0)}
             if isinstance(fields.get("value"), bool):
                 raise TypeError
-            found[gate.metric] = Evidence.model_validate({**where, **fields})
+            evidence[gate.metric] = Evidence.model_validate({**where, **fields})
         except (AttributeError, TypeError, ValidationError) as error:
             returned = f"the function returned {measured!r:.80} for it ({type(error).__name__})"
-            found[gate.metric] = Evidence.model_validate({**where, "broken": returned})
-    return found
+            evidence[gate.metric] = Evidence.model_validate({**where, "broken": returned})
+    return evidence
 
 
 def gate_task(

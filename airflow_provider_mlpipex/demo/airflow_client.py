@@ -35,8 +35,8 @@ class AirflowClient:
 
     def task_states(self, dag_id: str, run_id: str) -> dict[str, str]:
         """Task id -> state (``none`` where it has none yet)."""
-        found = self.get(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", limit=200)["task_instances"]
-        return {task["task_id"]: task["state"] or "none" for task in found}
+        tasks = self.get(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", limit=200)["task_instances"]
+        return {task["task_id"]: task["state"] or "none" for task in tasks}
 
     def answer_review(self, dag_id: str, run_id: str, task_id: str, *, approve: bool, note: str = "") -> None:
         """Answer a review the way the button in the UI does."""

@@ -99,17 +99,17 @@ class KeyedStory:
 
     def _logged(self, release_id: str, flight: str) -> Prediction | None:
         """What the prediction log holds of the request, once it has been written."""
-        found: list[Prediction] = []
+        predictions: list[Prediction] = []
 
         def look() -> bool:
             now = datetime.now(UTC)
             sample = self.scene.platform.plane.predictions(
                 ENDPOINT, release_id, since=now - timedelta(minutes=5), until=now, limit=100
             )
-            found[:] = [row for row in sample.rows if row.keys == {flight_features.ENTITY: flight}]
-            return bool(found)
+            predictions[:] = [row for row in sample.rows if row.keys == {flight_features.ENTITY: flight}]
+            return bool(predictions)
 
-        return found[-1] if self.scene.wait_for(look) else None
+        return predictions[-1] if self.scene.wait_for(look) else None
 
 
 def _flight() -> tuple[str, float]:

@@ -131,31 +131,31 @@ class Scene:
         :param meanwhile: called again and again with the tasks' states.
         """
         run_id = self.airflow.trigger(dag_id, conf=conf)
-        seen: dict[str, str] = {}
+        reported: dict[str, str] = {}
         asked_at, answered = 0.0, False
         moved_at, moved = time.monotonic(), None
         while time.monotonic() - moved_at < STALLED_S:
             for task, state in self.airflow.task_states(dag_id, run_id).items():
-                if seen.get(task) != state and state in ("success", "failed", "skipped", "upstream_failed"):
+                if reported.get(task) != state and state in ("success", "failed", "skipped", "upstream_failed"):
                     self.say(f"    {state:16} {task}")
                 if task.endswith("review"):
                     # Airflow may ask again: it can lose a task that is answered before it has seen the worker leave.
-                    if state == "awaiting_input" != seen.get(task):
+                    if state == "awaiting_input" != reported.get(task):
                         asked_at, answered = time.monotonic(), False
                     if state == "awaiting_input" and not answered and time.monotonic() - asked_at > READING_S:
                         self.airflow.answer_review(dag_id, run_id, task, approve=approve)
                         self.say(f"    {'approved' if approve else 'rejected':16} {task}")
                         answered = True
-                seen[task] = state
+                reported[task] = state
             self._answer_holds()
-            meanwhile(seen)
-            if moved != (now := (dict(seen), self._ledger_stands_at())):
+            meanwhile(reported)
+            if moved != (now := (dict(reported), self._ledger_stands_at())):
                 moved_at, moved = time.monotonic(), now
             state = self.airflow.run_state(dag_id, run_id)
             if state in ("success", "failed"):
                 return Run(run_id=run_id, state=state, tasks=self.airflow.task_states(dag_id, run_id))
             time.sleep(POLL_S)
-        return Run(run_id=run_id, state=f"stands still for {STALLED_S:.0f} s", tasks=seen)
+        return Run(run_id=run_id, state=f"stands still for {STALLED_S:.0f} s", tasks=reported)
 
     def _answer_holds(self) -> None:
         """What a person on call would do: a stage on hold passes where the current release breaks the same limits, as

@@ -25,7 +25,7 @@ MOST_OF_IT = 0.9
 
 
 @dataclass
-class Seen:
+class DriftFacts:
     """What came of two batches.
 
     :param digests: Dag run -> digest of the rows that it sent. :param alarms: columns that raised one, look by look.
@@ -74,19 +74,19 @@ class ScoredStory:
         with self.scene.step("drift to its batch", expected) as step:
             began = time.time()
             honest, faulty = self._score(HONEST, "", began), self._score(FAULTY, "clock-times", began)
-            seen = self._seen(honest, faulty, began)
-            step.ok = seen.ok
-            found = [", ".join(named) or "nothing" for named in seen.alarms]
+            facts = self._facts(honest, faulty, began)
+            step.ok = facts.ok
+            alarms = [", ".join(named) or "nothing" for named in facts.alarms]
             step.observed = (
-                f"drift found after each week: {'; '.join(found)}; {seen.carried:.0%} of that of {COLUMN} carried by "
+                f"drift found after each week: {'; '.join(alarms)}; {facts.carried:.0%} of that of {COLUMN} carried by "
                 f"the batch of Dag run {faulty.run_id}"
             )
-            step.facts = asdict(seen)
+            step.facts = asdict(facts)
 
-    def _seen(self, honest: Run, faulty: Run, since: float) -> Seen:
+    def _facts(self, honest: Run, faulty: Run, since: float) -> DriftFacts:
         # A look at drift without news decides nothing, and stands beside the chain.
         events = [(fact.origin, fact.event) for fact in self.scene.facts(ENDPOINT, since=since)]
-        return Seen(
+        return DriftFacts(
             honest=honest,
             faulty=faulty,
             digests={origin.run_id: event.digest for origin, event in events if isinstance(event, BatchServed)},

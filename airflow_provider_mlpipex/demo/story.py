@@ -237,8 +237,8 @@ class Story:
         return status.state if status else "unknown"
 
     def last_review(self) -> ReviewDecided | None:
-        found = (e.event for e in reversed(self.scene.entries(PRODUCTION)) if isinstance(e.event, ReviewDecided))
-        return next(found, None)
+        reviews = (e.event for e in reversed(self.scene.entries(PRODUCTION)) if isinstance(e.event, ReviewDecided))
+        return next(reviews, None)
 
     def judge(self, step: Step, ok: bool, run: Run | None, **facts: Any) -> None:
         state = self.state()

@@ -105,8 +105,8 @@ def routes(
 
     async def get_history(request: Request) -> Response:
         last, before = _number(request, "last") or TENURES, _number(request, "before")
-        found = await asyncio.to_thread(tenures, platform, _endpoint(request), last=last, before=before)
-        return JSONResponse([tenure.to_json() for tenure in found])
+        periods = await asyncio.to_thread(tenures, platform, _endpoint(request), last=last, before=before)
+        return JSONResponse([tenure.to_json() for tenure in periods])
 
     base = "/v1/endpoints/{environment}/{name}"
     texts = {name: {"type": "string", "maxLength": MAX_CAUSE_LENGTH} for name in FIELDS}

@@ -143,9 +143,9 @@ def _queried(spec: EvaluationSpec) -> pd.DataFrame:
                 remedy="check the connection and evaluation.sql",
             ) from None
         # A value that the database could not convert stands in its text; a wrong query has none of its own.
-        found = type(error).__name__ if isinstance(error, DataError | IntegrityError) else _said(error.orig)
+        reason = type(error).__name__ if isinstance(error, DataError | IntegrityError) else _said(error.orig)
         raise DataQualityFailed(
-            subject, value=found, limit="a query that it takes", remedy="correct evaluation.sql"
+            subject, value=reason, limit="a query that it takes", remedy="correct evaluation.sql"
         ) from None
     except SQLAlchemyError as error:
         raise DataQualityFailed(

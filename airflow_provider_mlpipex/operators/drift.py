@@ -76,18 +76,18 @@ class DriftTask(StageTask):
         from airflow_provider_mlpipex.services.drift.check import look
 
         manifest = load_manifest_file(self.manifest) if self.manifest else None
-        seen = look(run.platform, run.endpoint, manifest=manifest, release=self.release, **window)
-        self.looked_at = seen.release
-        run.envelope.drift(seen)
-        run.push("drift", summary_of(seen))
-        return seen
+        check = look(run.platform, run.endpoint, manifest=manifest, release=self.release, **window)
+        self.looked_at = check.release
+        run.envelope.drift(check)
+        run.push("drift", summary_of(check))
+        return check
 
-    def announce(self, run: StageRun, seen: DriftCheck) -> None:
+    def announce(self, run: StageRun, check: DriftCheck) -> None:
         """Update the drift Asset, if this task has not announced the same drift in an earlier Dag run."""
-        run.envelope.add(announced=seen.news)
-        if seen.news:
+        run.envelope.add(announced=check.news)
+        if check.news:
             outlet = run.context["outlet_events"][DRIFT_ALIAS]
-            outlet.add(drift_asset(run.endpoint.name), extra=summary_of(seen))
+            outlet.add(drift_asset(run.endpoint.name), extra=summary_of(check))
 
     def may_skip(self, run: StageRun, verdict: VerdictName) -> bool:
         """Whether the task is skipped. What is broken never is."""
@@ -159,42 +159,42 @@ class DriftCheckOperator(DriftTask, MlpipexOperator):
                 if text
             }
             try:
-                seen = self.look_once(run, **window)
+                check = self.look_once(run, **window)
             except DriftUndecided as nothing_current:
                 if not self.may_skip(run, "inconclusive"):
                     raise
                 skipped = str(nothing_current)
             else:
-                skipped = self._decide(run, seen)
+                skipped = self._decide(run, check)
         if skipped:
             raise AirflowSkipException(skipped)
-        return summary_of(seen)
+        return summary_of(check)
 
-    def _decide(self, run: StageRun, seen: DriftCheck) -> str:
+    def _decide(self, run: StageRun, check: DriftCheck) -> str:
         """Why the task is skipped; empty where it is not."""
-        if self.may_skip(run, seen.verdict):
-            return seen.reason
-        if seen.verdict == "fail" and self.on_drift == "announce":
-            self.announce(run, seen)
+        if self.may_skip(run, check.verdict):
+            return check.reason
+        if check.verdict == "fail" and self.on_drift == "announce":
+            self.announce(run, check)
         else:
             from airflow_provider_mlpipex.services.drift.check import require
 
-            require(seen)
+            require(check)
         return ""
 
 
-def summary_of(seen: DriftCheck) -> dict[str, Any]:
+def summary_of(check: DriftCheck) -> dict[str, Any]:
     """What other tasks, and whoever an Asset event triggers, get to know: small, and JSON."""
-    batches = seen.traced.batches if seen.traced else ()
+    batches = check.traced.batches if check.traced else ()
     return {
-        "endpoint": str(seen.endpoint),
-        "release": seen.release,
-        "since": seen.since.isoformat(),
-        "until": seen.until.isoformat(),
-        "verdict": seen.verdict,
-        "reason": seen.reason,
-        "rows": seen.rows,
-        "columns": list(seen.raising),
+        "endpoint": str(check.endpoint),
+        "release": check.release,
+        "since": check.since.isoformat(),
+        "until": check.until.isoformat(),
+        "verdict": check.verdict,
+        "reason": check.reason,
+        "rows": check.rows,
+        "columns": list(check.raising),
         "batches": [
             {
                 "batch": batch.batch,
@@ -209,7 +209,7 @@ def summary_of(seen: DriftCheck) -> dict[str, Any]:
             }
             for batch in batches
         ],
-        "report": seen.page.address,
-        "news": seen.news,
-        "entry": seen.seq,
+        "report": check.page.address,
+        "news": check.news,
+        "entry": check.seq,
     }

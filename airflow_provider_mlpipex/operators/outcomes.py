@@ -55,9 +55,9 @@ class IngestOutcomesOperator(TableOperator):
         from airflow_provider_mlpipex.services.outcomes.ingest import ingest
 
         subject, table = self.read_table()
-        found = ingest(run.platform, run.endpoint, table, subject=subject, correct=self.correct)
-        if found.judged is not None:
-            run.envelope.gates(found.judged.results)
-        run.envelope.add(subject=subject, releases=found.releases)
-        verdict = found.judged.verdict if found.judged else ""
-        return {**{name: value for name, value in found.to_json().items() if name != "judged"}, "verdict": verdict}
+        ingested = ingest(run.platform, run.endpoint, table, subject=subject, correct=self.correct)
+        if ingested.judged is not None:
+            run.envelope.gates(ingested.judged.results)
+        run.envelope.add(subject=subject, releases=ingested.releases)
+        verdict = ingested.judged.verdict if ingested.judged else ""
+        return {**{name: value for name, value in ingested.to_json().items() if name != "judged"}, "verdict": verdict}

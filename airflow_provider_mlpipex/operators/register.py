@@ -61,8 +61,8 @@ class RegisterModelOperator(ManifestOperator):
         else:
             trained = handed_over(self.trained, parameter="trained", by="TrainModelOperator")
             record = TrainingRecord.model_validate(trained["record"])
-            model, bump, found = register_model(manifest, record, registry=registry)
-            reasons = list(found)
+            model, bump, causes = register_model(manifest, record, registry=registry)
+            reasons = list(causes)
         registered.record(run.platform, manifest, model)
         folder = Path(self.manifest).resolve().parent
         if runtime := require_proven(run.platform, manifest, model, manifest_dir=folder):

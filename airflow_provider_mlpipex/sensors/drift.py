@@ -87,12 +87,12 @@ class DriftSensor(DriftTask, BaseSensorOperator):
         skipped = ""
         with self.in_stage(context) as run:
             until = until or run.platform.clock.now() + timedelta(seconds=self.timeout)
-            seen = self._look(run, over=over)
-            if seen is not None and seen.verdict == "fail":
-                self.announce(run, seen)
-                return summary_of(seen)
+            check = self._look(run, over=over)
+            if check is not None and check.verdict == "fail":
+                self.announce(run, check)
+                return summary_of(check)
             if over:
-                skipped = self._quiet(run, seen)
+                skipped = self._quiet(run, check)
             else:
                 run.envelope.outcome = "deferred"
             left = until - run.platform.clock.now()
@@ -109,17 +109,17 @@ class DriftSensor(DriftTask, BaseSensorOperator):
                 raise
             return None
 
-    def _quiet(self, run: StageRun, seen: DriftCheck | None) -> str:
+    def _quiet(self, run: StageRun, check: DriftCheck | None) -> str:
         """Why the task is skipped, now that the time is over.
 
         :raises DriftUndecided: it is not: nobody knows whether there was drift.
         """
-        if self.may_skip(run, seen.verdict if seen else "inconclusive"):
-            return seen.reason if seen else f"nothing is current on {run.endpoint}"
-        if seen is not None:
+        if self.may_skip(run, check.verdict if check else "inconclusive"):
+            return check.reason if check else f"nothing is current on {run.endpoint}"
+        if check is not None:
             from airflow_provider_mlpipex.services.drift.check import require
 
-            require(seen)
+            require(check)
         run.envelope.outcome = "skipped"
         return f"no drift of {run.endpoint} within {format_duration(timedelta(seconds=self.timeout))}"
 

@@ -66,10 +66,10 @@ class RolloutSensor(StageTask, BaseSensorOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         with self.in_stage(context) as run:
-            seen = self._look(run)
-            run.envelope.gates(seen.results)
-            if seen.status != "watching":
-                return self._conclude(run, seen)
+            result = self._look(run)
+            run.envelope.gates(result.results)
+            if result.status != "watching":
+                return self._conclude(run, result)
             run.envelope.outcome = "deferred"
         self._wait(context)
 
@@ -81,9 +81,9 @@ class RolloutSensor(StageTask, BaseSensorOperator):
             payload = event or {}
             run.envelope.gates([GateResult.model_validate(result) for result in payload.get("results", ())])
             self.rollout_id = self.rollout_id or str(payload.get("rollout_id", ""))
-            seen = self._look(run)
-            if seen.status != "watching":
-                return self._conclude(run, seen)
+            watched = self._look(run)
+            if watched.status != "watching":
+                return self._conclude(run, watched)
             run.envelope.outcome = "deferred"
         self._wait(context)
 
@@ -94,17 +94,17 @@ class RolloutSensor(StageTask, BaseSensorOperator):
             run.platform, endpoint=run.endpoint, rollout_id=self.rollout_id, stage=self.watched, step=self.step
         )
 
-    def _conclude(self, run: StageRun, seen: WatchResult) -> dict[str, Any]:
-        run.envelope.add(verdict=seen.verdict)
-        if seen.status == "ended":
-            run.envelope.rolled_back(seen.cause)
+    def _conclude(self, run: StageRun, result: WatchResult) -> dict[str, Any]:
+        run.envelope.add(verdict=result.verdict)
+        if result.status == "ended":
+            run.envelope.rolled_back(result.cause)
             raise RolloutEnded(
                 f"rollout {self.rollout_id} of {run.endpoint}",
-                value=seen.ending,
-                limit=seen.cause,
+                value=result.ending,
+                limit=result.cause,
                 remedy="traffic is back on the last good release; mend the candidate, then start a new run",
             )
-        return {"status": seen.status, "verdict": seen.verdict}
+        return {"status": result.status, "verdict": result.verdict}
 
     def _wait(self, context: Context) -> NoReturn:
         from airflow_provider_mlpipex.triggers.rollout import RolloutTrigger
@@ -134,14 +134,14 @@ class ShadowSensor(RolloutSensor):
     stage_name = "shadow"
     watched = "shadow"
 
-    def _conclude(self, run: StageRun, seen: WatchResult) -> dict[str, Any]:
+    def _conclude(self, run: StageRun, result: WatchResult) -> dict[str, Any]:
         from airflow_provider_mlpipex.services.rollout.judged import last_judged
 
         judged = last_judged(run.platform, run.endpoint, rollout_id=self.rollout_id, stage="shadow")
         facts = judged.facts if judged else None
         if facts:
             run.envelope.compared(facts)
-        return {**super()._conclude(run, seen), **({"comparison": facts} if facts else {})}
+        return {**super()._conclude(run, result), **({"comparison": facts} if facts else {})}
 
 
 class CanarySensor(RolloutSensor):
@@ -185,13 +185,13 @@ class EndpointHealthSensor(RolloutSensor):
     def _look_outside_window(self, run: StageRun) -> WatchResult:
         from airflow_provider_mlpipex.services.rollout.health import check_health
 
-        seen = check_health(run.platform, run.endpoint)
-        if seen.verdict in ("fail", "error"):
-            run.envelope.gates(seen.results)
-            raise (GateFailed if seen.verdict == "fail" else GateUndecided)(
+        health = check_health(run.platform, run.endpoint)
+        if health.verdict in ("fail", "error"):
+            run.envelope.gates(health.results)
+            raise (GateFailed if health.verdict == "fail" else GateUndecided)(
                 f"health of {run.endpoint}",
-                value=seen.cause,
+                value=health.cause,
                 limit="every rollback gate of its manifest passes",
                 remedy=f"decide whether to return to the previous release: mlpipex rollback {run.endpoint}",
             )
-        return seen.model_copy(update={"status": "passed"})
+        return health.model_copy(update={"status": "passed"})

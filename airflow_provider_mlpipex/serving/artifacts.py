@@ -55,9 +55,9 @@ def directory_digest(folder: Path) -> str:
 
 def verify_directory(folder: Path, digest: str) -> None:
     """:raises ArtifactMismatch: ``folder`` does not hold the bytes of ``digest``."""
-    found = directory_digest(folder)
-    if found != digest:
-        raise _mismatch(folder, value=found, limit=f"registered digest {digest}")
+    actual = directory_digest(folder)
+    if actual != digest:
+        raise _mismatch(folder, value=actual, limit=f"registered digest {digest}")
 
 
 class ArtifactCache:

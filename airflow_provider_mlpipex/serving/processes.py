@@ -278,14 +278,14 @@ def start_ticks(pid: int) -> int | None:
 
 def carriers(variable: str, value: str) -> list[psutil.Process]:
     """Every process but this one whose environment holds ``variable=value``."""
-    found = []
+    processes = []
     for process in psutil.process_iter():
         try:
             if process.pid != os.getpid() and process.environ().get(variable) == value:
-                found.append(process)
+                processes.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess, OSError):
             continue
-    return found
+    return processes
 
 
 def carried_id(folder: Path) -> str | None:
@@ -313,9 +313,9 @@ def _end(processes: list[psutil.Process], *, grace_s: float) -> None:
 
 def _read(path: Path) -> Child | None:
     try:
-        found = Child(**json.loads(path.read_text(encoding="utf-8")))
+        child = Child(**json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError, OSError):
         return None
     # The pause is in the dead keeper's monotonic time.
-    found.next_start = 0.0
-    return found
+    child.next_start = 0.0
+    return child

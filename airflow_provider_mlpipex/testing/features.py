@@ -130,7 +130,7 @@ def _join(asked: pd.DataFrame, view: MemoryView) -> pd.DataFrame:
     by = list(view.entities)
     rows = exact_integers(view.rows.sort_values(EVENT), view.features)
     asked = asked.sort_values(MOMENT)
-    found = pd.merge_asof(
+    joined = pd.merge_asof(
         asked,
         rows[[*by, EVENT, *view.features]].astype({EVENT: "datetime64[ns, UTC]"}),
         left_on=MOMENT,
@@ -139,4 +139,4 @@ def _join(asked: pd.DataFrame, view: MemoryView) -> pd.DataFrame:
         tolerance=view.ttl,
     )
     known = pd.MultiIndex.from_frame(asked[by]).isin(pd.MultiIndex.from_frame(rows[by]))
-    return found[found[EVENT].notna().to_numpy() | ~known].drop(columns=EVENT)
+    return joined[joined[EVENT].notna().to_numpy() | ~known].drop(columns=EVENT)

@@ -29,19 +29,27 @@ class MemoryOutcomes:
     def add(self, endpoint: EndpointRef, outcomes: Sequence[LabelledPrediction], *, correct: bool = False) -> Added:
         with self._lock:
             kept = self._kept[endpoint]
-            new = {one.request_id: one for one in outcomes if one.request_id not in kept}
-            changed = [one for one in outcomes if one.request_id in kept and kept[one.request_id].label != one.label]
+            new = {outcome.request_id: outcome for outcome in outcomes if outcome.request_id not in kept}
+            changed = [
+                outcome
+                for outcome in outcomes
+                if outcome.request_id in kept and kept[outcome.request_id].label != outcome.label
+            ]
             if changed and not correct:
                 raise conflicting(
                     endpoint,
                     [
-                        LabelConflict(request_id=one.request_id, kept=kept[one.request_id].label, given=one.label)
-                        for one in changed
+                        LabelConflict(
+                            request_id=outcome.request_id, kept=kept[outcome.request_id].label, given=outcome.label
+                        )
+                        for outcome in changed
                     ],
                 )
             kept |= new
-            for one in changed:
-                kept[one.request_id] = replace(kept[one.request_id], label=one.label, observed_at=one.observed_at)
+            for outcome in changed:
+                kept[outcome.request_id] = replace(
+                    kept[outcome.request_id], label=outcome.label, observed_at=outcome.observed_at
+                )
             unchanged = len(outcomes) - len(new) - len(changed)
             return Added(added=len(new), unchanged=unchanged, corrected=len(changed))
 
@@ -49,14 +57,14 @@ class MemoryOutcomes:
         self, endpoint: EndpointRef, release: str, *, since: datetime | None = None, until: datetime | None = None
     ) -> list[LabelledPrediction]:
         with self._lock:
-            found = [
-                one
-                for one in self._kept[endpoint].values()
-                if one.release == release
-                and (since is None or since <= one.served_at)
-                and (until is None or one.served_at <= until)
+            rows = [
+                outcome
+                for outcome in self._kept[endpoint].values()
+                if outcome.release == release
+                and (since is None or since <= outcome.served_at)
+                and (until is None or outcome.served_at <= until)
             ]
-        return sorted(found, key=lambda one: (one.served_at, one.request_id))
+        return sorted(rows, key=lambda outcome: (outcome.served_at, outcome.request_id))
 
     def known(self, endpoint: EndpointRef, request_ids: Sequence[str]) -> dict[str, LabelledPrediction]:
         with self._lock:
@@ -66,8 +74,8 @@ class MemoryOutcomes:
     def spans(self, endpoint: EndpointRef) -> dict[str, LabelledSpan]:
         moments: dict[str, list[datetime]] = defaultdict(list)
         with self._lock:
-            for one in self._kept[endpoint].values():
-                moments[one.release].append(one.served_at)
+            for outcome in self._kept[endpoint].values():
+                moments[outcome.release].append(outcome.served_at)
         return {
             release: LabelledSpan(rows=len(served), first=min(served), last=max(served))
             for release, served in sorted(moments.items())
@@ -75,4 +83,4 @@ class MemoryOutcomes:
 
     def labels(self, endpoint: EndpointRef, *, limit: int) -> list[Label]:
         with self._lock:
-            return sorted({one.label for one in self._kept[endpoint].values()}, key=str)[:limit]
+            return sorted({outcome.label for outcome in self._kept[endpoint].values()}, key=str)[:limit]

@@ -63,12 +63,12 @@ def compare_answers(
     slack, settle = timedelta(seconds=SLACK_S), timedelta(seconds=SETTLE_S)
     current, shadow = (_first(side, since - slack, until + slack) for side in (ours, theirs))
     joined = [(current.get(rid), answer) for rid, answer in shadow.items()]
-    known_to_both = [(one, other) for one, other in joined if one is not None and since <= one.at <= until]
-    alone = [other for one, other in joined if one is None and since <= other.at <= until - settle]
-    both = [(one, other) for one, other in known_to_both if one.status == other.status == 200]
-    scores = [(one.output.score, other.output.score) for one, other in both]
+    known_to_both = [(left, right) for left, right in joined if left is not None and since <= left.at <= until]
+    alone = [right for left, right in joined if left is None and since <= right.at <= until - settle]
+    both = [(left, right) for left, right in known_to_both if left.status == right.status == 200]
+    scores = [(left.output.score, right.output.score) for left, right in both]
     firsts = _firsts(both)
-    whole = Counter((one.status == 200, other.status == 200) for one, other in known_to_both if not other.row)
+    whole = Counter((left.status == 200, right.status == 200) for left, right in known_to_both if not right.row)
     logs = []
     for records, kept, missing in ((ours, current, 0), (theirs, shadow, 1)):
         inside = [answer for answer in kept.values() if not answer.row and since <= answer.at <= until]
@@ -86,16 +86,16 @@ def compare_answers(
         since=since,
         until=until,
         pairs=len(both),
-        missing=sum(other.status == 200 and not other.row for other in alone),
+        missing=sum(right.status == 200 and not right.row for right in alone),
         failed_current=whole[False, True],
         failed_shadow=whole[True, False],
         failed_both=whole[False, False],
-        flips=sum(_flipped(one.output, other.output) for one, other in both),
+        flips=sum(_flipped(left.output, right.output) for left, right in both),
         inputs=len(firsts),
         flipped_inputs=sum(firsts.values()),
         probabilities=bool(both) and all(side.output.kind == "probability" for pair in both for side in pair),
         difference=_differences([b - a for a, b in scores if a is not None and b is not None], ABSOLUTE_EDGES, abs),
-        latency=_differences([other.latency_ms - one.latency_ms for one, other in both], LATENCY_EDGES, float),
+        latency=_differences([right.latency_ms - left.latency_ms for left, right in both], LATENCY_EDGES, float),
         outputs=_outputs(both),
         scores=compare_scores(*(_numbers(pair[side] for pair in scores) for side in (0, 1))),
         slices=tuple(_sliced(column, both) for column in slices),
@@ -114,9 +114,9 @@ def _first(records: Answers, first: datetime, last: datetime) -> dict[str, Answe
 def _firsts(both: Iterable[tuple[Answer, Answer]]) -> dict[Any, bool]:
     """Whether the first pair of each distinct row flipped. A row of which nobody knows what was asked is one alone."""
     first: dict[Any, tuple[datetime, bool]] = {}
-    for place, (one, other) in enumerate(both):
-        row: Any = tuple((name, repr(value)) for name, value in one.inputs.items()) or place
-        asked = (one.at, _flipped(one.output, other.output))
+    for place, (left, right) in enumerate(both):
+        row: Any = tuple((name, repr(value)) for name, value in left.inputs.items()) or place
+        asked = (left.at, _flipped(left.output, right.output))
         first[row] = min(first.get(row, asked), asked)
     return {row: flipped for row, (_, flipped) in first.items()}
 
@@ -125,20 +125,20 @@ def _unnamed(records: Answers, first: datetime, last: datetime) -> int:
     return sum(first <= answer.at <= last for answer in records.get("", ()))
 
 
-def _flipped(one: Described, other: Described) -> bool:
-    if one.label == other.label:
+def _flipped(left: Described, right: Described) -> bool:
+    if left.label == right.label:
         return False
-    if one.kind == other.kind == "number":
-        return not _close(one.score, other.score)
-    if one.kind == other.kind == "numbers" and len(one.outputs or ()) == len(other.outputs or ()):
-        return not all(map(_close, one.outputs or (), other.outputs or ()))
+    if left.kind == right.kind == "number":
+        return not _close(left.score, right.score)
+    if left.kind == right.kind == "numbers" and len(left.outputs or ()) == len(right.outputs or ()):
+        return not all(map(_close, left.outputs or (), right.outputs or ()))
     return True
 
 
-def _close(one: float | None, other: float | None) -> bool:
-    if one is None or other is None:
+def _close(left: float | None, right: float | None) -> bool:
+    if left is None or right is None:
         return False
-    return abs(one - other) <= TOLERANCE * max(abs(one), abs(other), 1e-12)
+    return abs(left - right) <= TOLERANCE * max(abs(left), abs(right), 1e-12)
 
 
 def _differences(values: list[float], edges: tuple[float, ...], counted: Callable[[float], float]) -> Differences:
@@ -169,9 +169,9 @@ def _quantile(ordered: Sequence[float], q: float) -> float:
 def _outputs(both: Iterable[tuple[Answer, Answer]]) -> tuple[OutputDifference, ...]:
     apart: dict[int, list[float]] = defaultdict(list)
     names: Sequence[str] = ()
-    for one, other in both:
-        ours, theirs = one.output.outputs or [], other.output.outputs or []
-        labels = json.loads(one.output.label) if ours and not names else []
+    for left, right in both:
+        ours, theirs = left.output.outputs or [], right.output.outputs or []
+        labels = json.loads(left.output.label) if ours and not names else []
         names = list(labels) if isinstance(labels, dict) else names
         for place, (a, b) in enumerate(zip(ours, theirs, strict=False)):
             if a is not None and b is not None:
@@ -188,8 +188,8 @@ def _outputs(both: Iterable[tuple[Answer, Answer]]) -> tuple[OutputDifference, .
 
 def _sliced(column: str, both: Iterable[tuple[Answer, Answer]]) -> SlicedColumn:
     parts: dict[str | None, list[tuple[Answer, Answer]]] = defaultdict(list)
-    for one, other in both:
-        parts[_text(one.inputs.get(column))].append((one, other))
+    for left, right in both:
+        parts[_text(left.inputs.get(column))].append((left, right))
     large = [_slice(value, pairs) for value, pairs in parts.items() if len(pairs) >= MIN_PAIRS]
     large.sort(key=lambda part: (-part.pairs, part.value is None, part.value or ""))
     shown = tuple(large[:MAX_VALUES])
@@ -203,12 +203,12 @@ def _sliced(column: str, both: Iterable[tuple[Answer, Answer]]) -> SlicedColumn:
 
 
 def _slice(value: str | None, pairs: list[tuple[Answer, Answer]]) -> Slice:
-    scores = [(one.output.score, other.output.score) for one, other in pairs]
+    scores = [(left.output.score, right.output.score) for left, right in pairs]
     apart = [b - a for a, b in scores if a is not None and b is not None]
     return Slice(
         value=value,
         pairs=len(pairs),
-        flips=sum(_flipped(one.output, other.output) for one, other in pairs),
+        flips=sum(_flipped(left.output, right.output) for left, right in pairs),
         inputs=len(firsts := _firsts(pairs)),
         flipped_inputs=sum(firsts.values()),
         count=len(apart),

@@ -15,7 +15,7 @@ from airflow_provider_mlpipex.adapters.mlflow.registration_rules import model_ve
 from airflow_provider_mlpipex.adapters.mlflow.team_code import fluent_mlflow_at
 from airflow_provider_mlpipex.domain.errors import ModelNotFound, ReleaseNotReady
 from airflow_provider_mlpipex.domain.names import EndpointRef, check_name
-from airflow_provider_mlpipex.domain.release.adoption import FoundModel, ModelReference, ModelSource
+from airflow_provider_mlpipex.domain.release.adoption import FetchedModel, ModelReference, ModelSource
 from airflow_provider_mlpipex.domain.release.release import ModelVersion, RuntimeEnvironment
 from airflow_provider_mlpipex.domain.release.semver import Version
 from airflow_provider_mlpipex.domain.release.training import ModelAnswers, SavedModel, TrainedModel, TrainingRecord
@@ -162,12 +162,12 @@ class MemoryRegistry:
         number = int(named.which) if named.kind == "version" else None
         return self.facts.get(uri) or ModelSource(uri=uri, number=number)
 
-    def fetch(self, source: ModelSource, folder: Path) -> FoundModel:
+    def fetch(self, source: ModelSource, folder: Path) -> FetchedModel:
         held = self.elsewhere[source.uri]
         return sources.read_folder(source, Path(shutil.copytree(held, folder / "model", symlinks=True)))
 
-    def open(self, found: FoundModel) -> Any:
-        return sources.load(found)
+    def open(self, fetched: FetchedModel) -> Any:
+        return sources.load(fetched)
 
     def page(self, run_id: str) -> str:
         return ""

@@ -26,7 +26,7 @@ class Answered(Protocol):
 
 def find(answers: Mapping[str, Mapping[str, Sequence[Answered]]], request_ids: Sequence[str]) -> ServedAnswers:
     """:param answers: release id -> request id -> its records."""
-    moments = {release: [one.at for some in of.values() for one in some] for release, of in answers.items()}
+    moments = {release: [answer.at for some in of.values() for answer in some] for release, of in answers.items()}
     log_since = {release: min(some) for release, some in moments.items() if some}
     return served_answers(request_ids, _logged(answers, request_ids), log_since)
 
@@ -36,7 +36,7 @@ def _logged(
 ) -> Iterator[LoggedAnswer]:
     for release, of in answers.items():
         for rid in dict.fromkeys(request_ids):
-            for one in of.get(rid, ()):
-                if one.status == 200 and not one.mirrored:
-                    output, at = one.logged.output, one.at.timestamp()
+            for answer in of.get(rid, ()):
+                if answer.status == 200 and not answer.mirrored:
+                    output, at = answer.logged.output, answer.at.timestamp()
                     yield LoggedAnswer(rid, release, at, at, output.kind, output.score, output.label, None)

@@ -148,7 +148,7 @@ def _count(reference: Reference, rows: Sequence[Answered]) -> dict[str, Sketch]:
     counted = [reference.empty()]
     for group in alike.values():
         inputs = [_as_logged(row.inputs) for row in group]
-        columns = {name: [one[name] for one in inputs] for name in inputs[0]}
+        columns = {name: [given[name] for given in inputs] for name in inputs[0]}
         counted.append(reference.sketch(columns, scores=[row.score for row in group]))
     return {name: merge(part[name] for part in counted) for name in reference.columns}
 

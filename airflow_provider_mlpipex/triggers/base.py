@@ -20,7 +20,7 @@ from airflow_provider_mlpipex.services.platform import Platform
 #: Airflow 3.3 fails a deferred task whose trigger answers before the scheduler has seen the worker leave
 #: (apache/airflow #67287, #71580). A revert is made at once; only the news of it waits this long.
 SETTLE_S = 3.0
-Seen = TypeVar("Seen")
+Read = TypeVar("Read")
 
 
 class LookingTrigger(BaseTrigger):
@@ -77,6 +77,6 @@ class LookingTrigger(BaseTrigger):
         raise NotImplementedError
 
     @staticmethod
-    async def in_thread(pool: ThreadPoolExecutor, once: Callable[[], Seen]) -> Seen:
+    async def in_thread(pool: ThreadPoolExecutor, once: Callable[[], Read]) -> Read:
         """One look, off the triggerer's event loop: HTTP and SQL would hold up every other trigger."""
         return await asyncio.get_running_loop().run_in_executor(pool, copy_context().run, once)

@@ -79,7 +79,7 @@ class DriftTrigger(LookingTrigger):
                 return {"status": "over"}
             await asyncio.sleep(min(self.poll_interval, left))
             try:
-                seen = await self._look(platform)
+                check = await self._look(platform)
             except DriftUndecided as error:
                 # Nothing is current yet: that may change any minute.
                 self.lines.info(DRIFT_LOOKED, verdict="inconclusive", reason=str(error), endpoint=self.endpoint)
@@ -91,9 +91,9 @@ class DriftTrigger(LookingTrigger):
                     return {"status": "error", **error.as_dict()}
                 continue
             answered = time.monotonic()
-            self.lines.info(DRIFT_LOOKED, verdict=seen.verdict, reason=seen.reason, endpoint=self.endpoint)
-            if seen.verdict == "fail":
-                return {"status": "found", "reason": seen.reason}
+            self.lines.info(DRIFT_LOOKED, verdict=check.verdict, reason=check.reason, endpoint=self.endpoint)
+            if check.verdict == "fail":
+                return {"status": "found", "reason": check.reason}
 
     async def _look(self, platform: Platform) -> DriftCheck:
         def once() -> DriftCheck:

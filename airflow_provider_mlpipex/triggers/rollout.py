@@ -74,26 +74,26 @@ class RolloutTrigger(LookingTrigger):
             await asyncio.sleep(pause)
             pause = self.poll_interval
             try:
-                seen = await self._look(platform, endpoint)
+                result = await self._look(platform, endpoint)
             except MlpipexError as error:
                 self.lines.warning(LOOK_FAILED, **error.as_dict(), endpoint=self.endpoint)
                 if not error.transient or time.monotonic() - answered > self.give_up_after:
                     return {"status": "error", "rollout_id": self.rollout_id, **error.as_dict()}
                 continue
-            answered, pause = time.monotonic(), min(self.poll_interval, seen.look_again_s or self.poll_interval)
-            if seen.status != "watching":
-                return self._event(seen)
+            answered, pause = time.monotonic(), min(self.poll_interval, result.look_again_s or self.poll_interval)
+            if result.status != "watching":
+                return self._event(result)
 
     async def _look(self, platform: Platform, endpoint: EndpointRef) -> WatchResult:
         once = partial(look, platform, endpoint=endpoint, rollout_id=self.rollout_id, stage=self.stage, step=self.step)
         return await self.in_thread(_lookers(), once)
 
-    def _event(self, seen: WatchResult) -> dict[str, Any]:
+    def _event(self, watched: WatchResult) -> dict[str, Any]:
         """Small and JSON: the whole evidence is in the ledger. A scheduled watch learns here whose rollout it was."""
         return {
             "rollout_id": self.rollout_id,
-            "status": seen.status,
-            "verdict": seen.verdict,
-            "cause": seen.cause,
-            "results": [result.to_json() for result in seen.results],
+            "status": watched.status,
+            "verdict": watched.verdict,
+            "cause": watched.cause,
+            "results": [result.to_json() for result in watched.results],
         }

@@ -94,18 +94,18 @@ class StandingWatchTrigger(LookingTrigger):
                 began = time.monotonic()
                 lag, due = began - due, due if began - due < self.poll_interval else began
                 try:
-                    found = await self.in_thread(_surveyors(), watch.round)
+                    surveyed = await self.in_thread(_surveyors(), watch.round)
                 except MlpipexError as error:
                     self.lines.warning(LOOK_FAILED, **error.as_dict())
                     if not error.transient or time.monotonic() - answered > self.give_up_after:
                         return {"status": "error", **error.as_dict()}
                 else:
                     answered, rounds = time.monotonic(), rounds + 1
-                    self._measure(found, took=answered - began, lag=lag)
+                    self._measure(surveyed, took=answered - began, lag=lag)
                     if answered - said >= _SAY_EVERY_S:
-                        self.lines.info(STILL_WATCHING, endpoints=found.watched, rounds=rounds)
+                        self.lines.info(STILL_WATCHING, endpoints=surveyed.watched, rounds=rounds)
                         said = answered
-                    for endpoint, why in found.due.items():
+                    for endpoint, why in surveyed.due.items():
                         self._attend(watch, endpoint, why)
                 # Rounds keep their pace, whatever one takes; those that were missed are not made up for.
                 due += self.poll_interval
@@ -124,7 +124,7 @@ class StandingWatchTrigger(LookingTrigger):
 
     async def _look(self, watch: StandingWatch, endpoint: EndpointRef, why: str) -> None:
         try:
-            seen = await self.in_thread(_lookers(), partial(watch.attend, endpoint))
+            result = await self.in_thread(_lookers(), partial(watch.attend, endpoint))
         except MlpipexError as error:
             # The next round finds it due again.
             if self._is_news(endpoint, type(error).__name__):
@@ -133,9 +133,9 @@ class StandingWatchTrigger(LookingTrigger):
             if self._is_news(endpoint, type(error).__name__):
                 self.lines.error(LOOK_FAILED, endpoint=str(endpoint), reason=f"{type(error).__name__}: {error}")
         else:
-            if self._is_news(endpoint, seen.status, seen.verdict, why):
-                found = {"verdict": seen.verdict, "status": seen.status, "why": why, "cause": seen.cause}
-                self.lines.info(ENDPOINT_LOOKED, endpoint=str(endpoint), **found)
+            if self._is_news(endpoint, result.status, result.verdict, why):
+                facts = {"verdict": result.verdict, "status": result.status, "why": why, "cause": result.cause}
+                self.lines.info(ENDPOINT_LOOKED, endpoint=str(endpoint), **facts)
 
     def _is_news(self, endpoint: EndpointRef, *said: str) -> bool:
         """Whether the log says something else of ``endpoint``: an hour inside a rollback window is one line of it."""
@@ -144,7 +144,7 @@ class StandingWatchTrigger(LookingTrigger):
         return is_news
 
     @staticmethod
-    def _measure(found: Round, *, took: float, lag: float) -> None:
-        stats.gauge(WATCHED_ENDPOINTS, found.watched)
+    def _measure(surveyed: Round, *, took: float, lag: float) -> None:
+        stats.gauge(WATCHED_ENDPOINTS, surveyed.watched)
         stats.timing(WATCH_ROUND, took * 1000.0)
         stats.timing(WATCH_LAG, max(0.0, lag) * 1000.0)

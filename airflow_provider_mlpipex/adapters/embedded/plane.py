@@ -125,8 +125,8 @@ class EmbeddedPlane:
             "until": until.isoformat(),
             "slice": list(slices),
         }
-        found = self._call("GET", endpoint, "/comparison", params=asked, timeout=COMPARISON_TIMEOUT_S)
-        return ShadowComparison.model_validate(found)
+        comparison = self._call("GET", endpoint, "/comparison", params=asked, timeout=COMPARISON_TIMEOUT_S)
+        return ShadowComparison.model_validate(comparison)
 
     def predictions(
         self,
@@ -164,11 +164,11 @@ class EmbeddedPlane:
         return BatchFaults.model_validate(self._call("GET", endpoint, path, params=asked, timeout=SKETCHES_TIMEOUT_S))
 
     def served(self, endpoint: EndpointRef, request_ids: Sequence[str]) -> ServedAnswers:
-        found = ServedAnswers()
+        answers = ServedAnswers()
         for some in _in_chunks(request_ids) or [[]]:
             answer = self._call("POST", endpoint, "/served", json={"request_ids": some}, timeout=COMPARISON_TIMEOUT_S)
-            found = found.with_more(ServedAnswers.model_validate(answer))
-        return found
+            answers = answers.with_more(ServedAnswers.model_validate(answer))
+        return answers
 
     def retire(self, endpoint: EndpointRef, release_id: str) -> None:
         self._call("DELETE", endpoint, f"/releases/{release_id}")

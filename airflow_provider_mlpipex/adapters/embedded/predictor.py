@@ -70,5 +70,5 @@ def _predictions(answer: httpx.Response) -> list[object] | None:
         said = answer.json()
     except ValueError:
         return None
-    found = said.get("predictions") if isinstance(said, dict) else None
-    return found if isinstance(found, list) else None
+    predictions = said.get("predictions") if isinstance(said, dict) else None
+    return predictions if isinstance(predictions, list) else None

@@ -30,12 +30,12 @@ class LockedRuntimes:
         """Pin ``spec`` to what is there; where the manifest states a digest, that must be it."""
         lock = (manifest_dir / spec.lock).resolve() if spec.lock else None
         if lock is not None:
-            found = lock_digest(lock)
+            digest = lock_digest(lock)
         elif spec.image is not None:
-            found = spec.image.rpartition(":")[2]
+            digest = spec.image.rpartition(":")[2]
         else:
-            found = provider_digest()
-        return pin(spec, found, lock_uri=str(lock) if lock else None)
+            digest = provider_digest()
+        return pin(spec, digest, lock_uri=str(lock) if lock else None)
 
     def lock_text(self, runtime: RuntimeEnvironment) -> str:
         return self._built.lock_text(runtime)

@@ -43,14 +43,14 @@ class AnswerFile:
             return []
         except OSError as error:
             raise self._unavailable(error) from error
-        found = []
+        chunks = []
         for line in filter(None, lines):
             try:
-                found.append(AnsweredChunk.model_validate(json.loads(line)))
+                chunks.append(AnsweredChunk.model_validate(json.loads(line)))
             except ValueError:
                 # Torn: the task was ended while it wrote this line. Its rows are asked for again.
                 continue
-        return found
+        return chunks
 
     def keep(self, key: str, chunk: AnsweredChunk) -> None:
         # A line break before the line, too: what was torn must not take this one with it.

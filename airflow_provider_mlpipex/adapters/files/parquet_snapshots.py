@@ -120,20 +120,20 @@ class ParquetSnapshots:
                 limit="6 to 64 lower-case hex digits of its digest",
                 remedy="see its task's XCom",
             )
-        found = sorted(self.root.glob(f"*/{digest}*.json"))
-        if len(found) > 1:
+        matches = sorted(self.root.glob(f"*/{digest}*.json"))
+        if len(matches) > 1:
             raise ConfigurationInvalid(
                 f"snapshot {digest}",
-                value=", ".join(f"{path.parent.name}/{path.stem[:16]}" for path in found),
+                value=", ".join(f"{path.parent.name}/{path.stem[:16]}" for path in matches),
                 limit="one snapshot",
                 remedy="give more digits",
             )
         try:
-            return DatasetSnapshot.model_validate_json(found[0].read_bytes() if found else b"")
+            return DatasetSnapshot.model_validate_json(matches[0].read_bytes() if matches else b"")
         except (OSError, ValidationError):
             raise SnapshotCorrupt(
                 f"snapshot {digest} below {self.root}",
-                value="not found" if not found else f"unreadable description {found[0].name}",
+                value="not found" if not matches else f"unreadable description {matches[0].name}",
                 limit="a snapshot with its description",
                 remedy="is MLPIPEX_SNAPSHOT_ROOT the right folder?",
             ) from None

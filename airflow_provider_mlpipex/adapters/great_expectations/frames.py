@@ -88,13 +88,13 @@ def repeated_columns(frame: pd.DataFrame) -> list[str]:
     return sorted({str(name) for name in frame.columns[frame.columns.duplicated()]})
 
 
-def name_rows(found: ExpectationSuiteValidationResult, frame: pd.DataFrame, key: Sequence[str]) -> None:
+def name_rows(report: ExpectationSuiteValidationResult, frame: pd.DataFrame, key: Sequence[str]) -> None:
     """Put the ``key`` of offending rows beside their values; Great Expectations gave the numbers of the rows.
 
     To let it look up the key itself costs ten seconds where a million rows offend.
     """
-    for one in found.results:
-        result = one.result or {}
+    for outcome in report.results:
+        result = outcome.result or {}
         numbers = [at for at in result.get("partial_unexpected_index_list") or () if isinstance(at, int)]
         values = result.get("partial_unexpected_list") or ()
         if not numbers:
@@ -102,7 +102,7 @@ def name_rows(found: ExpectationSuiteValidationResult, frame: pd.DataFrame, key:
         names = list(key) or [ROW]
         rows = frame.iloc[numbers]
         keys = [list(rows[column]) for column in key] if key else [numbers]
-        config = one.expectation_config
+        config = outcome.expectation_config
         judged = config.kwargs if config is not None else {}
         result["unexpected_index_column_names"] = names
         result["partial_unexpected_index_list"] = [
@@ -122,7 +122,7 @@ def _by_column(value: Any, judged: Mapping[str, Any]) -> dict[str, Any]:
 
 def unjudgeable(frame: pd.DataFrame, expectations: Sequence[Expectation]) -> Mapping[int, str]:
     """Index of an expectation -> why it cannot judge the values of its column, where it would pass all the same."""
-    found: dict[int, str] = {}
+    reasons: dict[int, str] = {}
     for at, expectation in enumerate(expectations):
         if expectation.column is None or expectation.column not in frame.columns:
             continue
@@ -134,8 +134,8 @@ def unjudgeable(frame: pd.DataFrame, expectations: Sequence[Expectation]) -> Map
         else:
             why = ""
         if why:
-            found[at] = why
-    return found
+            reasons[at] = why
+    return reasons
 
 
 def _no_spread(values: pd.Series) -> str:

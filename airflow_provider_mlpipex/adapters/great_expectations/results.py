@@ -45,9 +45,9 @@ class ResultsFolder:
         self._root = root
 
     def write(
-        self, found: ExpectationSuiteValidationResult, place: ResultPlace, *, passed: bool, now: datetime
+        self, report: ExpectationSuiteValidationResult, place: ResultPlace, *, passed: bool, now: datetime
     ) -> Path:
-        """Keep ``found`` and list it in the index; return its page.
+        """Keep ``report`` and list it in the index; return its page.
 
         :raises OSError: the folder cannot be written.
         """
@@ -57,10 +57,10 @@ class ResultsFolder:
         name = f"{moment:%H%M%S.%f}Z-{verdict}-{secrets.token_hex(4)}"
         folder = site / "validations" / place.table / f"{moment:%Y-%m-%d}" / name
         folder.mkdir(parents=True)
-        content = found.to_json_dict()  # type: ignore[no-untyped-call]  # theirs is not annotated
+        content = report.to_json_dict()  # type: ignore[no-untyped-call]  # theirs is not annotated
         _write(folder / "result.json", json.dumps(plain(content), indent=2, allow_nan=False))
         page = folder / "result.html"
-        _write(page, _page(found))
+        _write(page, _page(report))
         with (site / ".lock").open("w") as lock:
             # Who lists last must have seen what everybody wrote.
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -87,27 +87,27 @@ def plain(value: Any) -> Any:
     return value.isoformat() if hasattr(value, "isoformat") else plain(str(value))
 
 
-def _page(found: ExpectationSuiteValidationResult) -> str:
+def _page(report: ExpectationSuiteValidationResult) -> str:
     """One Data Docs page. Great Expectations writes values of tables into it as if they were HTML; so they are escaped
     before."""
     from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
     from great_expectations.render.renderer.page_renderer import ValidationResultsPageRenderer
 
     shown = ExpectationSuiteValidationResult(
-        success=found.success,
+        success=report.success,
         results=[
             ExpectationValidationResult(
-                success=one.success,
-                expectation_config=one.expectation_config,
-                result=_escaped(_with_rows(plain(one.result))),
-                meta=one.meta,
-                exception_info=_escaped(plain(one.exception_info or {})),
+                success=result.success,
+                expectation_config=result.expectation_config,
+                result=_escaped(_with_rows(plain(result.result))),
+                meta=result.meta,
+                exception_info=_escaped(plain(result.exception_info or {})),
             )
-            for one in found.results
+            for result in report.results
         ],
-        suite_name=found.suite_name,
-        statistics=found.statistics,
-        meta=found.meta,
+        suite_name=report.suite_name,
+        statistics=report.statistics,
+        meta=report.meta,
     )
     return _view("DefaultJinjaPageView", ValidationResultsPageRenderer().render(shown))
 

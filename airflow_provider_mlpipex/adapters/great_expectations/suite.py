@@ -58,7 +58,7 @@ class Suite:
         guards = {name: guard for expectation in self._expectations for name, guard in _guards(expectation)}
         suite = gx.ExpectationSuite("mlpipex", expectations=[*self._judges, _row_count(), *guards.values()])
         try:
-            found = batch.validate(suite, result_format=shown)
+            report = batch.validate(suite, result_format=shown)
         except Exception as error:  # noqa: BLE001 - whatever Great Expectations and a database driver raise
             # Nothing of it is chained, and its text is not told: both may quote rows and parameters.
             raise DataQualityFailed(
@@ -67,36 +67,36 @@ class Suite:
                 limit="a table that it can judge",
                 remedy="are all columns of plain types, and does the database answer? its lines are in the log",
             ) from None
-        marked = {_mark(one): one for one in found.results}
-        found.results = [marked[at] for at in range(len(self._judges))]
-        for one in found.results:
+        marked = {_mark(result): result for result in report.results}
+        report.results = [marked[at] for at in range(len(self._judges))]
+        for result in report.results:
             # One of its expectations answers with NumPy's bool, which its own JSON writer refuses.
-            one.success = bool(one.success)
-        for at, why in self._passed_unjudged(found, marked).items():
-            overrule(found, at, why)
-        return found, int(marked["rows"].result["observed_value"])
+            result.success = bool(result.success)
+        for at, why in self._passed_unjudged(report, marked).items():
+            overrule(report, at, why)
+        return report, int(marked["rows"].result["observed_value"])
 
     def _passed_unjudged(
-        self, found: ExpectationSuiteValidationResult, marked: Mapping[int | str, ExpectationValidationResult]
+        self, report: ExpectationSuiteValidationResult, marked: Mapping[int | str, ExpectationValidationResult]
     ) -> dict[int, str]:
         """Index of an expectation -> why its success is none."""
         unjudged = {}
-        for at, (expectation, one) in enumerate(zip(self._expectations, found.results, strict=True)):
-            observed = (one.result or {}).get("observed_value")
+        for at, (expectation, result) in enumerate(zip(self._expectations, report.results, strict=True)):
+            observed = (result.result or {}).get("observed_value")
             whys = [_nothing_there(expectation, marked[name].result or {}) for name in _guard_names(expectation)]
             if not _finite(observed):
                 whys.append(str(plain(observed)))
-            if one.success and any(whys):
+            if result.success and any(whys):
                 unjudged[at] = next(filter(None, whys))
         return unjudged
 
     def broken(
-        self, found: ExpectationSuiteValidationResult, *, key: Sequence[str] = ()
+        self, report: ExpectationSuiteValidationResult, *, key: Sequence[str] = ()
     ) -> Iterator[BrokenExpectation]:
         """What did not hold, in our words. Rows are named by ``key``, or by their number."""
-        for expectation, one in zip(self._expectations, found.results, strict=True):
-            if not one.success:
-                yield _broken(expectation, one, key)
+        for expectation, result in zip(self._expectations, report.results, strict=True):
+            if not result.success:
+                yield _broken(expectation, result, key)
 
 
 def require_great_expectations() -> None:
@@ -116,24 +116,24 @@ def require_great_expectations() -> None:
         ) from error
 
 
-def overrule(found: ExpectationSuiteValidationResult, at: int, why: str) -> None:
+def overrule(report: ExpectationSuiteValidationResult, at: int, why: str) -> None:
     """The expectation at ``at`` passed, but must not: ``why`` is what is told as observed."""
-    one = found.results[at]
-    if one.success:
-        found.success = one.success = False
-        one.result = {"observed_value": why}
+    result = report.results[at]
+    if result.success:
+        report.success = result.success = False
+        result.result = {"observed_value": why}
 
 
-def count_successes(found: ExpectationSuiteValidationResult) -> None:
+def count_successes(report: ExpectationSuiteValidationResult) -> None:
     """Make the statistics fit the results."""
-    total, held = len(found.results), sum(bool(one.success) for one in found.results)
-    found.statistics = {
+    total, held = len(report.results), sum(bool(result.success) for result in report.results)
+    report.statistics = {
         "evaluated_expectations": total,
         "successful_expectations": held,
         "unsuccessful_expectations": total - held,
         "success_percent": 100.0 * held / total,
     }
-    found.success = held == total
+    report.success = held == total
 
 
 def _judge(expectation: Expectation, *, mark: int, in_utc: bool) -> Any:
@@ -209,15 +209,15 @@ def _finite(observed: Any) -> bool:
     return not isinstance(observed, float) or math.isfinite(observed)
 
 
-def _mark(one: ExpectationValidationResult) -> int | str:
-    config = one.expectation_config
+def _mark(result: ExpectationValidationResult) -> int | str:
+    config = result.expectation_config
     assert config is not None and config.meta is not None  # every expectation of the suite was marked
     mark: int | str = config.meta["mlpipex"]
     return mark
 
 
-def _broken(expectation: Expectation, one: ExpectationValidationResult, key: Sequence[str]) -> BrokenExpectation:
-    result = plain(one.result or {})
+def _broken(expectation: Expectation, outcome: ExpectationValidationResult, key: Sequence[str]) -> BrokenExpectation:
+    result = plain(outcome.result or {})
     offending = dict.fromkeys(_cut(value) for value in result.get("partial_unexpected_list") or ())
     rows = [row for row in result.get("partial_unexpected_index_list") or () if isinstance(row, Mapping)]
     arguments = {name: value for name, value in expectation.arguments.items() if name not in ("severity", *_WORDS)}
@@ -226,7 +226,7 @@ def _broken(expectation: Expectation, one: ExpectationValidationResult, key: Seq
         column=", ".join(expectation.columns) or None,
         expected=_cut(", ".join(f"{name}={value!r}" for name, value in arguments.items()), _OBSERVED_LENGTH)
         or "to hold",
-        observed=_cut(_observed(result, one.exception_info or {}), _OBSERVED_LENGTH),
+        observed=_cut(_observed(result, outcome.exception_info or {}), _OBSERVED_LENGTH),
         sample=tuple(offending)[:SAMPLE_SIZE],
         keys=tuple(dict.fromkeys(_row_name(row, key) for row in rows))[:SAMPLE_SIZE],
         severity=expectation.severity,

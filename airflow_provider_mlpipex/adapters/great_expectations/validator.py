@@ -82,16 +82,18 @@ class GxValidator:
             return QualityReport(subject=subject, rows=0, judged=judged, broken=(_NO_ROWS,))
         if judged == 0:
             return QualityReport(subject=subject, rows=len(frame), judged=0)
-        frame = plain_frame(frame, {column for one in expectations for column in one.columns})
-        frame = with_moments(frame, {column for one in expectations if one.moments for column in one.columns})
+        frame = plain_frame(frame, {column for expectation in expectations for column in expectation.columns})
+        frame = with_moments(
+            frame, {column for expectation in expectations if expectation.moments for column in expectation.columns}
+        )
         with _context() as context:
             asset = context.data_sources.add_pandas("memory").add_dataframe_asset("table")
             batch = asset.add_batch_definition_whole_dataframe("whole").get_batch({"dataframe": frame})
-            found, rows = suite.run(batch)
-        name_rows(found, frame, key)
+            report, rows = suite.run(batch)
+        name_rows(report, frame, key)
         for at, why in unjudgeable(frame, expectations).items():
-            overrule(found, at, why)
-        return self._conclude(suite, found, subject=subject, rows=rows, key=key, place=place)
+            overrule(report, at, why)
+        return self._conclude(suite, report, subject=subject, rows=rows, key=key, place=place)
 
     def validate_table(
         self,
@@ -115,32 +117,32 @@ class GxValidator:
         with _context() as context:
             source = _connect(context, table, subject)
             try:
-                found, rows = suite.run(_table_batch(source, table, subject), key=key)
+                report, rows = suite.run(_table_batch(source, table, subject), key=key)
             finally:
                 source.get_engine().dispose()
         if rows == 0:
             return QualityReport(subject=subject, rows=0, judged=judged, broken=(_NO_ROWS,))
-        return self._conclude(suite, found, subject=subject, rows=rows, key=key, place=place)
+        return self._conclude(suite, report, subject=subject, rows=rows, key=key, place=place)
 
     def _conclude(
         self,
         suite: Suite,
-        found: ExpectationSuiteValidationResult,
+        validation: ExpectationSuiteValidationResult,
         *,
         subject: str,
         rows: int,
         key: Sequence[str],
         place: ResultPlace | None,
     ) -> QualityReport:
-        count_successes(found)
+        count_successes(validation)
         report = QualityReport(
-            subject=subject, rows=rows, judged=len(found.results), broken=tuple(suite.broken(found, key=key))
+            subject=subject, rows=rows, judged=len(validation.results), broken=tuple(suite.broken(validation, key=key))
         )
         if self._results is None or place is None:
             return report
-        found.suite_name = place.table
+        validation.suite_name = place.table
         try:
-            page = self._results.write(found, place, passed=report.passed, now=datetime.now(UTC))
+            page = self._results.write(validation, place, passed=report.passed, now=datetime.now(UTC))
         except Exception as error:  # noqa: BLE001 - a full disk or a page that cannot be drawn costs no verdict; it is told
             return report.model_copy(update={"trouble": f"{type(error).__name__}: {error}"})
         return report.model_copy(update={"results": str(page)})

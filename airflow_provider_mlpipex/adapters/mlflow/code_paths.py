@@ -27,14 +27,14 @@ def own_modules(pickle: Path | None, named: Iterable[str]) -> dict[str, Path]:
     :param pickle: of the model: every module that it names is needed. :param named: modules that are needed anyway.
     """
     own = _own()
-    found: dict[str, Path] = {}
+    modules: dict[str, Path] = {}
     waiting = [*named, *(_named_in(pickle) if pickle else ())]
     while waiting:
         top = waiting.pop().partition(".")[0]
         if top in own:
-            found[top] = own.pop(top)
-            waiting += _imported_by(found[top], wanted=own)
-    return found
+            modules[top] = own.pop(top)
+            waiting += _imported_by(modules[top], wanted=own)
+    return modules
 
 
 def copy_modules(modules: dict[str, Path], folder: Path) -> list[str]:

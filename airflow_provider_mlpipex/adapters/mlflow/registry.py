@@ -26,7 +26,7 @@ from airflow_provider_mlpipex.domain.errors import (
     ModelNotFound,
 )
 from airflow_provider_mlpipex.domain.names import EndpointRef, check_name
-from airflow_provider_mlpipex.domain.release.adoption import FoundModel, ModelReference, ModelSource
+from airflow_provider_mlpipex.domain.release.adoption import FetchedModel, ModelReference, ModelSource
 from airflow_provider_mlpipex.domain.release.release import ModelVersion, RuntimeEnvironment
 from airflow_provider_mlpipex.domain.release.semver import Version
 from airflow_provider_mlpipex.domain.release.training import ModelAnswers, SavedModel, TrainedModel, TrainingRecord
@@ -159,10 +159,10 @@ class MlflowRegistry(MlflowServer):
         with tempfile.TemporaryDirectory(prefix="mlpipex-model-") as scratch:
             with self._answering(f"download {model.name} {model.version}"):
                 folder = self._client.download_artifacts(model.run_id, _MODEL_PATH, scratch)
-            if (found := directory_digest(Path(folder))) != model.artifact_digest:
+            if (digest := directory_digest(Path(folder))) != model.artifact_digest:
                 raise ArtifactMismatch(
                     f"model {model.name} {model.version} at {model.artifact_uri}",
-                    value=found,
+                    value=digest,
                     limit=f"artifact digest {model.artifact_digest}",
                     remedy="do not use this model; find out who changed the artifact store, and train again",
                 )
@@ -178,15 +178,15 @@ class MlflowRegistry(MlflowServer):
         with self._answering(f"find {reference.text}"):
             return sources.resolve(self._client, reference, at=self._address)
 
-    def fetch(self, source: ModelSource, folder: Path) -> FoundModel:
+    def fetch(self, source: ModelSource, folder: Path) -> FetchedModel:
         with self._answering(f"download {source.uri}"):
             return sources.read_folder(
                 source, sources.download(self._client, source, folder, tracking_uri=self.tracking_uri, at=self._address)
             )
 
-    def open(self, found: FoundModel) -> Any:
+    def open(self, fetched: FetchedModel) -> Any:
         settle_environment()
-        return sources.load(found)
+        return sources.load(fetched)
 
     def page(self, run_id: str) -> str:
         """The run in MLflow's UI; empty where the tracking URI is no web server."""
@@ -212,8 +212,8 @@ class MlflowRegistry(MlflowServer):
 
     def anchored_heads(self, model: str) -> dict[str, LedgerHead]:
         with self._answering(f"read the ledger's heads at {model}"):
-            found = self._client.search_registered_models(f"name = '{check_name(model, what='model name')}'")
-        tags = found[0].tags if found else {}
+            models = self._client.search_registered_models(f"name = '{check_name(model, what='model name')}'")
+        tags = models[0].tags if models else {}
         heads = {}
         for key, text in tags.items():
             environment, _, name = key.removeprefix(_HEAD).partition(".")
@@ -231,10 +231,10 @@ class MlflowRegistry(MlflowServer):
         try:
             return self._client.create_experiment(name)
         except MlflowException:
-            found = self._client.get_experiment_by_name(name)
-            if found is None:
+            experiment = self._client.get_experiment_by_name(name)
+            if experiment is None:
                 raise
-            return str(found.experiment_id)
+            return str(experiment.experiment_id)
 
     def _runs(self, experiment: str, key: str) -> list[Run]:
         query = f"tags.`{_KEY}` = '{key}'"
@@ -298,16 +298,16 @@ class MlflowRegistry(MlflowServer):
 
     def _held(self, name: str) -> list[MlflowVersion]:
         """Versions that were registered here, lowest MLflow number first, one for each semver."""
-        found: list[MlflowVersion] = []
+        versions: list[MlflowVersion] = []
         token = None
         while True:
             page = self._client.search_model_versions(f"name='{name}'", page_token=token)
-            found += [held for held in page if _VERSION in held.tags]
+            versions += [held for held in page if _VERSION in held.tags]
             token = page.token
             if not token:
                 break
         first: dict[str, MlflowVersion] = {}
-        for held in sorted(found, key=lambda each: int(each.version)):
+        for held in sorted(versions, key=lambda each: int(each.version)):
             first.setdefault(held.tags[_VERSION], held)
         return list(first.values())
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_mlpipex.domain.errors import ModelNotFound, RegistrationRefused
-from airflow_provider_mlpipex.domain.release.adoption import FoundModel, ModelReference, ModelSource
+from airflow_provider_mlpipex.domain.release.adoption import FetchedModel, ModelReference, ModelSource
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -98,7 +98,7 @@ def not_there(reference: ModelReference, *, at: str) -> ModelNotFound:
     )
 
 
-def read_folder(source: ModelSource, folder: Path) -> FoundModel:
+def read_folder(source: ModelSource, folder: Path) -> FetchedModel:
     """What stands in a downloaded model directory; nothing of it is unpickled yet.
 
     :raises RegistrationRefused: it is no MLflow model that can be asked for predictions.
@@ -117,7 +117,7 @@ def read_folder(source: ModelSource, folder: Path) -> FoundModel:
     if "python_function" not in flavors:
         raise _refused(source, f"flavors {', '.join(flavors) or 'none'}", "a model with the python_function flavor")
     signature: dict[str, object] | None = model.signature.to_dict() if model.signature is not None else None
-    return FoundModel(
+    return FetchedModel(
         source=source,
         folder=folder,
         digest=directory_digest(folder),
@@ -126,7 +126,7 @@ def read_folder(source: ModelSource, folder: Path) -> FoundModel:
     )
 
 
-def load(found: FoundModel) -> Any:
+def load(fetched: FetchedModel) -> Any:
     """The model itself, as an MLflow pyfunc. It runs code of whoever logged it.
 
     :raises RegistrationRefused: it cannot be loaded here.
@@ -134,14 +134,14 @@ def load(found: FoundModel) -> Any:
     import mlflow.pyfunc
 
     try:
-        return mlflow.pyfunc.load_model(str(found.folder))
+        return mlflow.pyfunc.load_model(str(fetched.folder))
     except Exception as error:  # whatever a pickle of somebody else raises
         raise RegistrationRefused(
-            f"model {found.source.uri}",
+            f"model {fetched.source.uri}",
             value=f"{type(error).__name__}: {error}"[:300],
             limit="a model that can be loaded where it is adopted",
-            remedy=f"install what its requirements.txt names ({found.loader or 'its flavor'}) where this runs, and its "
-            "own code; then adopt it again",
+            remedy=f"install what its requirements.txt names ({fetched.loader or 'its flavor'}) where this runs, and "
+            "its own code; then adopt it again",
         ) from error
 
 

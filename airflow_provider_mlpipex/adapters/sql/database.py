@@ -252,8 +252,8 @@ def upgrade(engine: sa.Engine) -> None:
     """
     with engine.execution_options(**{_READS: True}).begin() as connection:
         if sa.inspect(connection).has_table(VERSION_TABLE):
-            found = connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
-            if found == HEAD_REVISION:
+            revision = connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
+            if revision == HEAD_REVISION:
                 return
     # Alembic takes a tenth of a second to import: only whoever needs it pays.
     from alembic import command

@@ -132,7 +132,7 @@ class SqlLedger(RoutineRecords):
                 query = query.limit(limit)
             rows: list[Any] = []
             few = 1 < len(types) <= _FEW_TYPES and limit is not None
-            for some in [[one] for one in types] if few else [list(types)]:
+            for some in [[event_type] for event_type in types] if few else [list(types)]:
                 of_type = query.where(_MINE.type.in_(some)) if some else query
                 rows += connection.execute(of_type).mappings().all()
         rows.sort(key=lambda row: row["seq"], reverse=newest_first)
@@ -198,13 +198,13 @@ class SqlLedger(RoutineRecords):
     def endpoints(self) -> list[EndpointRef]:
         known = _known_endpoints()
         with self._database.reading() as connection:
-            found = connection.execute(sa.select(known.c.endpoint).where(known.c.endpoint.is_not(None)))
-            return sorted((EndpointRef.parse(endpoint) for (endpoint,) in found), key=str)
+            rows = connection.execute(sa.select(known.c.endpoint).where(known.c.endpoint.is_not(None)))
+            return sorted((EndpointRef.parse(endpoint) for (endpoint,) in rows), key=str)
 
     def heads(self) -> dict[EndpointRef, int]:
         with self._database.reading() as connection:
-            found = connection.execute(_heads())
-            return {EndpointRef.parse(row.endpoint): row.last for row in found}
+            rows = connection.execute(_heads())
+            return {EndpointRef.parse(row.endpoint): row.last for row in rows}
 
     def _folded(
         self, connection: sa.Connection, endpoint: EndpointRef, kept: Projection | None, head: hash_chain.Head

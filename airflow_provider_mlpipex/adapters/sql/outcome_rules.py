@@ -13,7 +13,9 @@ _SHOWN = 3
 
 def conflicting(endpoint: EndpointRef, conflicts: Sequence[LabelConflict]) -> OutcomeConflict:
     """The refusal of labels that are not those kept."""
-    shown = [f"{one.request_id}: {one.kept!r} is kept, {one.given!r} given" for one in conflicts[:_SHOWN]]
+    shown = [
+        f"{conflict.request_id}: {conflict.kept!r} is kept, {conflict.given!r} given" for conflict in conflicts[:_SHOWN]
+    ]
     more = f" and {len(conflicts) - _SHOWN} more" if len(conflicts) > _SHOWN else ""
     return OutcomeConflict(
         f"outcomes of {endpoint}",

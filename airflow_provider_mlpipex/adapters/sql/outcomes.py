@@ -83,7 +83,7 @@ class SqlOutcomes:
 
     def known(self, endpoint: EndpointRef, request_ids: Sequence[str]) -> dict[str, LabelledPrediction]:
         with self._database.reading() as connection:
-            return {one.request_id: one for one in _known(connection, endpoint, request_ids)}
+            return {outcome.request_id: outcome for outcome in _known(connection, endpoint, request_ids)}
 
     def spans(self, endpoint: EndpointRef) -> dict[str, LabelledSpan]:
         query = (
@@ -101,20 +101,28 @@ class SqlOutcomes:
     def labels(self, endpoint: EndpointRef, *, limit: int) -> list[Label]:
         query = sa.select(_MINE.label_number, _MINE.label_text).where(_MINE.endpoint == str(endpoint)).distinct()
         with self._database.reading() as connection:
-            found = [number if text is None else text for number, text in connection.execute(query.limit(limit))]
-        return sorted(found, key=str)
+            labels = [number if text is None else text for number, text in connection.execute(query.limit(limit))]
+        return sorted(labels, key=str)
 
 
 def _add(
     connection: sa.Connection, endpoint: EndpointRef, outcomes: Sequence[LabelledPrediction], *, correct: bool
 ) -> Added:
-    kept = {one.request_id: one.label for one in _known(connection, endpoint, [one.request_id for one in outcomes])}
-    new = [one for one in outcomes if one.request_id not in kept]
-    changed = [one for one in outcomes if one.request_id in kept and kept[one.request_id] != one.label]
+    kept = {
+        outcome.request_id: outcome.label
+        for outcome in _known(connection, endpoint, [outcome.request_id for outcome in outcomes])
+    }
+    new = [outcome for outcome in outcomes if outcome.request_id not in kept]
+    changed = [
+        outcome for outcome in outcomes if outcome.request_id in kept and kept[outcome.request_id] != outcome.label
+    ]
     if changed and not correct:
         raise conflicting(
             endpoint,
-            [LabelConflict(request_id=one.request_id, kept=kept[one.request_id], given=one.label) for one in changed],
+            [
+                LabelConflict(request_id=outcome.request_id, kept=kept[outcome.request_id], given=outcome.label)
+                for outcome in changed
+            ],
         )
     if changed:
         correction = (
@@ -122,7 +130,7 @@ def _add(
             .where(_MINE.endpoint == sa.bindparam("of"), _MINE.request_id == sa.bindparam("named"))
             .values({name: sa.bindparam(f"new_{name}") for name in ("label_number", "label_text", "observed_at")})
         )
-        rows = [_row(endpoint, one) for one in changed]
+        rows = [_row(endpoint, outcome) for outcome in changed]
         connection.execute(
             correction,
             [
@@ -136,7 +144,7 @@ def _add(
         )
     if new:
         try:
-            connection.execute(_outcomes.insert(), [_row(endpoint, one) for one in new])
+            connection.execute(_outcomes.insert(), [_row(endpoint, outcome) for outcome in new])
         except IntegrityError:
             raise _LostRace from None
     return Added(added=len(new), unchanged=len(outcomes) - len(new) - len(changed), corrected=len(changed))

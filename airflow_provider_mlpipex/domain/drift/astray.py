@@ -50,12 +50,12 @@ class Astray(NamedTuple):
 
 def find_astray(reference: ColumnReference, sketch: Sketch) -> tuple[Astray, ...]:
     """The kinds of rows that training hardly had and the window has."""
-    return tuple(found for found in _kinds(reference, sketch) if _is_shown(found))
+    return tuple(group for group in _kinds(reference, sketch) if _is_shown(group))
 
 
-def _is_shown(found: Astray) -> bool:
-    enough = found.rows >= _LEAST and found.share >= found.trained_share + MIN_ASTRAY
-    return enough and found.trained_share <= _NEVER and found.p_value <= ALPHA
+def _is_shown(group: Astray) -> bool:
+    enough = group.rows >= _LEAST and group.share >= group.trained_share + MIN_ASTRAY
+    return enough and group.trained_share <= _NEVER and group.p_value <= ALPHA
 
 
 def _kinds(reference: ColumnReference, sketch: Sketch) -> Iterator[Astray]:

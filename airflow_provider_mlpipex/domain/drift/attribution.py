@@ -48,7 +48,15 @@ def rank(reference: Reference, sketches: Mapping[str, Sketch], report: DriftRepo
         if drift.column != SCORE
     ]
     return tuple(
-        sorted(ranked, key=lambda one: (one.damage is None, -(one.damage or 0.0), -(one.psi or 0.0), one.column))
+        sorted(
+            ranked,
+            key=lambda measured: (
+                measured.damage is None,
+                -(measured.damage or 0.0),
+                -(measured.psi or 0.0),
+                measured.column,
+            ),
+        )
     )
 
 
@@ -61,27 +69,31 @@ def alarm(
     not known the feature counts as harmful: fail closed.
     """
     score = report.of(SCORE)
-    failed = [one for one in ranking if one.verdict == "fail"]
+    failed = [measured for measured in ranking if measured.verdict == "fail"]
     doing_harm = harmful(ranking, damage=damage)
     if score and score.verdict == "fail":
         return "fail", f"the score itself drifts: {score.reason}"
     if doing_harm:
         named = ", ".join(
-            f"{one.column} ({'damage unknown' if one.damage is None else f'{one.damage:.2f} sd of the score'})"
-            for one in doing_harm
+            f"{harm.column} ({'damage unknown' if harm.damage is None else f'{harm.damage:.2f} sd of the score'})"
+            for harm in doing_harm
         )
         return "fail", f"drifted features that move the score: {named}"
     verdicts = [drift.verdict for drift in report.columns if drift.verdict in ("error", "inconclusive")]
     if verdicts or not report.columns:
         verdict: VerdictName = "error" if "error" in verdicts else "inconclusive"
         return verdict, why(report.columns, verdict)
-    harmless = f"; drifted without harm: {', '.join(one.column for one in failed)}" if failed else ""
+    harmless = f"; drifted without harm: {', '.join(measured.column for measured in failed)}" if failed else ""
     return "pass", f"nothing drifts that moves the score{harmless}"
 
 
 def harmful(ranking: tuple[RankedDrift, ...], *, damage: float = WORTH_AN_ALARM) -> tuple[RankedDrift, ...]:
     """The drifted features that move the score by ``damage`` or more, or by nobody knows how much."""
-    return tuple(one for one in ranking if one.verdict == "fail" and (one.damage is None or one.damage >= damage))
+    return tuple(
+        measured
+        for measured in ranking
+        if measured.verdict == "fail" and (measured.damage is None or measured.damage >= damage)
+    )
 
 
 def attribute(
@@ -117,18 +129,18 @@ def attribute(
     # Without the only batch that has rows nothing is left to measure, and so no drift.
     carried = np.clip(1.0 - np.nan_to_num(left, nan=0.0) / drift, 0.0, 1.0)
     shares = carried / max(1.0, float(carried.sum()))
-    found = [
+    batch_shares = [
         BatchShare(batch=batch, rows=sketch.rows, carried=float(own), share=float(share))
         for (batch, sketch), own, share in zip(named.items(), carried, shares, strict=True)
     ]
-    found.sort(key=lambda one: (-one.share, one.batch))
+    batch_shares.sort(key=lambda batch_share: (-batch_share.share, batch_share.batch))
     return Attribution(
         column=reference.name,
         measure=measure,
         conclusive=True,
-        reason=_sentence(reference.name, measure, drift, found),
+        reason=_sentence(reference.name, measure, drift, batch_shares),
         drift=drift,
-        batches=tuple(found),
+        batches=tuple(batch_shares),
         spread=max(0.0, 1.0 - float(shares.sum())),
     )
 
@@ -158,13 +170,13 @@ def _ranked(reference: Reference, name: str, verdict: VerdictName, sketch: Sketc
         if not astray:
             return ranked
         # What the model says of a value that training never had, nobody has measured.
-        reason = "; ".join(filter(None, [ranked.reason, *(found.reason for found in astray)]))
+        reason = "; ".join(filter(None, [ranked.reason, *(group.reason for group in astray)]))
         return ranked.model_copy(update={"damage": None, "reason": reason})
     deviation = float(np.sqrt(variance))
     moved, chance, means = _moves(compared, column.sketch, sketch)
     away = np.abs(means - means @ (compared.reference_groups / compared.reference_groups.sum())) / deviation
     # What a few rows do to the score of all is little; of rows that should not be there what it does to theirs counts.
-    theirs = [float(away[list(found.groups)].max()) for found in find_astray(column, sketch)]
+    theirs = [float(away[list(group.groups)].max()) for group in find_astray(column, sketch)]
     return RankedDrift(
         column=name,
         verdict=verdict,
@@ -274,8 +286,8 @@ def _nothing(reference: ColumnReference, measure: Measure, reason: str) -> Attri
     return Attribution(column=reference.name, measure=measure, conclusive=False, reason=reason)
 
 
-def _sentence(column: str, measure: Measure, drift: float, found: list[BatchShare]) -> str:
-    largest = found[0]
-    if sum(one.share for one in found) < 0.5:
-        return f"{measure} {drift:.3g} of {column} is shared by {len(found)} batches: none of them carries it"
+def _sentence(column: str, measure: Measure, drift: float, shares: list[BatchShare]) -> str:
+    largest = shares[0]
+    if sum(share.share for share in shares) < 0.5:
+        return f"{measure} {drift:.3g} of {column} is shared by {len(shares)} batches: none of them carries it"
     return f"batch {largest.batch} carries {largest.share:.0%} of {measure} {drift:.3g} of {column}"

@@ -91,17 +91,17 @@ def find_faults(
     """
     tested = {name: counts for name, counts in columns.items() if len(counts.batches) > 1}
     candidates = [fault for name, counts in tested.items() for fault in _suspects(reference, name, counts, psi)]
-    candidates.sort(key=lambda one: one.p_value)
+    candidates.sort(key=lambda candidate: candidate.p_value)
     tests = _KINDS * sum(len(counts.batches) for counts in tested.values())
     kept = 0
     for place, fault in enumerate(candidates, 1):
         if fault.p_value <= alpha * place / tests:
             kept = place
-    found = sorted(candidates[:kept], key=_certainty)
+    faults = sorted(candidates[:kept], key=_certainty)
     return BatchFaults(
         batches=max((len(counts.batches) for counts in tested.values()), default=0),
         columns=len(tested),
-        faults=tuple(found[:MAX_FAULTS]),
+        faults=tuple(faults[:MAX_FAULTS]),
     )
 
 
@@ -168,14 +168,14 @@ def _usual(distances: Floats) -> float:
     return float(middle + _STANDS_OUT * _NORMAL_MAD * np.median(np.abs(distances - middle)))
 
 
-def exact_tail(found: int, *, of: int, total: int, among: int) -> float:
-    """``P(X >= found)`` where ``of`` rows are drawn from ``among``, of which ``total`` are astray."""
+def exact_tail(count: int, *, of: int, total: int, among: int) -> float:
+    """``P(X >= count)`` where ``of`` rows are drawn from ``among``, of which ``total`` are astray."""
     most = min(of, total)
-    if found <= max(0, of + total - among):
+    if count <= max(0, of + total - among):
         return 1.0
-    log = _log_choose(total, found) + _log_choose(among - total, of - found) - _log_choose(among, of)
+    log = _log_choose(total, count) + _log_choose(among - total, of - count) - _log_choose(among, of)
     term, ratio = 1.0, 0.0
-    for k in range(found, most + 1):
+    for k in range(count, most + 1):
         ratio += term
         if term < 1e-17 * ratio:
             break

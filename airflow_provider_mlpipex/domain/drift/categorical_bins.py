@@ -65,12 +65,12 @@ class CategoricalBins:
         counts = np.zeros(self.size, dtype=np.int64)
         bin_of: dict[Any, int] = {}
         for value, rows in labels.distinct.items():
-            found = self._bin_of(value)
-            if isinstance(found, str):
-                outside[found] += rows
+            place = self._bin_of(value)
+            if isinstance(place, str):
+                outside[place] += rows
             else:
-                counts[found] += rows
-            bin_of[value] = self.size if isinstance(found, str) else found
+                counts[place] += rows
+            bin_of[value] = self.size if isinstance(place, str) else place
         filled = np.flatnonzero(counts)
         rows_, sums = self._by_group(labels, bin_of, scores)
         return Sketch(

@@ -250,10 +250,10 @@ def _drawn(bins: Bins, chunks: Chunks, measure: Measure, window: Window) -> Floa
     compared = _compared(bins, chunks.starts, chunks.cumulative[-1].astype(np.float64), np.asarray(drawn, dtype=float))
     if measure not in compared.measures:
         return None
-    found = _on_scale(measure, compared)
+    distances = _on_scale(measure, compared)
     # The reference is itself such a draw, of all its days.
     scale = math.sqrt(1 + length / chunks.slots)
-    kept = found[np.isfinite(found)]
+    kept = distances[np.isfinite(distances)]
     return scale * kept
 
 
@@ -285,13 +285,13 @@ def _cells(bins: Bins, whole: Sketch) -> Ints:
         return bins.starts
     rows = np.cumsum(whole.dense(bins.size))
     ends = [*bins.starts[1:].tolist(), bins.size]
-    found: set[int] = set()
+    cells: set[int] = set()
     for first, end in zip(bins.starts.tolist(), ends, strict=True):
         before = int(rows[first - 1]) if first else 0
         targets = before + (int(rows[end - 1]) - before) * np.arange(CELLS_A_GROUP) / CELLS_A_GROUP
         inner = first + np.searchsorted(rows[first:end], targets[1:], side="left") + 1
-        found |= {first, *(int(one) for one in inner if first < one < end)}
-    return np.array(sorted(found), dtype=np.int64)
+        cells |= {first, *(int(cell) for cell in inner if first < cell < end)}
+    return np.array(sorted(cells), dtype=np.int64)
 
 
 def _on_scale(measure: Measure, compared: Comparison) -> Floats:

@@ -259,7 +259,7 @@ def _verdict(
             return "error", f"{rows} of {sketch.rows} rows {words}"
     if astray := find_astray(reference, sketch):
         beyond = [measured.reason for measured in measures if measured.verdict == "fail"]
-        return "fail", "; ".join([*(found.reason for found in astray), *beyond])
+        return "fail", "; ".join([*(group.reason for group in astray), *beyond])
     judged = [measured for measured in measures if measured.verdict]
     verdict = worst(measured.verdict for measured in judged if measured.verdict)
     reasons = [measured.reason for measured in judged if measured.verdict == verdict]

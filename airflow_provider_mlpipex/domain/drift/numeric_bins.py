@@ -212,31 +212,31 @@ def fit_numbers(ordered: Floats, *, moments: bool = False) -> NumericBins:
         just_below = np.nextafter(np.append(ordered[:1], common), -np.inf)
     edges = np.unique(np.append(just_below, cuts))
     edges = edges[np.isfinite(edges)]
-    seen = np.searchsorted(ordered, edges, side="right")
+    cumulative = np.searchsorted(ordered, edges, side="right")
     # Divided first: sums and squares of the largest floats would overflow.
     largest = float(np.abs(ordered[[0, -1]]).max()) or 1.0
     return NumericBins(
         edges=edges,
-        starts=_numeric_groups(seen, rows),
+        starts=_numeric_groups(cumulative, rows),
         centre=float((ordered / largest).mean()) * largest,
         deviation=float((ordered / largest).std()) * largest if ordered[0] < ordered[-1] else 0.0,
         moments=moments,
     )
 
 
-def _numeric_groups(seen: Ints, rows: int) -> Ints:
-    """First bins of groups with about equal shares; ``seen[i]``: training rows up to edge ``i``.
+def _numeric_groups(cumulative: Ints, rows: int) -> Ints:
+    """First bins of groups with about equal shares; ``cumulative[i]``: training rows up to edge ``i``.
 
     The outer groups are open, as usual, so that a few values beyond training do not count for much. Not where such a
     group would be one common value: then what lies beyond is a group of its own, or a constant could never drift.
     """
     targets = np.arange(1, NUMERIC_GROUPS) * rows / NUMERIC_GROUPS
-    ends = np.unique(np.searchsorted(seen, targets, side="left"))
-    starts = [0, *(int(end) + 1 for end in ends if seen[end] < rows)]
+    ends = np.unique(np.searchsorted(cumulative, targets, side="left"))
+    starts = [0, *(int(end) + 1 for end in ends if cumulative[end] < rows)]
     first_of_last = starts[-1]
-    filled = np.diff(seen, prepend=0) > 0
-    if filled[first_of_last : len(seen)].sum() == 1:
-        starts.append(len(seen))
-    if filled[: starts[1] if len(starts) > 1 else len(seen)].sum() == 1 and not filled[0]:
+    filled = np.diff(cumulative, prepend=0) > 0
+    if filled[first_of_last : len(cumulative)].sum() == 1:
+        starts.append(len(cumulative))
+    if filled[: starts[1] if len(starts) > 1 else len(cumulative)].sum() == 1 and not filled[0]:
         starts.insert(1, 1)
     return np.array(starts, dtype=np.int64)

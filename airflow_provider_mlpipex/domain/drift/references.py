@@ -119,8 +119,8 @@ class Reference:
     @property
     def score(self) -> NumericBins | None:
         """Bins of the score; ``None`` where the training rows were not scored, or were answered by classes."""
-        found = self.columns.get(SCORE)
-        return found.bins if found and isinstance(found.bins, NumericBins) else None
+        score = self.columns.get(SCORE)
+        return score.bins if score and isinstance(score.bins, NumericBins) else None
 
     def sketch(self, rows: Mapping[str, Values], *, scores: Values | None = None) -> dict[str, Sketch]:
         """One sketch for each column of the reference.
@@ -303,11 +303,11 @@ def with_effects(
         there = others[0] >= 0
         scores = np.full((asked, groups), math.nan)
         given = answer(np.repeat(own, int(there.sum())), name, others[:, there].ravel())
-        scores[:, there] = np.array([math.nan if one is None else one for one in given]).reshape(asked, -1)
+        scores[:, there] = np.array([math.nan if value is None else value for value in given]).reshape(asked, -1)
         shares = column.counts(column.sketch)[1]
         if np.isfinite(scores[:, there]).all():
-            found = effects_of(scores, shares / shares.sum(), deviation=deviation)
-            measured[name] = replace(column, effects=found)
+            effects = effects_of(scores, shares / shares.sum(), deviation=deviation)
+            measured[name] = replace(column, effects=effects)
     return Reference(columns=measured)
 
 

@@ -23,8 +23,8 @@ def in_season(reference: Reference, window: Window) -> Reference | None:
     if window.season is None:
         return reference
     columns = {name: column_in_season(column, window) for name, column in reference.columns.items()}
-    found = {name: column for name, column in columns.items() if column is not None}
-    return Reference(columns=found) if len(found) == len(columns) else None
+    complete = {name: column for name, column in columns.items() if column is not None}
+    return Reference(columns=complete) if len(complete) == len(columns) else None
 
 
 def column_in_season(column: ColumnReference, window: Window) -> ColumnReference | None:

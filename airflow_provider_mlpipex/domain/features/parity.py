@@ -46,11 +46,11 @@ class ParityReport(Value):
     def explain(self) -> str:
         """What is unequal, by feature and row; empty where nothing is."""
         parts = [
-            f"{found.feature} differs in {found.unequal} of {self.rows} rows ({'; '.join(found.examples)})"
-            for found in self.features[:SHOWN]
+            f"{skew.feature} differs in {skew.unequal} of {self.rows} rows ({'; '.join(skew.examples)})"
+            for skew in self.features[:SHOWN]
         ]
         if len(self.features) > SHOWN:
-            parts.append(f"and {', '.join(found.feature for found in self.features[SHOWN:])}")
+            parts.append(f"and {', '.join(skew.feature for skew in self.features[SHOWN:])}")
         if self.dropped:
             parts.append(
                 f"{self.dropped} rows have no value offline by the moment they were served "
@@ -84,8 +84,8 @@ def compare(
         for name in apart:
             counts[name] += 1
             if counts[name] <= SHOWN:
-                found = f"{_named(row)}: served {row.values.get(name)!r}, offline {expected.get(name)!r}"
-                unequal.setdefault(name, []).append(found)
+                example = f"{_named(row)}: served {row.values.get(name)!r}, offline {expected.get(name)!r}"
+                unequal.setdefault(name, []).append(example)
     ranked = sorted(unequal, key=lambda name: -counts[name])
     return ParityReport(
         service=service,
@@ -108,7 +108,7 @@ def same(served: Any, offline: Any, tolerance: float) -> bool:
         return served is offline
     if isinstance(served, list) and isinstance(offline, list):
         return len(served) == len(offline) and all(
-            same(one, other, tolerance) for one, other in zip(served, offline, strict=True)
+            same(left, right, tolerance) for left, right in zip(served, offline, strict=True)
         )
     if isinstance(served, int) and isinstance(offline, int):
         return served == offline

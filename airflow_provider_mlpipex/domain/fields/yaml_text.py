@@ -156,18 +156,18 @@ class _Reading:
         return self._refuse(node, path, node.tag, "plain YAML without tags", "remove the tag")
 
     def _mapping(self, node: yaml.MappingNode, path: FieldPath) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        mapping: dict[str, Any] = {}
         for key, value in node.value:
             name = key.value
             if not isinstance(key, yaml.ScalarNode) or not key.tag.endswith(":str"):
                 self._refuse(key, path, name if isinstance(name, str) else "a collection", "text as a key", "quote it")
-            elif name in found:
+            elif name in mapping:
                 before = self.lines[*path, name]
                 self._refuse(key, (*path, name), "given twice", f"once, as on line {before}", "remove one of the two")
             else:
                 self.lines[*path, name] = key.start_mark.line + 1
-                found[name] = self.value(value, (*path, name))
-        return found
+                mapping[name] = self.value(value, (*path, name))
+        return mapping
 
     def _scalar(self, node: yaml.ScalarNode, path: FieldPath) -> Any:
         kind, text = node.tag.rpartition(":")[2], node.value

@@ -16,11 +16,11 @@ def find_evidence(metric: str, kept: Iterable[Evidence]) -> Evidence | None:
     """Evidence of ``metric`` (``source.metric``) among what was kept, or another quantile of the same latencies, or
     another number of the same errors. ``None`` where nothing kept says it."""
     evidence = list(kept)
-    itself = next((one for one in evidence if one.key == metric), None)
+    itself = next((item for item in evidence if item.key == metric), None)
     if itself is not None:
         return itself
-    restated = (_restated(one, metric) for one in evidence if one.source == metric.partition(".")[0])
-    return next((one for one in restated if one is not None), None)
+    restated = (_restated(item, metric) for item in evidence if item.source == metric.partition(".")[0])
+    return next((item for item in restated if item is not None), None)
 
 
 def _restated(evidence: Evidence, metric: str) -> Evidence | None:

@@ -80,11 +80,11 @@ class LatencyHistogram(Value):
         total = self.total
         if total == 0:
             return None
-        rank, seen, lower = q * total, 0, 0.0
+        rank, below, lower = q * total, 0, 0.0
         for bound, count in zip((*self.bounds_ms, self.bounds_ms[-1]), self.counts, strict=True):
-            if count and seen + count >= rank:
-                return lower + (bound - lower) * max(0.0, rank - seen) / count
-            seen, lower = seen + count, bound
+            if count and below + count >= rank:
+                return lower + (bound - lower) * max(0.0, rank - below) / count
+            below, lower = below + count, bound
         return lower
 
     @property

@@ -106,14 +106,14 @@ def diff_expectations(what: str, before: Sequence[Expectation], after: Sequence[
 
 
 def _by_subject(expectations: Sequence[Expectation]) -> dict[str, Expectation]:
-    found: dict[str, Expectation] = {}
+    by_subject: dict[str, Expectation] = {}
     for expectation in expectations:
         subject = " ".join((expectation.expect, *expectation.columns))
         # The same expectation twice on a column: the second is another demand.
-        while subject in found:
+        while subject in by_subject:
             subject += "'"
-        found[subject] = expectation
-    return found
+        by_subject[subject] = expectation
+    return by_subject
 
 
 def _kind(before: Expectation, after: Expectation) -> ChangeKind:

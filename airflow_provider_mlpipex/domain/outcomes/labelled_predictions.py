@@ -145,7 +145,7 @@ def grouped(
     outcomes: Iterable[LabelledPrediction], by: Period
 ) -> dict[tuple[datetime, datetime], Sequence[LabelledPrediction]]:
     """Outcomes by the period that they were served in, in order of time."""
-    found: dict[tuple[datetime, datetime], list[LabelledPrediction]] = {}
-    for outcome in sorted(outcomes, key=lambda one: one.served_at):
-        found.setdefault(period_of(outcome.served_at, by), []).append(outcome)
-    return dict(found)
+    groups: dict[tuple[datetime, datetime], list[LabelledPrediction]] = {}
+    for outcome in sorted(outcomes, key=lambda prediction: prediction.served_at):
+        groups.setdefault(period_of(outcome.served_at, by), []).append(outcome)
+    return dict(groups)

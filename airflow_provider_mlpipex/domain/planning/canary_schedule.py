@@ -62,11 +62,11 @@ def exposure(environment: EnvironmentSpec, rate: float | None) -> Exposure | Non
     canary = environment.canary
     if canary is None or canary.exposure is None or rate is None or not all(share > 0 for share in canary.steps):
         return None
-    found = finders(environment)
-    if not found:
+    gates = finders(environment)
+    if not gates:
         return None
     effect = canary.exposure.effect
-    enough = max(_enough(gate, effect, alpha_of(environment, "canary", gate)) for gate in found)
+    enough = max(_enough(gate, effect, alpha_of(environment, "canary", gate)) for gate in gates)
     requests = max([enough, *(gate.min_samples for gate in canary.gates)])
     durations = tuple(needed_duration(requests, rate, share) for share in canary.judged_steps)
     unreverted = rate * canary.steps[0] * (look_every(durations[0]) + REVERT).total_seconds()
@@ -74,7 +74,7 @@ def exposure(environment: EnvironmentSpec, rate: float | None) -> Exposure | Non
         gate.name: max(
             _cost(gate, effect * times, alpha_of(environment, "canary", gate), unreverted) for times in _MULTIPLES
         )
-        for gate in found
+        for gate in gates
     }
     dearest = max(costs, key=lambda name: costs[name])
     return Exposure(gate=dearest, requests=requests, bad=costs[dearest], durations=durations)

@@ -40,10 +40,10 @@ def needed_rows(gate: Gate) -> NeededRows | None:
     if gate.source != "evaluation":
         return None
     metric = gate.metric.partition(".")[2]
-    found = _beside(gate, metric) if gate.relative else _alone(gate, metric)
-    if found is None or math.isinf(found[0]):
+    needed = _beside(gate, metric) if gate.relative else _alone(gate, metric)
+    if needed is None or math.isinf(needed[0]):
         return None
-    rows, taken = max(MIN_ROWS, gate.min_samples, math.ceil(found[0])), found[1]
+    rows, taken = max(MIN_ROWS, gate.min_samples, math.ceil(needed[0])), needed[1]
     digits = max(0, len(str(rows)) - 2)
     rows = math.ceil(rows / 10**digits) * 10**digits
     better = "better by twice as much" if gate.criterion == "improves" else "as good as the baseline"

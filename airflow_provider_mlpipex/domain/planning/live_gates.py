@@ -66,8 +66,8 @@ def _live_gates(environment: EnvironmentSpec, rate: float | None) -> Iterator[Li
         assert shadow is not None
         alpha = alpha_of(environment, "shadow", gate)
         patience = PATIENCE * shadow.duration
-        seen = max(timedelta(0), shadow.duration - ignored(gate, shadow.ignore_first))
-        yield LiveGate("shadow", index, gate, shadow.fraction, 1.0, seen, alpha, compared_for=patience)
+        watched = max(timedelta(0), shadow.duration - ignored(gate, shadow.ignore_first))
+        yield LiveGate("shadow", index, gate, shadow.fraction, 1.0, watched, alpha, compared_for=patience)
     for index, gate in enumerate(canary.gates if canary else ()):
         assert canary is not None
         alpha = alpha_of(environment, "canary", gate)
@@ -78,8 +78,8 @@ def _live_gates(environment: EnvironmentSpec, rate: float | None) -> Iterator[Li
             continue
         for step, (share, lasting) in enumerate(zip(canary.judged_steps, durations, strict=True)):
             patience = PATIENCE * lasting
-            seen = max(timedelta(0), lasting - ignored(gate, canary.ignore_first))
-            yield LiveGate("canary", index, gate, share, 1.0 - share, seen, alpha, step, compared_for=patience)
+            watched = max(timedelta(0), lasting - ignored(gate, canary.ignore_first))
+            yield LiveGate("canary", index, gate, share, 1.0 - share, watched, alpha, step, compared_for=patience)
     for index, gate in enumerate(rollback.gates if rollback else ()):
         assert rollback is not None
         if gate.source not in LIVE_SOURCES:

@@ -76,8 +76,8 @@ def power(live: LiveGate, rate: float) -> Power:
     excess = None
     if samples and not math.isnan(allowed):
         # The worst slice is judged by its own requests, at its own part of the alpha.
-        seen, part = (samples // _SLICE, synthetic_evidence.SLICE_PART) if gate.of_slices else (samples, 1.0)
-        excess = smallest_excess(allowed, seen, alpha=live.alpha * part) if seen else None
+        counted, part = (samples // _SLICE, synthetic_evidence.SLICE_PART) if gate.of_slices else (samples, 1.0)
+        excess = smallest_excess(allowed, counted, alpha=live.alpha * part) if counted else None
     in_time = gate.counts or (alone is not None and alone <= live.duration)
     if waits:
         in_time = in_time and soonest is not None and soonest <= (live.compared_for or PATIENCE * live.duration)
@@ -106,8 +106,8 @@ def distinguished_after(live: LiveGate, rate: float) -> timedelta | None:
     gate, alone = live.gate, soonest_failure(live, rate)
 
     def is_clear(samples: int) -> bool:
-        seen = _made_up(live, samples, bad=samples)
-        return bool(seen.baseline_samples) and is_worse(gate, seen, alpha=live.alpha, share=live.baseline_share)
+        evidence = _made_up(live, samples, bad=samples)
+        return bool(evidence.baseline_samples) and is_worse(gate, evidence, alpha=live.alpha, share=live.baseline_share)
 
     beside = _soonest(live, rate, is_clear)
     return None if alone is None or beside is None else max(alone, beside)
@@ -185,15 +185,15 @@ def _say(live: LiveGate, rate: float, *, needed: timedelta | None, excess: float
     if not in_time:
         return f"{where}, this gate could not fail in time even if every request were bad"
     if gate.detects is not None:
-        seen = f"{gate.apart(gate.detects, 3)} beyond its threshold"
+        effect = f"{gate.apart(gate.detects, 3)} beyond its threshold"
         if gate.in_ratio and not gate.relative:
             worse = gate.bound + (-gate.detects if gate.better == "higher" else gate.detects)
-            seen += f" (a value of {gate.in_unit(worse)})"
+            effect += f" (a value of {gate.in_unit(worse)})"
         if needed is None:
-            return f"this gate can never see {seen}"
+            return f"this gate can never see {effect}"
         least = "about" if not math.isnan(synthetic_evidence.allowed_share(gate)) and gate.in_ratio else "at least"
         can = "decides" if needed <= live.duration else "cannot decide"
-        return f"{where}, this gate needs {least} {about(needed)} to see {seen}; {whole} {can}"
+        return f"{where}, this gate needs {least} {about(needed)} to see {effect}; {whole} {can}"
     if excess is None:
         depends = "the release that it is compared with" if gate.relative else "how far the answers lie apart"
         return f"{where}, what {whole} show depends on {depends}"

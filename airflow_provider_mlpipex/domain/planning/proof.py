@@ -171,8 +171,8 @@ def _offline(gate: Gate) -> tuple[Shown | None, Shown | None]:
     tried: list[Shown | None] = []
     for wished, wanted in ((threshold + step, _stops), (threshold, lambda _, verdict: verdict == "pass")):
         evidence = synthetic_evidence.offline_evidence(gate, value=gate.nearest_measurable(wished), baseline=baseline)
-        seen = _shown(judge(gate, evidence, now=synthetic_evidence.MOMENT))
-        tried.append(seen if wanted(gate, seen.verdict) else None)
+        result = _shown(judge(gate, evidence, now=synthetic_evidence.MOMENT))
+        tried.append(result if wanted(gate, result.verdict) else None)
     return tried[0], tried[1]
 
 

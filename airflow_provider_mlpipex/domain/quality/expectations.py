@@ -69,7 +69,7 @@ class Expectation(Value):
 
     @property
     def severity(self) -> Severity:
-        return next(one for one in SEVERITIES if one == self.arguments.get("severity", "critical"))
+        return next(level for level in SEVERITIES if level == self.arguments.get("severity", "critical"))
 
     @property
     def moments(self) -> Mapping[str, datetime]:
@@ -103,8 +103,8 @@ def _columns(expectation: Expectation) -> Iterator[str]:
         yield expectation.column
     if expectation.kind.subject == "columns":
         for name in ("column_A", "column_B", "column_list"):
-            found = expectation.arguments.get(name)
-            yield from (one for one in (found if isinstance(found, list) else [found]) if isinstance(one, str))
+            named = expectation.arguments.get(name)
+            yield from (column for column in (named if isinstance(named, list) else [named]) if isinstance(column, str))
 
 
 def _check_names(expectation: Expectation, kind: ExpectationKind) -> None:

@@ -92,7 +92,7 @@ class ModelSource:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FoundModel:
+class FetchedModel:
     """A model as it was logged, in a folder of its own; nothing of it has been unpickled.
 
     :param digest: of the bytes in ``folder``.

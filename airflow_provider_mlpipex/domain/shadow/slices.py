@@ -125,9 +125,9 @@ def worst(
     :param flipped: flips of all pairs.
     :param mean: differences of all pairs, with the bounds that each slice shares.
     """
-    found = [ranked for column in columns for ranked in _worse(column, len(columns), flipped, mean, alpha)]
-    found.sort(key=lambda ranked: ranked[0], reverse=True)
-    return tuple(worse for _, worse in found[:MAX_NAMED])
+    candidates = [ranked for column in columns for ranked in _worse(column, len(columns), flipped, mean, alpha)]
+    candidates.sort(key=lambda ranked: ranked[0], reverse=True)
+    return tuple(worse for _, worse in candidates[:MAX_NAMED])
 
 
 def worst_flip_rate(columns: Sequence[SlicedColumn], *, alpha: float = ALPHA) -> tuple[str, Slice] | None:

@@ -21,7 +21,7 @@ def trials_to_detect(p0: float, p1: float, *, alpha: float) -> int:
             raise ValueError(f"{name} must lie strictly between 0 and 1, got {p}")
     if p0 == p1:
         raise ValueError("equal probabilities can never be told apart")
-    return _first(lambda trials: _seen(p0, p1, trials, alpha))
+    return _first(lambda trials: _is_detected(p0, p1, trials, alpha))
 
 
 def deviation_of_detection(p0: float, p1: float, trials: int) -> float:
@@ -39,16 +39,18 @@ def smallest_excess(allowed: float, trials: int, *, alpha: float) -> float | Non
     even certainty would not be seen."""
     if allowed <= 0.0:
         return 1.0 / trials  # a single event excludes a probability of nothing
-    if allowed >= 1.0 or not _seen(allowed, 1.0, trials, alpha):
+    if allowed >= 1.0 or not _is_detected(allowed, 1.0, trials, alpha):
         return None
-    unseen, seen = allowed, 1.0
+    undetected, detected = allowed, 1.0
     for _ in range(_BISECTIONS):
-        middle = (unseen + seen) / 2.0
-        unseen, seen = (unseen, middle) if _seen(allowed, middle, trials, alpha) else (middle, seen)
-    return seen - allowed
+        middle = (undetected + detected) / 2.0
+        undetected, detected = (
+            (undetected, middle) if _is_detected(allowed, middle, trials, alpha) else (middle, detected)
+        )
+    return detected - allowed
 
 
-def _seen(p0: float, p1: float, trials: int, alpha: float) -> bool:
+def _is_detected(p0: float, p1: float, trials: int, alpha: float) -> bool:
     return log_evidence_against(p0, p1 * trials, trials) > math.log(1.0 / alpha)
 
 

@@ -80,11 +80,11 @@ class Apart(Value):
 
     def _shares(self, alpha: float) -> tuple[list[Interval], list[Interval]]:
         part = alpha / (2 * len(self.first))
-        one, other = (
+        left, right = (
             [statistics.proportion(count, sum(side), alpha=part) for count in side]
             for side in (self.first, self.second)
         )
-        return one, other
+        return left, right
 
     def _kolmogorov_smirnov(self, alpha: float) -> Interval:
         sides = [

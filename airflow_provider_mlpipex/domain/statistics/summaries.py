@@ -80,11 +80,11 @@ class Timed(Value):
 
     def quantile(self, q: float) -> float | None:
         """The ``q``-quantile in milliseconds, interpolated in its bucket; ``None`` without observations."""
-        rank, seen = q * self.total, 0
+        rank, below = q * self.total, 0
         for over, up_to, count in self.buckets:
-            if seen + count >= rank:
-                return over if up_to is None else over + (up_to - over) * max(0.0, rank - seen) / count
-            seen += count
+            if below + count >= rank:
+                return over if up_to is None else over + (up_to - over) * max(0.0, rank - below) / count
+            below += count
         return None
 
 
@@ -120,10 +120,10 @@ def interval(summary: Summary, *, alpha: float, quantile: float | None = None) -
     if isinstance(summary, Timed):
         if quantile is None:
             raise ValueError("a histogram is judged by one of its quantiles")
-        found = statistics.quantile(summary.edges, summary.above, summary.total, q=quantile, alpha=alpha)
+        bounds = statistics.quantile(summary.edges, summary.above, summary.total, q=quantile, alpha=alpha)
         # A latency is no less than 0; a difference of latencies may be.
         least = min(0.0, summary.edges[0]) if summary.edges else 0.0
-        return Interval(max(least, found.lower), found.upper)
+        return Interval(max(least, bounds.lower), bounds.upper)
     if isinstance(summary, Estimated):
         raise ValueError("a variance that was estimated once allows one look")
     if isinstance(summary, Worst | Apart):

@@ -198,8 +198,8 @@ def _exposure(
     if rate is None or planned is None or planned.bad <= budget.max_bad:
         return
     delay = look_every(planned.durations[0]) + REVERT
-    found = max(bad_to_detect(gate, budget.effect, alpha_of(environment, "canary", gate)) for gate in gates)
-    lightest = (budget.max_bad - found) / (rate * delay.total_seconds())
+    needed = max(bad_to_detect(gate, budget.effect, alpha_of(environment, "canary", gate)) for gate in gates)
+    lightest = (budget.max_bad - needed) / (rate * delay.total_seconds())
     yield Problem(
         (*path, "max_bad"),
         budget.max_bad,

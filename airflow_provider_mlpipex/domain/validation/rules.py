@@ -78,17 +78,17 @@ def _misread(manifest: Manifest) -> Iterator[Problem]:
     for name, environment in manifest.environments.items():
         for _, where, gates in gate_blocks(environment):
             for index, gate in enumerate(gates):
-                if (found := find_misreading(gate)) is not None:
-                    at: FieldPath = ("environments", name, *where, index, found.field)
+                if (misreading := find_misreading(gate)) is not None:
+                    at: FieldPath = ("environments", name, *where, index, misreading.field)
                     limit = (
-                        f"read as {found.read}, which is {found.threshold} beside {found.beside}; {found.other} would "
-                        f"be {found.other_threshold}"
+                        f"read as {misreading.read}, which is {misreading.threshold} beside {misreading.beside}; "
+                        f"{misreading.other} would be {misreading.other_threshold}"
                     )
-                    yield Problem(at, found.value, limit, f"write {found.read}, or {_written(found)}")
+                    yield Problem(at, misreading.value, limit, f"write {misreading.read}, or {_written(misreading)}")
 
 
-def _written(found: Misreading) -> str:
-    return "a smaller number of points" if found.field == "detects" else found.other
+def _written(misreading: Misreading) -> str:
+    return "a smaller number of points" if misreading.field == "detects" else misreading.other
 
 
 def _of_drift(manifest: Manifest) -> list[Problem]:

@@ -76,7 +76,7 @@ class Traced(Value):
     @property
     def messages(self) -> tuple[str, ...]:
         """One sentence a column, then one a batch."""
-        return (*(one.reason for one in self.attributions), *(batch.message for batch in self.batches))
+        return (*(attribution.reason for attribution in self.attributions), *(batch.message for batch in self.batches))
 
 
 def trace(
@@ -103,12 +103,12 @@ def trace(
     attributions = []
     for column, measure in columns.items():
         try:
-            found = _attribution(platform, endpoint, release, column, measure, season=season, since=since, until=until)
+            answer = _attribution(platform, endpoint, release, column, measure, season=season, since=since, until=until)
         except MlpipexError as error:
             if strict:
                 raise
-            found = Attribution(column=column, measure=measure, conclusive=False, reason=f"{column}: {error}")
-        attributions.append(found)
+            answer = Attribution(column=column, measure=measure, conclusive=False, reason=f"{column}: {error}")
+        attributions.append(answer)
     faulty = dict.fromkeys(fault.batch for fault in faults)
     named: dict[str, dict[str, float]] = {batch: {} for batch in list(faulty)[:MAX_BATCHES]}
     rows = {fault.batch: fault.rows for fault in faults}
@@ -136,10 +136,10 @@ def trace(
     certain = list(faulty)
     # What carries a drift comes first, then what is only faulty, in the order of its certainty.
     sources.sort(
-        key=lambda one: (
-            -max(one.shares.values(), default=0.0),
-            certain.index(one.batch) if one.batch in faulty else len(certain),
-            one.batch,
+        key=lambda source: (
+            -max(source.shares.values(), default=0.0),
+            certain.index(source.batch) if source.batch in faulty else len(certain),
+            source.batch,
         )
     )
     return Traced(attributions=tuple(attributions), batches=tuple(sources))

@@ -97,7 +97,7 @@ class DriftCheck(Value):
         if self.report is None:
             return {}
         verdicts = {column.column: column.verdict for column in self.report.columns}
-        ranked = [one.column for one in self.ranking if one.verdict in ("fail", "error")]
+        ranked = [drift.column for drift in self.ranking if drift.verdict in ("fail", "error")]
         # Whatever raises the alarm comes before what drifts without harm.
         features = sorted(ranked, key=lambda column: column not in self.raising and verdicts[column] == "fail")
         score = [SCORE] if verdicts.get(SCORE) in ("fail", "error") else []
@@ -122,12 +122,14 @@ class DriftCheck(Value):
     @property
     def broken(self) -> tuple[str, ...]:
         """Columns that cannot be compared with what the release was trained on."""
-        return tuple(one.column for one in (self.report.columns if self.report else ()) if one.verdict == "error")
+        return tuple(
+            column.column for column in (self.report.columns if self.report else ()) if column.verdict == "error"
+        )
 
     def facts(self) -> dict[str, Any]:
         """What the ledger keeps; values of rows are not among it, for a ledger forgets nothing."""
         traced = self.traced or Traced()
-        columns = [one for one in (self.report.columns if self.report else ()) if one.verdict != "pass"]
+        columns = [item for item in (self.report.columns if self.report else ()) if item.verdict != "pass"]
         return {
             "demand": self.demand.to_json(),
             "rows": self.rows,
@@ -136,10 +138,10 @@ class DriftCheck(Value):
             "drifted": self.drifted,
             "links": {"report": self.page.address} if self.page.address else {},
             "columns": [column.to_json() for column in columns[:MAX_KEPT]],
-            "ranking": [one.to_json() for one in self.ranking[:MAX_KEPT]],
-            "faults": [one.to_json() for one in self.faulty[:MAX_KEPT]],
+            "ranking": [item.to_json() for item in self.ranking[:MAX_KEPT]],
+            "faults": [item.to_json() for item in self.faulty[:MAX_KEPT]],
             "attribution": [
-                one.model_copy(update={"batches": one.batches[:MAX_KEPT]}).to_json() for one in traced.attributions
+                item.model_copy(update={"batches": item.batches[:MAX_KEPT]}).to_json() for item in traced.attributions
             ],
             "batches": [
                 {
@@ -168,60 +170,60 @@ def look(
 
     What :func:`measure` raises, this raises too; nothing was looked at then, and nothing is written.
     """
-    seen = measure(platform, endpoint, manifest=manifest, release=release, since=since, until=until)
-    if seen.drifted or seen.faulty:
+    check = measure(platform, endpoint, manifest=manifest, release=release, since=since, until=until)
+    if check.drifted or check.faulty:
         traced = trace(
             platform,
             endpoint,
-            seen.release,
-            seen.drifted,
-            faults=seen.faulty,
-            season=seen.demand.season,
-            since=seen.since,
-            until=seen.until,
+            check.release,
+            check.drifted,
+            faults=check.faulty,
+            season=check.demand.season,
+            since=check.since,
+            until=check.until,
         )
-        seen = seen.model_copy(update={"traced": traced})
-    if seen.verdict == "fail":
-        columns = [column.column for column in seen.report.columns] if seen.report else []
-        page = draw(platform, endpoint, seen.release, columns=columns, since=seen.since, until=seen.until)
-        seen = seen.model_copy(update={"page": page})
-    found = DriftJudged(
-        release=seen.release,
-        since=seen.since,
-        until=seen.until,
-        verdict=seen.verdict,
-        reason=seen.reason,
-        facts=seen.facts(),
+        check = check.model_copy(update={"traced": traced})
+    if check.verdict == "fail":
+        columns = [column.column for column in check.report.columns] if check.report else []
+        page = draw(platform, endpoint, check.release, columns=columns, since=check.since, until=check.until)
+        check = check.model_copy(update={"page": page})
+    event = DriftJudged(
+        release=check.release,
+        since=check.since,
+        until=check.until,
+        verdict=check.verdict,
+        reason=check.reason,
+        facts=check.facts(),
     )
-    last_well = away_at(platform, seen)
-    before = platform.ledger.read(endpoint, after_seq=last_well, types=("drift-judged",), subject=seen.release)
-    history = is_history(seen.since, seen.until, at=platform.clock.now())
-    if is_routine(seen, before, history=history):
-        platform.ledger.record(endpoint, found, origin=platform.origin)
-        return seen
-    state = journal.decide(platform, endpoint, lambda _: [found])
+    last_well = away_at(platform, check)
+    before = platform.ledger.read(endpoint, after_seq=last_well, types=("drift-judged",), subject=check.release)
+    history = is_history(check.since, check.until, at=platform.clock.now())
+    if is_routine(check, before, history=history):
+        platform.ledger.record(endpoint, event, origin=platform.origin)
+        return check
+    state = journal.decide(platform, endpoint, lambda _: [event])
     alerts.deliver_owed(platform, state)
-    seen = seen.model_copy(update={"seq": state.seq, "news": is_news(seen, before, platform.origin)})
-    if seen.verdict in ("fail", "error") and seen.demand.alert and not history:
-        notify(platform, seen, last_well, channel=alerts.channel_of(state.current_manifest, endpoint))
-    return seen
+    check = check.model_copy(update={"seq": state.seq, "news": is_news(check, before, platform.origin)})
+    if check.verdict in ("fail", "error") and check.demand.alert and not history:
+        notify(platform, check, last_well, channel=alerts.channel_of(state.current_manifest, endpoint))
+    return check
 
 
-def require(seen: DriftCheck) -> None:
+def require(check: DriftCheck) -> None:
     """:raises DriftFound: there is drift that moves the score. :raises DriftUndecided: nobody knows."""
-    if seen.verdict == "fail":
+    if check.verdict == "fail":
         raise DriftFound(
-            f"drift of {seen.endpoint}, release {seen.release}",
-            value=seen.message,
+            f"drift of {check.endpoint}, release {check.release}",
+            value=check.message,
             limit="what is served looks like what the release was trained on, wherever that moves its score",
-            remedy=f"repair the batch at its source, or retrain; mlpipex drift attribute {seen.endpoint}",
+            remedy=f"repair the batch at its source, or retrain; mlpipex drift attribute {check.endpoint}",
         )
-    if seen.verdict != "pass":
+    if check.verdict != "pass":
         raise DriftUndecided(
-            f"drift of {seen.endpoint}, release {seen.release}",
-            value=seen.message,
+            f"drift of {check.endpoint}, release {check.release}",
+            value=check.message,
             limit="enough rows, counted in whole, of columns that can be compared with the training rows",
-            remedy=f"see what was found: mlpipex drift check {seen.endpoint}",
+            remedy=f"see what was found: mlpipex drift check {check.endpoint}",
         )
 
 
@@ -283,7 +285,7 @@ def _judged(platform: Platform, blank: DriftCheck) -> DriftCheck:
 
     demand = blank.demand
     served = platform.plane.sketches(blank.endpoint, blank.release, since=blank.since, until=blank.until)
-    seen = blank.model_copy(
+    check = blank.model_copy(
         update={
             "since": served.since,
             "until": served.until,
@@ -293,12 +295,12 @@ def _judged(platform: Platform, blank: DriftCheck) -> DriftCheck:
     )
     why = why_unmeasured(served, max_dropped=demand.max_dropped)
     if why or served.reference is None:
-        return seen.model_copy(update={"verdict": "inconclusive", "reason": why})
-    looked_at = Window(since=seen.since, until=seen.until, season=demand.season)
+        return check.model_copy(update={"verdict": "inconclusive", "reason": why})
+    looked_at = Window(since=check.since, until=check.until, season=demand.season)
     reference = in_season(served.reference, looked_at)
     if reference is None:
         why = f"season: {demand.season}, and the reference does not know the times of its rows"
-        return seen.model_copy(update={"verdict": "inconclusive", "reason": why})
+        return check.model_copy(update={"verdict": "inconclusive", "reason": why})
     report = judging.check(
         reference,
         served.columns,
@@ -310,12 +312,12 @@ def _judged(platform: Platform, blank: DriftCheck) -> DriftCheck:
     verdict, reason = attribution.alarm(report, ranking, damage=demand.damage)
     score = report.of(SCORE)
     raising = [SCORE] if score and score.verdict == "fail" else []
-    raising += [one.column for one in attribution.harmful(ranking, damage=demand.damage)]
-    seen = seen.model_copy(
+    raising += [drift.column for drift in attribution.harmful(ranking, damage=demand.damage)]
+    check = check.model_copy(
         update={"report": report, "ranking": ranking, "raising": tuple(raising), "faults": _faults(platform, blank)}
     )
-    verdict, reason = _with_faults(seen, verdict, reason)
-    return seen.model_copy(update={"verdict": verdict, "reason": reason})
+    verdict, reason = _with_faults(check, verdict, reason)
+    return check.model_copy(update={"verdict": verdict, "reason": reason})
 
 
 def _faults(platform: Platform, blank: DriftCheck) -> BatchFaults:
@@ -332,16 +334,16 @@ def _faults(platform: Platform, blank: DriftCheck) -> BatchFaults:
     )
 
 
-def _with_faults(seen: DriftCheck, verdict: VerdictName, reason: str) -> tuple[VerdictName, str]:
+def _with_faults(check: DriftCheck, verdict: VerdictName, reason: str) -> tuple[VerdictName, str]:
     """A faulty batch raises the alarm although the window as a whole is well, or has too few rows to tell."""
-    batches = seen.faulty_batches
+    batches = check.faulty_batches
     if not batches:
-        harmless = dict.fromkeys(f"{fault.column} of {batch_name(fault.batch)}" for fault in seen.faults.faults)
+        harmless = dict.fromkeys(f"{fault.column} of {batch_name(fault.batch)}" for fault in check.faults.faults)
         named = ", ".join(list(harmless)[:MAX_NAMED]) if verdict == "pass" else ""
         return verdict, f"{reason}; unlike other batches without harm: {named}" if named else reason
     sentences = []
     for batch in batches[:MAX_NAMED]:
-        reasons = "; ".join(fault.reason for fault in seen.faulty if fault.batch == batch)
+        reasons = "; ".join(fault.reason for fault in check.faulty if fault.batch == batch)
         sentences.append(f"{batch_name(batch)} is faulty: {reasons}")
     more = [f"and {len(batches) - MAX_NAMED} more batches"] if len(batches) > MAX_NAMED else []
     return "fail", "; ".join([*([reason] if verdict != "pass" else []), *sentences, *more])
@@ -349,7 +351,7 @@ def _with_faults(seen: DriftCheck, verdict: VerdictName, reason: str) -> tuple[V
 
 def _measure_of(report: DriftReport, column: str) -> Measure:
     drift = report.of(column)
-    failed = [one.measure for one in drift.measures if one.verdict == "fail"] if drift else []
+    failed = [measure.measure for measure in drift.measures if measure.verdict == "fail"] if drift else []
     return failed[0] if failed else "psi"
 
 

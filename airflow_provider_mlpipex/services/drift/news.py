@@ -17,10 +17,10 @@ def is_history(since: datetime, until: datetime, *, at: datetime) -> bool:
     return at - until > until - since
 
 
-def away_at(platform: Platform, seen: DriftCheck) -> int:
+def away_at(platform: Platform, check: DriftCheck) -> int:
     """The entry of the last look that found no drift of this release, 0 where none is in the chain; a look at history
     finds nothing of today."""
-    for entry in journal.walk_back(platform, seen.endpoint, types=("drift-judged",), subject=seen.release):
+    for entry in journal.walk_back(platform, check.endpoint, types=("drift-judged",), subject=check.release):
         event = entry.event
         if not isinstance(event, DriftJudged) or event.verdict != "pass":
             continue
@@ -29,29 +29,29 @@ def away_at(platform: Platform, seen: DriftCheck) -> int:
     return 0
 
 
-def is_routine(seen: DriftCheck, before: list[Entry], *, history: bool) -> bool:
+def is_routine(check: DriftCheck, before: list[Entry], *, history: bool) -> bool:
     """Whether nobody will ask for this look in a year: it found nothing, as the look before it.
 
     :param before: looks at this release since it was last without drift. One that finds no drift any more is news.
     """
-    if seen.verdict in ("fail", "error"):
+    if check.verdict in ("fail", "error"):
         return False
     drifted = any(isinstance(entry.event, DriftJudged) and entry.event.verdict in ("fail", "error") for entry in before)
-    return history or seen.verdict != "pass" or not drifted
+    return history or check.verdict != "pass" or not drifted
 
 
-def is_news(seen: DriftCheck, before: list[Entry], origin: Origin) -> bool:
+def is_news(check: DriftCheck, before: list[Entry], origin: Origin) -> bool:
     """Each task is asked for itself, because each has followers of its own; another try of the same run finds anew.
 
     A batch that is faulty while the window is well is no news for followers, who retrain: on-call is told of it.
     """
-    if seen.verdict != "fail" or not seen.raising:
+    if check.verdict != "fail" or not check.raising:
         return False
     return not any(
         isinstance(entry.event, DriftJudged)
         and entry.event.verdict == "fail"
         and (entry.origin.dag_id, entry.origin.task_id) == (origin.dag_id, origin.task_id)
         and entry.origin.run_id != origin.run_id
-        and set(seen.raising) <= set(entry.event.facts.get("raising", ()))
+        and set(check.raising) <= set(entry.event.facts.get("raising", ()))
         for entry in before
     )

@@ -55,8 +55,8 @@ def judge(platform: Platform, manifest: Manifest, *, endpoint: EndpointRef, rele
     spec = manifest.features.parity
     if spec is None or not manifest.features.joined:
         return ()
-    found = measure(platform, manifest, spec, endpoint=endpoint, release=release)
-    return (_verdict(platform, spec.gate, found),)
+    parity = measure(platform, manifest, spec, endpoint=endpoint, release=release)
+    return (_verdict(platform, spec.gate, parity),)
 
 
 def judge_trial(
@@ -71,10 +71,10 @@ def judge_trial(
     def rows(_: FeatureStore) -> list[ServedRow]:
         return logged_rows(platform, manifest, endpoint, release.id, since=since, until=until, limit=spec.rows)
 
-    found = _measure(platform, manifest, spec, rows)
-    if found.report is not None and not found.report.rows:
+    parity = _measure(platform, manifest, spec, rows)
+    if parity.report is not None and not parity.report.rows:
         return ()
-    return (_verdict(platform, spec.gate.model_copy(update={"min_samples": 1}), found),)
+    return (_verdict(platform, spec.gate.model_copy(update={"min_samples": 1}), parity),)
 
 
 def measure(
@@ -116,11 +116,11 @@ def _measure(
     return Parity(evidence, report)
 
 
-def _verdict(platform: Platform, gate: Gate, found: Parity) -> GateResult:
-    result = judging.judge(gate, found.evidence, now=platform.clock.now())
+def _verdict(platform: Platform, gate: Gate, parity: Parity) -> GateResult:
+    result = judging.judge(gate, parity.evidence, now=platform.clock.now())
     if result.verdict == "pass":
         return result
-    reasons = [result.reason, found.report.explain() if found.report else "", _unanswered(found.asked)]
+    reasons = [result.reason, parity.report.explain() if parity.report else "", _unanswered(parity.asked)]
     return result.model_copy(update={"reason": "; ".join(part for part in reasons if part)})
 
 
@@ -179,19 +179,19 @@ def look_up(
     tried = frame[entities].drop_duplicates().head(limit * _TRIES_A_ROW)
     keys = [{name: plain(value) for name, value in key.items()} for key in tried.to_dict("records")]
     assert release.feature_service is not None  # the manifest names one
-    found: list[ServedRow] = []
+    rows: list[ServedRow] = []
     for start in range(0, len(keys), limit):
-        if len(found) >= limit:
+        if len(rows) >= limit:
             break
         asked = keys[start : start + limit]
         now = platform.clock.now()
         for key, answer in zip(asked, store.online(release.feature_service, asked, as_of=now), strict=True):
             if answer.state == "found":
                 values = {name: plain(value) for name, value in answer.values.items()}
-                found.append(ServedRow(keys=key, as_of=now, values=values))
+                rows.append(ServedRow(keys=key, as_of=now, values=values))
             else:
                 unanswered[answer.state] = unanswered.get(answer.state, 0) + 1
-    return found[:limit]
+    return rows[:limit]
 
 
 def recompute(store: FeatureStore, manifest: Manifest, rows: Sequence[ServedRow], *, tolerance: float) -> ParityReport:

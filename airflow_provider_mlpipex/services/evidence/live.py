@@ -77,8 +77,8 @@ def measured(
         return Measurement(_broken(source, telemetry.since, telemetry.until, why))
     evidence = list(_from_telemetry(source, telemetry, judged, beside))
     if comparison is not None:
-        seen, lossy = telemetry.of(judged), comparison.dropped_share > MAX_DROPPED_SHARE
-        evidence.extend(from_comparison(comparison, mirrored=seen.requests if seen else 0, lossy=lossy))
+        served, lossy = telemetry.of(judged), comparison.dropped_share > MAX_DROPPED_SHARE
+        evidence.extend(from_comparison(comparison, mirrored=served.requests if served else 0, lossy=lossy))
     wrong_split = mismatch(telemetry.split) if telemetry.split else None
     return Measurement({item.key: item for item in evidence}, comparison, wrong_split)
 
@@ -135,19 +135,19 @@ class _Measured(NamedTuple):
 _NOTHING = _Measured(None, 0)
 
 
-def _counts(seen: ReleaseTelemetry | None) -> dict[str, _Measured]:
-    if seen is None:
+def _counts(served: ReleaseTelemetry | None) -> dict[str, _Measured]:
+    if served is None:
         return dict.fromkeys(_COUNTED, _NOTHING)
-    errors = Counted(events=seen.errors, trials=seen.requests)
-    latency = seen.latency.filled
+    errors = Counted(events=served.errors, trials=served.requests)
+    latency = served.latency.filled
     measured = {
-        "requests": _Measured(float(seen.requests), seen.requests),
-        "error_rate": _Measured(seen.error_rate, seen.requests, errors),
+        "requests": _Measured(float(served.requests), served.requests),
+        "error_rate": _Measured(served.error_rate, served.requests, errors),
         # Kept beside the count as well, for the comparison with a control arm.
-        "critical_errors": _Measured(float(seen.errors), seen.requests, errors),
+        "critical_errors": _Measured(float(served.errors), served.requests, errors),
     }
     for metric, q in _QUANTILES.items():
-        measured[metric] = _Measured(seen.latency.quantile(q), latency.total, latency)
+        measured[metric] = _Measured(served.latency.quantile(q), latency.total, latency)
     return measured
 
 

@@ -88,10 +88,10 @@ def measure(
         measured += [
             Evidence(source="baseline", metric=metric, broken=other.broken, **window) for metric in own.metrics
         ]
-    found = {evidence.key: evidence for evidence in measured}
+    by_key = {evidence.key: evidence for evidence in measured}
     # Judging whole tables takes a while, so it is done only where somebody asks.
     asked = any(gate.source == "quality" for gate in gates)
-    return found | (candidate_evidence(platform, manifest, candidate) if asked else {})
+    return by_key | (candidate_evidence(platform, manifest, candidate) if asked else {})
 
 
 class _Measured(NamedTuple):

@@ -67,10 +67,10 @@ def _p95(differences: Differences) -> _Measured:
 
 def _worst_slice(comparison: ShadowComparison) -> _Measured:
     """The flip rate of the slice of which the highest is certain. The highest that was seen would be chance at work."""
-    found = worst_flip_rate(comparison.slices)
-    if found is None:
+    worst = worst_flip_rate(comparison.slices)
+    if worst is None:
         return _Measured(None, 0)
-    name, part = found
+    name, part = worst
     columns = comparison.slices
     counted = [(each.flipped, column.share(len(columns))) for column in columns for each in column.slices]
     parts = [(flipped.events, flipped.trials, share) for flipped, share in counted]

@@ -114,19 +114,19 @@ def replay(platform: Platform, manifest: Manifest, *, last: int) -> list[Replaye
 
     :raises NotFound: the ledger knows none of them.
     """
-    found: list[ReplayedRollout] = []
+    replayed: list[ReplayedRollout] = []
     for name, environment in manifest.environments.items():
         endpoint = EndpointRef(environment=name, name=manifest.name)
         past = _past(platform, endpoint, last=last)
-        found += [_replayed(endpoint, environment, each) for each in reversed(past)]
-    if not found:
+        replayed += [_replayed(endpoint, environment, each) for each in reversed(past)]
+    if not replayed:
         raise NotFound(
             f"rollouts of {manifest.name}",
             value="none",
             limit=f"at least one, in {', '.join(manifest.environments)}",
             remedy="release something first, or name the ledger with MLPIPEX_LEDGER_URL",
         )
-    return found
+    return replayed
 
 
 def _past(platform: Platform, endpoint: EndpointRef, *, last: int) -> list[_Past]:

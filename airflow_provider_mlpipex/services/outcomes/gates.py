@@ -40,16 +40,16 @@ def judge(platform: Platform, endpoint: EndpointRef) -> Judgement | None:
     spec = _spec(state)
     if state.current is None or spec is None:
         return None
-    seen = _seen(platform, endpoint, state.current, spec)
-    if seen is None:
+    performance = _performance(platform, endpoint, state.current, spec)
+    if performance is None:
         return None
     now = platform.clock.now()
-    results = tuple(judging.judge(gate, _evidence(gate, seen, state.current), now=now) for gate in spec.gates)
+    results = tuple(judging.judge(gate, _evidence(gate, performance, state.current), now=now) for gate in spec.gates)
     judged = OutcomesJudged(
         release=state.current.id,
-        since=seen.since,
-        until=seen.until,
-        rows=seen.samples + seen.unscored,
+        since=performance.since,
+        until=performance.until,
+        rows=performance.samples + performance.unscored,
         verdict=judging.overall(results),
         results=results,
     )
@@ -65,7 +65,7 @@ def _spec(state: EndpointState) -> OutcomesSpec | None:
     return environment.outcomes if environment else None
 
 
-def _seen(platform: Platform, endpoint: EndpointRef, release: Release, spec: OutcomesSpec) -> Performance | None:
+def _performance(platform: Platform, endpoint: EndpointRef, release: Release, spec: OutcomesSpec) -> Performance | None:
     """The labelled rows of the window. It ends with the newest of them: labels come weeks after their predictions."""
     span = platform.outcomes.spans(endpoint).get(release.id)
     if span is None:
@@ -81,18 +81,18 @@ def _seen(platform: Platform, endpoint: EndpointRef, release: Release, spec: Out
     )
 
 
-def _evidence(gate: Gate, seen: Performance, release: Release) -> Evidence:
+def _evidence(gate: Gate, performance: Performance, release: Release) -> Evidence:
     """Beside what the release was registered with: labels of another release are of other weeks."""
     metric = gate.metric.partition(".")[2]
-    value = seen.metrics.get(metric)
+    value = performance.metrics.get(metric)
     return Evidence(
         source="outcomes",
         metric=metric,
         value=value,
-        samples=seen.samples,
+        samples=performance.samples,
         baseline=release.model.metrics.get(metric),
         baseline_samples=release.model.evaluation_rows,
-        since=seen.since,
-        until=seen.until,
-        broken=seen.why if seen.why and not seen.waiting else None,
+        since=performance.since,
+        until=performance.until,
+        broken=performance.why if performance.why and not performance.waiting else None,
     )

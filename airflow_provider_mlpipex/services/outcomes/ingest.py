@@ -164,12 +164,12 @@ def performance(
     """
     tasks = Tasks(platform, endpoint)
     labels = platform.outcomes.labels(endpoint, limit=MAX_CLASSES)
-    found = []
+    periods = []
     for name in [release] if release else platform.outcomes.spans(endpoint):
         outcomes = platform.outcomes.read(endpoint, name, since=since, until=until)
         if not outcomes:
             continue
         whole = {(outcomes[0].served_at, outcomes[-1].served_at): outcomes}
         for (start, end), rows in (grouped(outcomes, by) if by else whole).items():
-            found.append(measure(tasks.of(name), rows, labels, release=name, since=start, until=end))
-    return sorted(found, key=lambda one: (one.since, one.release))
+            periods.append(measure(tasks.of(name), rows, labels, release=name, since=start, until=end))
+    return sorted(periods, key=lambda period: (period.since, period.release))

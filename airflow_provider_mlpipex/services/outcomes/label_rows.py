@@ -63,13 +63,13 @@ def read_labels(table: pd.DataFrame, *, subject: str) -> LabelRows:
     ids = _ids(table[REQUEST_ID].tolist(), subject=subject)
     labels = _labels(table[LABEL].tolist(), subject=subject)
     moments = _moments(table[OBSERVED_AT], subject=subject) if OBSERVED_AT in table.columns else [None] * len(ids)
-    found: dict[str, LabelledId] = {}
+    by_id: dict[str, LabelledId] = {}
     contradicted: dict[str, None] = {}
     repeated = 0
     for request_id, label, moment in zip(ids, labels, moments, strict=True):
         if label is None:
             continue
-        known = found.setdefault(request_id, row := LabelledId(request_id, label, moment))
+        known = by_id.setdefault(request_id, row := LabelledId(request_id, label, moment))
         if known is not row:
             repeated += 1
             if known.label != label:
@@ -81,7 +81,7 @@ def read_labels(table: pd.DataFrame, *, subject: str) -> LabelRows:
             limit="one label for each id",
             remedy="decide which one is true, and write only that",
         )
-    return LabelRows(labels=tuple(found.values()), rows=len(ids), unlabelled=labels.count(None), repeated=repeated)
+    return LabelRows(labels=tuple(by_id.values()), rows=len(ids), unlabelled=labels.count(None), repeated=repeated)
 
 
 def _ids(raw: Sequence[Any], *, subject: str) -> list[str]:

@@ -161,8 +161,8 @@ def _kind(present: pd.Series) -> str:
         return "number"
     if pd.api.types.is_datetime64_any_dtype(present.dtype):
         return "time"
-    found = pd.api.types.infer_dtype(present, skipna=True)
-    return {"string": "text", "boolean": "flag"}.get(found, "other")
+    inferred = pd.api.types.infer_dtype(present, skipna=True)
+    return {"string": "text", "boolean": "flag"}.get(inferred, "other")
 
 
 def _types(kind: str, values: pd.Series) -> list[str]:

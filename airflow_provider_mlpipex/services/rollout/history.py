@@ -62,7 +62,7 @@ def released(platform: Platform, named: str) -> tuple[Release, Manifest]:
                 remedy="name an endpoint that mlpipex status shows a current release for",
             )
         return state.current, Manifest.model_validate(state.current_manifest)
-    opened = [found for each in platform.ledger.endpoints() if (found := _last_opened(platform, each, named))]
+    opened = [opening for each in platform.ledger.endpoints() if (opening := _last_opened(platform, each, named))]
     if not opened:
         raise ModelNotFound(
             "release",

@@ -14,8 +14,8 @@ def plane_serves_what_the_ledger_confirmed(platform: Platform, endpoint: Endpoin
     state = journal.load(platform, endpoint)
     if state.planned is None or not state.confirmed:
         return None
-    seen = platform.plane.observe(endpoint)
-    in_force = seen.plan.id if seen.plan else "none"
+    observation = platform.plane.observe(endpoint)
+    in_force = observation.plan.id if observation.plan else "none"
     return None if in_force == state.planned.id else f"plan {in_force} in force, ledger confirmed {state.planned.id}"
 
 
@@ -41,18 +41,18 @@ def current_release_is_ready(platform: Platform, endpoint: EndpointRef) -> str |
 def release_is_still_current(platform: Platform, endpoint: EndpointRef, release: str) -> str | None:
     """What was found of ``release`` is still true of what is current."""
     current = journal.load(platform, endpoint).current
-    found = current.id if current else "nothing"
-    return None if found == release else f"{found} is current, {release} was looked at"
+    current_id = current.id if current else "nothing"
+    return None if current_id == release else f"{current_id} is current, {release} was looked at"
 
 
 def every_planned_release_is_ready(platform: Platform, endpoint: EndpointRef) -> str | None:
     """No release that may receive a request is down."""
-    seen = platform.plane.observe(endpoint)
-    if seen.plan is None:
+    observation = platform.plane.observe(endpoint)
+    if observation.plan is None:
         return None
     down = [
-        f"{release} is {seen.releases[release].state if release in seen.releases else 'unknown'}"
-        for release in seen.plan.releases
-        if release not in seen.releases or seen.releases[release].state != "ready"
+        f"{release} is {observation.releases[release].state if release in observation.releases else 'unknown'}"
+        for release in observation.plan.releases
+        if release not in observation.releases or observation.releases[release].state != "ready"
     ]
     return "; ".join(down) or None

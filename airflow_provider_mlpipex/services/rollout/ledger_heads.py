@@ -45,10 +45,10 @@ def _claim(platform: Platform, endpoint: EndpointRef, noted: LedgerHead | None) 
 
 def note(platform: Platform, endpoint: EndpointRef) -> None:
     """Note how far the chain has come. What cannot be noted now is with the next plan."""
-    found = claim(platform, endpoint)
-    if found is not None and found.head is not None:
+    claimed = claim(platform, endpoint)
+    if claimed is not None and claimed.head is not None:
         with suppress(MlpipexError):  # whoever moves traffic next hears of it
-            platform.plane.note_head(endpoint, found)
+            platform.plane.note_head(endpoint, claimed)
 
 
 def check(platform: Platform, endpoint: EndpointRef) -> None:
@@ -56,9 +56,9 @@ def check(platform: Platform, endpoint: EndpointRef) -> None:
     noted = platform.plane.heads(endpoint).get(str(endpoint))
     if noted is None:
         return
-    found = claim(platform, endpoint)
-    if found is not None and not found.continues(noted):
-        raise rewritten(endpoint, noted=noted, claim=found)
+    claimed = claim(platform, endpoint)
+    if claimed is not None and not claimed.continues(noted):
+        raise rewritten(endpoint, noted=noted, claim=claimed)
 
 
 def is_rewritten(platform: Platform, endpoint: EndpointRef) -> bool:

@@ -117,7 +117,7 @@ def earlier_tries(platform: Platform, endpoint: EndpointRef, release: str, versi
     types = ("rollout-opened", "rollout-rejected", "rollback-decided")
     entries = platform.ledger.read(endpoint, types=types, newest_first=True, limit=MAX_ENTRIES)
     opened = {e.event.rollout_id: e.event.release.id for e in entries if isinstance(e.event, RolloutOpened)}
-    found = []
+    tries = []
     for entry in entries:
         match entry.event:
             case RollbackDecided() as event:
@@ -127,5 +127,5 @@ def earlier_tries(platform: Platform, endpoint: EndpointRef, release: str, versi
             case _:
                 continue
         if was == release or was.startswith(f"{version}-"):
-            found.append(Earlier(release=was, same=was == release, ended=ended, at=entry.recorded_at, cause=cause))
-    return tuple(found)
+            tries.append(Earlier(release=was, same=was == release, ended=ended, at=entry.recorded_at, cause=cause))
+    return tuple(tries)

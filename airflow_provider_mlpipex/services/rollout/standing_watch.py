@@ -231,5 +231,6 @@ def _is_watched(state: EndpointState) -> bool:
 def _same_counts(before: tuple[Telemetry, ...], now: tuple[Telemetry, ...]) -> bool:
     """Whether nothing was counted, and nothing left a window, since."""
     return len(before) == len(now) and all(
-        (one.releases, one.complete) == (other.releases, other.complete) for one, other in zip(before, now, strict=True)
+        (left.releases, left.complete) == (right.releases, right.complete)
+        for left, right in zip(before, now, strict=True)
     )

@@ -14,10 +14,10 @@ from airflow_provider_mlpipex.services.platform import Platform
 def endpoint_status(platform: Platform, endpoint: EndpointRef) -> dict[str, Any]:
     """JSON-ready summary; ``plane`` is ``None`` with ``plane_error`` where the plane cannot be asked."""
     state = journal.load(platform, endpoint)
-    seen: PlaneObservation | None = None
+    observation: PlaneObservation | None = None
     trouble = ""
     try:
-        seen = platform.plane.observe(endpoint)
+        observation = platform.plane.observe(endpoint)
     except MlpipexError as error:
         trouble = str(error)
     rollout = state.rollout
@@ -43,12 +43,12 @@ def endpoint_status(platform: Platform, endpoint: EndpointRef) -> dict[str, Any]
         "rollback_under_way": state.rollback.to_json() if state.rollback else None,
         "last_result": last.to_json() if last else None,
         "plane": None
-        if seen is None
+        if observation is None
         else {
-            "weights": seen.plan.weights if seen.plan else {},
-            "mirror": seen.plan.mirror.to_json() if seen.plan and seen.plan.mirror else None,
-            "releases": {name: status.to_json() for name, status in seen.releases.items()},
-            "as_confirmed": bool(seen.plan and state.planned and seen.plan.id == state.planned.id),
+            "weights": observation.plan.weights if observation.plan else {},
+            "mirror": observation.plan.mirror.to_json() if observation.plan and observation.plan.mirror else None,
+            "releases": {name: status.to_json() for name, status in observation.releases.items()},
+            "as_confirmed": bool(observation.plan and state.planned and observation.plan.id == state.planned.id),
         },
         "plane_error": trouble,
         "seq": state.seq,

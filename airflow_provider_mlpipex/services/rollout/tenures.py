@@ -45,19 +45,19 @@ def tenures(
     chain = _Tenures(platform, endpoint)
     if last is None and before is None:
         chain.read(journal.walk(platform, endpoint, types=_CHANGES), from_the_start=True)
-        return chain.found
+        return chain.tenures
     size = (last or 1) + 2
     while True:
         page = platform.ledger.read(endpoint, before_seq=before, types=_CHANGES, newest_first=True, limit=size)
         all_of_it = len(page) < size
         chain.read(reversed(page), from_the_start=all_of_it)
         # The first one that is found may have begun before the page did.
-        if all_of_it or (last is not None and len(chain.found) > last):
+        if all_of_it or (last is not None and len(chain.tenures) > last):
             break
         size *= 4
     if before is not None:
         chain.close(journal.walk(platform, endpoint, after_seq=before - 1, types=_CHANGES))
-    return chain.found[-last:] if last is not None else chain.found
+    return chain.tenures[-last:] if last is not None else chain.tenures
 
 
 class _Tenures:
@@ -70,26 +70,26 @@ class _Tenures:
         self._platform = platform
         self._endpoint = endpoint
         self._releases: dict[str, Release] = {}
-        self.found: list[Tenure] = []
+        self.tenures: list[Tenure] = []
         self._current: Release | None = None
         self._previous: Release | None = None
         self._knows_current = self._knows_previous = False
 
     def read(self, entries: Iterable[Entry], *, from_the_start: bool) -> None:
         """Begin anew with ``entries``, which follow one another."""
-        self.found, self._current, self._previous = [], None, None
+        self.tenures, self._current, self._previous = [], None, None
         self._knows_current = self._knows_previous = from_the_start
         for entry in entries:
             self._add(entry)
 
     def close(self, entries: Iterable[Entry]) -> None:
         """Let ``entries``, which follow, say when the last tenure ended; those after it are left out."""
-        count = len(self.found)
+        count = len(self.tenures)
         for entry in entries:
             self._add(entry)
-            if len(self.found) > count or (self.found and self.found[-1].until is not None):
+            if len(self.tenures) > count or (self.tenures and self.tenures[-1].until is not None):
                 break
-        self.found = self.found[:count]
+        self.tenures = self.tenures[:count]
 
     def _add(self, entry: Entry) -> None:
         match entry.event:
@@ -105,7 +105,7 @@ class _Tenures:
                 if back.from_release != self._current.id:
                     return
                 if not self._knows_previous:
-                    self.found, self._knows_current = [], False
+                    self.tenures, self._knows_current = [], False
                     return
                 restored, self._previous = self._previous, None
                 self._begin(restored, back.rollout_id, entry)
@@ -113,12 +113,12 @@ class _Tenures:
                 pass
 
     def _begin(self, release: Release | None, rollout_id: str, entry: Entry) -> None:
-        if self.found and self.found[-1].until is None:
+        if self.tenures and self.tenures[-1].until is None:
             ended = {"until": entry.recorded_at, "ended_by": entry.event.type}
-            self.found[-1] = self.found[-1].model_copy(update=ended)
+            self.tenures[-1] = self.tenures[-1].model_copy(update=ended)
         self._current = release
         if release is not None:
-            self.found.append(
+            self.tenures.append(
                 Tenure(
                     release=release.id,
                     model=f"{release.model.name} {release.model.version}",

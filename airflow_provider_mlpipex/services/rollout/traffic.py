@@ -229,9 +229,9 @@ def _in_force(platform: Platform, state: EndpointState) -> str | None:
     """Id of the plan that the plane reports; where no trial is on and the plane is away, the confirmed one, because
     whoever needs the plane will hear of that by himself."""
     try:
-        seen = platform.plane.observe(state.endpoint)
+        observation = platform.plane.observe(state.endpoint)
     except PlaneUnavailable:
         if state.on_trial or state.planned is None:
             raise
         return state.planned.id
-    return seen.plan.id if seen.plan else None
+    return observation.plan.id if observation.plan else None

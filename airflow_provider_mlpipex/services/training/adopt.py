@@ -26,7 +26,7 @@ from airflow_provider_mlpipex.domain.release.adoption import (
     READ_AT,
     UNKNOWN_CODE,
     Fact,
-    FoundModel,
+    FetchedModel,
     ModelReference,
     ModelSource,
 )
@@ -112,16 +112,16 @@ def adopt_model(
     """
     source = registry.resolve(request.reference)
     with tempfile.TemporaryDirectory(prefix="mlpipex-adopt-") as scratch:
-        found = registry.fetch(source, Path(scratch))
+        fetched = registry.fetch(source, Path(scratch))
         held = registry.versions(request.model_name)
-        _require_same_bytes(found, held)
-        asked = request.digest(found.digest)
+        _require_same_bytes(fetched, held)
+        asked = request.digest(fetched.digest)
         for model in held:
-            if model.adopted and model.adopted.request_digest in request.digests(found.digest):
+            if model.adopted and model.adopted.request_digest in request.digests(fetched.digest):
                 return Adopted(model, (f"adopted before from {model.adopted.source}",), known=True)
         with registry.team_code():
             rows = load()
-            trained, record = _prove(request, found, rows, asked, registry=registry, snapshots=snapshots, clock=clock)
+            trained, record = _prove(request, fetched, rows, asked, registry=registry, snapshots=snapshots, clock=clock)
         trained = replace(trained, runtime=runtime)
         record = record.model_copy(update={"runtime": runtime.environment if runtime else None})
         record = registry.log_training(trained, record)
@@ -131,7 +131,7 @@ def adopt_model(
 
 def _prove(
     request: AdoptionRequest,
-    found: FoundModel,
+    fetched: FetchedModel,
     table: pd.DataFrame,
     asked: str,
     *,
@@ -140,11 +140,11 @@ def _prove(
     clock: Clock,
 ) -> tuple[TrainedModel, TrainingRecord]:
     """The model's answers for the team's rows, and everything that is known of it."""
-    source, labels = found.source, request.evaluation.labels
+    source, labels = fetched.source, request.evaluation.labels
     snapshot = _keep(request, table, snapshots=snapshots, clock=clock)
-    inputs = _inputs(request, found, table)
+    inputs = _inputs(request, fetched, table)
     features = table[inputs].reset_index(drop=True)
-    model = registry.open(found)
+    model = registry.open(fetched)
     with _answering(source, request.evaluation):
         predictions = model.predict(features)
     metrics, evaluated = _measure(source, table, labels, predictions, classes=_classes(model))
@@ -153,12 +153,12 @@ def _prove(
         "training-data": source.training_data,
         "code-version": commit,
         "configuration": source.parameters,
-        "signature": found.signature,
+        "signature": fetched.signature,
         "metrics": metrics,
     }
     adoption = Adoption(
         source=source.uri,
-        source_digest=found.digest,
+        source_digest=fetched.digest,
         request_digest=asked,
         run_id=source.run_id,
         training_data=source.training_data,
@@ -173,13 +173,13 @@ def _prove(
         parameters=source.parameters,
         evaluated=features,
         evaluated_at=table[timed].reset_index(drop=True) if (timed := request.evaluation.time_column) else None,
-        folder=found.folder,
+        folder=fetched.folder,
     )
     return trained, TrainingRecord(
         model_name=request.model_name,
         endpoint_name=request.endpoint_name,
         dataset=snapshot,
-        architecture=_architecture(found, model),
+        architecture=_architecture(fetched, model),
         configuration_digest=digest_of([dict(source.parameters), inputs]),
         code_version=commit or UNKNOWN_CODE,
         task=labels.task if labels else None,
@@ -225,17 +225,17 @@ def _keep(request: AdoptionRequest, table: pd.DataFrame, *, snapshots: SnapshotS
     )
 
 
-def _inputs(request: AdoptionRequest, found: FoundModel, table: pd.DataFrame) -> list[str]:
+def _inputs(request: AdoptionRequest, fetched: FetchedModel, table: pd.DataFrame) -> list[str]:
     """The columns that the model takes, in order."""
     spec = request.evaluation
     others = {spec.target, spec.time_column}
     columns = list(request.columns) or [str(name) for name in table.columns if name not in others]
-    if found.signature is not None:
-        listed = json.loads(str(found.signature.get("inputs") or "[]"))
+    if fetched.signature is not None:
+        listed = json.loads(str(fetched.signature.get("inputs") or "[]"))
         unfit = [_shown(place, column) for place, column in enumerate(listed, 1) if not _is_servable(column)]
         if unfit or not listed:
             raise SignatureMismatch(
-                f"model {found.source.uri}, its signature",
+                f"model {fetched.source.uri}, its signature",
                 value=", ".join(unfit) or "no inputs",
                 limit=f"named columns of {', '.join(_SERVED_TYPES)}: what is served takes tables by their columns",
                 remedy="log it with a signature over a DataFrame, or wrap it in a PythonModel that takes one",
@@ -243,7 +243,7 @@ def _inputs(request: AdoptionRequest, found: FoundModel, table: pd.DataFrame) ->
         named = [str(column["name"]) for column in listed]
         if request.columns and list(request.columns) != named:
             raise SignatureMismatch(
-                f"model {found.source.uri}, its inputs",
+                f"model {fetched.source.uri}, its inputs",
                 value=", ".join(named),
                 limit=f"as features.columns has them: {', '.join(request.columns)}",
                 remedy="correct features.columns, or leave it out: the signature says the same",
@@ -252,14 +252,14 @@ def _inputs(request: AdoptionRequest, found: FoundModel, table: pd.DataFrame) ->
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise SignatureMismatch(
-            f"model {found.source.uri} on rows of {spec.source}",
+            f"model {fetched.source.uri} on rows of {spec.source}",
             value=f"missing columns: {', '.join(missing)}",
             limit=f"every input of the model: {', '.join(columns)}",
             remedy="name rows with these columns",
         )
     if spec.target in columns:
         raise SignatureMismatch(
-            f"model {found.source.uri}, its inputs",
+            f"model {fetched.source.uri}, its inputs",
             value=spec.target,
             limit="inputs without the answer (evaluation.target)",
             remedy="correct evaluation.target; a model that takes the answer predicts nothing",
@@ -340,21 +340,21 @@ def _classes(model: Any) -> Any:
     return getattr(_raw(model), "classes_", None)
 
 
-def _architecture(found: FoundModel, model: Any) -> str:
+def _architecture(fetched: FetchedModel, model: Any) -> str:
     raw = _raw(model)
-    return architecture_of(raw) if raw is not None else found.loader
+    return architecture_of(raw) if raw is not None else fetched.loader
 
 
-def _require_same_bytes(found: FoundModel, held: list[ModelVersion]) -> None:
+def _require_same_bytes(fetched: FetchedModel, held: list[ModelVersion]) -> None:
     """A version or run that was adopted once must still be what it was."""
-    if ModelReference.parse(found.source.uri).moves:
+    if ModelReference.parse(fetched.source.uri).moves:
         return
     for model in held:
         adopted = model.adopted
-        if adopted and adopted.source == found.source.uri and adopted.source_digest != found.digest:
+        if adopted and adopted.source == fetched.source.uri and adopted.source_digest != fetched.digest:
             raise ArtifactMismatch(
-                f"model {found.source.uri}",
-                value=found.digest,
+                f"model {fetched.source.uri}",
+                value=fetched.digest,
                 limit=f"digest {adopted.source_digest}, as it was adopted into {model.name} {model.version}",
                 remedy="find out who changed the artifact store; what is released serves its own copy",
             )

@@ -80,7 +80,7 @@ def without_values(text: str, tables: Iterable[pd.DataFrame]) -> str:
             if not isinstance(value, str | bool):
                 # Dates, decimals and lists are written in many ways: no digit is shown beside them.
                 hidden |= {word for word in words if any(map(str.isdecimal, word))}
-    return _WORD.sub(lambda found: MASKED if found[0].casefold() in hidden else found[0], text)
+    return _WORD.sub(lambda match: MASKED if match[0].casefold() in hidden else match[0], text)
 
 
 def _quoted(text: str, column: pd.Series) -> Iterator[str]:

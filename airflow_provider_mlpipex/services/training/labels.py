@@ -71,8 +71,8 @@ def class_labels(truth: Any) -> list[Any]:
     """The classes of labels, in order; 0 and 1 although only one of them occurs."""
     import numpy as np
 
-    found: list[Any] = np.unique(np.asarray(truth)).tolist()
-    return [0, 1] if set(found) <= {0, 1} else found
+    classes: list[Any] = np.unique(np.asarray(truth)).tolist()
+    return [0, 1] if set(classes) <= {0, 1} else classes
 
 
 def _require_numbers(training: TrainingSpec, labels: pd.Series, older: pd.Series, thing: str) -> None:

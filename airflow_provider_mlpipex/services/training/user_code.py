@@ -28,20 +28,20 @@ def import_callable(path: str, *, field: str) -> Callable[..., Any]:
     """
     module, colon, name = path.partition(":")
     cause: Exception | None = None
-    found: Any = None
+    target: Any = None
     if colon:
         try:
-            found = getattr(import_module(module), name, None)
+            target = getattr(import_module(module), name, None)
         except ImportError as error:
             cause = error
-    if not callable(found):
+    if not callable(target):
         raise ManifestInvalid(
             f"manifest, field {field}",
             value=path,
             limit=f"module:function that can be imported here{f' ({cause})' if cause else ''}",
             remedy="install the module where tasks run, and check the spelling",
         ) from cause
-    return found  # type: ignore[no-any-return]
+    return target  # type: ignore[no-any-return]
 
 
 def source_digest(path: str) -> str:

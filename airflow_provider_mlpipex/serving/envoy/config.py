@@ -157,13 +157,13 @@ def read_currents(config: Mapping[str, Any]) -> dict[str, StickyHeader]:
 
     :raises LookupError, TypeError, AttributeError: something else has rendered it.
     """
-    found, cluster = {}, ""
+    currents, cluster = {}, ""
     for route in config["virtual_hosts"][0]["routes"]:
         if route["name"].endswith("/split"):
-            found[cluster] = StickyHeader(route["route"]["hash_policy"][0]["header"]["header_name"])
+            currents[cluster] = StickyHeader(route["route"]["hash_policy"][0]["header"]["header_name"])
         elif route["name"].endswith("/forced") and _exact(route) == "current":
             cluster = route["route"]["cluster"]
-    return found
+    return currents
 
 
 def _exact(route: Mapping[str, Any]) -> object:

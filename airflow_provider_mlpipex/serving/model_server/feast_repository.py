@@ -66,9 +66,13 @@ class FeastRepository:
     def describe(self, service: str) -> FeatureServiceRef:
         with self.answering(), self._lock:
             self.store.refresh_registry()  # type: ignore[no-untyped-call]  # Feast has no types here
-            found = self._find(service)
-            views = [(projection, self.view(projection.name)) for projection in found.feature_view_projections]
-            self._definitions[service] = Definition(found, _times_to_live(views), tuple(self._joined_by(views)))
+            feature_service = self._find(service)
+            views = [
+                (projection, self.view(projection.name)) for projection in feature_service.feature_view_projections
+            ]
+            self._definitions[service] = Definition(
+                feature_service, _times_to_live(views), tuple(self._joined_by(views))
+            )
             entities = {name: kind for view in views for name, kind in _entity_types(*view).items()}
             if not entities:
                 raise FeatureMismatch(
@@ -173,7 +177,7 @@ class FeastRepository:
         try:
             return self.store.get_feature_service(service)
         except FeatureServiceNotFoundException:
-            known = ", ".join(sorted(found.name for found in self.store.list_feature_services()))
+            known = ", ".join(sorted(feature_service.name for feature_service in self.store.list_feature_services()))
             raise FeatureMismatch(
                 f"feature service {service}",
                 value="not in the registry",

@@ -77,19 +77,19 @@ class FeatureScorer:
     def _look_up_and_score(self, keys: list[dict[str, Any]]) -> Scored:
         asked_at = self._now()
         try:
-            found = self._store.online(self._service.name, keys, as_of=asked_at)
+            values = self._store.online(self._service.name, keys, as_of=asked_at)
         except MlpipexError as error:
             return _refused(503, "TEMPORARILY_UNAVAILABLE", str(error))
         for state, status, code, why in (
             ("unknown", 404, "RESOURCE_DOES_NOT_EXIST", "the feature store does not know"),
             ("expired", 503, "TEMPORARILY_UNAVAILABLE", "features are older than their time to live, of"),
         ):
-            named = [key for key, row in zip(keys, found, strict=True) if row.state == state]
+            named = [key for key, row in zip(keys, values, strict=True) if row.state == state]
             if named:
                 return _refused(status, code, f"{why} {_named(named)}")
         rows = [
             [key[name] if name in key else row.values[name] for name in self._columns]
-            for key, row in zip(keys, found, strict=True)
+            for key, row in zip(keys, values, strict=True)
         ]
         answer = self._scorer.score(
             orjson.dumps({"dataframe_split": {"columns": self._columns, "data": rows}}, default=str), _JSON

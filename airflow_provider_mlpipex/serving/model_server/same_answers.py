@@ -9,18 +9,20 @@ from typing import Any
 TOLERANCE = 1e-9
 
 
-def same(one: Any, other: Any, *, tolerance: float = TOLERANCE, scale: float = 1.0) -> bool:
+def same(left: Any, right: Any, *, tolerance: float = TOLERANCE, scale: float = 1.0) -> bool:
     """:param tolerance: share of the greater of both numbers, and of ``scale``, by which they may differ."""
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(
-            same(a, b, tolerance=tolerance, scale=scale) for a, b in zip(one, other, strict=True)
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(
+            same(a, b, tolerance=tolerance, scale=scale) for a, b in zip(left, right, strict=True)
         )
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same(one[k], other[k], tolerance=tolerance, scale=scale) for k in one)
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, (int, float)) and isinstance(other, (int, float)):
-        if math.isnan(one) or math.isnan(other):
-            return math.isnan(one) and math.isnan(other)
-        return one == other or abs(one - other) <= tolerance * max(scale, abs(one), abs(other))
-    return bool(one == other)
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(
+            same(left[k], right[k], tolerance=tolerance, scale=scale) for k in left
+        )
+    if isinstance(left, bool) or isinstance(right, bool):
+        return left is right
+    if isinstance(left, (int, float)) and isinstance(right, (int, float)):
+        if math.isnan(left) or math.isnan(right):
+            return math.isnan(left) and math.isnan(right)
+        return left == right or abs(left - right) <= tolerance * max(scale, abs(left), abs(right))
+    return bool(left == right)

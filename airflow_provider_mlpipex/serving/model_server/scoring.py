@@ -137,22 +137,22 @@ class Scorer:
                 return None
             if not rows or any(not isinstance(row, list) or len(row) != len(names) for row in rows):
                 return None
-            found = {name: [row[at] for row in rows] for at, name in enumerate(header)}
+            columns = {name: [row[at] for row in rows] for at, name in enumerate(header)}
         elif isinstance(records, list) and records:
             if any(not isinstance(row, dict) or row.keys() != self._columns.keys() for row in records):
                 return None
-            found = {name: [row[name] for row in records] for name in names}
+            columns = {name: [row[name] for row in records] for name in names}
         else:
             return None
-        return found if all(_fits(found[name], kind) for name, kind in self._columns.items()) else None
+        return columns if all(_fits(columns[name], kind) for name, kind in self._columns.items()) else None
 
-    def _predict_fast(self, found: dict[str, list[Any]]) -> Scored | None:
+    def _predict_fast(self, columns: dict[str, list[Any]]) -> Scored | None:
         import numpy as np
         import pandas as pd
 
         dtypes = {"long": np.int64, "double": np.float64, "string": object}
         frame = pd.DataFrame(
-            {name: np.array(found[name], dtype=dtypes[kind]) for name, kind in self._columns.items()}, copy=False
+            {name: np.array(columns[name], dtype=dtypes[kind]) for name, kind in self._columns.items()}, copy=False
         )
         try:
             raw = self._model._predict_fn(frame)
@@ -167,7 +167,7 @@ class Scorer:
             body=orjson.dumps({"predictions": outputs}),
             media_type=_JSON,
             columns=names,
-            rows=[list(row) for row in zip(*(found[name] for name in names), strict=True)],
+            rows=[list(row) for row in zip(*(columns[name] for name in names), strict=True)],
             outputs=outputs,
             fast=True,
         )
@@ -275,5 +275,5 @@ def _fits(values: list[Any], kind: str) -> bool:
 def _predictions(text: bytes) -> list[Any]:
     # MLflow writes NaN literally, which orjson refuses and json reads.
     answered = json.loads(text)
-    found = answered.get("predictions") if isinstance(answered, dict) else answered
-    return found if isinstance(found, list) else [found]
+    predictions = answered.get("predictions") if isinstance(answered, dict) else answered
+    return predictions if isinstance(predictions, list) else [predictions]

@@ -53,5 +53,5 @@ def _first_row(request: dict[str, object]) -> dict[str, object]:
     split = request.get("dataframe_split")
     if not isinstance(split, dict):
         return request
-    one = {name: part[:1] for name, part in split.items() if name in ("data", "index") and isinstance(part, list)}
-    return {**request, "dataframe_split": {**split, **one}}
+    first = {name: part[:1] for name, part in split.items() if name in ("data", "index") and isinstance(part, list)}
+    return {**request, "dataframe_split": {**split, **first}}

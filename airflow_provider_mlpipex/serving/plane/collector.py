@@ -85,8 +85,10 @@ class Collector:
 
     def find(self) -> list[Garbage]:
         """What may go, the largest first. Nothing is changed."""
-        found = (self._looked_at(candidate) for candidate in self._candidates())
-        return sorted((garbage for garbage in found if garbage), key=lambda garbage: (-garbage.size, str(garbage.path)))
+        candidates = (self._looked_at(candidate) for candidate in self._candidates())
+        return sorted(
+            (garbage for garbage in candidates if garbage), key=lambda garbage: (-garbage.size, str(garbage.path))
+        )
 
     def collect(self) -> list[Garbage]:
         """Delete what :meth:`find` finds; what was deleted. What is in use again meanwhile stays."""

@@ -118,8 +118,8 @@ def create_app(
         return JSONResponse((await routing.run(supervisor.apply, plan, claim=claim_of(request))).to_json())
 
     async def get_heads(request: Request) -> Response:
-        one = endpoint_of(request) if "name" in request.path_params else None
-        return JSONResponse({name: head.to_json() for name, head in supervisor.heads(one).items()})
+        endpoint = endpoint_of(request) if "name" in request.path_params else None
+        return JSONResponse({name: head.to_json() for name, head in supervisor.heads(endpoint).items()})
 
     async def put_head(request: Request) -> Response:
         claim = read_value(HeadClaim, await body_of(request), "claim")
@@ -146,18 +146,18 @@ def create_app(
 
     async def get_telemetry(request: Request) -> Response:
         since, until = moment_of(request, "since"), moment_of(request, "until")
-        found = await reading.run(supervisor.telemetry, endpoint_of(request), since=since, until=until)
-        return JSONResponse(found.to_json())
+        telemetry = await reading.run(supervisor.telemetry, endpoint_of(request), since=since, until=until)
+        return JSONResponse(telemetry.to_json())
 
     async def post_survey(request: Request) -> Response:
         body = await body_of(request)
         until = read_moment(body.get("until"), "until")
         asked = read_survey(body.get("endpoints"))
-        found = await reading.run(supervisor.survey, asked, until=until)
-        return await _large_json(reading, found.to_json)
+        survey = await reading.run(supervisor.survey, asked, until=until)
+        return await _large_json(reading, survey.to_json)
 
     async def get_comparison(request: Request) -> Response:
-        found = await reading.run(
+        comparison = await reading.run(
             supervisor.compare,
             endpoint_of(request),
             primary=checked_release_id(request.query_params.get("primary", "")),
@@ -166,10 +166,10 @@ def create_app(
             until=moment_of(request, "until"),
             slices=slices_of(request),
         )
-        return JSONResponse(found.to_json())
+        return JSONResponse(comparison.to_json())
 
     async def get_predictions(request: Request) -> Response:
-        found = await reading.run(
+        sample = await reading.run(
             supervisor.predictions,
             endpoint_of(request),
             release_id_of(request),
@@ -178,15 +178,15 @@ def create_app(
             limit=count_of(request, "limit"),
             batch=request.query_params.get("batch"),
         )
-        return JSONResponse(found.to_json())
+        return JSONResponse(sample.to_json())
 
     async def get_sketches(request: Request) -> Response:
         window = {"since": moment_of(request, "since"), "until": moment_of(request, "until")}
-        found = await reading.run(supervisor.sketches, endpoint_of(request), release_id_of(request), **window)
-        return await _large_json(reading, found.to_json)
+        sketches = await reading.run(supervisor.sketches, endpoint_of(request), release_id_of(request), **window)
+        return await _large_json(reading, sketches.to_json)
 
     async def get_batch_sketches(request: Request) -> Response:
-        found = await reading.run(
+        sketches = await reading.run(
             supervisor.sketches_by_batch,
             endpoint_of(request),
             release_id_of(request),
@@ -194,10 +194,10 @@ def create_app(
             since=moment_of(request, "since"),
             until=moment_of(request, "until"),
         )
-        return await _large_json(reading, found.to_json)
+        return await _large_json(reading, sketches.to_json)
 
     async def get_batch_faults(request: Request) -> Response:
-        found = await reading.run(
+        faults = await reading.run(
             supervisor.batch_faults,
             endpoint_of(request),
             release_id_of(request),
@@ -206,14 +206,14 @@ def create_app(
             psi=number_of(request, "psi", below=math.inf),
             alpha=number_of(request, "alpha", below=1.0),
         )
-        return JSONResponse(found.to_json())
+        return JSONResponse(faults.to_json())
 
     async def post_served(request: Request) -> Response:
         asked = (await body_of(request)).get("request_ids")
         if not isinstance(asked, list) or not all(isinstance(rid, str) for rid in asked):
             raise invalid("request_ids", str(asked)[:80], "a list of texts")
-        found = await reading.run(supervisor.served, endpoint_of(request), asked)
-        return JSONResponse(found.to_json())
+        answers = await reading.run(supervisor.served, endpoint_of(request), asked)
+        return JSONResponse(answers.to_json())
 
     async def put_fault(request: Request) -> Response:
         asked = release_id_of(request)

@@ -103,8 +103,8 @@ def read_value(kind: Any, raw: object, field: str) -> Any:
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
-        raise invalid(field, found[:500], kind.__name__) from None
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        raise invalid(field, problems[:500], kind.__name__) from None
 
 
 def count_of(request: Request, field: str) -> int:

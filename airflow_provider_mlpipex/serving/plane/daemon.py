@@ -194,10 +194,10 @@ def _write_addresses(state_dir: Path, addresses: dict[str, Any]) -> None:
 def _read_addresses(state_dir: Path) -> dict[str, Any]:
     """Empty where no supervisor has left any, or the machine went down while one wrote them."""
     try:
-        found = json.loads((state_dir / ADDRESS_FILE).read_text(encoding="utf-8"))
+        addresses = json.loads((state_dir / ADDRESS_FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return addresses if isinstance(addresses, dict) else {}
 
 
 def _supervisor_process(state_dir: Path) -> psutil.Process | None:

@@ -70,8 +70,8 @@ class Fallbacks(Background):
         if plan.fallback is None or plan.fallback in plan.releases or since >= until:
             # A release with a share of its own, or a shadow, is asked anyhow.
             return None
-        seen = self._telemetry(plan.endpoint, since=since, until=until).releases.get(plan.fallback)
-        answers = seen.requests - seen.errors if seen is not None else 0
+        telemetry = self._telemetry(plan.endpoint, since=since, until=until).releases.get(plan.fallback)
+        answers = telemetry.requests - telemetry.errors if telemetry is not None else 0
         if answers <= 0:
             return None
         return FallbackUse(endpoint=plan.endpoint, current=plan.current, fallback=plan.fallback, answers=answers)

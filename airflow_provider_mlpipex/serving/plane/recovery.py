@@ -63,7 +63,7 @@ def _version(routes: dict[str, Any]) -> int:
 
 def _routes(places: Places) -> dict[str, Any]:
     try:
-        found = json.loads(places.envoy.resource("rds").read_text(encoding="utf-8"))
+        routes = json.loads(places.envoy.resource("rds").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return routes if isinstance(routes, dict) else {}

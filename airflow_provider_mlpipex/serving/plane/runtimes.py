@@ -93,14 +93,14 @@ class RuntimeCache:
         packages = self._root / f"provider-{runtime.digest}.json"
         here = list(distributions())
         now = provider_packages.installed(here, without=_OURSELVES)
-        found = provider_digest()
-        if found == runtime.digest:
+        digest = provider_digest()
+        if digest == runtime.digest:
             provider_packages.keep(packages, now)
             return Path(sys.executable)
         before = provider_packages.kept(packages)
         model = provider_packages.requirements_of(model_dir) if model_dir is not None else None
         if not before or model_dir is None:
-            raise _mismatch(runtime.version, value=found, limit=f"pinned digest {runtime.digest}")
+            raise _mismatch(runtime.version, value=digest, limit=f"pinned digest {runtime.digest}")
         changed = provider_packages.changed(before, now, here, model=model)
         if not changed:
             return Path(sys.executable)
@@ -215,7 +215,7 @@ def _installed(python: Path) -> list[str]:
     if done.returncode != 0:
         raise _mismatch(python.parents[1].name, value=done.stderr.strip()[-200:], limit=limit)
     pairs = (line.partition("==") for line in json.loads(done.stdout))
-    return [f"{canonical_name(name)}=={found}" for name, _, found in pairs]
+    return [f"{canonical_name(name)}=={version}" for name, _, version in pairs]
 
 
 def _digest(lines: list[str]) -> str:

@@ -67,7 +67,7 @@ def compare(
     empty = ShadowComparison(primary=primary, shadow=shadow, since=since, until=until)
     try:
         with database(root, memory=MEMORY) as opened:
-            found = _Joined(opened, folders, since.timestamp(), until.timestamp(), tuple(slices)).counts()
+            counts = _Joined(opened, folders, since.timestamp(), until.timestamp(), tuple(slices)).counts()
     except (duckdb.Error, OSError) as error:
         raise PlaneUnavailable(
             f"prediction logs of {endpoint}",
@@ -77,8 +77,8 @@ def compare(
         ) from error
     if any(is_silent(folder, until) for folder in folders.values()):
         # A log that does not even say how much it lost may have lost everything.
-        found["dropped_share"] = 1.0
-    return empty.model_copy(update=found)
+        counts["dropped_share"] = 1.0
+    return empty.model_copy(update=counts)
 
 
 @dataclass
@@ -202,14 +202,14 @@ class _Joined:
         self.database.execute(sql.group_by_slice(number))
         values, large_enough, pairs = sql.fetch(self.database, sql.COUNT_SLICES)
         names = ("value", "pairs", "flips", "count", "total", "squares", "inputs", "flipped_inputs")
-        found = [
+        slices = [
             Slice.model_validate(dict(zip(names, row, strict=True)))
             for row in self.database.execute(sql.LARGEST_SLICES_QUERY).fetchall()
         ]
         return SlicedColumn(
             column=column,
-            slices=tuple(found),
+            slices=tuple(slices),
             large_enough=large_enough,
             values=values,
-            others=int(pairs) - sum(part.pairs for part in found),
+            others=int(pairs) - sum(part.pairs for part in slices),
         )

@@ -72,10 +72,10 @@ FIRST_OF_ID = """
     UNION ALL SELECT * EXCLUDE place FROM numbered WHERE place = 1"""
 
 
-def _close(one: str, other: str) -> str:
+def _close(left: str, right: str) -> str:
     """Whether two numbers are the same answer; false where one of them is not finite."""
-    apart = f"abs({one} - {other}) <= {TOLERANCE} * greatest(abs({one}), abs({other}), 1e-12)"
-    return f"coalesce(isfinite({one}) AND isfinite({other}) AND {apart}, false)"
+    apart = f"abs({left} - {right}) <= {TOLERANCE} * greatest(abs({left}), abs({right}), 1e-12)"
+    return f"coalesce(isfinite({left}) AND isfinite({right}) AND {apart}, false)"
 
 
 def join(slices: Sequence[str]) -> str:

@@ -54,7 +54,7 @@ def find(root: Path, endpoint: EndpointRef, request_ids: Sequence[str]) -> Serve
 
     folders = sorted(path for path in (root / endpoint.environment / endpoint.name).glob("*") if path.is_dir())
     try:
-        found = _find(root, folders, request_ids)
+        answers = _find(root, folders, request_ids)
         log_since = dict(oldest for folder in folders if (oldest := _oldest(folder)))
     except (duckdb.Error, OSError) as error:
         raise PlaneUnavailable(
@@ -63,7 +63,7 @@ def find(root: Path, endpoint: EndpointRef, request_ids: Sequence[str]) -> Serve
             limit="logs that can be read",
             remedy=f"see that {root} can be read; nothing was ingested, so run it again",
         ) from error
-    return served_answers(request_ids, found, log_since)
+    return served_answers(request_ids, answers, log_since)
 
 
 def served_answers(
@@ -77,7 +77,7 @@ def served_answers(
     ambiguous = tuple(rid for rid in asked if _is_ambiguous(by_id[rid]))
     doubtful = set(ambiguous)
     # Envoy asks the next release only when it has given up the one before: the client got what was begun last.
-    served = [max(by_id[rid], key=lambda one: (one.begun, one.t)) for rid in asked if rid not in doubtful]
+    served = [max(by_id[rid], key=lambda logged: (logged.begun, logged.t)) for rid in asked if rid not in doubtful]
     return ServedAnswers(rows=tuple(map(_served, served)), ambiguous=ambiguous, log_since=dict(log_since))
 
 

@@ -101,14 +101,14 @@ def _named(output: dict[Any, Any]) -> Described:
 
 def _several(output: dict[str, Any] | list[Any]) -> Described:
     described = [describe(value) for value in (output.values() if isinstance(output, dict) else output)]
-    score = next((one.score for one in described if one.kind != "text"), None)
+    score = next((part.score for part in described if part.kind != "text"), None)
     if len(described) > MAX_OUTPUTS:
         # Exact values, not what is said of them: of so many outputs nobody would see which one moved.
         return Described("several", score, f"{len(described)} outputs {_digest(json.dumps(output, default=str))}")
-    labels = [one.label for one in described]
+    labels = [part.label for part in described]
     label = json.dumps(dict(zip(output, labels, strict=True)) if isinstance(output, dict) else labels)
-    kind: Kind = "numbers" if all(one.kind == "number" for one in described) else "several"
-    return Described(kind, score, label, [one.score for one in described])
+    kind: Kind = "numbers" if all(part.kind == "number" for part in described) else "several"
+    return Described(kind, score, label, [part.score for part in described])
 
 
 def _is_distribution(output: list[Any]) -> bool:

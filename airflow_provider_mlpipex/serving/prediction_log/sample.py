@@ -41,7 +41,7 @@ def sample(
     """
     import duckdb
 
-    found = PredictionSample(release=release, since=since, until=until)
+    drawn = PredictionSample(release=release, since=since, until=until)
     window = [since.timestamp(), until.timestamp()]
     silent = 1.0 if is_silent(folder, until) else 0.0
     with database(folder.parents[2]) as opened:
@@ -56,10 +56,10 @@ def sample(
 
         answer = read_segments([folder], read, gone=duckdb.IOException, since=window[0])
     if answer is None:
-        return found.model_copy(update={"dropped_share": silent})
+        return drawn.model_copy(update={"dropped_share": silent})
     (kept, total, lost), rows = answer
     dropped_share = silent or (float(lost / (kept + lost)) if lost else 0.0)
-    return found.model_copy(
+    return drawn.model_copy(
         update={"rows": tuple(_predictions(rows)), "total": int(total), "dropped_share": dropped_share}
     )
 

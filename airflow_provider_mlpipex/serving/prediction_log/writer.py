@@ -162,7 +162,7 @@ class PredictionLog:
         # What a killed server left open is closed as it is: readers skip a torn last line.
         for left in self._folder.glob("*.jsonl.open"):
             left.rename(left.with_suffix(""))
-        numbers = [int(found.group(1)) for path in self._folder.iterdir() if (found := SEGMENT.fullmatch(path.name))]
+        numbers = [int(match.group(1)) for path in self._folder.iterdir() if (match := SEGMENT.fullmatch(path.name))]
         for old in sorted(self._folder.glob("*.jsonl"))[: -self._segments_kept]:
             old.unlink(missing_ok=True)
         path = self._folder / f"{max(numbers, default=0) + 1:08d}.jsonl.open"

@@ -103,19 +103,19 @@ def count(chunk: Chunk, store: SketchStore, *, now: float) -> int:
     return lost
 
 
-def _next_chunk(found: Mapping[int, Path], position: Position) -> Chunk | None:
-    if found and max(found) < position.segment:
+def _next_chunk(segments: Mapping[int, Path], position: Position) -> Chunk | None:
+    if segments and max(segments) < position.segment:
         # The log was removed and begun again.
         position = Position(at=position.at)
     number = position.segment
-    if number not in found or position.closed:
-        later = [other for other in found if other > number]
+    if number not in segments or position.closed:
+        later = [other for other in segments if other > number]
         if not later:
             return None
         number = min(later)
-    path, begun = found[number], number == position.segment
+    path, begun = segments[number], number == position.segment
     # Nothing is added to a segment once it is closed, or once there is a newer one.
-    closed = path.suffix != ".open" or number < max(found)
+    closed = path.suffix != ".open" or number < max(segments)
     with path.open("rb") as stream:
         size = stream.seek(0, 2)
         offset = position.offset if begun and position.offset <= size else 0
@@ -210,14 +210,14 @@ def _counted(
     admitted = [(names[key], key[1]) for key in read.labels]
     number_of = {key: number for number, key in enumerate(dict.fromkeys(admitted))}
     numbers = [number_of[key] for key in admitted]
-    found: dict[int, list[dict[str, Sketch]]] = {}
+    counted: dict[int, list[dict[str, Sketch]]] = {}
     for columns, rows in read.rows.items():
         values = dict(zip(columns, zip(*rows.inputs, strict=True), strict=True)) if columns else {}
         labels = [numbers[label] for label in rows.labels]
         for label, sketches in reference.sketch_by(labels, values, scores=rows.scores).items():
-            found.setdefault(int(label), []).append(sketches)  # type: ignore[call-overload]
+            counted.setdefault(int(label), []).append(sketches)  # type: ignore[call-overload]
     return {
-        key: {name: merge(part[name] for part in found[number]) for name in reference.columns}
+        key: {name: merge(part[name] for part in counted[number]) for name in reference.columns}
         for key, number in number_of.items()
     }
 

@@ -49,11 +49,11 @@ def _beyond(
     bins = reference.bins
     if isinstance(bins, CategoricalBins):
         return groups[:, -2].copy() if bins.complete else np.zeros(len(ids))
-    found = np.zeros(len(ids))
+    counts = np.zeros(len(ids))
     if not len(bins.edges):
-        return found
+        return counts
     low, high = bins.edges[0], bins.edges[-1]
     outside = {number for number, _, least, most in parts if least <= low or most > high}
     for number, sketch in store.batches(reference.name, outside, first, end).items():
-        found[int(np.searchsorted(ids, number))] = beyond_training(reference, sketch)
-    return found
+        counts[int(np.searchsorted(ids, number))] = beyond_training(reference, sketch)
+    return counts

@@ -182,16 +182,16 @@ class SketchedLogs(Background):
             if known is not None:
                 self._references.move_to_end(name)
                 return known
-        found = reference_in(self._places.sketches(endpoint, release_id))
-        if found is None:
+        reference = reference_in(self._places.sketches(endpoint, release_id))
+        if reference is None:
             spec = _spec(self._places.server(endpoint, release_id) / "spec.json")
-            found = None if spec is None else _reference_of(spec)
-        if found is not None:
+            reference = None if spec is None else _reference_of(spec)
+        if reference is not None:
             with self._guard:
-                self._references[name] = found
+                self._references[name] = reference
                 while len(self._references) > _REFERENCES:
                     self._references.popitem(last=False)
-        return found
+        return reference
 
     @contextmanager
     def _locked(self, endpoint: EndpointRef, release_id: str) -> Iterator[None]:
@@ -253,18 +253,18 @@ def _by_batch(store: SketchStore, column: str, first: int, end: int) -> tuple[di
     pushes = _pushes(store.reference.columns[column], whole, shares[candidates])
     chosen = candidates[np.argsort(-pushes, kind="stable")[: MAX_BATCHES - 1]]
     read = store.batches(column, ids[chosen].tolist(), first, end)
-    found = {names[number]: sketch for number, sketch in read.items()}
+    totals = {names[number]: sketch for number, sketch in read.items()}
     unread = np.flatnonzero(~np.isin(places, chosen)).tolist()
     # Extremes cannot be had by subtraction.
     extremes = [(parts[place][2], parts[place][3]) for place in unread]
     extremes += [(whole.minimum, whole.maximum)] if pruned or not extremes else []
     rest = difference(
         whole,
-        merge([store.reference.empty()[column], *found.values()]),
+        merge([store.reference.empty()[column], *totals.values()]),
         minimum=min(low for low, _ in extremes),
         maximum=max(high for _, high in extremes),
     )
-    return {**found, **({left: rest} if rest.rows else {})}, len(candidates) - len(chosen)
+    return {**totals, **({left: rest} if rest.rows else {})}, len(candidates) - len(chosen)
 
 
 def _pushes(reference: ColumnReference, whole: Sketch, shares: Floats) -> Floats:

@@ -123,11 +123,11 @@ class SketchStore:
 
         Part of the transaction that then adds them.
         """
-        found = {}
+        admitted = {}
         with self.writing():
             for batch, minute in wanted:
-                found[batch, minute] = batch if batch != REST and self._admit(batch, minute) else REST
-        return found
+                admitted[batch, minute] = batch if batch != REST and self._admit(batch, minute) else REST
+        return admitted
 
     def add(self, counted: Counted, position: Position) -> None:
         """Merge into what is there, and remember the position, or do neither."""
@@ -160,16 +160,16 @@ class SketchStore:
 
     def total(self, column: str, first: int, end: int) -> Sketch:
         """All rows of ``column`` in [first, end): whole minutes, or whole hours before :meth:`minutes_from`."""
-        found = [no_rows(self.reference.columns[column].bins)]
+        parts = [no_rows(self.reference.columns[column].bins)]
         number = self._numbers[column]
         for span, begin, until in _pieces(first, end):
             if span == MINUTE:
                 sql = "SELECT sketch FROM part_sketches WHERE col = ? AND minute >= ? AND minute < ?"
-                found += self._sketches(column, sql, (number, begin, until))
+                parts += self._sketches(column, sql, (number, begin, until))
             else:
                 sql = "SELECT sketch FROM totals WHERE col = ? AND span = ? AND start >= ? AND start < ?"
-                found += self._sketches(column, sql, (number, span, begin, until))
-        return merge(found)
+                parts += self._sketches(column, sql, (number, span, begin, until))
+        return merge(parts)
 
     def dropped(self, first: int, end: int) -> int:
         sql = "SELECT coalesce(sum(rows), 0) FROM dropped WHERE minute >= ? AND minute < ?"
@@ -184,12 +184,12 @@ class SketchStore:
         """Each of these batches, merged over the window."""
         wanted, number = json.dumps(list(ids)), self._numbers[column]
         bins = self.reference.columns[column].bins.identity
-        found: defaultdict[int, list[Sketch]] = defaultdict(list)
+        by_batch: defaultdict[int, list[Sketch]] = defaultdict(list)
         for span, begin, until in _pieces(first, end, (DAY, MINUTE)):
             for sql in _WHOLE_DAYS_OF_BATCHES if span == DAY else (_PARTS_OF_BATCHES,):
                 for batch, packed in self._database.execute(sql, (number, begin, until, wanted)):
-                    found[batch].append(unpack(packed, bins))
-        return {batch: merge(sketches) for batch, sketches in found.items()}
+                    by_batch[batch].append(unpack(packed, bins))
+        return {batch: merge(sketches) for batch, sketches in by_batch.items()}
 
     def names(self) -> dict[int, str]:
         return dict(self._database.execute("SELECT id, name FROM batches"))
@@ -298,8 +298,8 @@ class SketchStore:
 
     def _oldest_minute(self) -> int | None:
         sql = "SELECT min(minute) FROM parts WHERE col = ?"
-        found = [self._database.execute(sql, (number,)).fetchone()[0] for number in self._numbers.values()]
-        return min((minute for minute in found if minute is not None), default=None)
+        minutes = [self._database.execute(sql, (number,)).fetchone()[0] for number in self._numbers.values()]
+        return min((minute for minute in minutes if minute is not None), default=None)
 
     def _bytes(self) -> int:
         pages, free, size = (
@@ -359,10 +359,10 @@ def _connected(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _version(database: sqlite3.Connection) -> int:
-    found = int(database.execute("PRAGMA user_version").fetchone()[0])
-    if found not in (0, _FORMAT):
-        raise sqlite3.DatabaseError(f"a store of format {found}; this version of the plane writes {_FORMAT}")
-    return found
+    version = int(database.execute("PRAGMA user_version").fetchone()[0])
+    if version not in (0, _FORMAT):
+        raise sqlite3.DatabaseError(f"a store of format {version}; this version of the plane writes {_FORMAT}")
+    return version
 
 
 def _pieces(first: int, end: int, spans: tuple[int, ...] = (DAY, HOUR, MINUTE)) -> Iterator[tuple[int, int, int]]:
