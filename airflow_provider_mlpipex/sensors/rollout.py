@@ -135,9 +135,9 @@ class ShadowSensor(RolloutSensor):
     watched = "shadow"
 
     def _conclude(self, run: StageRun, result: WatchResult) -> dict[str, Any]:
-        from airflow_provider_mlpipex.services.rollout.judged import last_judged
+        from airflow_provider_mlpipex.services.rollout.judgements import last_judgement
 
-        judged = last_judged(run.platform, run.endpoint, rollout_id=self.rollout_id, stage="shadow")
+        judged = last_judgement(run.platform, run.endpoint, rollout_id=self.rollout_id, stage="shadow")
         facts = judged.facts if judged else None
         if facts:
             run.envelope.compared(facts)

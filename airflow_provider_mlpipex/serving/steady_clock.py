@@ -12,7 +12,7 @@ TOLERANCE_S = 5.0
 BELIEVED_AFTER_S = 600.0
 
 
-class Look(NamedTuple):
+class Reading(NamedTuple):
     """:param now: epoch seconds. :param set_back_by: seconds by which the clock was set back since the last look."""
 
     now: float
@@ -33,7 +33,7 @@ class SteadyClock:
         #: By how much, and since when, the wall clock is ahead of what is believed.
         self._ahead_by, self._ahead_since = 0.0, 0.0
 
-    def look(self) -> Look:
+    def read(self) -> Reading:
         wall, uptime = self._wall(), self._uptime()
         self._now += uptime - self._looked_at
         self._looked_at = uptime
@@ -45,7 +45,7 @@ class SteadyClock:
             self._ahead_by = ahead_by
             if uptime - self._ahead_since > BELIEVED_AFTER_S:
                 self._now, self._ahead_by = wall, 0.0
-            return Look(self._now, back if back > TOLERANCE_S else 0.0)
+            return Reading(self._now, back if back > TOLERANCE_S else 0.0)
         back = self._ahead_by - ahead_by
         self._now, self._ahead_by = wall, 0.0
-        return Look(self._now, back if back > TOLERANCE_S else 0.0)
+        return Reading(self._now, back if back > TOLERANCE_S else 0.0)

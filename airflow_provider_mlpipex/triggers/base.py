@@ -23,7 +23,7 @@ SETTLE_S = 3.0
 Read = TypeVar("Read")
 
 
-class LookingTrigger(BaseTrigger):
+class PollingTrigger(BaseTrigger):
     """Base of the triggers. Holds ids only: whoever restarts it reads everything else from the ledger.
 
     :param mlpipex_conn_id: connection of type ``mlpipex``.

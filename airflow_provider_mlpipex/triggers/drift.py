@@ -15,18 +15,18 @@ from airflow_provider_mlpipex.manifest_files import load_manifest_file
 from airflow_provider_mlpipex.observability import DRIFT_LOOKED, LOOK_FAILED
 from airflow_provider_mlpipex.services.drift.check import DriftCheck, measure
 from airflow_provider_mlpipex.services.platform import Platform
-from airflow_provider_mlpipex.triggers.base import LookingTrigger
+from airflow_provider_mlpipex.triggers.base import PollingTrigger
 
 #: Looks that are made at once, apart from those that renew the leases of trials: nobody's traffic hangs on them.
-_LOOKS_AT_ONCE = 4
+_MAX_THREADS = 4
 
 
 @cache
-def _lookers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=_LOOKS_AT_ONCE, thread_name_prefix="mlpipex-drift")
+def _watch_threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=_MAX_THREADS, thread_name_prefix="mlpipex-drift")
 
 
-class DriftTrigger(LookingTrigger):
+class DriftTrigger(PollingTrigger):
     """Look at the drift of an endpoint again and again, until there is some or the time is over.
 
     It only measures, from counts: it writes nothing, attributes nothing and tells nobody. The task does, when it comes
@@ -100,4 +100,4 @@ class DriftTrigger(LookingTrigger):
             manifest = load_manifest_file(self.manifest) if self.manifest else None
             return measure(platform, EndpointRef.parse(self.endpoint), manifest=manifest, release=self.release)
 
-        return await self.in_thread(_lookers(), once)
+        return await self.in_thread(_watch_threads(), once)

@@ -13,19 +13,19 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.observability import LOOK_FAILED
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.rollout.watch import WatchedStage, WatchResult, look
-from airflow_provider_mlpipex.triggers.base import LookingTrigger
+from airflow_provider_mlpipex.triggers.base import PollingTrigger
 
 #: Looks that are made at once. Asyncio's own pool has six threads on two cores: a few planes that hang would hold them
 #: all, and leases of healthy trials would run out meanwhile.
-_LOOKS_AT_ONCE = 32
+_MAX_THREADS = 32
 
 
 @cache
-def _lookers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=_LOOKS_AT_ONCE, thread_name_prefix="mlpipex-look")
+def _watch_threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=_MAX_THREADS, thread_name_prefix="mlpipex-look")
 
 
-class RolloutTrigger(LookingTrigger):
+class RolloutTrigger(PollingTrigger):
     """Look at one stage of a rollout again and again, and roll back here, on the triggerer, when a gate fails.
 
     Holds ids only: whoever restarts it reads everything else from the ledger. A look is a few milliseconds of HTTP and
@@ -86,7 +86,7 @@ class RolloutTrigger(LookingTrigger):
 
     async def _look(self, platform: Platform, endpoint: EndpointRef) -> WatchResult:
         once = partial(look, platform, endpoint=endpoint, rollout_id=self.rollout_id, stage=self.stage, step=self.step)
-        return await self.in_thread(_lookers(), once)
+        return await self.in_thread(_watch_threads(), once)
 
     def _event(self, watched: WatchResult) -> dict[str, Any]:
         """Small and JSON: the whole evidence is in the ledger. A scheduled watch learns here whose rollout it was."""

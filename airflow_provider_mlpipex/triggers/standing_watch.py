@@ -24,11 +24,11 @@ from airflow_provider_mlpipex.observability import (
 )
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.rollout.standing_watch import Round, StandingWatch
-from airflow_provider_mlpipex.triggers.base import LookingTrigger
+from airflow_provider_mlpipex.triggers.base import PollingTrigger
 
 #: Endpoints that get a look of their own at once, apart from the looks that renew the leases of trials. A receiver of
 #: alerts that hangs must not hold up the others.
-_LOOKS_AT_ONCE = 8
+_MAX_THREADS = 8
 #: Seconds between two lines that say that all is quiet.
 _SAY_EVERY_S = 3600.0
 #: Seconds for which looks that are under way at the end are waited for.
@@ -41,11 +41,11 @@ def _surveyors() -> ThreadPoolExecutor:
 
 
 @cache
-def _lookers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=_LOOKS_AT_ONCE, thread_name_prefix="mlpipex-watch")
+def _watch_threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=_MAX_THREADS, thread_name_prefix="mlpipex-watch")
 
 
-class StandingWatchTrigger(LookingTrigger):
+class StandingWatchTrigger(PollingTrigger):
     """Look at every endpoint of the ledger every few seconds, for hours.
 
     Holds no state that matters: a triggerer that takes it over, or two that have it at once, read the ledger, which
@@ -124,7 +124,7 @@ class StandingWatchTrigger(LookingTrigger):
 
     async def _look(self, watch: StandingWatch, endpoint: EndpointRef, why: str) -> None:
         try:
-            result = await self.in_thread(_lookers(), partial(watch.attend, endpoint))
+            result = await self.in_thread(_watch_threads(), partial(watch.attend, endpoint))
         except MlpipexError as error:
             # The next round finds it due again.
             if self._is_news(endpoint, type(error).__name__):

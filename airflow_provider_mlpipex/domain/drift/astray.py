@@ -28,7 +28,7 @@ _NEVER = 0.001
 #: Standard deviations beyond the range of training, on average.
 _FAR = 1.0
 #: Rows that are astray below which nothing is said of a kind.
-_LEAST = 10
+_MIN_ROWS = 10
 
 
 class Astray(NamedTuple):
@@ -54,7 +54,7 @@ def find_astray(reference: ColumnReference, sketch: Sketch) -> tuple[Astray, ...
 
 
 def _is_shown(group: Astray) -> bool:
-    enough = group.rows >= _LEAST and group.share >= group.trained_share + MIN_ASTRAY
+    enough = group.rows >= _MIN_ROWS and group.share >= group.trained_share + MIN_ASTRAY
     return enough and group.trained_share <= _NEVER and group.p_value <= ALPHA
 
 

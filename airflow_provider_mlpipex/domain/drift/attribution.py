@@ -240,8 +240,8 @@ def _moves(compared: Comparison, trained: Sketch, served: Sketch) -> tuple[Float
     known = trained.group_rows >= _ENOUGH
     rows = np.where(known, trained.group_rows, trained.group_rows + served.group_rows)
     sums = np.where(known, trained.group_scores, trained.group_scores + served.group_scores)
-    overall = trained.group_scores.sum() / trained.group_rows.sum()
-    return q - p, chance, np.where(rows > 0, sums / np.maximum(rows, 1), overall) / STEPS
+    mean_score = trained.group_scores.sum() / trained.group_rows.sum()
+    return q - p, chance, np.where(rows > 0, sums / np.maximum(rows, 1), mean_score) / STEPS
 
 
 def _unseen(trained: Sketch, compared: Comparison) -> str:

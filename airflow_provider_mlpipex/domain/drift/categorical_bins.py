@@ -26,9 +26,9 @@ from airflow_provider_mlpipex.domain.values import digest_of
 LISTED = 1000
 TAIL_BINS = 16
 #: A column is open-ended, its listed categories not all there are, if more than this share of rows is one of a kind.
-MAX_SEEN_ONCE = 0.05
+MAX_SINGLE_SHARE = 0.05
 #: Rows that a category of an open-ended column needs to be listed.
-SEEN_ENOUGH = 5
+MIN_LISTED_ROWS = 5
 #: A category with at least this share of the training rows is a group of its own, the first 40 at most.
 GROUP_SHARE = 0.005
 CATEGORY_GROUPS = 40
@@ -149,8 +149,8 @@ def fit_categories(labels: Labels) -> CategoricalBins:
     once = sum(count == 1 for count in rows_of.values())
     # Good and Turing: the share of values never seen before is about that of those seen once. Where it is high, as for
     # identifiers, new values are the rule, and listing those that happened to be seen would only call them drift.
-    complete = len(rows_of) <= LISTED and once <= MAX_SEEN_ONCE * rows
-    listed = [text for text, count in most if complete or count >= SEEN_ENOUGH]
+    complete = len(rows_of) <= LISTED and once <= MAX_SINGLE_SHARE * rows
+    listed = [text for text, count in most if complete or count >= MIN_LISTED_ROWS]
     own = sum(rows_of[text] >= GROUP_SHARE * rows for text in listed[:CATEGORY_GROUPS])
     rare = [own] if own < len(listed) else []
     tail = range(len(listed), len(listed) + (1 if complete else TAIL_BINS))

@@ -91,9 +91,9 @@ def by_association(sketch: Sketch, variance: float) -> Floats:
     """How far the mean score of each group lies from that of all rows: what old references know. NaN for a group that
     training hardly had."""
     rows = sketch.group_rows
-    overall = sketch.group_scores.sum() / rows.sum()
+    mean_score = sketch.group_scores.sum() / rows.sum()
     means = np.where(rows >= ENOUGH, sketch.group_scores / np.maximum(rows, 1), math.nan)
-    away: Floats = np.abs(means - overall) / STEPS / math.sqrt(variance)
+    away: Floats = np.abs(means - mean_score) / STEPS / math.sqrt(variance)
     return away
 
 

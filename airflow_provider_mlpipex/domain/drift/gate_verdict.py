@@ -15,12 +15,12 @@ from airflow_provider_mlpipex.domain.drift.references import SCORE, Reference
 from airflow_provider_mlpipex.domain.drift.report import MEASURES, Measure
 from airflow_provider_mlpipex.domain.drift.sketches import Sketch
 from airflow_provider_mlpipex.domain.gates.gate import Gate
-from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
+from airflow_provider_mlpipex.domain.gates.verdict import VerdictName, worst_verdict
 from airflow_provider_mlpipex.domain.statistics.confidence import share_alpha
 
 DAMAGE = "damage"
 #: Name of a metric -> the measure of which it is the worst column's.
-WORST: Mapping[str, Measure] = {f"worst_{measure}": measure for measure in MEASURES}
+MEASURE_OF: Mapping[str, Measure] = {f"worst_{measure}": measure for measure in MEASURES}
 
 
 class DriftVerdict(NamedTuple):
@@ -54,10 +54,10 @@ def judge_window(
     name = gate.metric.partition(".")[2]
     if name == DAMAGE:
         return _damage(gate.bound, reference, sketches, limits=limits, alpha=alpha)
-    return _worst(WORST[name], gate.bound, reference, sketches, alpha=alpha)
+    return _worst_column(MEASURE_OF[name], gate.bound, reference, sketches, alpha=alpha)
 
 
-def _worst(
+def _worst_column(
     measure: Measure, limit: float, reference: Reference, sketches: Mapping[str, Sketch], *, alpha: float
 ) -> DriftVerdict:
     own_alpha = share_alpha(alpha, max(1, len(reference.columns)))
@@ -67,7 +67,7 @@ def _worst(
     ]
     # A text has no order, so no KS: that is nothing broken, and nothing to wait for.
     columns = tuple(column for column in judged if column.of(measure) or not column.measures)
-    verdict = judging.worst(column.verdict for column in columns)
+    verdict = worst_verdict(column.verdict for column in columns)
     measured = [
         (divergence.without_chance(measure, each.value, each.by_chance), column.column)
         for column in columns
@@ -97,7 +97,7 @@ def _damage(
         return DriftVerdict("error", f"nobody knows what the drift of {', '.join(unknown)} does", value, column)
     features = tuple(each for each in report.columns if each.column != SCORE and each.verdict != "fail")
     # Where every feature has drifted, and does no harm, there is nothing left that could say otherwise.
-    verdict = judging.worst(each.verdict for each in features) if features or not drifted else "pass"
+    verdict = worst_verdict(each.verdict for each in features) if features or not drifted else "pass"
     if verdict != "pass":
         return DriftVerdict(verdict, judging.why(features, verdict), value, column)
     reason = f"no more than {value:.2f} sd, by {column}" if column else "no feature has drifted"

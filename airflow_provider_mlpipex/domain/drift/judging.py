@@ -14,7 +14,7 @@ where it came from: :mod:`attribution`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -39,7 +39,7 @@ from airflow_provider_mlpipex.domain.drift.report import (
 )
 from airflow_provider_mlpipex.domain.drift.sketches import OUTSIDE_BINS, STEPS, Floats, Sketch
 from airflow_provider_mlpipex.domain.errors import SketchUnusable
-from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
+from airflow_provider_mlpipex.domain.gates.verdict import VerdictName, worst_verdict
 from airflow_provider_mlpipex.domain.statistics.confidence import share_alpha
 
 #: Rows that are absent, of another type or infinite, beyond this share and that of training, are a broken column and
@@ -50,7 +50,6 @@ _BROKEN = {
     "unreadable": "are of another type than in training",
     "infinite": "are infinite",
 }
-_WORST_FIRST: tuple[VerdictName, ...] = ("fail", "error", "inconclusive", "pass")
 _NAMED = 3
 #: Rows for each that was served, where it is asked what endless traffic would decide.
 _ENDLESS = 1e9
@@ -76,7 +75,7 @@ def check(
         check_column(column, sketches.get(name), limits=limits, alpha=own_alpha, window=window)
         for name, column in reference.columns.items()
     )
-    verdict = worst(column.verdict for column in columns)
+    verdict = worst_verdict(column.verdict for column in columns)
     reason = f"none of {len(columns)} columns is beyond its limits" if verdict == "pass" else why(columns, verdict)
     return DriftReport(verdict=verdict, reason=reason, columns=columns)
 
@@ -156,12 +155,6 @@ def why(columns: tuple[ColumnDrift, ...], verdict: VerdictName) -> str:
     named = [column for column in columns if column.verdict == verdict]
     what = "; ".join(f"{column.column}: {column.reason}" for column in named[:_NAMED])
     return f"{len(named)} of {len(columns)} columns {verdict}: {what}" if named else "no columns to judge"
-
-
-def worst(verdicts: Iterable[VerdictName]) -> VerdictName:
-    """The verdict of all together; of none it is ``inconclusive``."""
-    given = set(verdicts)
-    return next((verdict for verdict in _WORST_FIRST if verdict in given), "inconclusive")
 
 
 def _measured(
@@ -261,7 +254,7 @@ def _verdict(
         beyond = [measured.reason for measured in measures if measured.verdict == "fail"]
         return "fail", "; ".join([*(group.reason for group in astray), *beyond])
     judged = [measured for measured in measures if measured.verdict]
-    verdict = worst(measured.verdict for measured in judged if measured.verdict)
+    verdict = worst_verdict(measured.verdict for measured in judged if measured.verdict)
     reasons = [measured.reason for measured in judged if measured.verdict == verdict]
     return verdict, "; ".join(reasons) or f"none of {', '.join(limits) or 'no measures'} can be taken of this column"
 

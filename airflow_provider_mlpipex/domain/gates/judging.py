@@ -11,7 +11,7 @@ from functools import cached_property
 from airflow_provider_mlpipex.domain.fields.quantities import format_duration
 from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates.gate import Gate
-from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName
+from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName, worst_verdict
 from airflow_provider_mlpipex.domain.statistics import same_rows, summaries
 from airflow_provider_mlpipex.domain.statistics.confidence import Interval
 from airflow_provider_mlpipex.domain.statistics.same_rows import Discordant, Estimated
@@ -55,10 +55,12 @@ def judge(
     """
     if evidence is None:
         evidence = Evidence(source=gate.source, metric=gate.metric.partition(".")[2], since=now, until=now)
-    look = _Look(gate, evidence, now, first_release, None if gate.counts else alpha)
-    verdict, reason = look.verdict()
-    likely = look.likely or look.shown
-    threshold, margin, likely = (None, None, None) if verdict == "error" else (look.threshold, look.margin, likely)
+    judgement = _Judgement(gate, evidence, now, first_release, None if gate.counts else alpha)
+    verdict, reason = judgement.verdict()
+    likely = judgement.likely or judgement.shown
+    threshold, margin, likely = (
+        (None, None, None) if verdict == "error" else (judgement.threshold, judgement.margin, likely)
+    )
     return GateResult(
         gate=gate.name,
         verdict=verdict,
@@ -68,21 +70,19 @@ def judge(
         threshold=None if margin is None else threshold,
         margin=margin,
         reason=reason,
-        alpha=look.alpha if likely and not look.sampled else None,
+        alpha=judgement.alpha if likely and not judgement.sampled else None,
         interval=(likely.lower, likely.upper) if likely else None,
-        rows_that_decide=look.rows_that_decide if verdict == "inconclusive" else None,
+        rows_that_decide=judgement.rows_that_decide if verdict == "inconclusive" else None,
     )
 
 
-def overall(results: Iterable[GateResult]) -> VerdictName:
+def verdict_of(results: Iterable[GateResult]) -> VerdictName:
     """What gates judged together say as one. Advisory gates have no say; nothing judged is ``inconclusive``."""
-    verdicts = {result.verdict for result in results if not result.advisory}
-    order: tuple[VerdictName, ...] = ("fail", "error", "inconclusive", "pass")
-    return next((verdict for verdict in order if verdict in verdicts), "inconclusive")
+    return worst_verdict(result.verdict for result in results if not result.advisory)
 
 
 @dataclass(frozen=True)
-class _Look:
+class _Judgement:
     """One gate, the evidence at one moment, and what follows from them."""
 
     gate: Gate
@@ -111,8 +111,8 @@ class _Look:
             return self._shown_once()
         if self.alpha is None or gate.counts:
             return ("pass" if within else "fail"), self._explained()
-        if doubt := self._doubt(within):
-            return "inconclusive", f"{doubt}: {self._explained()}"
+        if undecided := self._undecided(within):
+            return "inconclusive", f"{undecided}: {self._explained()}"
         return "pass", self._explained()
 
     @cached_property
@@ -243,7 +243,7 @@ class _Look:
             return f"{gate.metric} still below {gate.in_unit(gate.min)}"
         return None
 
-    def _doubt(self, within: bool) -> str | None:
+    def _undecided(self, within: bool) -> str | None:
         """Why a gate at an alpha can say neither yes nor no, or ``None``."""
         gate = self.gate
         if self.likely is None:

@@ -25,7 +25,7 @@ FORMS = (
     "flip rate at most 5% from at least 500 pairs",
 )
 
-_LONGEST = 200
+_MAX_LENGTH = 200
 _NUMBER = r"\d+(?:\.\d+)?"
 #: Of a share points, of anything a part of the baseline.
 _DIFFERENCE = rf"{_NUMBER}\s*(?:%|points?)"
@@ -86,7 +86,7 @@ def read_sentence(sentence: str, *, source: Source) -> dict[str, Any]:
         source = _source(window["source"]) or source
         words = words[: window.start()]
     for criterion, form in _CRITERIA:
-        if match := form.fullmatch(words[:_LONGEST]):
+        if match := form.fullmatch(words[:_MAX_LENGTH]):
             source, metric = _metric(match["metric"], source)
             name = "-".join([*metric.split("_"), criterion, *([gate["window"].replace(".", "-")] if window else [])])
             return {"name": name, "metric": f"{source}.{metric}", criterion: _value(match["value"], criterion), **gate}

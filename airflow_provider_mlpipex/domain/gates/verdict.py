@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import Field
@@ -10,6 +11,13 @@ from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.values import Recorded
 
 VerdictName = Literal["pass", "fail", "inconclusive", "error"]
+_WORST_FIRST: tuple[VerdictName, ...] = ("fail", "error", "inconclusive", "pass")
+
+
+def worst_verdict(verdicts: Iterable[VerdictName]) -> VerdictName:
+    """The verdict of all together; of none it is ``inconclusive``."""
+    given = set(verdicts)
+    return next((verdict for verdict in _WORST_FIRST if verdict in given), "inconclusive")
 
 
 class GateResult(Recorded):

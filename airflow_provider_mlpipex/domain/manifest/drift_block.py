@@ -30,7 +30,7 @@ from airflow_provider_mlpipex.domain.manifest.gates_diff import NONE, Strictness
 from airflow_provider_mlpipex.domain.values import Recorded
 
 #: Requests are counted by the minute.
-SHORTEST_WINDOW = timedelta(minutes=1)
+MIN_WINDOW = timedelta(minutes=1)
 #: Measures that are distances from 0 to 1: nothing could be beyond a limit of 1.
 _DISTANCES: tuple[Measure, ...] = ("ks", "jensen_shannon")
 
@@ -156,11 +156,11 @@ def broken_rules(drift: DriftSpec | None, path: FieldPath, *, serve: bool) -> It
         return
     if not serve:
         yield Problem(path, "given", "serve: false serves nobody", "remove it, or write serve: true")
-    if drift.window < SHORTEST_WINDOW:
+    if drift.window < MIN_WINDOW:
         yield Problem(
             (*path, "window"),
             format_duration(drift.window),
-            f"at least {format_duration(SHORTEST_WINDOW)}: requests are counted by the minute",
+            f"at least {format_duration(MIN_WINDOW)}: requests are counted by the minute",
             "write for example 1d",
         )
     for measure in _DISTANCES:

@@ -41,12 +41,12 @@ def sequences(environment: EnvironmentSpec) -> int:
     """How many sequences of looks may raise a false alarm; the windows of a watch count as one."""
     shadow, canary, rollback = environment.shadow, environment.canary, environment.rollback
     in_shadow = sum(_may_err(gate) for gate in shadow.gates) if shadow else 0
-    in_canary = sum(_looks(gate, canary) for gate in canary.gates if _may_err(gate)) if canary else 0
+    in_canary = sum(_sequences(gate, canary) for gate in canary.gates if _may_err(gate)) if canary else 0
     in_watch = sum(_may_err(gate) for gate in rollback.gates) if rollback else 0
     return in_shadow + in_canary + in_watch
 
 
-def _looks(gate: Gate, canary: CanarySpec) -> int:
+def _sequences(gate: Gate, canary: CanarySpec) -> int:
     return 1 if spans_canary(gate, canary) else len(canary.steps)
 
 

@@ -103,7 +103,7 @@ def plan(manifest: Manifest, environment: str) -> RolloutPlan:
         )
     # As the rollout itself takes it: what is adopted by an alias is reviewed although nobody wrote that.
     spec = spec.model_copy(update={"review": manifest.review_in(environment)})
-    steps = tuple(_judged(step, manifest, environment) for step in _steps(spec, manifest.traffic.expected_rate))
+    steps = tuple(_with_notes(step, manifest, environment) for step in _steps(spec, manifest.traffic.expected_rate))
     trial = spec.serve and (spec.shadow is not None or spec.canary is not None)
     reverts = [step.rolls_back_after[1] for step in steps if step.rolls_back_after is not None]
     return RolloutPlan(
@@ -122,7 +122,7 @@ def plan(manifest: Manifest, environment: str) -> RolloutPlan:
     )
 
 
-def _judged(step: PlannedStep, manifest: Manifest, environment: str) -> PlannedStep:
+def _with_notes(step: PlannedStep, manifest: Manifest, environment: str) -> PlannedStep:
     """``step`` with what is expected of the predictions that it sees, and of the features behind them."""
     count, parity = len(manifest.quality.predictions), manifest.features.parity
     notes = list(step.notes)

@@ -13,7 +13,7 @@ REVERT = timedelta(seconds=1)
 #: A trial that is still undecided after this many times its planned duration is put before a person.
 PATIENCE = 3.0
 _LOOKS = 10
-_SHORTEST_PAUSE, _MAX_PAUSE = timedelta(seconds=1), timedelta(seconds=15)
+_MIN_PAUSE, _MAX_PAUSE = timedelta(seconds=1), timedelta(seconds=15)
 
 
 def expected_samples(rate: float, share: float, duration: timedelta) -> int:
@@ -29,7 +29,7 @@ def needed_duration(samples: int, rate: float, share: float) -> timedelta:
 
 def look_every(stage: timedelta) -> timedelta:
     """How often a watcher looks at a stage that lasts so long: ten times, but not without a pause nor seldom."""
-    return min(_MAX_PAUSE, max(_SHORTEST_PAUSE, stage / _LOOKS))
+    return min(_MAX_PAUSE, max(_MIN_PAUSE, stage / _LOOKS))
 
 
 def block_of(stage: timedelta) -> timedelta:

@@ -148,15 +148,15 @@ def _worse(
 ) -> Iterator[tuple[tuple[float, float], WorseSlice]]:
     """Each slice of ``column`` that is worse, with how much of it is certain."""
     share = alpha / 2.0 * column.share(columns)
-    overall = flipped.events / flipped.trials if flipped.trials else 0.0
+    flip_rate = flipped.events / flipped.trials if flipped.trials else 0.0
     for part in column.slices:
         own = part.flipped
-        flips_stray = own.events / own.trials - overall > _NEAR * math.sqrt(overall * (1 - overall) / own.trials)
+        flips_stray = own.events / own.trials - flip_rate > _NEAR * math.sqrt(flip_rate * (1 - flip_rate) / own.trials)
         means_stray = part.count > 1 and mean.count > 1 and _strays(part, mean)
         if not flips_stray and not means_stray:
             continue
         flips = _flips(part, share)
-        more = max(0.0, flips.lower - overall)
+        more = max(0.0, flips.lower - flip_rate)
         differences = _mean_interval(part, mean, share) if part.count else None
         farther = _farther(differences, abs(mean.moments.mean)) if differences and mean.count else 0.0
         because = [name for name, by in (("flip rate", more), ("mean difference", farther)) if by > 0]
@@ -170,7 +170,7 @@ def _worse(
                     because=tuple(because),
                     flip_rate=part.flips / part.pairs,
                     flip_interval=(flips.lower, flips.upper),
-                    overall_flip_rate=overall,
+                    overall_flip_rate=flip_rate,
                     mean_difference=part.total / part.count if part.count else None,
                     mean_interval=(differences.lower, differences.upper) if differences else None,
                     overall_mean_difference=mean.moments.mean if mean.count else None,

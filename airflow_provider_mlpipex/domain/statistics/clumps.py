@@ -15,8 +15,8 @@ from collections.abc import Sequence
 #: Bets, as parts of the largest one that cannot lose everything; with equal weights.
 _BETS = (0.99, *(0.5**step for step in range(1, 11)))
 #: Standard deviations of the level at which dependence is called seen: 1 %.
-_SEEN = 2.3263
-_LEAST_EVENTS, _LEAST_BLOCKS = 5, 5
+_QUANTILE = 2.3263
+_MIN_EVENTS, _MIN_BLOCKS = 5, 5
 
 
 def are_clumped(blocks: Sequence[tuple[int, int]]) -> bool:
@@ -24,12 +24,12 @@ def are_clumped(blocks: Sequence[tuple[int, int]]) -> bool:
     chi-squared distribution (Wilson and Hilferty's approximation)."""
     asked = [(events, trials) for events, trials in blocks if trials]
     events, trials = sum(e for e, _ in asked), sum(n for _, n in asked)
-    if len(asked) < _LEAST_BLOCKS or events < _LEAST_EVENTS or events == trials:
+    if len(asked) < _MIN_BLOCKS or events < _MIN_EVENTS or events == trials:
         return False
     p, free = events / trials, len(asked) - 1
     dispersion = sum((e - n * p) ** 2 / (n * p * (1.0 - p)) for e, n in asked)
     part = 2.0 / (9.0 * free)
-    return dispersion > free * (1.0 - part + _SEEN * math.sqrt(part)) ** 3
+    return dispersion > free * (1.0 - part + _QUANTILE * math.sqrt(part)) ** 3
 
 
 def mean_exceeds(values: Sequence[float], mean: float, *, alpha: float) -> bool:

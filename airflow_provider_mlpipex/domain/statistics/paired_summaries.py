@@ -71,7 +71,7 @@ class Apart(Value):
         """
         if self.distance == "ks":
             return self._kolmogorov_smirnov(alpha)
-        term = _psi_term if self.distance == "psi" else _js_term
+        term = _psi_term if self.distance == "psi" else _jensen_shannon_term
         parts = [_least_and_most(p, q, term) for p, q in zip(*self._shares(alpha), strict=True)]
         lower, upper = (math.fsum(ends) for ends in zip(*parts, strict=True))
         if self.distance == "psi":
@@ -120,6 +120,6 @@ def _psi_term(p: float, q: float) -> float:
     return math.inf if p == 0.0 or q == 0.0 else (q - p) * math.log(q / p)
 
 
-def _js_term(p: float, q: float) -> float:
+def _jensen_shannon_term(p: float, q: float) -> float:
     middle = (p + q) / 2.0
     return sum(share * math.log2(share / middle) for share in (p, q) if share > 0.0) / 2.0

@@ -20,7 +20,7 @@ from airflow_provider_mlpipex.domain.planning.power import (
     time_to_decide,
 )
 from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE
-from airflow_provider_mlpipex.domain.validation.live_rules import SMALLEST_SHARE
+from airflow_provider_mlpipex.domain.validation.live_rules import MIN_SHARE
 
 _BLOCKS: dict[LiveStage, str] = {"shadow": "shadow", "canary": "canary", "watch": "rollback"}
 
@@ -71,7 +71,7 @@ def _mostly_waits(environment: EnvironmentSpec, rate: float, path: FieldPath) ->
 
 def _able(live: LiveGate) -> bool:
     """Whether other rules have nothing against its stage: it has requests, and a baseline where one is needed."""
-    in_bounds = SMALLEST_SHARE <= live.share <= 1 and live.duration > timedelta(0)
+    in_bounds = MIN_SHARE <= live.share <= 1 and live.duration > timedelta(0)
     return in_bounds and (not live.gate.relative or live.baseline_share > 0)
 
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 from airflow_provider_mlpipex.domain.fields.quantities import format_duration, format_rate, format_ratio
 from airflow_provider_mlpipex.domain.fields.yaml_text import FieldPath, Problem
 from airflow_provider_mlpipex.domain.gates.gate import Gate
-from airflow_provider_mlpipex.domain.manifest.drift_block import SHORTEST_WINDOW
+from airflow_provider_mlpipex.domain.manifest.drift_block import MIN_WINDOW
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec
 from airflow_provider_mlpipex.domain.manifest.stage_blocks import CanarySpec, ExposureSpec, RollbackSpec, ShadowSpec
 from airflow_provider_mlpipex.domain.planning.canary_schedule import (
@@ -30,11 +30,11 @@ from airflow_provider_mlpipex.domain.planning.sampling import (
 )
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT
 
-SMALLEST_SHARE = 1 / TOTAL_WEIGHT
+MIN_SHARE = 1 / TOTAL_WEIGHT
 #: Beyond this a promotion would be another canary.
 _MAX_CONTROL = 0.5
 #: What is looked away from is at most one part in so many of a stage.
-_MOST_IGNORED = 4
+_MAX_IGNORED_PART = 4
 
 
 def broken_rules(rate: float | None, environment: EnvironmentSpec, path: FieldPath) -> Iterator[Problem]:
@@ -92,8 +92,8 @@ def _rate_needed(
 
 
 def _share(share: float, path: FieldPath) -> Iterator[Problem]:
-    if not SMALLEST_SHARE <= share <= 1:
-        limit = f"from {format_ratio(SMALLEST_SHARE)} to 100%"
+    if not MIN_SHARE <= share <= 1:
+        limit = f"from {format_ratio(MIN_SHARE)} to 100%"
         yield Problem(path, format_ratio(share), limit, "write a share of the live requests, for example 5%")
 
 
@@ -102,7 +102,7 @@ def _shadow(shadow: ShadowSpec, rate: float | None, path: FieldPath) -> Iterator
     yield from _ignores_little(shadow.ignore_first, shadow.duration, path)
     for index, gate in enumerate(shadow.gates):
         yield from window_fits(gate, (*path, "gates", index), shadow.duration, "shadow.duration")
-    if rate is None or not SMALLEST_SHARE <= shadow.fraction <= 1:
+    if rate is None or not MIN_SHARE <= shadow.fraction <= 1:
         return
     expected = expected_samples(rate, shadow.fraction, shadow.duration)
     asked = [((*path, "min_pairs"), shadow.min_pairs)]
@@ -120,7 +120,7 @@ def _shadow(shadow: ShadowSpec, rate: float | None, path: FieldPath) -> Iterator
 
 
 def _ignores_little(first: timedelta | None, stage: timedelta, path: FieldPath) -> Iterator[Problem]:
-    if first is not None and not timedelta(0) < first <= stage / _MOST_IGNORED:
+    if first is not None and not timedelta(0) < first <= stage / _MAX_IGNORED_PART:
         yield Problem(
             (*path, "ignore_first"),
             format_duration(first),
@@ -205,7 +205,7 @@ def _exposure(
         budget.max_bad,
         f"at {format_rate(rate)} and {format_ratio(canary.steps[0])} about {math.ceil(planned.bad)} bad predictions, "
         f"those included that are served until the next look and the revert ({format_duration(delay)})",
-        f"allow {math.ceil(planned.bad)}, or begin with {format_ratio(max(SMALLEST_SHARE, round(lightest, 4)))}",
+        f"allow {math.ceil(planned.bad)}, or begin with {format_ratio(max(MIN_SHARE, round(lightest, 4)))}",
     )
 
 
@@ -213,7 +213,7 @@ def _canary_samples(
     gate: Gate, canary: CanarySpec, durations: Sequence[timedelta], rate: float, at: FieldPath
 ) -> Iterator[Problem]:
     """An exposure budget makes every step long enough for the candidate's samples, whatever they are."""
-    shares = [share for share in canary.judged_steps if SMALLEST_SHARE <= share <= 1]
+    shares = [share for share in canary.judged_steps if MIN_SHARE <= share <= 1]
     if not shares or len(shares) < len(durations):
         return
     over_all = spans_canary(gate, canary)
@@ -240,17 +240,17 @@ def _canary_samples(
 
 def _rollback(rollback: RollbackSpec, rate: float | None, path: FieldPath) -> Iterator[Problem]:
     control = rollback.control
-    if control is not None and not SMALLEST_SHARE <= control <= _MAX_CONTROL:
-        limit = f"from {format_ratio(SMALLEST_SHARE)} to {format_ratio(_MAX_CONTROL)}"
+    if control is not None and not MIN_SHARE <= control <= _MAX_CONTROL:
+        limit = f"from {format_ratio(MIN_SHARE)} to {format_ratio(_MAX_CONTROL)}"
         yield Problem((*path, "control"), format_ratio(control), limit, "write for example 1%")
     for index, gate in enumerate(rollback.gates):
         at: FieldPath = (*path, "gates", index)
         yield from window_fits(gate, at, rollback.window, "rollback.window")
-        if gate.source == "drift" and gate.window is not None and gate.window < SHORTEST_WINDOW:
+        if gate.source == "drift" and gate.window is not None and gate.window < MIN_WINDOW:
             yield Problem(
                 (*at, "window"),
                 format_duration(gate.window),
-                f"at least {format_duration(SHORTEST_WINDOW)}: requests are counted by the minute",
+                f"at least {format_duration(MIN_WINDOW)}: requests are counted by the minute",
                 "write for example 15m",
             )
         if gate.relative and control is None:

@@ -27,7 +27,7 @@ BLOCK_SOURCES: dict[Block, tuple[str, ...]] = {
     "outcomes": ("outcomes",),
 }
 #: Twice the longest pause between two looks of a watcher (``sampling.look_every``).
-SHORTEST_LEASE = timedelta(seconds=30)
+MIN_LEASE = timedelta(seconds=30)
 #: Metrics that need probabilities, which ``predict`` does not give.
 _OF_PROBABILITIES = ("auc", "log_loss", "brier")
 
@@ -214,11 +214,11 @@ def _durations(manifest: Manifest) -> Iterator[Problem]:
 
 
 def _lease(manifest: Manifest) -> Iterator[Problem]:
-    if timedelta(0) < manifest.traffic.lease < SHORTEST_LEASE:
+    if timedelta(0) < manifest.traffic.lease < MIN_LEASE:
         yield Problem(
             ("traffic", "lease"),
             format_duration(manifest.traffic.lease),
-            f"at least {format_duration(SHORTEST_LEASE)}: a watcher looks every few seconds, and a task may be late",
+            f"at least {format_duration(MIN_LEASE)}: a watcher looks every few seconds, and a task may be late",
             "write for example 60s",
         )
 

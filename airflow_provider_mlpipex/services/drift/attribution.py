@@ -156,7 +156,7 @@ def attribute(
     :raises DriftUndecided: the release has no reference of the column.
     :raises PlaneUnavailable: the plane does not answer.
     """
-    looked, judged = _judged(platform, endpoint, seq=seq, failed=column is None)
+    looked, judged = _drift_entry(platform, endpoint, seq=seq, failed=column is None)
     columns: dict[str, Measure] = dict(judged.facts.get("drifted", {}))
     faults = [BatchFault.model_validate(stored) for stored in judged.facts.get("faults", ())]
     if column is not None:
@@ -237,7 +237,7 @@ def _source(
     return source.model_copy(update={"sample": sample, "trouble": trouble})
 
 
-def _judged(
+def _drift_entry(
     platform: Platform, endpoint: EndpointRef, *, seq: int | None, failed: bool
 ) -> tuple[Entry | RoutineRecord, DriftJudged]:
     """The look that is meant, and what it found. One without news is no entry, and the last of all may be one."""

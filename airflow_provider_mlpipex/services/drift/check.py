@@ -272,12 +272,12 @@ def measure(
         demand=demand,
     )
     try:
-        return _judged(platform, blank)
+        return _compared(platform, blank)
     except SketchUnusable as error:
         return blank.model_copy(update={"verdict": "error", "reason": str(error)})
 
 
-def _judged(platform: Platform, blank: DriftCheck) -> DriftCheck:
+def _compared(platform: Platform, blank: DriftCheck) -> DriftCheck:
     from airflow_provider_mlpipex.domain.drift import attribution, judging
     from airflow_provider_mlpipex.domain.drift.chunks import Window
     from airflow_provider_mlpipex.domain.drift.references import SCORE

@@ -188,7 +188,7 @@ def _stages(environment: EnvironmentSpec, kept: Sequence[_Kept]) -> Iterator[Rep
             stage=stage,
             step=step,
             then=each.judged.verdict,
-            now=_overall(environment, stage, step, gates),
+            now=_worst_verdict(environment, stage, step, gates),
             gates=gates,
         )
 
@@ -205,7 +205,7 @@ def _live(stage: StageName) -> LiveStage | None:
 def _gate(environment: EnvironmentSpec, gate: Gate, kept: _Kept) -> ReplayedGate:
     results = {result.gate: result for result in kept.judged.results}
     evidence = find_evidence(gate.metric, [result.evidence for result in kept.judged.results])
-    verdict, reason = _judged(environment, gate, evidence, kept)
+    verdict, reason = _verdict(environment, gate, evidence, kept)
     return ReplayedGate(
         gate=gate.name,
         rule=gate.rule,
@@ -216,7 +216,7 @@ def _gate(environment: EnvironmentSpec, gate: Gate, kept: _Kept) -> ReplayedGate
     )
 
 
-def _judged(environment: EnvironmentSpec, gate: Gate, evidence: Evidence | None, kept: _Kept) -> tuple[Replay, str]:
+def _verdict(environment: EnvironmentSpec, gate: Gate, evidence: Evidence | None, kept: _Kept) -> tuple[Replay, str]:
     live = _live(kept.judged.stage)
     if evidence is None and not (kept.first and gate.needs_current):
         return "missing", f"the ledger holds no evidence of {gate.metric} for this stage"
@@ -243,7 +243,7 @@ def _lacks_counts(gate: Gate, evidence: Evidence) -> bool:
     return evidence.summary is None or (gate.relative and evidence.baseline_summary is None)
 
 
-def _overall(environment: EnvironmentSpec, stage: StageName, step: int, gates: Sequence[ReplayedGate]) -> Replay:
+def _worst_verdict(environment: EnvironmentSpec, stage: StageName, step: int, gates: Sequence[ReplayedGate]) -> Replay:
     """What the gates say as one; a gate over the whole canary need not pass before its last step."""
     canary = environment.canary if stage == "canary" else None
     waiting = canary is not None and step + 1 < len(canary.steps)

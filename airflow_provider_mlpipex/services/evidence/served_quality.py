@@ -41,7 +41,7 @@ def judge_predictions(
     try:
         sample = platform.plane.predictions(endpoint, release_id, since=since, until=until, limit=MAX_ROWS)
         enough = sample.rows and sample.dropped_share <= MAX_DROPPED_SHARE
-        report = _judged(platform, manifest, sample) if enough else None
+        report = _report(platform, manifest, sample) if enough else None
     except MlpipexError as error:
         broken = Evidence(source="quality", metric="broken", since=since, until=until, broken=str(error))
         return (judge(GATE, broken, now=now),)
@@ -49,7 +49,7 @@ def judge_predictions(
     return (result,)
 
 
-def _judged(platform: Platform, manifest: Manifest, sample: PredictionSample) -> QualityReport:
+def _report(platform: Platform, manifest: Manifest, sample: PredictionSample) -> QualityReport:
     return platform.validator.validate(
         table_of(sample),
         manifest.quality.predictions,

@@ -50,7 +50,7 @@ def judge(platform: Platform, endpoint: EndpointRef) -> Judgement | None:
         since=performance.since,
         until=performance.until,
         rows=performance.samples + performance.unscored,
-        verdict=judging.overall(results),
+        verdict=judging.verdict_of(results),
         results=results,
     )
     after = journal.decide(platform, endpoint, lambda state: doubt_decisions.record_outcomes(state, judged=judged))

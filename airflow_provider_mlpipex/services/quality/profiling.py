@@ -28,7 +28,7 @@ RANGE_ROOM, MISSING_ROOM, ROWS_ROOM = 0.1, 0.5, 2.0
 #: Digits that a proposed bound has; observed numbers get more.
 _DIGITS = 2
 #: Integers beyond this are not exact in a manifest.
-_LARGEST = 10**15
+_MAX_BOUND = 10**15
 #: Integers of more distinct values than this get a range: a set of months would refuse the next one.
 _MAX_FLAG = 2
 #: Share of served rows for which the inputs of predictions must be like those of the table.
@@ -205,7 +205,7 @@ def _numbers(name: str, present: pd.Series, kind: str) -> Iterator[Line]:
     low, high = _with_room(lowest, highest)
     bounds = {"min_value": _bound(low, kind, math.floor), "max_value": _bound(high, kind, math.ceil)}
     observed = f"{lowest:.6g} to {highest:.6g}, mean {float(finite.mean()):.6g}"
-    if all(abs(bound) < _LARGEST for bound in bounds.values()):
+    if all(abs(bound) < _MAX_BOUND for bound in bounds.values()):
         yield Line({"expect": "column_values_to_be_between", "column": name, **bounds}, observed)
     else:
         yield Line(None, f"{_shown(name)}: {observed}, too large to be bounded exactly")

@@ -27,7 +27,7 @@ from airflow_provider_mlpipex.domain.rollout.events import StageName
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.quality.check import Tell
 from airflow_provider_mlpipex.services.rollout import invariants, opening, promote, review, rollback, trial, watch
-from airflow_provider_mlpipex.services.rollout.judged import last_judged
+from airflow_provider_mlpipex.services.rollout.judgements import last_judgement
 from airflow_provider_mlpipex.services.rollout.review import ReviewRequest
 from airflow_provider_mlpipex.services.training import registered
 from airflow_provider_mlpipex.services.training.adopt import Adopted
@@ -318,7 +318,7 @@ class Carrier:
             result = self._look_until_decided(endpoint, stage, every_s, step=step, title=title)
             facts.gates(result.results)
             facts.add(verdict=result.verdict)
-            judged = last_judged(self._platform, endpoint, rollout_id=self._id, stage=stage)
+            judged = last_judgement(self._platform, endpoint, rollout_id=self._id, stage=stage)
             if stage == "shadow" and judged and judged.facts:
                 facts.compared(judged.facts)
             if result.status == "ended":

@@ -24,7 +24,7 @@ from airflow_provider_mlpipex.services.rollout import traffic
 #: While the arm is to tell, the watch looks so often,
 LOOK_AGAIN = timedelta(seconds=1)
 #: for at most this part of the time that it took to see the limit broken, and no less than this.
-_AS_LONG_AGAIN, _LEAST = 0.25, timedelta(seconds=2)
+_AS_LONG_AGAIN, _MIN_WAIT = 0.25, timedelta(seconds=2)
 #: That part for a latency, which ten times as many requests tell as tell an outage, and which harms less.
 _AS_LONG_FOR_LATENCY = 1.0
 
@@ -60,7 +60,7 @@ def tells_within(
     since = max(rollout.broken_since.get(result.gate, result.evidence.since) for result in broken)
     began = max(grown_at, since)
     part = _AS_LONG_FOR_LATENCY if of_latency else _AS_LONG_AGAIN
-    left = began + max(_LEAST, part * (grown_at - since)) - platform.clock.now()
+    left = began + max(_MIN_WAIT, part * (grown_at - since)) - platform.clock.now()
     return min(LOOK_AGAIN, left) if left > timedelta(0) else None
 
 

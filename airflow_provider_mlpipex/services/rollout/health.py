@@ -51,7 +51,7 @@ def check_health(platform: Platform, endpoint: EndpointRef, *, unmeasured_since:
     judged += _drift(platform, endpoint, environment, release=state.current.id, current_since=current_since, now=now)
     since = max(current_since, now - _rollback_window(environment))
     judged += judge_predictions(platform, endpoint, manifest, release_id=state.current.id, since=since, until=now)
-    verdict = judging.overall(judged)
+    verdict = judging.verdict_of(judged)
     cause = explain(judged) if verdict in ("fail", "error") else ""
     result = WatchResult(status="watching", verdict=verdict, results=judged, cause=cause)
     unmeasured = verdict == "error" and unmeasured_since is not None and now - unmeasured_since >= UNMEASURED_FOR

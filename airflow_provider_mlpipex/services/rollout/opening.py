@@ -161,7 +161,7 @@ def check_offline_gates(
     )
     results += provenance.judge(platform, manifest, endpoint=endpoint, model=state.rollout.candidate.model)
     results += feature_parity.judge(platform, manifest, endpoint=endpoint, release=state.rollout.candidate)
-    verdict = judging.overall(results) if results else "pass"
+    verdict = judging.verdict_of(results) if results else "pass"
     few_rows = verdict == "inconclusive" and all(result.rows_that_decide for result in stopping(results))
     asks = few_rows and state.rollout.policy.review
     judged = GatesJudged(

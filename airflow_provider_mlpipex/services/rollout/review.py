@@ -15,7 +15,7 @@ from airflow_provider_mlpipex.domain.rollout.events import TaskGateJudged
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services import alerts, journal
 from airflow_provider_mlpipex.services.platform import Platform
-from airflow_provider_mlpipex.services.rollout.judged import last_judged
+from airflow_provider_mlpipex.services.rollout.judgements import last_judgement
 from airflow_provider_mlpipex.services.rollout.opening import review_of, stopping
 from airflow_provider_mlpipex.services.rollout.review_facts import ReviewFacts, review_facts
 
@@ -118,7 +118,7 @@ def _task_gate_results(platform: Platform, endpoint: EndpointRef, rollout_id: st
 
 def _offline_results(platform: Platform, endpoint: EndpointRef, rollout_id: str) -> tuple[GateResult, ...]:
     """What the offline gates of a rollout said last."""
-    judged = last_judged(platform, endpoint, rollout_id=rollout_id, stage="gate")
+    judged = last_judgement(platform, endpoint, rollout_id=rollout_id, stage="gate")
     return judged.results if judged else ()
 
 

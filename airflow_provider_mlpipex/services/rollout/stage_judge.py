@@ -184,8 +184,8 @@ class StageJudge:
         binding = [result for result in results if not result.advisory]
         if self.rollout.step + 1 < len(self.rollout.policy.canary_weights):
             due = [result for result in binding if not self._on_course(result)]
-            return judging.overall(due) if due or not binding else "pass"
-        return judging.overall(binding)
+            return judging.verdict_of(due) if due or not binding else "pass"
+        return judging.verdict_of(binding)
 
     def _on_course(self, result: GateResult) -> bool:
         gate = self._spanning.get(result.gate)

@@ -219,7 +219,7 @@ class StandingWatch:
             now=now,
             surveyed={each.since: measured("serving", each, judged=release) for each in telemetry},
         )
-        verdict = judging.overall(monitor.look(known.windows))
+        verdict = judging.verdict_of(monitor.look(known.windows))
         known.last = (telemetry, verdict)
         return verdict
 

@@ -27,7 +27,7 @@ def record_task_gate(
     :param gate: id of the task that declares it.
     :raises IllegalTransition: and what else ``rollback.roll_back`` raises; the verdict stands in the ledger.
     """
-    verdict = judging.overall(results)
+    verdict = judging.verdict_of(results)
     after = alerts.decide_and_tell(
         platform,
         endpoint,

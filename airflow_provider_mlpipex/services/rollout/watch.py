@@ -192,7 +192,7 @@ class _Watched:
 
     def _hold(self, results: tuple[GateResult, ...], cause: str) -> WatchResult:
         """Ask a person: nobody can tell whether the release is good."""
-        judged, step = self._judged("inconclusive", results), self.rollout.step
+        judged, step = self._gates_event("inconclusive", results), self.rollout.step
         journal.decide(
             self.platform, self.state.endpoint, lambda now: decisions.record_verdict(now, judged=judged, step=step)
         )
@@ -200,7 +200,7 @@ class _Watched:
         return WatchResult(status="watching", results=results, cause=f"on hold: {cause}")
 
     def _pass(self, results: tuple[GateResult, ...]) -> WatchResult:
-        judged, step = self._judged("pass", results), self.rollout.step
+        judged, step = self._gates_event("pass", results), self.rollout.step
         after = journal.decide(
             self.platform,
             self.state.endpoint,
@@ -211,7 +211,7 @@ class _Watched:
         return WatchResult(status="passed" if passed else "watching", verdict="pass", results=results)
 
     def _end_watch(self, verdict: VerdictName, results: tuple[GateResult, ...]) -> WatchResult:
-        judged, rollout_id = self._judged(verdict, results), self.rollout.id
+        judged, rollout_id = self._gates_event(verdict, results), self.rollout.id
         if self.judge.control_share:
             traffic.shift(self.platform, self.state.endpoint, intend=self._end_control)
         alerts.decide_and_tell(
@@ -267,7 +267,7 @@ class _Watched:
             self._alert(title, "; ".join(f"{result.gate}: {result.reason}" for result in excused), severity="critical")
         if known and (self.stage != "watch" or all(self._remembers(result) for result in excused)):
             return
-        judged, step = self._judged("inconclusive", results), self.rollout.step
+        judged, step = self._gates_event("inconclusive", results), self.rollout.step
         journal.decide(self.platform, endpoint, lambda now: decisions.record_verdict(now, judged=judged, step=step))
 
     def _tell_wrong_split(self, results: tuple[GateResult, ...]) -> None:
@@ -318,10 +318,10 @@ class _Watched:
         detected = self.platform.clock.now()
         roll_back(self.platform, self.state.endpoint, cause=cause, detected_at=detected, rollout_id=self.rollout.id)
         verdict = self.judge.verdict(results)
-        journal.note(self.platform, self.state.endpoint, self._judged(verdict, results))
+        journal.note(self.platform, self.state.endpoint, self._gates_event(verdict, results))
         return WatchResult(status="ended", verdict=verdict, results=results, ending="rolled-back", cause=cause)
 
-    def _judged(self, verdict: VerdictName, results: tuple[GateResult, ...]) -> GatesJudged:
+    def _gates_event(self, verdict: VerdictName, results: tuple[GateResult, ...]) -> GatesJudged:
         compared = self.judge.monitor.comparison
         facts = report(compared) if compared else None
         return GatesJudged(rollout_id=self.rollout.id, stage=self.stage, verdict=verdict, results=results, facts=facts)

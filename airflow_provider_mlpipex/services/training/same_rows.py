@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DRAWS = 500
 #: Draws of a million rows are fewer, so that no evaluation takes minutes.
 _MAX_DRAWN = 50_000_000
-_FEWEST_DRAWS = 100
+_MIN_DRAWS = 100
 #: The same rows give the same verdict.
 _SEED = 20131231
 
@@ -171,9 +171,9 @@ def _influence(positive: Flags, scores: Numbers) -> Numbers:
     from scipy.stats import rankdata
 
     many, few = int(positive.sum()), int((~positive).sum())
-    overall = rankdata(scores)
-    above = (overall[positive] - rankdata(scores[positive])) / few
-    below = 1.0 - (overall[~positive] - rankdata(scores[~positive])) / many
+    ranks = rankdata(scores)
+    above = (ranks[positive] - rankdata(scores[positive])) / few
+    below = 1.0 - (ranks[~positive] - rankdata(scores[~positive])) / many
     moved = np.empty(len(scores))
     moved[positive] = (above - above.mean()) / np.sqrt(many * (many - 1))
     moved[~positive] = (below - below.mean()) / np.sqrt(few * (few - 1))
@@ -248,7 +248,7 @@ def _drawn(rows: int, measures: Sequence[_Measure | None]) -> Sampling:
     import numpy as np
 
     generator = np.random.default_rng(_SEED)
-    draws = max(_FEWEST_DRAWS, min(DRAWS, _MAX_DRAWN // max(rows, 1)))
+    draws = max(_MIN_DRAWS, min(DRAWS, _MAX_DRAWN // max(rows, 1)))
     drawn = np.empty((draws, len(measures)))
     for draw in range(draws):
         counts = np.bincount(generator.integers(0, rows, rows), minlength=rows).astype(float)

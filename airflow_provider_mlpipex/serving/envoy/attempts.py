@@ -138,7 +138,7 @@ class AttemptTail:
 
         :raises MlpipexError: Envoy could not be told of a rotation; everything was read, and the next call tells it.
         """
-        now, set_back_by = self._clock.look()
+        now, set_back_by = self._clock.read()
         lines = [line for follower in self._followers for line in follower.new_lines()]
         with self._lock:
             for line in lines:

@@ -20,7 +20,7 @@ from airflow_provider_mlpipex.serving.model_server.scoring import Scored
 from airflow_provider_mlpipex.serving.prediction_log.outputs import describe_all
 
 #: Requests, and seconds after which no more of them are begun: a model that takes long has done its once by then.
-REQUESTS, LONGEST_S = 20, 1.0
+REQUESTS, MAX_DURATION_S = 20, 1.0
 
 
 class Scores(Protocol):
@@ -36,7 +36,7 @@ def warm_up(scorer: Scores, golden: Path, *, threads: int) -> int:
         return 0
     request = json.loads(golden.read_text(encoding="utf-8"))["request"]
     bodies = [orjson.dumps(request), orjson.dumps(_first_row(request))]
-    ends, asked = time.monotonic() + LONGEST_S, 0
+    ends, asked = time.monotonic() + MAX_DURATION_S, 0
 
     def ask(body: bytes) -> None:
         with suppress(Exception):

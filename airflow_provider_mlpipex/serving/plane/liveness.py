@@ -19,7 +19,7 @@ from airflow_provider_mlpipex.serving.processes import ProcessKeeper
 EVERY_S = 5.0
 #: Looks in a row without an answer, after which a server hangs. Each waits its time for an answer: with the pauses, a
 #: minute. Looks and not seconds, for a machine that slept has not asked.
-LOOKS = 9
+MAX_UNANSWERED = 9
 
 
 class Liveness(Background):
@@ -52,7 +52,7 @@ class Liveness(Background):
 
     def work(self) -> None:
         for name in self.look():
-            print(f"supervisor: {name} answered none of {LOOKS} pings in a row and was killed", flush=True)
+            print(f"supervisor: {name} answered none of {MAX_UNANSWERED} pings in a row and was killed", flush=True)
 
     def look(self) -> list[str]:
         """Ask every server once; the names of those that were killed."""
@@ -68,8 +68,8 @@ class Liveness(Background):
                 self._silent[process] = 0
             elif process in before:
                 self._silent[process] = before[process] + 1
-                if self._silent[process] >= LOOKS and self._keeper.kill(
-                    *process, ending=Ending(f"hung: answered none of {LOOKS} pings in a row")
+                if self._silent[process] >= MAX_UNANSWERED and self._keeper.kill(
+                    *process, ending=Ending(f"hung: answered none of {MAX_UNANSWERED} pings in a row")
                 ):
                     killed.append(name)
         return killed

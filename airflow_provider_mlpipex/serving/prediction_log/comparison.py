@@ -204,7 +204,7 @@ class _Joined:
         names = ("value", "pairs", "flips", "count", "total", "squares", "inputs", "flipped_inputs")
         slices = [
             Slice.model_validate(dict(zip(names, row, strict=True)))
-            for row in self.database.execute(sql.LARGEST_SLICES_QUERY).fetchall()
+            for row in self.database.execute(sql.TOP_SLICES_QUERY).fetchall()
         ]
         return SlicedColumn(
             column=column,

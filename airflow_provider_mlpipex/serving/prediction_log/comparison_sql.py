@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow_provider_mlpipex.domain.shadow.comparison import QUANTILES, TOLERANCE
 from airflow_provider_mlpipex.domain.shadow.slices import MAX_VALUE_LENGTH, MAX_VALUES, MIN_PAIRS
-from airflow_provider_mlpipex.serving.prediction_log.outputs import LARGEST
+from airflow_provider_mlpipex.serving.prediction_log.outputs import MAX_SCORE
 from airflow_provider_mlpipex.serving.prediction_log.record import LABEL, records_in_sql
 
 #: Fields of a record that are compared. ``row`` is missing in the first row of a request.
@@ -44,7 +44,7 @@ def read_log(name: str, slices: Sequence[str], *, inputs: bool) -> str:
         INSERT INTO {name}
         SELECT CASE WHEN rid <> '' THEN md5_number(rid) END, t, status, ms, row IS NULL, rid IS NOT NULL,
             coalesce(kind = 'probability', false), coalesce(kind = 'number', false), coalesce(kind = 'numbers', false),
-            CASE WHEN abs(score) <= {LARGEST} THEN score END, hash({LABEL}), outputs, dropped,
+            CASE WHEN abs(score) <= {MAX_SCORE} THEN score END, hash({LABEL}), outputs, dropped,
             {row} {sliced}
         FROM {records}
         WHERE t IS NULL OR t BETWEEN ? AND ?"""
@@ -162,7 +162,7 @@ def group_by_slice(number: int) -> str:
 
 
 COUNT_SLICES = f"SELECT count(*), count(*) FILTER (pairs >= {MIN_PAIRS}), coalesce(sum(pairs), 0) FROM sliced"
-LARGEST_SLICES_QUERY = f"""
+TOP_SLICES_QUERY = f"""
     SELECT value, pairs, flips, count, total, squares, inputs, flipped_inputs FROM sliced WHERE pairs >= {MIN_PAIRS}
     ORDER BY pairs DESC, value LIMIT {MAX_VALUES}"""
 

@@ -19,7 +19,7 @@ MAX_OUTPUTS = 32
 #: Longer text is cut and told apart by a digest, so that a label stays a label.
 MAX_LABEL_LENGTH = 200
 #: Farther from 0 a number is as good as infinite: its square, which spreads are computed from, may be no number.
-LARGEST = 1e100
+MAX_SCORE = 1e100
 #: How far probabilities may miss 1 together: they may come from single precision.
 _SUM_TOLERANCE = 1e-4
 
@@ -29,7 +29,7 @@ class Described(NamedTuple):
 
     :param score: the number itself, 1 or 0 of a flag; of two classes the probability of the second, of more that of the
         most probable; of several outputs the first that has one. ``None`` for text, and for what is not finite or is
-        beyond :data:`LARGEST`.
+        beyond :data:`MAX_SCORE`.
     :param label: the number, the class, or the text; of several outputs all of theirs, as JSON.
     :param outputs: score of each of several outputs, named ones in the order of their names.
     """
@@ -46,7 +46,7 @@ def describe_all(outputs: list[Any]) -> list[dict[str, Any]]:
     A plain number is its own output and its own label: said once, for numbers, a hundred to a request, are most of what
     big requests bring, and to spell each of them three times took a tenth of a model server's time.
     """
-    if {*map(type, outputs)} == {float} and sum(map(abs, outputs)) <= LARGEST:
+    if {*map(type, outputs)} == {float} and sum(map(abs, outputs)) <= MAX_SCORE:
         return [{"kind": "number", "score": value} for value in outputs]
     return [_fields(output, describe(output)) for output in outputs]
 
@@ -137,4 +137,4 @@ def _digest(text: str) -> str:
 
 
 def _finite(value: float) -> float | None:
-    return float(value) if abs(value) <= LARGEST else None
+    return float(value) if abs(value) <= MAX_SCORE else None

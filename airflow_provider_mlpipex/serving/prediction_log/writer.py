@@ -242,8 +242,8 @@ def _sayable(value: Any) -> Any:
     """Text that UTF-8 can say stays as it is: it is compared with what another release said."""
     if value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63):
         return value
-    return str(value).encode("utf-8", "backslashreplace").decode()[:_MAX_SAID]
+    return str(value).encode("utf-8", "backslashreplace").decode()[:_MAX_TEXT]
 
 
-_MAX_SAID = 100_000
+_MAX_TEXT = 100_000
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS

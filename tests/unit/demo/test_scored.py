@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_mlpipex.demo.scene import Run, Scene
-from airflow_provider_mlpipex.demo.scored import COLUMN, ENDPOINT, Seen
+from airflow_provider_mlpipex.demo.scored import COLUMN, ENDPOINT, DriftFacts
 from airflow_provider_mlpipex.domain.rollout.events import DriftJudged
 from airflow_provider_mlpipex.testing.platform import memory_platform
 from tests.support.factories import ORIGIN
@@ -22,7 +22,7 @@ def batch(**changes: Any) -> dict[str, Any]:
     return {**named, **changes}
 
 
-SEEN = Seen(
+SEEN = DriftFacts(
     honest=HONEST,
     faulty=FAULTY,
     digests={"run-1": "a", "run-2": "b"},

@@ -19,7 +19,7 @@ class Machine:
     def after(self, seconds: float, *, off: float) -> tuple[float, float]:
         """(error of the steady clock, seconds set back) after so long."""
         self.up, self.off = self.up + seconds, off
-        now, back = self.clock.look()
+        now, back = self.clock.read()
         return now - (1_000_000.0 + self.up), back
 
 

@@ -9,10 +9,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from airflow_provider_mlpipex.domain.drift.gate_verdict import DAMAGE, WORST
+from airflow_provider_mlpipex.domain.drift.gate_verdict import DAMAGE, MEASURE_OF
 from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates.gate import LIVE_SOURCES, Gate
-from airflow_provider_mlpipex.domain.gates.judging import judge, overall
+from airflow_provider_mlpipex.domain.gates.judging import judge, verdict_of
 from airflow_provider_mlpipex.domain.gates.metrics import METRICS, TASK_METRICS
 from airflow_provider_mlpipex.domain.gates.misreadings import find_misreading
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult
@@ -220,12 +220,12 @@ def result(verdict: str, *, advisory: bool = False) -> GateResult:
     ],
 )
 def test_the_worst_verdict_decides(verdicts: tuple[str, ...], said: str) -> None:
-    assert overall([result(each) for each in verdicts]) == said
+    assert verdict_of([result(each) for each in verdicts]) == said
 
 
 def test_advisory_gates_have_no_say() -> None:
-    assert overall([result("pass"), result("fail", advisory=True)]) == "pass"
-    assert overall([result("pass", advisory=True)]) == "inconclusive"
+    assert verdict_of([result("pass"), result("fail", advisory=True)]) == "pass"
+    assert verdict_of([result("pass", advisory=True)]) == "inconclusive"
 
 
 def test_every_task_metric_is_a_known_metric() -> None:
@@ -233,7 +233,7 @@ def test_every_task_metric_is_a_known_metric() -> None:
 
 
 def test_every_measure_of_drift_may_be_gated() -> None:
-    assert set(METRICS["drift"]) == {DAMAGE, *WORST}
+    assert set(METRICS["drift"]) == {DAMAGE, *MEASURE_OF}
 
 
 KEYS = [f"{source}.{name}" for source, yielded in METRICS.items() for name in yielded]

@@ -55,9 +55,9 @@ def test_what_it_raises_is_not_what_it_is_asked_for(golden: Path) -> None:
 
 
 def test_a_slow_model_does_not_keep_a_release_from_being_ready(golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warming, "LONGEST_S", 0.0)
+    monkeypatch.setattr(warming, "MAX_DURATION_S", 0.0)
     assert warm_up(Asked(), golden, threads=2) == 0
-    monkeypatch.setattr(warming, "LONGEST_S", 0.05)
+    monkeypatch.setattr(warming, "MAX_DURATION_S", 0.05)
     assert warm_up(Asked(seconds=0.1), golden, threads=2) == 2
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.serving.envoy.config import cluster_name
-from airflow_provider_mlpipex.serving.plane.liveness import LOOKS, Liveness
+from airflow_provider_mlpipex.serving.plane.liveness import MAX_UNANSWERED, Liveness
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
 from tests.support.factories import make_release
 from tests.support.polling import until
@@ -64,19 +64,19 @@ def test_one_that_hangs_is_killed_and_the_keeper_starts_it_again(world: World) -
     assert world.look(1) == []
     hung = world.process
     world.hang()
-    assert world.look(LOOKS - 1) == []
+    assert world.look(MAX_UNANSWERED - 1) == []
     assert world.look(1) == [NAME]
     until(lambda: not world.keeper.alive(NAME), within_s=10, what="it is dead")
     assert world.keeper.revive() == [NAME]
     assert world.process.pid != hung.pid
-    assert world.look(2 * LOOKS) == []
+    assert world.look(2 * MAX_UNANSWERED) == []
 
 
 def test_one_answer_in_time_is_enough(world: World) -> None:
     world.look(1)
     for _ in range(3):
         world.hang()
-        assert world.look(LOOKS - 1) == []
+        assert world.look(MAX_UNANSWERED - 1) == []
         world.process.send_signal(signal.SIGCONT)
         until(world.answers, within_s=10, what="it answers again")
         assert world.look(1) == []
@@ -84,7 +84,7 @@ def test_one_answer_in_time_is_enough(world: World) -> None:
 
 def test_one_that_has_not_answered_yet_may_still_be_loading(world: World) -> None:
     world.loading = True
-    assert world.look(3 * LOOKS) == []
+    assert world.look(3 * MAX_UNANSWERED) == []
 
 
 def test_the_next_process_of_one_that_died_may_take_its_time_too(world: World) -> None:
@@ -93,13 +93,13 @@ def test_the_next_process_of_one_that_died_may_take_its_time_too(world: World) -
     until(lambda: not world.keeper.alive(NAME), within_s=10, what="it is dead")
     world.keeper.revive()
     world.loading = True
-    assert world.look(3 * LOOKS) == []
+    assert world.look(3 * MAX_UNANSWERED) == []
 
 
 def test_one_that_was_stopped_on_purpose_is_left_alone(world: World) -> None:
     world.look(1)
     world.keeper.stop(NAME, grace_s=0.0)
-    assert world.look(3 * LOOKS) == []
+    assert world.look(3 * MAX_UNANSWERED) == []
     world.start()
     assert world.keeper.kill(NAME, pid=1) is False
     assert world.keeper.alive(NAME)

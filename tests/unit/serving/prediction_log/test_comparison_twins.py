@@ -57,7 +57,7 @@ def test_both_say_the_same(written: dict[str, list[dict[str, Any]]]) -> None:
         # So that a handful of pairs makes slices.
         patch.setattr("airflow_provider_mlpipex.testing.paired_answers.MIN_PAIRS", 1)
         patch.setattr(
-            "airflow_provider_mlpipex.serving.prediction_log.comparison_sql.LARGEST_SLICES_QUERY",
+            "airflow_provider_mlpipex.serving.prediction_log.comparison_sql.TOP_SLICES_QUERY",
             _with_any_slice(
                 "SELECT value, pairs, flips, count, total, squares, inputs, flipped_inputs FROM sliced "
                 "WHERE pairs >= {least} ORDER BY pairs DESC, value LIMIT {most}"

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_mlpipex.serving.prediction_log.outputs import (
-    LARGEST,
     MAX_LABEL_LENGTH,
     MAX_OUTPUTS,
+    MAX_SCORE,
     Described,
     describe,
     describe_all,
@@ -108,7 +108,7 @@ def test_many_outputs_at_once_are_told_as_one_by_one(outputs: list[Any]) -> None
 
 
 @settings(deadline=None)
-@given(st.floats(-LARGEST, LARGEST))
+@given(st.floats(-MAX_SCORE, MAX_SCORE))
 def test_a_number_that_is_logged_without_a_label_gets_the_same_one_from_whoever_reads_the_log(number: float) -> None:
     (fields,) = describe_all([number])
     said = "SELECT NULL::VARCHAR AS label, NULL::JSON AS output, ?::DOUBLE AS score"

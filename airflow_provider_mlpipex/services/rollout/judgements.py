@@ -8,7 +8,9 @@ from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
 
 
-def last_judged(platform: Platform, endpoint: EndpointRef, *, rollout_id: str, stage: StageName) -> GatesJudged | None:
+def last_judgement(
+    platform: Platform, endpoint: EndpointRef, *, rollout_id: str, stage: StageName
+) -> GatesJudged | None:
     """The last judgement of ``stage`` of a rollout; ``None`` before there is one."""
     for entry in journal.walk_back(platform, endpoint, types=("gates-judged",), subject=rollout_id):
         if isinstance(entry.event, GatesJudged) and entry.event.stage == stage:
