@@ -39,6 +39,7 @@ from airflow_provider_mlpipex.services.drift import check as drift_check
 from airflow_provider_mlpipex.services.evidence import feature_parity
 from airflow_provider_mlpipex.services.outcomes import ingest
 from airflow_provider_mlpipex.services.rollout import opening
+from airflow_provider_mlpipex.services.rollout.records import LedgerRecords
 from airflow_provider_mlpipex.services.rollout.watch import WatchResult
 from airflow_provider_mlpipex.services.training.register import register_model
 from airflow_provider_mlpipex.services.training.snapshots import snapshot_dataset
@@ -601,6 +602,17 @@ def gate_probes(block: str) -> Iterator[tuple[str, Probe]]:
         yield refusal("on_fail", (ABSENT, "revert"), broken)
 
 
+def drilled(raw: Raw) -> Any:
+    """Whether the release that serves may be broken on purpose, as the plane asks the ledger."""
+    world = World(manifest=read(raw))
+    release = world.first_release()
+    try:
+        LedgerRecords(world.memory).record_fault(ENDPOINT, release.id, {"error_rate": 1.0}, by="somebody")
+    except MlpipexError as error:
+        return type(error).__name__
+    return "broken"
+
+
 def rejected(raw: Raw) -> Any:
     return opened(place(raw, f"{PRODUCTION}.gates", ["accuracy at least 90%"]))
 
@@ -901,6 +913,7 @@ PROBES: dict[str, Probe] = {
     "environments.*.alerts.channel": Probe(
         rejected, f"{PRODUCTION}.alerts.channel", ("on-call", "risk"), {f"{PRODUCTION}.alerts.on": ["rejected"]}
     ),
+    "environments.*.drills.allowed": Probe(drilled, f"{PRODUCTION}.drills.allowed", (False, True)),
     **{
         leaf: probe
         for block in ("gates", "shadow", "canary", "rollback", "outcomes")

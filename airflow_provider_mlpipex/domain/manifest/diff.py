@@ -8,6 +8,7 @@ from typing import Any, get_args
 from airflow_provider_mlpipex.domain.changes import CHANGE_ORDER, Change, ChangeKind
 from airflow_provider_mlpipex.domain.fields.quantities import format_ratio
 from airflow_provider_mlpipex.domain.manifest.drift_block import diff_drift
+from airflow_provider_mlpipex.domain.manifest.drills_block import diff_drills
 from airflow_provider_mlpipex.domain.manifest.features_block import DEMANDS as FEATURE_DEMANDS
 from airflow_provider_mlpipex.domain.manifest.features_block import diff_demands
 from airflow_provider_mlpipex.domain.manifest.gates_diff import (
@@ -121,6 +122,7 @@ def _environment(path: str, before: EnvironmentSpec | None, after: EnvironmentSp
     yield from diff_drift(f"{path}.drift", before.drift, after.drift)
     yield from compare(f"{path}.provenance", [_provenance(before)], [_provenance(after)])
     yield from diff_outcomes(f"{path}.outcomes", before.outcomes, after.outcomes)
+    yield from diff_drills(f"{path}.drills", before.drills, after.drills)
     old, new = (_leaves(env.alerts.to_json(), f"{path}.alerts") if env.alerts else {} for env in (before, after))
     for field in dict.fromkeys([*old, *new]):
         if old.get(field, NONE) != new.get(field, NONE):

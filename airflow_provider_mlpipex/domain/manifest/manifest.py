@@ -22,6 +22,7 @@ from airflow_provider_mlpipex.domain.fields.types import (
 )
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.manifest.drift_block import DriftSpec
+from airflow_provider_mlpipex.domain.manifest.drills_block import DrillsSpec
 from airflow_provider_mlpipex.domain.manifest.evaluation_block import EvaluationSpec, Labels
 from airflow_provider_mlpipex.domain.manifest.features_block import FeaturesSpec
 from airflow_provider_mlpipex.domain.manifest.gate_lists import gate_of
@@ -71,9 +72,10 @@ class EnvironmentSpec(Recorded):
     :param outcomes: how good a release must prove to be once labels come; of this block the same holds.
     :param provenance: whether an adopted model may be released here of which nobody knows everything that a trained one
         brings: training data, code version, configuration, signature, metrics. ``required`` if not given.
+    :param drills: whether releases may be broken on purpose here; the last environment that serves asks for this word.
     """
 
-    added_later = frozenset({"drift", "outcomes", "provenance"})
+    added_later = frozenset({"drift", "outcomes", "provenance", "drills"})
 
     serve: bool = True
     false_alarms: Ratio = Field(default=0.05, gt=0, lt=1)
@@ -86,6 +88,7 @@ class EnvironmentSpec(Recorded):
     outcomes: OutcomesSpec | None = None
     provenance: Provenance | None = None
     alerts: AlertsSpec | None = None
+    drills: DrillsSpec | None = None
 
 
 class Manifest(Recorded):
@@ -135,6 +138,12 @@ class Manifest(Recorded):
         reference = self.model.reference
         moves = reference is not None and reference.moves
         return self.environments[environment].review or (ReviewSpec() if moves else None)
+
+    def drills_in(self, environment: str) -> bool:
+        """Whether releases of an environment may be broken on purpose; the last one that serves has to say so."""
+        said = self.environments[environment].drills
+        serving = [name for name, spec in self.environments.items() if spec.serve]
+        return said.allowed if said is not None else environment in serving[:-1]
 
     @cached_property
     def digest(self) -> str:

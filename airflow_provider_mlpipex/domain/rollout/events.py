@@ -358,6 +358,26 @@ class HeadAccepted(Value):
     reason: str = Field(min_length=1, max_length=2000)
 
 
+class FaultInjected(Value):
+    """A drill: the release is broken on purpose from now on, until it is mended or starts anew. The entry's origin says
+    whose token that was.
+
+    :param error_rate: share of its answers that fail. :param latency_ms: by which each is held up.
+    """
+
+    type: Literal["fault-injected"] = "fault-injected"
+    release: str
+    error_rate: float = 0.0
+    latency_ms: float = 0.0
+
+
+class FaultRemoved(Value):
+    """The drill is over."""
+
+    type: Literal["fault-removed"] = "fault-removed"
+    release: str
+
+
 class ModelRegistered(Value):
     """A model version as it was registered: what a registry says of it later is compared with this.
 
@@ -486,6 +506,8 @@ Event = Annotated[
     | AlertRetried
     | BatchServed
     | HeadAccepted
+    | FaultInjected
+    | FaultRemoved
     | ModelRegistered
     | DriftJudged
     | OutcomesJudged
@@ -529,7 +551,7 @@ def subject_of(event: Event) -> str | None:
             subject = event.batch
         case DriftJudged() | OutcomesJudged() | PromotionReopened() | PromotionConfirmed():
             subject = event.release
-        case EndpointUnhealthy() | EndpointRecovered():
+        case EndpointUnhealthy() | EndpointRecovered() | FaultInjected() | FaultRemoved():
             subject = event.release
         case TrafficPlanned() | TrafficConfirmed() | AlertRaised() | AlertRetried():
             subject = None

@@ -16,6 +16,8 @@ from airflow_provider_mlpipex.domain.rollout.events import (
     DriftJudged,
     Entry,
     Event,
+    FaultInjected,
+    FaultRemoved,
     HeadAccepted,
     ModelRegistered,
     RollbackDecided,
@@ -33,7 +35,7 @@ from airflow_provider_mlpipex.domain.values import Value, digest_of
 FOLD_VERSION = 2
 
 #: Events that move the sequence number of a state and change nothing else of it.
-_FACTS = (BatchServed, DriftJudged, HeadAccepted, ModelRegistered, StageEnded)
+_FACTS = (BatchServed, DriftJudged, FaultInjected, FaultRemoved, HeadAccepted, ModelRegistered, StageEnded)
 #: Events that change more of a state.
 STATE_EVENTS: tuple[str, ...] = tuple(
     event.model_fields["type"].default for event in get_args(get_args(Event)[0]) if event not in _FACTS

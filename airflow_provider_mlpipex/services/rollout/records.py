@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
-from airflow_provider_mlpipex.domain.errors import LedgerTampered, NotRecorded
+from airflow_provider_mlpipex.domain.errors import LedgerTampered, NotPermitted, NotRecorded
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
-from airflow_provider_mlpipex.domain.rollout.events import Entry, RolloutOpened, TrafficPlanned
+from airflow_provider_mlpipex.domain.rollout.events import (
+    Entry,
+    FaultInjected,
+    FaultRemoved,
+    Origin,
+    RolloutOpened,
+    TrafficPlanned,
+)
 from airflow_provider_mlpipex.domain.rollout.hash_chain import entry_hash
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.services import journal
@@ -68,6 +76,41 @@ class LedgerRecords:
             limit="the plan that the plane's ledger has as the newest one",
             remedy="run the task again: it goes on from the newer plan; and let plane and Airflow have one ledger "
             "(MLPIPEX_LEDGER_URL)",
+        )
+
+    def record_fault(
+        self, endpoint: EndpointRef, release_id: str, fault: Mapping[str, float] | None, *, by: str
+    ) -> None:
+        """Write a drill down, before it begins, or its end (``None``). :param by: whose token was shown.
+
+        :raises NotPermitted: the release's own manifest does not allow drills in this environment.
+        :raises NotRecorded: no rollout of ``endpoint`` is of this release.
+        :raises LedgerTampered: the entry that says so is not what was written.
+        :raises LedgerUnavailable: the ledger cannot be asked, or not be written.
+        """
+        platform = self._platform.acting_as(Origin(kind="http", user=by))
+        if fault is None:
+            journal.note(platform, endpoint, FaultRemoved(release=release_id))
+            return
+        if not self._manifest_of(endpoint, release_id).drills_in(endpoint.environment):
+            raise NotPermitted(
+                f"drill on release {release_id} of {endpoint}",
+                value="its manifest does not allow it",
+                limit=f"environments.{endpoint.environment}.drills.allowed: true",
+                remedy="try it in an environment before this one, or release with that line, which a review sees",
+            )
+        journal.note(platform, endpoint, FaultInjected(release=release_id, **fault))
+
+    def _manifest_of(self, endpoint: EndpointRef, release_id: str) -> Manifest:
+        for entry in journal.walk_back(self._platform, endpoint, types=("rollout-opened",)):
+            if isinstance(entry.event, RolloutOpened) and entry.event.release.id == release_id:
+                _require_whole(entry)
+                return Manifest.model_validate(entry.event.manifest)
+        raise NotRecorded(
+            f"drill on release {release_id} of {endpoint}",
+            value="no rollout",
+            limit="a release that a rollout in the plane's ledger was opened for",
+            remedy="break what was released by its Dag, or by mlpipex release",
         )
 
 

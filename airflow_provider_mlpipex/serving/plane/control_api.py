@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import orjson
@@ -221,11 +222,15 @@ def create_app(
         unknown = sent.keys() - {"error_rate", "latency_ms"}
         if unknown or any(isinstance(v, bool) or not isinstance(v, (int, float)) or v < 0 for v in sent.values()):
             raise invalid("fault", json.dumps(sent)[:200], "error_rate and latency_ms, numbers from 0 up")
-        await routing.run(supervisor.inject_fault, endpoint_of(request), asked, sent)
+        record = partial(records.record_fault, endpoint_of(request), asked, sent, by=holder_of(request).name)
+        await routing.run(supervisor.inject_fault, endpoint_of(request), asked, sent, record=record)
         return Response(status_code=204)
 
     async def delete_fault(request: Request) -> Response:
-        await routing.run(supervisor.inject_fault, endpoint_of(request), release_id_of(request), None)
+        endpoint, asked = endpoint_of(request), release_id_of(request)
+        await routing.run(supervisor.inject_fault, endpoint, asked, None)
+        # Afterwards: a release is mended whether or not that can be written down.
+        await routing.run(records.record_fault, endpoint, asked, None, by=holder_of(request).name)
         return Response(status_code=204)
 
     async def health(_: Request) -> Response:

@@ -1,11 +1,12 @@
 """What the plane asks before it takes something new: whether the ledger knows of it.
 
 Whoever holds the deploy token could bring a model of his own otherwise, and give it to users, without a review and
-without a trace.
+without a trace; whoever holds the drill token could break what serves.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from airflow_provider_mlpipex.domain.names import EndpointRef
@@ -28,6 +29,17 @@ class Records(Protocol):
         """
         ...
 
+    def record_fault(
+        self, endpoint: EndpointRef, release_id: str, fault: Mapping[str, float] | None, *, by: str
+    ) -> None:
+        """Write a drill down, before it begins, or its end (``None``). :param by: whose token was shown.
+
+        :raises NotPermitted: the release's manifest does not allow drills here.
+        :raises NotRecorded: no rollout of ``endpoint`` is of this release.
+        :raises LedgerUnavailable: the ledger cannot be asked, or not be written.
+        """
+        ...
+
 
 class TakesAnything:
     """For a plane that is tried by itself, without a ledger."""
@@ -36,4 +48,9 @@ class TakesAnything:
         return None
 
     def require_plan(self, plan: TrafficPlan) -> None:
+        return None
+
+    def record_fault(
+        self, endpoint: EndpointRef, release_id: str, fault: Mapping[str, float] | None, *, by: str
+    ) -> None:
         return None

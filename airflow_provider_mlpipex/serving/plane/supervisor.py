@@ -475,15 +475,24 @@ class Supervisor:
                     self._desired.push()
             self._fleet.stop(endpoint, release_id)
 
-    def inject_fault(self, endpoint: EndpointRef, release_id: str, fault: dict[str, float] | None) -> None:
+    def inject_fault(
+        self,
+        endpoint: EndpointRef,
+        release_id: str,
+        fault: dict[str, float] | None,
+        *,
+        record: Callable[[], None] = lambda: None,
+    ) -> None:
         """The drill port: break a release on purpose, or mend it (``None``).
 
+        :param record: writes it down first; nothing is done where it raises.
         :raises PlanRefused: no such release here.
         """
         if release_id not in self._desired.of(endpoint).releases:
             raise PlanRefused(
                 f"release {release_id} of {endpoint}", value="drill", limit="a release kept here", remedy="see status"
             )
+        record()
         self._fleet.set_fault(endpoint, release_id, fault)
 
     # Watching.

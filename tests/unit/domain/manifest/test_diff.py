@@ -11,6 +11,7 @@ from airflow_provider_mlpipex.domain.changes import Change
 from airflow_provider_mlpipex.domain.drift.report import MEASURES
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.manifest.diff import diff, release_changes
+from airflow_provider_mlpipex.domain.manifest.drills_block import DrillsSpec
 from airflow_provider_mlpipex.domain.manifest.gates_diff import diff_gates
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.manifest.review_block import ReviewSpec, review_needed, stricter_review
@@ -43,6 +44,7 @@ def test_each_difference_has_its_kind(edit: tuple[str, str], kind: str, what: st
     assert changed(edit) == [(kind, what)]
 
 
+ALERTS = "alerts: {on: [rolled-back], channel: on-call}"
 LOOSENINGS = [
     (("within 0.5%", "within 1%"), f"{PRODUCTION}.gates accuracy-within threshold"),
     (("under 120 ms", "under 130 ms"), f"{PRODUCTION}.shadow.gates latency-p95-max threshold"),
@@ -63,6 +65,7 @@ LOOSENINGS = [
     (("auto_approve: [data]", "required_for: [runtime, gate-loosened]"), f"{PRODUCTION}.review of model"),
     (("mostly: 0.99", "mostly: 0.98"), "quality.snapshot column_values_to_not_be_null amount"),
     (("mostly: 0.99", "mostly: 0.99\n      row_condition: x"), "quality.snapshot column_values_to_not_be_null amount"),
+    ((ALERTS, f"{ALERTS}\n    drills: {{allowed: true}}"), f"{PRODUCTION}.drills"),
     (("  staging:\n    serve: false\n    gates: [accuracy at least 60%]\n", ""), "environments.staging"),
 ]
 
@@ -366,3 +369,29 @@ def test_a_manifest_cannot_excuse_itself_from_review() -> None:
     assert together is not None
     assert review_needed([change("model")], together).needs_person
     assert not review_needed([change("data")], together).needs_person
+
+
+@pytest.mark.parametrize(
+    ("serves_in_staging", "said", "allowed"),
+    [
+        (True, {}, {"staging": True, "production": False}),
+        (True, {"production": True}, {"staging": True, "production": True}),
+        (True, {"staging": False}, {"staging": False, "production": False}),
+        (False, {}, {"staging": False, "production": False}),
+    ],
+)
+def test_only_the_last_environment_that_serves_asks_for_a_word_before_it_is_broken(
+    serves_in_staging: bool, said: dict[str, bool], allowed: dict[str, bool]
+) -> None:
+    manifest = make_manifest()
+    environments = {
+        name: spec.model_copy(
+            update={
+                "serve": name == "production" or serves_in_staging,
+                "drills": DrillsSpec(allowed=said[name]) if name in said else None,
+            }
+        )
+        for name, spec in manifest.environments.items()
+    }
+    manifest = manifest.model_copy(update={"environments": environments})
+    assert {name: manifest.drills_in(name) for name in environments} == allowed

@@ -6,16 +6,17 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_mlpipex.domain.errors import LedgerTampered, NotRecorded
+from airflow_provider_mlpipex.domain.errors import LedgerTampered, NotPermitted, NotRecorded
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
-from airflow_provider_mlpipex.domain.rollout.events import TrafficPlanned
+from airflow_provider_mlpipex.domain.rollout.events import FaultInjected, FaultRemoved, TrafficPlanned
 from airflow_provider_mlpipex.domain.rollout.ledger_head import HeadClaim
 from airflow_provider_mlpipex.domain.rollout.plane_observation import AppliedPlan, ReleaseStatus
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.services.rollout.records import LedgerRecords
 from airflow_provider_mlpipex.testing.platform import MemoryPlatform, memory_platform
 from tests.support.factories import make_release
+from tests.support.manifests import make_manifest
 from tests.support.rollouts import ENDPOINT, World
 
 
@@ -140,3 +141,51 @@ def test_an_entry_that_was_changed_in_place_is_no_record(world: World, monkeypat
 def test_an_endpoint_that_the_ledger_does_not_know_has_no_plan() -> None:
     with pytest.raises(NotRecorded, match="no plan at all"):
         records_of(memory_platform()).require_plan(TrafficPlan(endpoint=ENDPOINT, current=make_release("1.0.0").id))
+
+
+ALLOWED = ("    alerts: {on: [rolled-back], channel: on-call}", "    drills: {allowed: true}")
+HOLDER = "holder of the drill token"
+
+
+def trial_of(world: World, run: str, version: str) -> Release:
+    world.bring(run, version, to="canary-1", manifest=make_manifest(ALLOWED))
+    assert world.state.rollout is not None
+    return world.state.rollout.candidate
+
+
+def drills_of(world: World) -> list[tuple[str, str, object]]:
+    entries = world.memory.ledger.read(ENDPOINT, types=("fault-injected", "fault-removed"))
+    return [(entry.origin.kind, entry.origin.user, entry.event) for entry in entries]
+
+
+def test_a_drill_where_users_are_wants_the_word_of_the_releases_own_manifest(world: World) -> None:
+    release = world.first_release()
+    records = records_of(world.memory)
+    with pytest.raises(NotPermitted, match=r"environments\.production\.drills\.allowed: true"):
+        records.record_fault(ENDPOINT, release.id, {"error_rate": 1.0}, by=HOLDER)
+    # Another release of the endpoint, on trial, may be broken by its manifest; this one may not all the same.
+    candidate = trial_of(world, "run-2", "1.1.0")
+    with pytest.raises(NotPermitted):
+        records.record_fault(ENDPOINT, release.id, {"error_rate": 1.0}, by=HOLDER)
+    assert drills_of(world) == []
+    records.record_fault(ENDPOINT, candidate.id, {"error_rate": 0.5}, by=HOLDER)
+    records.record_fault(ENDPOINT, candidate.id, None, by=HOLDER)
+    assert drills_of(world) == [
+        ("http", HOLDER, FaultInjected(release=candidate.id, error_rate=0.5)),
+        ("http", HOLDER, FaultRemoved(release=candidate.id)),
+    ]
+
+
+def test_a_drill_leaves_the_state_of_its_endpoint_as_it_is(world: World) -> None:
+    world.first_release()
+    candidate = trial_of(world, "run-2", "1.1.0")
+    before = world.memory.ledger.state(ENDPOINT)
+    records_of(world.memory).record_fault(ENDPOINT, candidate.id, {"latency_ms": 40.0}, by=HOLDER)
+    after = world.memory.ledger.state(ENDPOINT)
+    assert after == before.model_copy(update={"seq": before.seq + 1})
+
+
+def test_a_drill_on_what_was_never_released_is_refused(world: World) -> None:
+    world.first_release()
+    with pytest.raises(NotRecorded, match="no rollout"):
+        records_of(world.memory).record_fault(ENDPOINT, make_release("9.9.9").id, {"error_rate": 1.0}, by=HOLDER)

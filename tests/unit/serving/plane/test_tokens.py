@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, NotRecorded
+from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, LedgerUnavailable, NotRecorded
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout.plane_observation import PlaneObservation, ReleaseStatus
@@ -44,6 +44,10 @@ class RunsCurrent:
 
     def knows_as_good(self, plan: TrafficPlan) -> bool:
         return plan.current == CURRENT.id
+
+    def inject_fault(self, *_: object, record: Callable[[], None] = lambda: None) -> None:
+        record()
+        self.done.append("inject_fault")
 
     def __getattr__(self, verb: str) -> Any:
         def act(*_: Any, **__: Any) -> Any:
@@ -174,6 +178,12 @@ class KnowsNothing:
         self.asked.append("plan")
         raise NotRecorded(plan.id)
 
+    def record_fault(
+        self, endpoint: EndpointRef, release_id: str, fault: Mapping[str, float] | None, *, by: str
+    ) -> None:
+        self.asked.append(f"fault {fault} {by}")
+        raise LedgerUnavailable(release_id)
+
 
 @pytest.mark.parametrize(
     ("path", "body"),
@@ -194,6 +204,18 @@ async def test_to_take_traffic_back_needs_no_ledger(tokens: TokenFiles, path: st
     records = KnowsNothing()
     status, _ = await ask(tokens, "rollback", "PUT", path, body, records=records)
     assert (status, records.asked) == (200, [])
+
+
+FAULT = f"{BASE}/releases/{CURRENT.id}/fault"
+
+
+async def test_a_drill_begins_when_it_is_written_down_and_ends_whether_or_not_it_can_be(tokens: TokenFiles) -> None:
+    records = KnowsNothing()
+    status, done = await ask(tokens, "drill", "PUT", FAULT, {"error_rate": 1.0}, records=records)
+    assert (status, done) == (503, [])
+    status, done = await ask(tokens, "drill", "DELETE", FAULT, records=records)
+    assert (status, done) == (503, ["inject_fault"])
+    assert records.asked == [f"fault {fault} holder of the drill token" for fault in ({"error_rate": 1.0}, None)]
 
 
 async def test_every_route_asks_for_a_scope(tokens: TokenFiles) -> None:
