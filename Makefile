@@ -13,7 +13,7 @@ PYTEST ?=
 PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check unit bench audit machine clean
+.PHONY: help install demo test check unit ui bench audit machine clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /:/' | column -t -s:
@@ -35,6 +35,9 @@ check: install  ## Style, types and import contracts.
 unit: install  ## The quick tests alone.
 	$(BIN)/python -m pytest -q --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder tests/unit $(PYTEST)
 
+ui: ui/node_modules/.installed  ## Check, test and build the page in Airflow's UI (needs npm).
+	cd ui && npm run --silent check && npm run --silent test && npm run --silent build
+
 bench: install  ## Print the ratios of benchmarks/.
 	$(BIN)/python -m benchmarks
 
@@ -53,4 +56,8 @@ $(BIN)/python:
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+ui/node_modules/.installed: ui/package.json ui/package-lock.json
+	cd ui && npm ci --ignore-scripts --silent
 	touch $@
