@@ -59,6 +59,8 @@ if TYPE_CHECKING:
 GOLDEN_PATH = Path("mlpipex/golden.json")
 #: Threads that predict. More would only wait for the interpreter; /ping is answered beside them.
 PREDICTION_THREADS = 2
+#: nginx's status of a request whose client has gone. Nobody reads it.
+_CLIENT_GONE = 499
 DRAIN_S = 10
 #: What Envoy ends the host of a mirrored request with, whatever the client called it.
 _MIRRORED = "-shadow"
@@ -154,6 +156,8 @@ def create_app(spec: ModelServerSpec, scorer: AnyScorer | FeatureScorer, drill: 
         segments_kept=spec.segments_kept,
     )
     pool = ThreadPoolExecutor(PREDICTION_THREADS, thread_name_prefix="predict")
+    # Requests wait here and not in the pool, because whoever waits may hang up.
+    turns = asyncio.Semaphore(PREDICTION_THREADS)
     release = spec.release.id
     classes = classes_of((scorer.scorer if isinstance(scorer, FeatureScorer) else scorer).model)
 
@@ -166,7 +170,10 @@ def create_app(spec: ModelServerSpec, scorer: AnyScorer | FeatureScorer, drill: 
         if drilled and random.random() < drilled.get("error_rate", 0.0):
             answer = Scored(500, b'{"error_code": "DRILL", "message": "fault injected"}', _JSON)
         else:
-            answer = await answered(body, request.headers)
+            scored = await answered(body, request)
+            if scored is None:
+                return Response(status_code=_CLIENT_GONE)
+            answer = scored
         ids = {name: request.headers.get(name, "") for name in (REQUEST_ID_HEADER, CLIENT_REQUEST_ID_HEADER)}
         _log(log, answer, request.headers, release, time.perf_counter() - started)
         return Response(
@@ -180,12 +187,18 @@ def create_app(spec: ModelServerSpec, scorer: AnyScorer | FeatureScorer, drill: 
             },
         )
 
-    async def answered(body: bytes, headers: Headers) -> Scored:
-        wish = headers.get(CLASSES_HEADER, "")
+    async def answered(body: bytes, request: Request) -> Scored | None:
+        """``None`` where nobody waits for the answer any more. A server that is behind would otherwise spend all its
+        time on requests that were given up, and answer none in time, even when the load is gone."""
+        wish = request.headers.get(CLASSES_HEADER, "")
         if refusal := refusal_of(wish, classes):
             return refusal
-        loop = asyncio.get_running_loop()
-        answer = await loop.run_in_executor(pool, scorer.score, body, headers.get("content-type"))
+        had_to_wait = turns.locked()
+        async with turns:
+            if had_to_wait and await request.is_disconnected():
+                return None
+            loop = asyncio.get_running_loop()
+            answer = await loop.run_in_executor(pool, scorer.score, body, request.headers.get("content-type"))
         return labelled(answer, classes) if classes is not None and is_asked(wish) else answer
 
     async def ping(_: Request) -> Response:
