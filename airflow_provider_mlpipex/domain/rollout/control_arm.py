@@ -7,11 +7,14 @@ Verbs as in :mod:`.decisions`: each looks at the state and answers with the even
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from airflow_provider_mlpipex.domain.rollout.events import ControlGrown, Event, TrafficPlanned
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Phase
-from airflow_provider_mlpipex.domain.rollout.traffic_plan import EVEN_ARMS, TrafficPlan
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import EVEN_ARMS, TIMEOUT_S, TrafficPlan
+
+#: Times the length of a queue, in which a release with a load of 80 % works it off.
+_WORKED_OFF_IN = 5
 
 
 def grow_control(state: EndpointState, *, rollout_id: str, gates: Sequence[str], broken_since: datetime) -> list[Event]:
@@ -46,6 +49,22 @@ def even_canary(state: EndpointState, *, rollout_id: str, gates: Sequence[str]) 
         return []
     reason = f"equal arms, to tell a slow release from a busy one: {', '.join(gates)}"
     return [_planned_with(planned, reason, candidate_weight=EVEN_ARMS)]
+
+
+def settling(state: EndpointState) -> timedelta:
+    """For how long latencies say nothing of arms that have just been made even; zero where they have not.
+
+    A release that was behind with more of the requests is behind still when it gets half. What waits there is at most
+    ``timeout_s`` of work, because more is given up, and a queue of T seconds is worked off in T / (1 - load).
+    """
+    rollout, planned = state.rollout, state.planned
+    if rollout is None or planned is None:
+        return timedelta(0)
+    weights = rollout.policy.canary_weights
+    step = weights[rollout.step] if rollout.phase == "canary" and rollout.step < len(weights) else 0
+    fell = planned.candidate_weight == EVEN_ARMS < step
+    grew = rollout.phase == "watching" and planned.control_weight > (rollout.policy.control_weight or 0)
+    return _WORKED_OFF_IN * timedelta(seconds=planned.timeout_s or TIMEOUT_S) if fell or grew else timedelta(0)
 
 
 def _planned(state: EndpointState, rollout_id: str, phase: Phase) -> TrafficPlan | None:

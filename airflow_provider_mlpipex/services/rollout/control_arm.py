@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult
-from airflow_provider_mlpipex.domain.rollout.control_arm import even_canary, grow_control, shrink_control
+from airflow_provider_mlpipex.domain.rollout.control_arm import even_canary, grow_control, settling, shrink_control
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Rollout
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import EVEN_ARMS
 from airflow_provider_mlpipex.services.platform import Platform
@@ -58,7 +58,7 @@ def tells_within(
         return None
     # What breaks while the arm is grown already has nothing to wait for but a moment's requests.
     since = max(rollout.broken_since.get(result.gate, result.evidence.since) for result in broken)
-    began = max(grown_at, since)
+    began = max(grown_at + (settling(state) if of_latency else timedelta(0)), since)
     part = _AS_LONG_FOR_LATENCY if of_latency else _AS_LONG_AGAIN
     left = began + max(_MIN_WAIT, part * (grown_at - since)) - platform.clock.now()
     return min(LOOK_AGAIN, left) if left > timedelta(0) else None

@@ -19,6 +19,7 @@ from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, M
 from airflow_provider_mlpipex.domain.planning.canary_schedule import step_durations
 from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, alpha_of, stage_gates
 from airflow_provider_mlpipex.domain.planning.sampling import block_of, ignored, spans_canary
+from airflow_provider_mlpipex.domain.rollout.control_arm import settling
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Rollout
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT
 from airflow_provider_mlpipex.services.evidence.feature_parity import judge_trial
@@ -137,15 +138,17 @@ class StageJudge:
         """A trial is judged from its start; a watch in windows, so that a good past does not dilute a late failure.
         Nothing is compared across a change of the shares."""
         began, alpha = self.rollout.since, alpha_of(self.environment, self.stage, gate)
+        settles = settling(self.state) if gate.quantile is not None else timedelta(0)
         if self.stage != "watch":
-            away, now = ignored(gate, self._ignore_first), self.platform.clock.now()
+            away, now = max(ignored(gate, self._ignore_first), settles), self.platform.clock.now()
             since = self.rollout.canary_since if gate.name in self._spanning else None
             beside = bool(self._beside_share) and is_compared(gate)
             whole, step = (min(moment + away, max(now, moment)) for moment in (since or began, began))
             return GateWindows((whole,), alpha, (step,) if beside else (), block=block_of(self.duration))
         now, window, watch = self.platform.clock.now(), gate.window, self.duration
+        shares_since = min(self.state.confirmed_at + settles, now) if self.state.confirmed_at else None
         compared = (
-            compared_since(began, now, window=window, watch=watch, shares_since=self.state.confirmed_at)
+            compared_since(began, now, window=window, watch=watch, shares_since=shares_since)
             if self.control_share
             else ()
         )

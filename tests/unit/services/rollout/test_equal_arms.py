@@ -38,8 +38,8 @@ LATENCY = (
 class Busy(World):
     """Releases that take ``service_ms`` (by version) of a processor for each request."""
 
-    def __init__(self, **service_ms: float) -> None:
-        super().__init__(*LATENCY)
+    def __init__(self, *, limit: str = "120ms", **service_ms: float) -> None:
+        super().__init__(*((old, new.replace("120ms", limit)) for old, new in LATENCY))
         self.service_ms = service_ms
         self._random = Random(20130111)
 
@@ -53,10 +53,10 @@ class Busy(World):
         for release, weight in plan.weights.items():
             took = self.service_ms["v" + release.partition("-")[0].replace(".", "_")] / 1000.0
             arrivals = RATE * weight / TOTAL_WEIGHT
-            for latency_ms, requests in self._queued(arrivals, seconds, took).items():
+            for latency_ms, requests in self.queued(release, arrivals, seconds, took).items():
                 self.memory.plane.serve(ENDPOINT, release, requests=requests, latency_ms=latency_ms)
 
-    def _queued(self, rate: float, seconds: float, took: float) -> Counter[float]:
+    def queued(self, release: str, rate: float, seconds: float, took: float) -> Counter[float]:
         now, free, latencies = 0.0, [0.0] * SERVERS, Counter[float]()
         while (now := now + self._random.expovariate(rate)) < seconds:
             first = min(range(SERVERS), key=free.__getitem__)
@@ -73,6 +73,29 @@ class Busy(World):
 
     def reasons(self) -> list[str]:
         return [event.reason for event in self.events(TrafficPlanned)]
+
+
+class Behind(Busy):
+    """Releases whose queues outlast a look, and clients that give up after ``PATIENT_S``."""
+
+    PATIENT_S = 2.0
+
+    def __init__(self, **service_ms: float) -> None:
+        super().__init__(limit="300ms", **service_ms)
+        self._free: dict[str, list[float]] = {}
+
+    def queued(self, release: str, rate: float, seconds: float, took: float) -> Counter[float]:
+        began = self.clock.now().timestamp()
+        free = self._free.setdefault(release, [began] * SERVERS)
+        now, latencies = began, Counter[float]()
+        while (now := now + self._random.expovariate(rate)) < began + seconds:
+            first = min(range(SERVERS), key=free.__getitem__)
+            starts = max(now, free[first])
+            gives_up = starts - now > self.PATIENT_S
+            if not gives_up:
+                free[first] = starts + took
+            latencies[round(1000 * (self.PATIENT_S if gives_up else free[first] - now), -1)] += 1
+        return latencies
 
 
 def at_full_load(world: Busy) -> WatchResult:
@@ -94,6 +117,30 @@ def test_a_release_as_fast_as_the_current_one_is_not_taken_back_for_its_load() -
     assert world.watch("run-2", "watch", seconds=WATCH_S + EVERY, every=EVERY).status == "passed"
     assert world.state.current.id == world.release("1.1.0").id
     assert ("risk-pager", "production/fraud-scorer: slow broken, and the previous release is no better") in world.alerts
+
+
+def test_what_waited_at_full_load_is_not_held_against_a_release_with_half() -> None:
+    """64 ms each: with 38 requests a second the candidate falls behind, and it still is when it gets half of them."""
+    world = Behind(v1_0_0=20.0, v1_1_0=20.0)
+    world.first_release()
+    world.bring("run-2", "1.1.0", to="canary-1")
+    assert world.watch("run-2", "canary", 1, seconds=STEP_S, every=2).status == "passed"
+    world.service_ms = dict.fromkeys(world.service_ms, 64.0)
+    world.canary("run-2", 2)
+    world.watch("run-2", "canary", 2, seconds=EVERY, every=EVERY)
+    assert world.reasons()[-1] == "equal arms, to tell a slow release from a busy one: errors"
+    assert world.watch("run-2", "canary", 2, seconds=STEP_S, every=2).status == "passed"
+    assert world.candidate_share() == EVEN_ARMS / TOTAL_WEIGHT
+
+
+def test_what_waited_after_promotion_is_not_held_against_it_either() -> None:
+    """The previous release could not carry all requests either."""
+    world = Behind(v1_0_0=64.0, v1_1_0=64.0)
+    assert at_full_load(world).status == "passed"
+    world.promote("run-2")
+    world.watch("run-2", "watch", seconds=EVERY, every=EVERY)
+    assert world.reasons()[-1] == "a control arm that can tell an outage: slow broken"
+    assert world.watch("run-2", "watch", seconds=WATCH_S, every=2).status == "passed"
 
 
 def test_a_release_that_becomes_slow_goes_back_between_equal_arms() -> None:
