@@ -21,7 +21,7 @@ HONEST, FAULTY = "2013-07-10", "2013-07-17"
 #: The column that the fault spoils: minutes after midnight come as 1830, whose first digits are the hour.
 COLUMN = "sched_dep_time"
 #: Part of the drift that the faulty batch must be found to carry.
-MOST_OF_IT = 0.9
+MAIN_SHARE = 0.9
 
 
 @dataclass
@@ -51,7 +51,7 @@ class DriftFacts:
         return (
             (self.honest.state, self.faulty.state) == ("success", "success")
             and self.alarms == [[], [COLUMN]]
-            and self.carried > MOST_OF_IT
+            and self.carried > MAIN_SHARE
             and self._named["sent"]["digest"] == self.digests.get(self.faulty.run_id)
             and bool(rows)
             and all(row[COLUMN] // 100 == row["hour"] for row in rows)

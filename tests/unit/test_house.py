@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,87 @@ def test_the_folders_that_the_architecture_draws_are_those_of_the_tree(layer: st
     folders = {path.name for path in (PACKAGE / layer).iterdir() if (path / "__init__.py").exists()}
     missing = {name for name in folders if not re.search(rf"\b{name}\b", drawn)}
     assert missing == set()
+
+
+#: Words that once named everything and so nothing, and what is said instead.
+RETIRED = {
+    "told": "the noun (message, sentence, payload), or notified",
+    "untold": "unreported",
+    "seen": "the noun: check, result, observation",
+    "found": "the noun: matches, digest, rows",
+    "one": "the noun",
+    "js": "jensen_shannon",
+    "overall": "verdict_of, or the mean that it is",
+    "looker": "monitor, trigger, thread",
+    "lookers": "monitors, triggers, threads",
+    "looking": "watching, polling",
+    "doubts": "promotion_doubt",
+    "reopening": "promotion_doubt",
+}
+#: Retired within longer names as well: ``told_at``, ``unseen``.
+RETIRED_PARTS = {"told", "untold", "looker", "lookers", "reopening"}
+RETIRED_CLASSES = {"Look", "Looker", "Looking", "DriftLook", "Judged", "Seen", "Found", "Told", "World", "Outcome"}
+#: A limit is MAX_<what> or MIN_<what>.
+RETIRED_LIMITS = re.compile(r"_?(MOST|LARGEST|LONGEST|BIGGEST|LEAST|SMALLEST|SHORTEST|FEWEST)(_|$)")
+#: Module and name -> why it stays: these are stored, and what is stored is frozen.
+FROZEN = {
+    ("domain/shadow/score_distributions.py", "js"): "field of a comparison in entries of the ledger",
+}
+
+
+def _identifiers(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Every name that a module gives: variables, parameters, attributes, fields, functions, classes, aliases."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()) | ast.arg(arg=name):
+                yield name, node.lineno
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name, node.lineno
+            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+                yield name, node.lineno
+            case ast.Import(names=names) | ast.ImportFrom(names=names):
+                yield from ((alias.asname, node.lineno) for alias in names if alias.asname)
+
+
+def retired(name: str) -> str | None:
+    """Why ``name`` is not said any more; ``None`` where it is."""
+    bare = name.strip("_")
+    if bare in RETIRED:
+        return f"say {RETIRED[bare]}"
+    if bare in RETIRED_CLASSES:
+        return "a class says what it is"
+    if parts := RETIRED_PARTS.intersection(bare.lower().split("_")):
+        return f"{', '.join(sorted(parts))}: say the noun"
+    return "a limit is MAX_<what> or MIN_<what>" if RETIRED_LIMITS.match(name) else None
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_says_no_retired_word(name: str) -> None:
+    identifiers = _identifiers(ast.parse(MODULES[name].read_text(encoding="utf-8")))
+    said = [f"line {line}, {each}: {why}" for each, line in identifiers if (why := retired(each))]
+    assert [line for line in said if not any(name == at and f" {each}:" in line for at, each in FROZEN)] == []
+
+
+def test_what_is_frozen_is_still_there() -> None:
+    """An exception whose name is gone is one that the next retired word could hide behind."""
+    for module, frozen in FROZEN:
+        assert frozen in {each for each, _ in _identifiers(ast.parse(MODULES[module].read_text(encoding="utf-8")))}
+
+
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        ("told = 1", ["told"]),
+        ("def look(seen, *, found): ...", ["seen", "found"]),
+        ("[one.x for one in rows]", ["one"]),
+        ("class Look:\n    told_at: float = 0.0", ["Look", "told_at"]),
+        ("_MOST_IGNORED = LARGEST = 4", ["_MOST_IGNORED", "LARGEST"]),
+        ("self._seen = {}", ["_seen"]),
+        ("try: ...\nexcept Exception as found: ...", ["found"]),
+        ("import json as js", ["js"]),
+        ("class NotFound(Exception): ...\nMAX_ROWS = 3\nnot_found = none_seen_at = row.told = 1", ["told"]),
+    ],
+)
+def test_the_test_of_words_finds_them(code: str, names: list[str]) -> None:
+    given = list(dict.fromkeys(each for each, _ in _identifiers(ast.parse(code)) if retired(each)))
+    assert sorted(given) == sorted(names)
