@@ -20,12 +20,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
-import structlog
 
 from airflow_provider_mlpipex.atomic import atomic_write
 from airflow_provider_mlpipex.serving.endings import Ending, ending_of, kernel_oom_kills
+from airflow_provider_mlpipex.serving.plane_log import PROCESS_NOT_RECORDED, plane_log
 
-_log = structlog.get_logger("mlpipex.plane")
 PLANE_ID = "MLPIPEX_PLANE_ID"
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 0.1, 10.0
 #: Between two starts of a child that ends for memory again and again: each takes the machine's memory from the others.
@@ -237,7 +236,7 @@ class ProcessKeeper:
         try:
             atomic_write(self._record(child), json.dumps(asdict(child)))
         except OSError as error:
-            _log.warning("child not recorded", child=child.name, pid=child.pid, error=str(error))
+            plane_log.warning(PROCESS_NOT_RECORDED, process=child.name, pid=child.pid, error=str(error))
 
     def _process(self, child: Child) -> psutil.Process | None:
         """The living process of ``child``; a pid that was given to somebody else meanwhile is not it."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import airflow_provider_mlpipex
+from airflow_provider_mlpipex.serving import plane_log
 
 PACKAGE = Path(airflow_provider_mlpipex.__file__).parent
 ROOT = PACKAGE.parent
@@ -127,3 +128,19 @@ def test_what_is_frozen_is_still_there() -> None:
 def test_the_test_of_words_finds_them(code: str, names: list[str]) -> None:
     given = list(dict.fromkeys(each for each, _ in _identifiers(ast.parse(code)) if retired(each)))
     assert sorted(given) == sorted(names)
+
+
+def test_every_line_of_a_plane_has_a_name_that_its_log_lists() -> None:
+    """One place names the events, as ``observability`` does for stages: who searches a log finds them all there."""
+    listed = {name: value for name, value in vars(plane_log).items() if name.isupper()}
+    assert len(set(listed.values())) == len(listed)
+    used: set[str] = set()
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            if isinstance(node.func.value, ast.Name) and node.func.value.id == "plane_log":
+                event = node.args[0]
+                assert isinstance(event, ast.Name) and event.id in listed, f"{name}, line {node.lineno}"
+                used.add(event.id)
+    assert used == set(listed)

@@ -10,7 +10,6 @@ import asyncio
 import gc
 import json
 import random
-import sys
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +42,12 @@ from airflow_provider_mlpipex.serving.model_server.loading import AnyScorer, sco
 from airflow_provider_mlpipex.serving.model_server.openapi import openapi_of
 from airflow_provider_mlpipex.serving.model_server.same_answers import same
 from airflow_provider_mlpipex.serving.model_server.scoring import Scored, Scorer
+from airflow_provider_mlpipex.serving.model_server.server_log import (
+    NOT_STARTED,
+    STANDBY_WAITING,
+    server_log,
+    write_to_stdout,
+)
 from airflow_provider_mlpipex.serving.model_server.spec import FAULT_FILE, ModelServerSpec, write_failure
 from airflow_provider_mlpipex.serving.model_server.warm_up import warm_up
 from airflow_provider_mlpipex.serving.prediction_log.outputs import describe_all
@@ -300,6 +305,7 @@ def main(argv: list[str]) -> int:
 
     from airflow_provider_mlpipex.serving.model_server.single_write_protocol import WholeAnswers
 
+    write_to_stdout()
     spec_path = Path(argv[0])
     spec = ModelServerSpec.model_validate_json(spec_path.read_text(encoding="utf-8"))
     # Where the machine has no memory left, the kernel ends a model server, and neither Envoy nor the supervisor.
@@ -311,7 +317,7 @@ def main(argv: list[str]) -> int:
         scorer = load(spec)
     except MlpipexError as error:
         write_failure(spec_path, error)
-        print(error, file=sys.stderr)
+        server_log.error("%s: %s", NOT_STARTED, error)
         return 1
     proven = scorer.scorer if isinstance(scorer, FeatureScorer) else scorer
     warm_up(proven, Path(spec.model_dir) / GOLDEN_PATH, threads=PREDICTION_THREADS)
@@ -321,7 +327,7 @@ def main(argv: list[str]) -> int:
     gc.enable()
     # Held until this process ends. A standby waits here, with its model loaded, for the end of the one that serves.
     if whose_turn(Path(spec.socket)) is not None:
-        print(f"release {spec.release.id}: its model is loaded; waiting for its turn", flush=True)
+        server_log.info("%s: release %s", STANDBY_WAITING, spec.release.id)
     take_turn(Path(spec.socket))
     Path(spec.socket).unlink(missing_ok=True)
     app = create_app(spec, scorer, Drill(spec_path.parent / FAULT_FILE))

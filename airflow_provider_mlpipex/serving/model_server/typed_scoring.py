@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 import traceback
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +24,7 @@ from airflow_provider_mlpipex.serving.model_server.request_rows import (
     require_params,
 )
 from airflow_provider_mlpipex.serving.model_server.scoring import Scored, refused
+from airflow_provider_mlpipex.serving.model_server.server_log import MODEL_RAISED, server_log
 
 
 class TypedScorer:
@@ -125,7 +125,7 @@ def _is_plain(answer: Any) -> bool:
 def _raised(error: Exception, odd: str) -> Scored:
     # Where it happened, and not what it says: the message of a library often quotes the rows.
     places = [f"{place.filename}:{place.lineno} {place.name}" for place in traceback.extract_tb(error.__traceback__)]
-    print(f"the model raised {type(error).__name__} at {'; '.join(places[-3:])}", file=sys.stderr)
+    server_log.warning("%s %s at %s", MODEL_RAISED, type(error).__name__, "; ".join(places[-3:]))
     if odd:
         return refused(400, "BAD_REQUEST", f"the model cannot answer values beyond its training: {odd}")
     return refused(400, "BAD_REQUEST", f"the model raised {type(error).__name__}", failed=True)

@@ -13,6 +13,7 @@ from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.serving.endings import Ending
 from airflow_provider_mlpipex.serving.envoy.config import cluster_name
 from airflow_provider_mlpipex.serving.periodic import Background
+from airflow_provider_mlpipex.serving.plane_log import SERVER_HUNG, plane_log
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
 
 #: Seconds between two looks at every model server.
@@ -52,7 +53,7 @@ class Liveness(Background):
 
     def work(self) -> None:
         for name in self.look():
-            print(f"supervisor: {name} answered none of {MAX_UNANSWERED} pings in a row and was killed", flush=True)
+            plane_log.warning(SERVER_HUNG, process=name, unanswered=MAX_UNANSWERED)
 
     def look(self) -> list[str]:
         """Ask every server once; the names of those that were killed."""

@@ -10,6 +10,7 @@ import psutil
 
 from airflow_provider_mlpipex.serving.endings import Ending
 from airflow_provider_mlpipex.serving.periodic import Background
+from airflow_provider_mlpipex.serving.plane_log import PROCESS_OUT_OF_MEMORY, plane_log
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
 
 #: Seconds between two looks. A server grows by some hundred megabytes a second at most.
@@ -43,7 +44,7 @@ class MemoryWatch(Background):
             if held > self._limit:
                 ending = Ending(f"out of memory: {_mb(held)}, limit {_mb(self._limit)}", for_memory=True)
                 if self._keeper.kill(name, child.pid, ending=ending):
-                    print(f"supervisor: {name} was ended, {ending.said}", flush=True)
+                    plane_log.warning(PROCESS_OUT_OF_MEMORY, process=name, why=ending.said)
 
 
 def resident_bytes(pid: int) -> int:

@@ -9,6 +9,7 @@ from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.serving.envoy import config as envoy_config
 from airflow_provider_mlpipex.serving.model_server.spec import ModelServerSpec
 from airflow_provider_mlpipex.serving.plane.state import EndpointMemory, PlaneMemory, keep_plane_id, read_memory
+from airflow_provider_mlpipex.serving.plane_log import MEMORY_REBUILT, plane_log
 from airflow_provider_mlpipex.serving.state_dir import Places
 
 
@@ -51,8 +52,9 @@ def recalled(places: Places) -> PlaneMemory:
             held = held.model_copy(update={"plan": plan})
         memory = memory.with_endpoint(str(spec.endpoint), held)
     for name, held in memory.endpoints.items():
-        answering = held.plan.current if held.plan else "nobody: no plan is known"
-        print(f"supervisor: {places.memory.name} is not there; {name} goes on, answered by {answering}", flush=True)
+        # Of an endpoint without a plan nobody knows who should answer.
+        current = held.plan.current if held.plan else None
+        plane_log.warning(MEMORY_REBUILT, endpoint=name, current=current, lost=places.memory.name)
     return memory
 
 

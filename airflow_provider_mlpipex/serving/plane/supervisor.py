@@ -58,6 +58,7 @@ from airflow_provider_mlpipex.serving.plane.unrecorded import (
     plan_without,
     require_not_taken_back,
 )
+from airflow_provider_mlpipex.serving.plane_log import LEASE_ENDED, PROCESS_RESTARTED, WORK_FAILED, plane_log
 from airflow_provider_mlpipex.serving.prediction_log import comparison, lookup, sample
 from airflow_provider_mlpipex.serving.prediction_log.reader import read_stats
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
@@ -517,7 +518,7 @@ class Supervisor:
 
     def _revive(self) -> None:
         for name in self._revival.revive():
-            print(f"supervisor: {name} had died and was started again", flush=True)
+            plane_log.warning(PROCESS_RESTARTED, process=name)
 
     def _return_unwatched(self) -> None:
         """End leases that ran out, and put in force what could not be before."""
@@ -532,7 +533,7 @@ class Supervisor:
                 plan, now = memory.plan.only_current(), datetime.now(UTC)
                 self._desired.update(plan.endpoint, plan=plan, lease=None, lease_expired_at=now, surely=False)
                 self._tail.split(plan)
-                print(f"supervisor: lease of {name} ran out, all traffic goes to {memory.plan.current}", flush=True)
+                plane_log.warning(LEASE_ENDED, endpoint=name, current=memory.plan.current)
             if not self._desired.settled:
                 self._desired.settle()
         finally:
@@ -565,7 +566,7 @@ class Supervisor:
         before, at = self._said.get(what, ("", 0.0))
         if text != before or now - at >= _REPEAT_S:
             self._said[what] = (text, now)
-            print(f"supervisor: {what}: {text}", flush=True)
+            plane_log.error(WORK_FAILED, work=what, error=text)
 
     def _try_limit_s(self, plan: TrafficPlan) -> float:
         """What the manifest allows, but never less than twice what nearly every request takes of current itself: a

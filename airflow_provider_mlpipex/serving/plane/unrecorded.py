@@ -14,6 +14,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.serving.periodic import Background
+from airflow_provider_mlpipex.serving.plane_log import ROLLBACK_RECORDED, plane_log
 
 EVERY_S = 5.0
 
@@ -80,7 +81,7 @@ class Unrecorded(Background):
     def work(self) -> None:
         for endpoint, taken in self._owed():
             self._record(endpoint, taken)
-            print(f"supervisor: that {taken.release} of {endpoint} was taken back is in the ledger now", flush=True)
+            plane_log.info(ROLLBACK_RECORDED, endpoint=str(endpoint), release=taken.release)
 
 
 def _refused(plan: TrafficPlan, *, value: str, limit: str) -> PlanRefused:

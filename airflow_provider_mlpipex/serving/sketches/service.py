@@ -30,6 +30,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.serving.artifacts import verify_directory
 from airflow_provider_mlpipex.serving.model_server.spec import ModelServerSpec
 from airflow_provider_mlpipex.serving.periodic import Background
+from airflow_provider_mlpipex.serving.plane_log import ROWS_NOT_COUNTED, plane_log
 from airflow_provider_mlpipex.serving.prediction_log.reader import is_silent
 from airflow_provider_mlpipex.serving.sketches.aggregation import compact
 from airflow_provider_mlpipex.serving.sketches.batch_counts import batch_counts
@@ -169,10 +170,7 @@ class SketchedLogs(Background):
     ) -> None:
         lost = compact(self._places.prediction_log(endpoint, release_id), store, now=self._now, goes_on=goes_on)
         if lost:
-            print(
-                f"sketches of {release_id} of {endpoint}: about {lost} rows were deleted before they were counted",
-                flush=True,
-            )
+            plane_log.warning(ROWS_NOT_COUNTED, endpoint=str(endpoint), release=release_id, about=lost)
 
     def _reference(self, endpoint: EndpointRef, release_id: str) -> Reference | None:
         """Of the store; before there is one, of the release's artifact, whose digest is verified then."""

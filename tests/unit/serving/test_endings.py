@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from airflow_provider_mlpipex.serving import endings, processes
 from airflow_provider_mlpipex.serving.endings import Ending, ending_of, kernel_oom_kills
 from airflow_provider_mlpipex.serving.plane.memory import MemoryWatch, resident_bytes, usual_limit
+from airflow_provider_mlpipex.serving.plane_log import PROCESS_OUT_OF_MEMORY
 from airflow_provider_mlpipex.serving.processes import MAX_MEMORY_BACKOFF_S, ProcessKeeper
 from tests.support.polling import until
 
@@ -61,20 +63,21 @@ def test_one_that_runs_has_no_ending(keeper: ProcessKeeper, tmp_path: Path) -> N
     assert keeper.ending("server") == keeper.ending("nobody") == ""
 
 
-def test_one_that_holds_too_much_is_ended_by_name_and_the_others_are_not(
-    keeper: ProcessKeeper, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_that_holds_too_much_is_ended_by_name_and_the_others_are_not(keeper: ProcessKeeper, tmp_path: Path) -> None:
     greedy = start(keeper, "greedy", GREEDY, tmp_path)
     modest = start(keeper, "modest", "import time; time.sleep(300)", tmp_path)
     envoy = start(keeper, "envoy", GREEDY, tmp_path)
     for pid in (greedy, envoy):
         until(lambda pid=pid: resident_bytes(pid) > HELD, within_s=60, what="it holds what it wants")
     watch = MemoryWatch(keeper, limit_bytes=HELD // 2, but=["envoy"], say=lambda *_: None)
-    watch.work()
+    with capture_logs() as lines:
+        watch.work()
     said = ended(keeper, "greedy")
     assert said.startswith("out of memory: 3") and said.endswith("MB, limit 150 MB")
     assert (keeper.children["modest"].pid, keeper.children["envoy"].pid) == (modest, envoy)
-    assert "supervisor: greedy was ended, out of memory" in capsys.readouterr().out
+    assert [(line["event"], line["process"], line["why"]) for line in lines] == [
+        (PROCESS_OUT_OF_MEMORY, "greedy", said)
+    ]
 
 
 def test_without_a_limit_nobody_is_ended(keeper: ProcessKeeper, tmp_path: Path) -> None:

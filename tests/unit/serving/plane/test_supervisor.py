@@ -9,11 +9,12 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from airflow_provider_mlpipex.domain.errors import (
     ArtifactMismatch,
@@ -33,6 +34,7 @@ from airflow_provider_mlpipex.serving.plane import desired_state, leases, ledger
 from airflow_provider_mlpipex.serving.plane.ledger_heads import LedgerHeads
 from airflow_provider_mlpipex.serving.plane.state import read_memory
 from airflow_provider_mlpipex.serving.plane.supervisor import Supervisor
+from airflow_provider_mlpipex.serving.plane_log import LEASE_ENDED, WORK_FAILED
 from tests.support.factories import make_release
 from tests.support.polling import until
 
@@ -188,6 +190,13 @@ class Plane:
 
 
 @pytest.fixture
+def log_lines() -> Iterator[list[MutableMapping[str, Any]]]:
+    """What the plane logs, of whatever thread."""
+    with capture_logs() as lines:
+        yield lines
+
+
+@pytest.fixture
 def uptime(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     """Seconds since the machine started; move them by hand."""
     now = [1000.0]
@@ -291,7 +300,7 @@ def test_a_server_that_hangs_is_started_again(plane: Plane, monkeypatch: pytest.
 
 
 def test_the_watch_outlives_every_error_and_says_it_once(
-    plane: Plane, uptime: list[float], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    plane: Plane, uptime: list[float], monkeypatch: pytest.MonkeyPatch, log_lines: list[MutableMapping[str, Any]]
 ) -> None:
     calls = []
 
@@ -310,9 +319,11 @@ def test_the_watch_outlives_every_error_and_says_it_once(
     until(lambda: plane.weight(FRAUD, OLD) == 10_000, within_s=10, what="leases end whatever else is broken")
     seen = len(calls)
     until(lambda: len(calls) > seen + 4, within_s=10, what="it goes on trying")
-    said = capsys.readouterr().out
-    assert said.count("processes: ZeroDivisionError: nobody thought of this") == 1
-    assert said.count("telemetry: ZeroDivisionError") == 1
+    failed = [(line["work"], line["error"]) for line in log_lines if line["event"] == WORK_FAILED]
+    for work in ("processes", "telemetry"):
+        assert failed.count((work, "ZeroDivisionError: nobody thought of this")) == 1
+    ended = [(line["endpoint"], line["current"]) for line in log_lines if line["event"] == LEASE_ENDED]
+    assert ended == [(str(FRAUD), OLD.id)]
 
 
 # Plans.
@@ -511,14 +522,14 @@ def test_one_endpoint_is_rolled_back_while_its_own_next_release_is_being_built(p
 
 
 def test_the_plane_starts_though_one_release_cannot_come_back(
-    plane: Plane, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    plane: Plane, log_lines: list[MutableMapping[str, Any]]
 ) -> None:
     plane.serve(FRAUD, OLD)
     plane.serve(CHURN, OLD)
     plane.restart()
     plane.fleet.broken[OLD.id] = ArtifactMismatch("model artifact")
     plane.supervisor.start()
-    assert capsys.readouterr().out.count("ArtifactMismatch") == 2
+    assert sum("ArtifactMismatch" in line["error"] for line in log_lines if line["event"] == WORK_FAILED) == 2
     plane.fleet.broken.clear()
     plane.supervisor.ensure(CHURN, OLD, timeout_s=5)
     assert plane.supervisor.observe(CHURN).releases[OLD.id].state == "ready"
