@@ -60,11 +60,11 @@ EVENLY = ("-999 in 2% of rows", "null in 2% of rows", "new category in 2% of row
 
 def run(*, quick: bool = False) -> Table:
     looks, honest_looks = (10, 20) if quick else (400, 300)
-    world = _World(np.random.default_rng(11))
+    batches = _Batches(np.random.default_rng(11))
     table = Table(("fault", "looks", "window fails by its measures (before)", "found", "named first", "others named"))
     least_found = 1.0
     for name, fault in FAULTS.items():
-        results = [world.look({FAULTY: fault}) for _ in range(looks)]
+        results = [batches.look({FAULTY: fault}) for _ in range(looks)]
         named = [list(dict.fromkeys(one.batch for one in faults.faults)) for _, faults in results]
         found_share = float(np.mean([FAULTY in batches for batches in named]))
         first = float(np.mean([batches[:1] == [FAULTY] for batches in named]))
@@ -75,7 +75,7 @@ def run(*, quick: bool = False) -> Table:
         table.rows.append((f"{name}, one batch of 50", looks, *shown))
     evenly = 1.0
     for name in EVENLY:
-        results = [world.look(dict.fromkeys(world.names, FAULTS[name])) for _ in range(max(5, looks // 10))]
+        results = [batches.look(dict.fromkeys(batches.names, FAULTS[name])) for _ in range(max(5, looks // 10))]
         found_share = float(np.mean([report.verdict == "fail" for report, _ in results]))
         before = float(np.mean([_by_measures(report) for report, _ in results]))
         evenly = min(evenly, found_share)
@@ -83,7 +83,7 @@ def run(*, quick: bool = False) -> Table:
         table.rows.append(
             (f"{name}, every batch", len(results), f"{before:.0%}", f"{found_share:.1%}", "", f"{some:.1%}")
         )
-    honest = [world.look({}, fresh=True) for _ in range(honest_looks)]
+    honest = [batches.look({}, fresh=True) for _ in range(honest_looks)]
     alarms = float(np.mean([bool(faults.faults) for _, faults in honest]))
     whole = float(np.mean([report.verdict == "fail" for report, _ in honest]))
     table.rows.append(("none", honest_looks, "", f"{whole:.1%}", "", f"{alarms:.2%}"))
@@ -101,7 +101,7 @@ def _by_measures(report: DriftReport) -> bool:
     return any(measured.verdict == "fail" for column in report.columns for measured in column.measures)
 
 
-class _World:
+class _Batches:
     """Batches of a window. Honest ones are counted once and drawn from, where they are only compared with; where it is
     asked how often an honest one is named, all are new."""
 

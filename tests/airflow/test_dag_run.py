@@ -1,6 +1,6 @@
 """A release Dag as Airflow runs it, by ``dag.test()`` on fakes: a first release, one on trial, one that fails there.
 
-Time runs six hundred times as fast as in the world: a window of ten minutes is a second.
+Time runs six hundred times as fast as on a clock: a window of ten minutes is a second.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class FastClock:
         return datetime(2026, 3, 1, 12, tzinfo=UTC) + timedelta(seconds=passed)
 
 
-class World(threading.Thread):
+class Users(threading.Thread):
     """Users: a thousand requests every few seconds to whoever the plan in force sends them to.
 
     ``failing``: share of a release's requests that it fails, by release.
@@ -87,8 +87,8 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryPlatform]:
 
 
 @pytest.fixture
-def world(fast: MemoryPlatform) -> Iterator[World]:
-    users = World(fast.plane)
+def users(fast: MemoryPlatform) -> Iterator[Users]:
+    users = Users(fast.plane)
     users.start()
     yield users
     users.stop()
@@ -119,7 +119,7 @@ def run(manifest: Path, *, number: int) -> DagRunResult:
 
 @pytest.mark.usefixtures("airflow_db")
 def test_a_first_release_a_second_on_trial_and_a_third_that_fails_in_its_canary(
-    fast: MemoryPlatform, world: World, manifest: Path
+    fast: MemoryPlatform, users: Users, manifest: Path
 ) -> None:
     first = run(manifest, number=1)
     assert first.state == "success", first
@@ -149,7 +149,7 @@ def test_a_first_release_a_second_on_trial_and_a_third_that_fails_in_its_canary(
 
     write(manifest, ("depth: 3", "depth: 5"))
     before, fast.plane.applied[:] = state.current, []
-    threading.Thread(target=fail_in_canary, args=(fast, world), daemon=True).start()
+    threading.Thread(target=fail_in_canary, args=(fast, users), daemon=True).start()
     third = run(manifest, number=3)
     assert third.state == "failed", third
     # The third model is as good as the others until its first live request.
@@ -167,17 +167,17 @@ def test_a_first_release_a_second_on_trial_and_a_third_that_fails_in_its_canary(
     assert [alert.severity for alert in fast.alerter.sent].count("critical") == 1
 
 
-def fail_in_canary(platform: MemoryPlatform, world: World) -> None:
+def fail_in_canary(platform: MemoryPlatform, users: Users) -> None:
     """Let the candidate fail a fifth of its requests as soon as it has any."""
     while True:
         rollout = journal.load(platform, PRODUCTION).rollout
         if rollout is not None and rollout.phase == "canary":
-            world.failing[rollout.candidate.id] = 0.2
+            users.failing[rollout.candidate.id] = 0.2
             return
         time.sleep(0.01)
 
 
-@pytest.mark.usefixtures("airflow_db", "world")
+@pytest.mark.usefixtures("airflow_db", "users")
 def test_a_model_that_fails_its_gates_goes_no_further_and_every_teardown_has_run(
     fast: MemoryPlatform, manifest: Path
 ) -> None:
@@ -195,7 +195,7 @@ def test_a_model_that_fails_its_gates_goes_no_further_and_every_teardown_has_run
     assert journal.load(fast, PRODUCTION).current is None
 
 
-@pytest.mark.usefixtures("airflow_db", "world")
+@pytest.mark.usefixtures("airflow_db", "users")
 def test_a_plane_that_does_not_answer_once_costs_a_retry(
     fast: MemoryPlatform, manifest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -228,7 +228,7 @@ def defers(waiting: DriftSensor, event: dict[str, Any] | None = None, *, back: b
     return deferred.value
 
 
-def test_it_looks_once_and_then_defers_to_a_trigger_that_holds_ids_only(endpoint: Endpoint) -> None:
+def test_the_sensor_looks_once_and_then_defers_to_a_trigger_that_holds_ids_only(endpoint: Endpoint) -> None:
     endpoint.send("monday")
     deferred = defers(sensor(poke_interval=7.0, release=endpoint.release_id))
     assert isinstance(deferred.trigger, DriftTrigger)
@@ -301,12 +301,12 @@ def test_an_alarm_that_nobody_could_hear_has_failed(endpoint: Endpoint) -> None:
         sensor(undecided="skip").execute_complete(DriftRun(task_id="wait").context, over)
 
 
-def test_it_waits_where_nothing_is_current_yet(fakes: MemoryPlatform) -> None:
+def test_the_sensor_waits_where_nothing_is_current_yet(fakes: MemoryPlatform) -> None:
     assert isinstance(defers(sensor()).trigger, DriftTrigger)
 
 
 @pytest.mark.parametrize("argument", ["soft_fail", "never_fail"])
-def test_it_takes_no_argument_that_would_turn_a_broken_look_into_a_skip(argument: str) -> None:
+def test_the_sensor_takes_no_argument_that_would_turn_a_broken_look_into_a_skip(argument: str) -> None:
     with pytest.raises(ConfigurationInvalid, match=argument):
         sensor(**{argument: True})
 

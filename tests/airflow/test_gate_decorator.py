@@ -181,7 +181,7 @@ def test_a_function_that_raises_is_written_down_and_left_to_a_retry(fakes: Memor
 
 
 @pytest.mark.usefixtures("fakes")
-def test_it_takes_arguments_like_any_task() -> None:
+def test_a_gate_task_takes_arguments_like_any_task() -> None:
     with DAG("judge", schedule=None) as dag:
 
         @task

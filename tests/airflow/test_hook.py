@@ -177,7 +177,7 @@ def test_a_connection_that_is_not_there_is_named() -> None:
 # The test button.
 
 
-def test_it_says_that_both_answer(fakes: MemoryPlatform, first: ReleaseRun) -> None:
+def test_the_connection_test_says_that_both_answer(fakes: MemoryPlatform, first: ReleaseRun) -> None:
     assert MlpipexHook().test_connection() == (True, "ledger and serving plane answer; 0 endpoints")
     first.first_release()
     # Training writes beside the chain of the first environment, staging; only what is decided makes an endpoint.
@@ -185,7 +185,7 @@ def test_it_says_that_both_answer(fakes: MemoryPlatform, first: ReleaseRun) -> N
     assert PRODUCTION in fakes.ledger.endpoints()
 
 
-def test_it_says_what_does_not_answer(fakes: MemoryPlatform) -> None:
+def test_the_connection_test_says_what_does_not_answer(fakes: MemoryPlatform) -> None:
     fakes.plane.away = True
     works, told = MlpipexHook().test_connection()
     assert not works
@@ -198,7 +198,7 @@ def test_over_the_real_adapters_it_names_the_plane_that_nobody_serves() -> None:
     assert told.startswith("serving plane at http://127.0.0.1:9 ")
 
 
-def test_it_names_bad_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_connection_test_names_bad_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     bad = connection({"alert_channels": "on-call"})
     monkeypatch.setattr(BaseHook, "get_connection", lambda self, conn_id: bad)
     works, told = MlpipexHook().test_connection()

@@ -65,7 +65,7 @@ HOW = pytest.mark.parametrize("how", ["sync", "async"])
 
 
 @HOW
-async def test_it_tells_what_serves_and_how_the_last_rollout_ended(first: ReleaseRun, how: str) -> None:
+async def test_the_notifier_tells_what_serves_and_how_the_last_rollout_ended(first: ReleaseRun, how: str) -> None:
     first.first_release()
     first.platform.alerter.sent.clear()
     await tell(notifier(severity="warning"), how)
@@ -81,7 +81,7 @@ async def test_it_tells_what_serves_and_how_the_last_rollout_ended(first: Releas
 
 
 @HOW
-async def test_it_tells_of_a_rollout_under_way(second: ReleaseRun, how: str) -> None:
+async def test_the_notifier_tells_of_a_rollout_under_way(second: ReleaseRun, how: str) -> None:
     second.to_canary(0)
     second.platform.alerter.sent.clear()
     await tell(notifier(), how)

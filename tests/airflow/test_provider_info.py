@@ -76,7 +76,7 @@ def classes_in(module: ModuleType) -> list[type]:
 
 
 @pytest.mark.parametrize("kind", ["operators", "sensors", "triggers", "hooks"])
-def test_it_names_every_module_that_there_is(kind: str) -> None:
+def test_provider_info_names_every_module_that_there_is(kind: str) -> None:
     package = import_module(f"{PACKAGE}.{kind}")
     base = {"operators": BaseOperator, "sensors": BaseSensorOperator, "triggers": BaseTrigger, "hooks": BaseHook}[kind]
     modules = [import_module(f"{PACKAGE}.{kind}.{module.name}") for module in pkgutil.iter_modules(package.__path__)]

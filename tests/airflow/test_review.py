@@ -79,7 +79,7 @@ def decisions(run: ReleaseRun) -> list[ReviewDecided]:
     return [e.event for e in run.entries if isinstance(e.event, ReviewDecided) and e.event.rollout_id == run.run_id]
 
 
-def test_it_parks_and_shows_typed_changes_and_gates(judged: ReleaseRun, asked: Asked) -> None:
+def test_the_review_parks_and_shows_typed_changes_and_gates(judged: ReleaseRun, asked: Asked) -> None:
     task, parked = park(judged)
     assert (parked.method_name, parked.timeout) == ("execute_complete", TIMEOUT)
     (request,) = asked.requests

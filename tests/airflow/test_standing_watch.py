@@ -75,7 +75,7 @@ def unhealthy(first: ReleaseRun) -> ReleaseRun:
     return first
 
 
-def test_it_comes_back_from_the_database_as_it_was(fakes: MemoryPlatform) -> None:
+def test_the_watch_comes_back_from_the_database_as_it_was(fakes: MemoryPlatform) -> None:
     before = trigger(fakes, endpoints=["production/*"], poll_interval=2.5, give_up_after=30.0)
     path, kwargs = before.serialize()
     assert path == "airflow_provider_mlpipex.triggers.standing_watch.StandingWatchTrigger"
@@ -121,7 +121,7 @@ async def test_a_quiet_hour_writes_nothing(first: ReleaseRun) -> None:
     assert (first.state.seq, len(first.platform.ledger.records(PRODUCTION))) == (before, records)
 
 
-async def test_it_goes_on_while_the_plane_is_away(unhealthy: ReleaseRun) -> None:
+async def test_the_watch_goes_on_while_the_plane_is_away(unhealthy: ReleaseRun) -> None:
     platform = unhealthy.platform
     platform.plane.away = True
     watching = asyncio.create_task(ended(trigger(platform)))
@@ -133,7 +133,7 @@ async def test_it_goes_on_while_the_plane_is_away(unhealthy: ReleaseRun) -> None
     assert (await watching)["status"] == "over"
 
 
-async def test_it_gives_up_after_a_while_without_a_single_answer(unhealthy: ReleaseRun) -> None:
+async def test_the_watch_gives_up_after_a_while_without_a_single_answer(unhealthy: ReleaseRun) -> None:
     unhealthy.platform.plane.away = True
     event = await ended(trigger(unhealthy.platform, give_up_after=0.0))
     assert (event["status"], event["error"], event["runbook"]) == ("error", "PlaneUnavailable", "plane-unavailable")
@@ -168,7 +168,7 @@ async def test_an_endpoint_that_hangs_or_breaks_holds_up_no_other(
 # The task and its Dag.
 
 
-def test_it_defers_at_once_until_its_lifetime_is_over(first: ReleaseRun) -> None:
+def test_the_watch_defers_at_once_until_its_lifetime_is_over(first: ReleaseRun) -> None:
     operator = StandingWatchOperator(task_id="watch", endpoints=["production/*"], look_every=2.0)
     with pytest.raises(TaskDeferred) as deferred:
         first.execute(operator)

@@ -56,7 +56,7 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-def test_it_comes_back_from_the_database_as_it_was() -> None:
+def test_the_trigger_comes_back_from_the_database_as_it_was() -> None:
     before = trigger(poll_interval=2.5, give_up_after=30.0)
     written = json.loads(json.dumps(encode_trigger(before)))
     path, kwargs = before.serialize()
@@ -67,7 +67,7 @@ def test_it_comes_back_from_the_database_as_it_was() -> None:
     assert again.serialize() == before.serialize()
 
 
-async def test_it_says_when_the_stage_has_passed(second: ReleaseRun) -> None:
+async def test_the_trigger_says_when_the_stage_has_passed(second: ReleaseRun) -> None:
     second.to_canary(0)
     second.pass_canary()
     (event,) = await events(trigger())
@@ -76,7 +76,7 @@ async def test_it_says_when_the_stage_has_passed(second: ReleaseRun) -> None:
     assert second.state.rollout is not None
 
 
-async def test_it_reverts_by_itself_and_signs_what_it_did(second: ReleaseRun) -> None:
+async def test_the_trigger_reverts_by_itself_and_signs_what_it_did(second: ReleaseRun) -> None:
     before = second.current
     second.to_canary(0)
     second.traffic(seconds=5, errors=500)
@@ -92,7 +92,7 @@ async def test_it_reverts_by_itself_and_signs_what_it_did(second: ReleaseRun) ->
     assert [alert.severity for alert in second.platform.alerter.sent] == ["critical"]
 
 
-async def test_it_goes_on_while_the_plane_is_away(second: ReleaseRun, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_trigger_goes_on_while_the_plane_is_away(second: ReleaseRun, monkeypatch: pytest.MonkeyPatch) -> None:
     second.to_canary(0)
     second.pass_canary()
     looked = count_looks(monkeypatch)
@@ -105,7 +105,7 @@ async def test_it_goes_on_while_the_plane_is_away(second: ReleaseRun, monkeypatc
     assert event["status"] == "passed"
 
 
-async def test_it_gives_up_after_a_while_without_a_single_answer(second: ReleaseRun) -> None:
+async def test_the_trigger_gives_up_after_a_while_without_a_single_answer(second: ReleaseRun) -> None:
     second.to_canary(0)
     second.platform.plane.away = True
     (event,) = await events(trigger(give_up_after=0.0))

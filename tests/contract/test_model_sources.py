@@ -109,7 +109,7 @@ REFERENCES: dict[str, Callable[[Logged], str]] = {
 
 
 @pytest.mark.parametrize("reference", REFERENCES.values(), ids=REFERENCES)
-def test_it_answers_as_the_model_that_was_logged(
+def test_a_fetched_model_answers_as_the_model_that_was_logged(
     logged: Logged, reference: Callable[[Logged], str], tmp_path: Path
 ) -> None:
     found = logged.registry.fetch(

@@ -80,7 +80,7 @@ class SteppedClock:
 
 
 @dataclass
-class World:
+class PlaneBench:
     """A plane and what happens around it.
 
     ``send(n)`` asks the endpoint ``n`` times as users do and ``fail()`` once with a request that no model accepts;
@@ -130,7 +130,7 @@ class World:
 # The fake.
 
 
-def memory_world() -> World:
+def memory_bench() -> PlaneBench:
     clock = SteppedClock()
     plane = MemoryPlane(clock)
     endpoint = EndpointRef.parse("production/contract")
@@ -169,7 +169,7 @@ def memory_world() -> World:
             inputs = {"distance": distance, "hour": 12, "carrier": "AA"}
             plane.answer(endpoint, uuid.uuid4().hex, {plan.current: distance}, inputs=inputs, batch=batch)
 
-    world = World(
+    bench = PlaneBench(
         plane=plane,
         endpoint=endpoint,
         current=releases[0],
@@ -186,7 +186,7 @@ def memory_world() -> World:
     for release in releases[:2]:
         plane.ensure(endpoint, release, timeout_s=1)
         plane.know_reference(release.id, reference)
-    return world
+    return bench
 
 
 # The real one.
@@ -233,7 +233,7 @@ def shared(request: pytest.FixtureRequest) -> RealPlane:
     return plane
 
 
-def embedded_world(plane: RealPlane, folder: Path, endpoint: EndpointRef = SHARED) -> World:
+def embedded_bench(plane: RealPlane, folder: Path, endpoint: EndpointRef = SHARED) -> PlaneBench:
     def send(count: int) -> None:
         with plane.client() as client:
             for number in range(count):
@@ -250,7 +250,7 @@ def embedded_world(plane: RealPlane, folder: Path, endpoint: EndpointRef = SHARE
                 answer = client.post(path_of(endpoint), json=invocation(distance))
                 assert answer.status_code == 200, answer.text
 
-    world = World(
+    bench = PlaneBench(
         plane=plane.port,
         endpoint=endpoint,
         current=plane.release(1),
@@ -263,39 +263,39 @@ def embedded_world(plane: RealPlane, folder: Path, endpoint: EndpointRef = SHARE
         fail=fail,
         ask=ask,
     )
-    world.plane.apply(world.plan())
-    return world
+    bench.plane.apply(bench.plan())
+    return bench
 
 
 @pytest.fixture(params=["memory", pytest.param("embedded", marks=pytest.mark.system)])
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PlaneBench]:
     if request.param == "memory":
-        yield memory_world()
+        yield memory_bench()
         return
-    world = embedded_world(request.getfixturevalue("shared"), tmp_path)
-    yield world
-    world.plane.apply(world.plan())
+    bench = embedded_bench(request.getfixturevalue("shared"), tmp_path)
+    yield bench
+    bench.plane.apply(bench.plan())
 
 
 @pytest.fixture(params=["memory", pytest.param("embedded", marks=pytest.mark.system)])
-def chained(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    """A world whose endpoint no other test has: a head that was noted is never forgotten, and binds all who come later.
+def chained(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PlaneBench]:
+    """A bench whose endpoint no other test has: a head that was noted is never forgotten, and binds all who come later.
 
     All three releases are ready.
     """
     if request.param == "memory":
-        world = memory_world()
-        world.plane.ensure(world.endpoint, world.third, timeout_s=1)
-        yield world
+        bench = memory_bench()
+        bench.plane.ensure(bench.endpoint, bench.third, timeout_s=1)
+        yield bench
         return
     plane: RealPlane = request.getfixturevalue("real_plane")
     endpoint = EndpointRef.parse(f"production/chained-{uuid.uuid4().hex[:8]}")
     plane.ensure(endpoint, 1, 2, 3)
-    world = embedded_world(plane, tmp_path, endpoint)
-    yield world
-    world.plane.apply(world.plan())
-    for release in (world.candidate, world.third):
-        world.plane.retire(endpoint, release.id)
+    bench = embedded_bench(plane, tmp_path, endpoint)
+    yield bench
+    bench.plane.apply(bench.plan())
+    for release in (bench.candidate, bench.third):
+        bench.plane.retire(endpoint, release.id)
 
 
 # Heads of ledgers.
@@ -305,12 +305,12 @@ def head(seq: int, letter: str = "a") -> LedgerHead:
     return LedgerHead(seq=seq, hash=letter * 64)
 
 
-def test_a_plan_comes_from_a_chain_that_goes_on_from_the_noted_head(chained: World) -> None:
-    world = chained
+def test_a_plan_comes_from_a_chain_that_goes_on_from_the_noted_head(chained: PlaneBench) -> None:
+    bench = chained
     first = head(10)
-    world.plane.apply(world.plan(), claim=HeadClaim(head=first))
-    assert world.plane.heads(world.endpoint) == {str(world.endpoint): first}
-    assert world.plane.heads()[str(world.endpoint)] == first
+    bench.plane.apply(bench.plan(), claim=HeadClaim(head=first))
+    assert bench.plane.heads(bench.endpoint) == {str(bench.endpoint): first}
+    assert bench.plane.heads()[str(bench.endpoint)] == first
 
     for claim in (
         HeadClaim(head=head(9, "b")),
@@ -321,182 +321,182 @@ def test_a_plan_comes_from_a_chain_that_goes_on_from_the_noted_head(chained: Wor
         None,
     ):
         with pytest.raises(LedgerRewritten):
-            world.plane.apply(world.canary(), claim=claim)
-        assert world.in_force() == world.plan()
+            bench.plane.apply(bench.canary(), claim=claim)
+        assert bench.in_force() == bench.plan()
         if claim is not None:
             with pytest.raises(LedgerRewritten):
-                world.plane.note_head(world.endpoint, claim)
+                bench.plane.note_head(bench.endpoint, claim)
             # All of this returns traffic to who has it already, which no ledger is needed for.
-            assert world.plane.apply(world.plan(), claim=claim).ledger_disputed
+            assert bench.plane.apply(bench.plan(), claim=claim).ledger_disputed
 
     later = head(20)
-    assert not world.plane.apply(world.canary(), claim=HeadClaim(head=later, follows=first)).ledger_disputed
-    world.plane.note_head(world.endpoint, HeadClaim(head=head(21), follows=later))
-    world.plane.apply(world.plan())
+    assert not bench.plane.apply(bench.canary(), claim=HeadClaim(head=later, follows=first)).ledger_disputed
+    bench.plane.note_head(bench.endpoint, HeadClaim(head=head(21), follows=later))
+    bench.plane.apply(bench.plan())
     with pytest.raises(PlanRefused):
-        world.plane.accept_head(world.endpoint, head(1, "c"), instead_of=later, reason="a backup")
-    world.plane.accept_head(world.endpoint, head(1, "c"), instead_of=head(21), reason="a backup")
-    assert world.plane.heads(world.endpoint) == {str(world.endpoint): head(1, "c")}
+        bench.plane.accept_head(bench.endpoint, head(1, "c"), instead_of=later, reason="a backup")
+    bench.plane.accept_head(bench.endpoint, head(1, "c"), instead_of=head(21), reason="a backup")
+    assert bench.plane.heads(bench.endpoint) == {str(bench.endpoint): head(1, "c")}
 
 
-def test_a_chain_that_was_rewritten_brings_back_only_what_the_plane_knows_as_good(chained: World) -> None:
-    world = chained
+def test_a_chain_that_was_rewritten_brings_back_only_what_the_plane_knows_as_good(chained: PlaneBench) -> None:
+    bench = chained
     chain = head(1)
-    world.plane.apply(world.plan(), claim=HeadClaim(head=chain))
-    world.plane.apply(world.plan(current=world.candidate.id), claim=HeadClaim(head=chain))  # promoted
+    bench.plane.apply(bench.plan(), claim=HeadClaim(head=chain))
+    bench.plane.apply(bench.plan(current=bench.candidate.id), claim=HeadClaim(head=chain))  # promoted
     other = HeadClaim(head=None)
     with pytest.raises(LedgerRewritten):
-        world.plane.apply(world.plan(current=world.third.id), claim=other)
-    assert world.plane.apply(world.plan(), claim=other).ledger_disputed, "back to who was current before"
+        bench.plane.apply(bench.plan(current=bench.third.id), claim=other)
+    assert bench.plane.apply(bench.plan(), claim=other).ledger_disputed, "back to who was current before"
     with pytest.raises(LedgerRewritten):
-        world.plane.apply(world.plan(current=world.candidate.id), claim=other)
-    assert world.in_force() == world.plan(), "what was taken back does not come again"
+        bench.plane.apply(bench.plan(current=bench.candidate.id), claim=other)
+    assert bench.in_force() == bench.plan(), "what was taken back does not come again"
 
 
-def test_both_are_the_port(world: World) -> None:
-    assert isinstance(world.plane, ServingPlane)
+def test_both_are_the_port(bench: PlaneBench) -> None:
+    assert isinstance(bench.plane, ServingPlane)
 
 
 # ensure
 
 
-def test_ensuring_twice_is_ensuring_once(world: World) -> None:
+def test_ensuring_twice_is_ensuring_once(bench: PlaneBench) -> None:
     for _ in range(2):
-        status = world.plane.ensure(world.endpoint, world.current, timeout_s=5)
-        assert (status.release, status.state) == (world.current.id, "ready")
-    seen = world.plane.observe(world.endpoint)
-    assert seen.releases.keys() == {world.current.id, world.candidate.id}
-    assert seen.known[world.current.id] == world.current
+        status = bench.plane.ensure(bench.endpoint, bench.current, timeout_s=5)
+        assert (status.release, status.state) == (bench.current.id, "ready")
+    seen = bench.plane.observe(bench.endpoint)
+    assert seen.releases.keys() == {bench.current.id, bench.candidate.id}
+    assert seen.known[bench.current.id] == bench.current
     assert {status.restarts for status in seen.releases.values()} == {0}
 
 
 @pytest.mark.parametrize("kind", [ArtifactMismatch, RuntimeMismatch, SignatureMismatch, ReleaseNotReady])
-def test_what_must_not_be_served_is_refused_as_what_it_is(world: World, kind: type[MlpipexError]) -> None:
-    world.plane.apply(world.plan())
-    spoilt = world.spoil(kind)
+def test_what_must_not_be_served_is_refused_as_what_it_is(bench: PlaneBench, kind: type[MlpipexError]) -> None:
+    bench.plane.apply(bench.plan())
+    spoilt = bench.spoil(kind)
     with pytest.raises(MlpipexError) as refused:
-        world.plane.ensure(world.endpoint, spoilt, timeout_s=READY_TIMEOUT_S)
+        bench.plane.ensure(bench.endpoint, spoilt, timeout_s=READY_TIMEOUT_S)
     assert type(refused.value) is kind
-    assert spoilt.id not in world.plane.observe(world.endpoint).known
+    assert spoilt.id not in bench.plane.observe(bench.endpoint).known
     with pytest.raises(PlanRefused, match=spoilt.id):
-        world.plane.apply(world.plan(candidate=spoilt.id, candidate_weight=100, lease_s=60.0))
-    assert world.in_force() == world.plan()
+        bench.plane.apply(bench.plan(candidate=spoilt.id, candidate_weight=100, lease_s=60.0))
+    assert bench.in_force() == bench.plan()
 
 
 # apply and observe
 
 
-def test_an_endpoint_that_was_never_served_has_no_plan(world: World) -> None:
+def test_an_endpoint_that_was_never_served_has_no_plan(bench: PlaneBench) -> None:
     nobody = EndpointRef.parse("production/nobody")
-    seen = world.plane.observe(nobody)
+    seen = bench.plane.observe(nobody)
     assert (seen.endpoint, seen.plan, seen.releases, seen.lease_expired_at) == (nobody, None, {}, None)
 
 
-def test_what_was_applied_is_observed(world: World) -> None:
-    for plan in (world.canary(), world.shadow(), world.canary(10_000), world.plan()):
-        applied = world.plane.apply(plan)
+def test_what_was_applied_is_observed(bench: PlaneBench) -> None:
+    for plan in (bench.canary(), bench.shadow(), bench.canary(10_000), bench.plan()):
+        applied = bench.plane.apply(plan)
         assert applied.plan == plan
         assert applied.acknowledged_ms >= 0
-        assert world.in_force() == plan
+        assert bench.in_force() == plan
 
 
-def test_applying_twice_is_applying_once(world: World) -> None:
+def test_applying_twice_is_applying_once(bench: PlaneBench) -> None:
     for _ in range(2):
-        world.plane.apply(world.canary())
-        assert world.in_force() == world.canary()
+        bench.plane.apply(bench.canary())
+        assert bench.in_force() == bench.canary()
 
 
 @pytest.mark.parametrize("role", ["current", "candidate", "mirror"])
-def test_a_plan_with_a_release_that_is_not_ready_leaves_the_one_before(world: World, role: str) -> None:
-    world.plane.apply(world.canary(2500))
+def test_a_plan_with_a_release_that_is_not_ready_leaves_the_one_before(bench: PlaneBench, role: str) -> None:
+    bench.plane.apply(bench.canary(2500))
     missing = make_release("9.9.9").id
     refused = {
-        "current": world.plan(current=missing),
-        "candidate": world.plan(candidate=missing, candidate_weight=100, lease_s=60),
-        "mirror": world.plan(mirror=Mirror(release=missing, fraction=0.5), lease_s=60),
+        "current": bench.plan(current=missing),
+        "candidate": bench.plan(candidate=missing, candidate_weight=100, lease_s=60),
+        "mirror": bench.plan(mirror=Mirror(release=missing, fraction=0.5), lease_s=60),
     }[role]
     with pytest.raises(PlanRefused, match=r"9\.9\.9"):
-        world.plane.apply(refused)
-    assert world.in_force() == world.canary(2500)
+        bench.plane.apply(refused)
+    assert bench.in_force() == bench.canary(2500)
 
 
 # leases
 
 
-def test_a_trial_that_nobody_watches_goes_back_to_current(world: World) -> None:
-    world.plane.apply(world.canary(lease_s=1.0))
-    world.pass_time(1.0)
-    until(lambda: world.in_force() == world.plan(), within_s=10, what="all traffic on current")
-    seen = world.plane.observe(world.endpoint)
+def test_a_trial_that_nobody_watches_goes_back_to_current(bench: PlaneBench) -> None:
+    bench.plane.apply(bench.canary(lease_s=1.0))
+    bench.pass_time(1.0)
+    until(lambda: bench.in_force() == bench.plan(), within_s=10, what="all traffic on current")
+    seen = bench.plane.observe(bench.endpoint)
     assert seen.lease_expired_at is not None
-    assert seen.lease_expired_at <= world.now()
+    assert seen.lease_expired_at <= bench.now()
     with pytest.raises(PlanRefused, match="lease"):
-        world.plane.renew(world.endpoint, world.canary().id)
-    world.plane.apply(world.canary())
-    assert world.plane.observe(world.endpoint).lease_expired_at is None
+        bench.plane.renew(bench.endpoint, bench.canary().id)
+    bench.plane.apply(bench.canary())
+    assert bench.plane.observe(bench.endpoint).lease_expired_at is None
 
 
-def test_a_trial_that_is_watched_goes_on(world: World) -> None:
-    world.plane.apply(world.canary(lease_s=5.0))
+def test_a_trial_that_is_watched_goes_on(bench: PlaneBench) -> None:
+    bench.plane.apply(bench.canary(lease_s=5.0))
     for _ in range(4):
-        world.pass_time(1.5)
-        world.plane.renew(world.endpoint, world.canary().id)
-    assert world.in_force() == world.canary(lease_s=5.0)
+        bench.pass_time(1.5)
+        bench.plane.renew(bench.endpoint, bench.canary().id)
+    assert bench.in_force() == bench.canary(lease_s=5.0)
 
 
-def test_a_control_arm_answers_its_share_until_nobody_watches(world: World) -> None:
-    arms = {"control": world.candidate.id, "control_weight": 4000}
-    world.plane.apply(world.plan(**arms, lease_s=60.0))
-    assert world.in_force() == world.plan(**arms, lease_s=60.0)
-    world.begin()
-    world.send(40)
-    world.pass_time(1.0)
+def test_a_control_arm_answers_its_share_until_nobody_watches(bench: PlaneBench) -> None:
+    arms = {"control": bench.candidate.id, "control_weight": 4000}
+    bench.plane.apply(bench.plan(**arms, lease_s=60.0))
+    assert bench.in_force() == bench.plan(**arms, lease_s=60.0)
+    bench.begin()
+    bench.send(40)
+    bench.pass_time(1.0)
 
     def answered() -> list[int]:
-        found = world.telemetry()
-        return [side.requests if (side := found.of(release.id)) else 0 for release in (world.current, world.candidate)]
+        found = bench.telemetry()
+        return [side.requests if (side := found.of(release.id)) else 0 for release in (bench.current, bench.candidate)]
 
     until(lambda: sum(answered()) == 40, within_s=10, what="40 attempts")
     assert min(answered()) > 5
-    world.plane.apply(world.plan(**arms, lease_s=1.0))
-    world.pass_time(1.0)
-    until(lambda: world.in_force() == world.plan(), within_s=10, what="all traffic on current")
+    bench.plane.apply(bench.plan(**arms, lease_s=1.0))
+    bench.pass_time(1.0)
+    until(lambda: bench.in_force() == bench.plan(), within_s=10, what="all traffic on current")
 
 
-def test_only_the_plan_in_force_is_renewed(world: World) -> None:
-    world.plane.apply(world.canary())
-    with pytest.raises(PlanRefused, match=world.canary().id):
-        world.plane.renew(world.endpoint, world.shadow().id)
+def test_only_the_plan_in_force_is_renewed(bench: PlaneBench) -> None:
+    bench.plane.apply(bench.canary())
+    with pytest.raises(PlanRefused, match=bench.canary().id):
+        bench.plane.renew(bench.endpoint, bench.shadow().id)
     with pytest.raises(PlanRefused):
-        world.plane.renew(EndpointRef.parse("production/nobody"), world.canary().id)
-    world.plane.renew(world.endpoint, world.canary().id)
+        bench.plane.renew(EndpointRef.parse("production/nobody"), bench.canary().id)
+    bench.plane.renew(bench.endpoint, bench.canary().id)
 
 
-def test_a_plan_without_a_lease_needs_no_watcher(world: World) -> None:
-    world.plane.apply(world.plan())
-    world.plane.renew(world.endpoint, world.plan().id)
-    assert world.in_force() == world.plan()
+def test_a_plan_without_a_lease_needs_no_watcher(bench: PlaneBench) -> None:
+    bench.plane.apply(bench.plan())
+    bench.plane.renew(bench.endpoint, bench.plan().id)
+    assert bench.in_force() == bench.plan()
 
 
 # telemetry
 
 
-def test_every_answer_is_counted_for_who_gave_it(world: World) -> None:
-    world.plane.apply(world.canary(5000))
-    world.begin()
-    world.send(40)
-    world.fail()
-    world.pass_time(1.0)
+def test_every_answer_is_counted_for_who_gave_it(bench: PlaneBench) -> None:
+    bench.plane.apply(bench.canary(5000))
+    bench.begin()
+    bench.send(40)
+    bench.fail()
+    bench.pass_time(1.0)
 
     def seen() -> tuple[int, int]:
-        found = world.telemetry()
+        found = bench.telemetry()
         assert found.complete, found.detail
-        sides = [found.releases[release.id] for release in (world.current, world.candidate)]
+        sides = [found.releases[release.id] for release in (bench.current, bench.candidate)]
         return sum(side.requests for side in sides), sum(side.client_errors for side in sides)
 
     until(lambda: seen() == (41, 1), within_s=10, what="41 attempts, 1 of them the caller's fault")
-    found = world.telemetry()
-    for release in (world.current, world.candidate):
+    found = bench.telemetry()
+    for release in (bench.current, bench.candidate):
         side = found.of(release.id)
         assert side is not None
         assert side.requests > 5
@@ -505,76 +505,76 @@ def test_every_answer_is_counted_for_who_gave_it(world: World) -> None:
         assert (side.latency.quantile(0.5) or 0) > 0
 
 
-def test_a_window_without_requests_is_complete_and_empty(world: World) -> None:
-    world.begin()
-    found = world.telemetry()
+def test_a_window_without_requests_is_complete_and_empty(bench: PlaneBench) -> None:
+    bench.begin()
+    found = bench.telemetry()
     assert found.complete, found.detail
     assert {side.requests for side in found.releases.values()} == {0}
-    assert found.releases.keys() == {world.current.id, world.candidate.id}
+    assert found.releases.keys() == {bench.current.id, bench.candidate.id}
 
 
-def test_a_plan_that_splits_says_who_was_sent_where_and_another_does_not(world: World) -> None:
-    assert world.telemetry().split is None
-    world.plane.apply(world.canary(2500))
-    if isinstance(world.plane, MemoryPlane):
-        world.plane.send_users(world.endpoint, {world.candidate.id: 1, world.current.id: 3})
-    split = world.telemetry().split
+def test_a_plan_that_splits_says_who_was_sent_where_and_another_does_not(bench: PlaneBench) -> None:
+    assert bench.telemetry().split is None
+    bench.plane.apply(bench.canary(2500))
+    if isinstance(bench.plane, MemoryPlane):
+        bench.plane.send_users(bench.endpoint, {bench.candidate.id: 1, bench.current.id: 3})
+    split = bench.telemetry().split
     assert split is not None
-    assert split.weights == {world.current.id: 7500, world.candidate.id: 2500}
+    assert split.weights == {bench.current.id: 7500, bench.candidate.id: 2500}
     assert split.units.keys() == split.weights.keys()
-    world.plane.apply(world.plan())
-    assert world.telemetry().split is None
+    bench.plane.apply(bench.plan())
+    assert bench.telemetry().split is None
 
 
-def test_a_survey_says_of_many_endpoints_what_each_would_say(world: World) -> None:
-    world.plane.apply(world.canary(5000))
-    if isinstance(world.plane, MemoryPlane):
-        world.plane.send_users(world.endpoint, {world.candidate.id: 1, world.current.id: 1})
-    world.begin()
-    world.send(20)
-    world.pass_time(1.0)
+def test_a_survey_says_of_many_endpoints_what_each_would_say(bench: PlaneBench) -> None:
+    bench.plane.apply(bench.canary(5000))
+    if isinstance(bench.plane, MemoryPlane):
+        bench.plane.send_users(bench.endpoint, {bench.candidate.id: 1, bench.current.id: 1})
+    bench.begin()
+    bench.send(20)
+    bench.pass_time(1.0)
 
     def requests() -> list[int]:
-        found = world.telemetry()
+        found = bench.telemetry()
         return [side.requests for side in found.releases.values()]
 
     until(lambda: sum(requests()) == 20, within_s=10, what="20 attempts")
-    ends, nobody = world.now() + timedelta(seconds=5), EndpointRef.parse("production/nobody")
-    begins = (world.began, ends - timedelta(seconds=1))
-    survey = world.plane.survey([Surveyed(world.endpoint, world.candidate.id, begins), Surveyed(nobody)], until=ends)
-    assert survey.plans == {world.endpoint: world.canary(5000).id, nobody: None}
-    assert survey.telemetry.keys() == {world.endpoint}
-    for window, begin in zip(survey.telemetry[world.endpoint], begins, strict=True):
-        asked = world.plane.telemetry(world.endpoint, since=begin, until=ends)
-        of_one = {world.candidate.id: asked.releases[world.candidate.id]}
+    ends, nobody = bench.now() + timedelta(seconds=5), EndpointRef.parse("production/nobody")
+    begins = (bench.began, ends - timedelta(seconds=1))
+    survey = bench.plane.survey([Surveyed(bench.endpoint, bench.candidate.id, begins), Surveyed(nobody)], until=ends)
+    assert survey.plans == {bench.endpoint: bench.canary(5000).id, nobody: None}
+    assert survey.telemetry.keys() == {bench.endpoint}
+    for window, begin in zip(survey.telemetry[bench.endpoint], begins, strict=True):
+        asked = bench.plane.telemetry(bench.endpoint, since=begin, until=ends)
+        of_one = {bench.candidate.id: asked.releases[bench.candidate.id]}
         assert window == asked.model_copy(update={"releases": of_one, "split": None})
-    assert survey.telemetry[world.endpoint][0].releases[world.candidate.id].requests > 2
+    assert survey.telemetry[bench.endpoint][0].releases[bench.candidate.id].requests > 2
 
 
 # compare
 
 
-def test_shadow_answers_are_paired_with_those_that_clients_got(world: World) -> None:
-    world.plane.apply(world.shadow())
-    world.begin()
-    world.send(15)
+def test_shadow_answers_are_paired_with_those_that_clients_got(bench: PlaneBench) -> None:
+    bench.plane.apply(bench.shadow())
+    bench.begin()
+    bench.send(15)
 
     def pairs() -> int:
-        return world.plane.compare(
-            world.endpoint,
-            primary=world.current.id,
-            shadow=world.candidate.id,
-            since=world.began,
-            until=world.now() + timedelta(seconds=5),
+        return bench.plane.compare(
+            bench.endpoint,
+            primary=bench.current.id,
+            shadow=bench.candidate.id,
+            since=bench.began,
+            until=bench.now() + timedelta(seconds=5),
         ).pairs
 
     until(lambda: pairs() == 15, within_s=15, what="15 pairs")
-    found = world.plane.compare(
-        world.endpoint,
-        primary=world.current.id,
-        shadow=world.candidate.id,
-        since=world.began,
-        until=world.now() + timedelta(seconds=5),
+    found = bench.plane.compare(
+        bench.endpoint,
+        primary=bench.current.id,
+        shadow=bench.candidate.id,
+        since=bench.began,
+        until=bench.now() + timedelta(seconds=5),
         slices=["carrier", "runway"],
     )
     assert (found.missing, found.flips, found.agreement, found.dropped_share) == (0, 15, 0.0, 0.0)
@@ -585,22 +585,22 @@ def test_shadow_answers_are_paired_with_those_that_clients_got(world: World) -> 
     # So few pairs make no slice, but are counted by the values that were sent; nobody sent a runway.
     assert [(each.column, each.values, each.others) for each in found.slices] == [("carrier", 1, 15), ("runway", 1, 15)]
     # Mirrored attempts are the shadow's, and all of them are counted.
-    world.pass_time(1.0)
+    bench.pass_time(1.0)
     until(
-        lambda: {side.requests for side in world.telemetry().releases.values()} == {15},
+        lambda: {side.requests for side in bench.telemetry().releases.values()} == {15},
         within_s=10,
         what="15 attempts each",
     )
 
 
-def test_releases_that_answered_nothing_make_no_pairs(world: World) -> None:
-    world.begin()
-    found = world.plane.compare(
-        world.endpoint,
-        primary=world.current.id,
-        shadow=world.candidate.id,
-        since=world.began,
-        until=world.now() + timedelta(seconds=5),
+def test_releases_that_answered_nothing_make_no_pairs(bench: PlaneBench) -> None:
+    bench.begin()
+    found = bench.plane.compare(
+        bench.endpoint,
+        primary=bench.current.id,
+        shadow=bench.candidate.id,
+        since=bench.began,
+        until=bench.now() + timedelta(seconds=5),
     )
     assert (found.pairs, found.missing, found.agreement) == (0, 0, None)
 
@@ -608,104 +608,104 @@ def test_releases_that_answered_nothing_make_no_pairs(world: World) -> None:
 # predictions
 
 
-def test_predictions_are_those_that_each_release_served(world: World) -> None:
-    world.plane.apply(world.shadow())
-    world.begin()
-    world.send(15)
+def test_predictions_are_those_that_each_release_served(bench: PlaneBench) -> None:
+    bench.plane.apply(bench.shadow())
+    bench.begin()
+    bench.send(15)
 
     def predictions(release_id: str, limit: int = 100) -> PredictionSample:
-        until = world.now() + timedelta(seconds=5)
-        return world.plane.predictions(world.endpoint, release_id, since=world.began, until=until, limit=limit)
+        until = bench.now() + timedelta(seconds=5)
+        return bench.plane.predictions(bench.endpoint, release_id, since=bench.began, until=until, limit=limit)
 
-    both = (world.current.id, world.candidate.id)
+    both = (bench.current.id, bench.candidate.id)
     until(lambda: {predictions(release).total for release in both} == {15}, within_s=15, what="15 answers of each")
     current, candidate = (predictions(release) for release in both)
     assert {row.request_id for row in current.rows} == {row.request_id for row in candidate.rows}
     assert {row.score for row in current.rows} != {row.score for row in candidate.rows}
     assert all(row.label and row.at.tzinfo for row in current.rows)
-    assert (current.release, current.dropped_share) == (world.current.id, 0.0)
-    some = predictions(world.current.id, limit=4)
+    assert (current.release, current.dropped_share) == (bench.current.id, 0.0)
+    some = predictions(bench.current.id, limit=4)
     assert (len(some.rows), some.total) == (4, 15)
     assert {row.request_id for row in some.rows} <= {row.request_id for row in current.rows}
-    assert predictions(world.current.id, limit=4).rows == some.rows
+    assert predictions(bench.current.id, limit=4).rows == some.rows
 
 
-def test_a_release_that_was_not_asked_served_nothing(world: World) -> None:
-    world.begin()
-    later = world.now() + timedelta(seconds=5)
-    found = world.plane.predictions(world.endpoint, world.third.id, since=world.began, until=later, limit=10)
+def test_a_release_that_was_not_asked_served_nothing(bench: PlaneBench) -> None:
+    bench.begin()
+    later = bench.now() + timedelta(seconds=5)
+    found = bench.plane.predictions(bench.endpoint, bench.third.id, since=bench.began, until=later, limit=10)
     assert (found.rows, found.total) == ((), 0)
 
 
 # served
 
 
-def test_a_client_was_served_by_who_answered_it_and_not_by_who_got_a_copy(world: World) -> None:
-    world.plane.apply(world.shadow())
-    world.begin()
-    world.send(15)
+def test_a_client_was_served_by_who_answered_it_and_not_by_who_got_a_copy(bench: PlaneBench) -> None:
+    bench.plane.apply(bench.shadow())
+    bench.begin()
+    bench.send(15)
 
     def rows(release_id: str) -> dict[str, Prediction]:
-        until = world.now() + timedelta(seconds=5)
-        found = world.plane.predictions(world.endpoint, release_id, since=world.began, until=until, limit=100)
+        until = bench.now() + timedelta(seconds=5)
+        found = bench.plane.predictions(bench.endpoint, release_id, since=bench.began, until=until, limit=100)
         return {row.request_id: row for row in found.rows}
 
-    both = (world.current.id, world.candidate.id)
+    both = (bench.current.id, bench.candidate.id)
     until(lambda: [len(rows(release)) for release in both] == [15, 15], within_s=15, what="15 answers of each")
-    logged = rows(world.current.id)
-    found = world.plane.served(world.endpoint, [*logged, "nobody", *logged])
+    logged = rows(bench.current.id)
+    found = bench.plane.served(bench.endpoint, [*logged, "nobody", *logged])
     assert [row.request_id for row in found.rows] == list(logged)
-    assert {row.release for row in found.rows} == {world.current.id}
+    assert {row.release for row in found.rows} == {bench.current.id}
     said = {rid: (row.at, row.score, row.label) for rid, row in logged.items()}
     assert {row.request_id: (row.at, row.score, row.predicted) for row in found.rows} == said
     assert (found.ambiguous, found.log_since.keys() >= set(both)) == ((), True)
-    assert found.log_since[world.current.id] <= min(row.at for row in logged.values())
+    assert found.log_since[bench.current.id] <= min(row.at for row in logged.values())
 
 
-def test_nobody_was_served_where_nobody_asked(world: World) -> None:
+def test_nobody_was_served_where_nobody_asked(bench: PlaneBench) -> None:
     nobody = EndpointRef.parse("production/nobody")
-    assert world.plane.served(nobody, ["a"]) == world.plane.served(nobody, []) == ServedAnswers()
+    assert bench.plane.served(nobody, ["a"]) == bench.plane.served(nobody, []) == ServedAnswers()
 
 
-def test_predictions_of_one_batch(world: World) -> None:
-    world.plane.apply(world.plan())
-    world.begin()
-    world.ask([1.5, 2.5], "monday")
-    world.ask([3.5], "")
+def test_predictions_of_one_batch(bench: PlaneBench) -> None:
+    bench.plane.apply(bench.plan())
+    bench.begin()
+    bench.ask([1.5, 2.5], "monday")
+    bench.ask([3.5], "")
 
     def totals() -> list[int]:
-        asked = {"since": world.began, "until": world.now() + timedelta(seconds=5), "limit": 100}
+        asked = {"since": bench.began, "until": bench.now() + timedelta(seconds=5), "limit": 100}
         return [
-            world.plane.predictions(world.endpoint, world.current.id, batch=batch, **asked).total
+            bench.plane.predictions(bench.endpoint, bench.current.id, batch=batch, **asked).total
             for batch in (None, "monday", "", "tuesday")
         ]
 
     until(lambda: totals() == [3, 2, 1, 0], within_s=15, what="three answers, two of them of a batch")
-    asked = {"since": world.began, "until": world.now() + timedelta(seconds=5), "limit": 100}
-    rows = world.plane.predictions(world.endpoint, world.current.id, batch="monday", **asked).rows
+    asked = {"since": bench.began, "until": bench.now() + timedelta(seconds=5), "limit": 100}
+    rows = bench.plane.predictions(bench.endpoint, bench.current.id, batch="monday", **asked).rows
     assert sorted((row.batch, row.inputs["distance"]) for row in rows) == [("monday", 1.5), ("monday", 2.5)]
 
 
 # sketches
 
 
-def _window(world: World) -> dict[str, datetime]:
-    return {"since": world.began, "until": world.now() + timedelta(seconds=5)}
+def _window(bench: PlaneBench) -> dict[str, datetime]:
+    return {"since": bench.began, "until": bench.now() + timedelta(seconds=5)}
 
 
-def test_sketches_count_what_was_asked_and_answered(world: World) -> None:
-    world.plane.apply(world.plan())
-    world.began = world.now()
+def test_sketches_count_what_was_asked_and_answered(bench: PlaneBench) -> None:
+    bench.plane.apply(bench.plan())
+    bench.began = bench.now()
     # Of batches that only this test knows: sketches know no shorter time than the minute that tests may share.
     sent = {
         f"{day}-{uuid.uuid4().hex}": values for day, values in (("monday", [1.5, 100.5, 2000.25]), ("sunday", [7.0]))
     }
     for batch, distances in sent.items():
-        world.ask(distances, batch)
-    world.ask([9000.0], "")
+        bench.ask(distances, batch)
+    bench.ask([9000.0], "")
 
     def batches() -> BatchSketches:
-        return world.plane.sketches_by_batch(world.endpoint, world.current.id, column="distance", **_window(world))
+        return bench.plane.sketches_by_batch(bench.endpoint, bench.current.id, column="distance", **_window(bench))
 
     def all_there() -> bool:
         seen = batches().batches
@@ -715,11 +715,11 @@ def test_sketches_count_what_was_asked_and_answered(world: World) -> None:
 
     # What was logged is counted when somebody asks, up to the log's next flush.
     until(all_there, within_s=15, what="five rows")
-    found, window = batches(), world.plane.sketches(world.endpoint, world.current.id, **_window(world))
+    found, window = batches(), bench.plane.sketches(bench.endpoint, bench.current.id, **_window(bench))
     assert window.reference is not None
     assert window.reference.columns.keys() == window.columns.keys() == {"distance", "hour", "carrier", "@score"}
-    assert (window.release, window.dropped_share) == (world.current.id, 0.0)
-    assert window.since == world.began.replace(second=0, microsecond=0) <= world.began < window.until
+    assert (window.release, window.dropped_share) == (bench.current.id, 0.0)
+    assert window.since == bench.began.replace(second=0, microsecond=0) <= bench.began < window.until
     assert merge(found.batches.values()) == window.columns["distance"]
     assert {sketch.rows for sketch in window.columns.values()} == {window.columns["distance"].rows}
     assert window.columns["@score"].usable == window.columns["@score"].rows
@@ -729,7 +729,7 @@ def test_sketches_count_what_was_asked_and_answered(world: World) -> None:
     assert {batch: _counts(found.batches[batch]) for batch in sent} == {
         batch: _counts(window.reference.sketch({"distance": values})["distance"]) for batch, values in sent.items()
     }
-    assert (found.column, found.release, found.rest) == ("distance", world.current.id, 0)
+    assert (found.column, found.release, found.rest) == ("distance", bench.current.id, 0)
     assert (found.since, found.until) == (window.since, window.until)
 
 
@@ -738,141 +738,141 @@ def _counts(sketch: Sketch) -> dict[str, Any]:
     return {name: value for name, value in sketch.to_json().items() if not name.startswith("group_")}
 
 
-def test_nobody_asked_is_sketches_of_no_rows(world: World) -> None:
-    later = {"since": world.now() + timedelta(days=1), "until": world.now() + timedelta(days=2)}
-    found = world.plane.sketches(world.endpoint, world.current.id, **later)
+def test_nobody_asked_is_sketches_of_no_rows(bench: PlaneBench) -> None:
+    later = {"since": bench.now() + timedelta(days=1), "until": bench.now() + timedelta(days=2)}
+    found = bench.plane.sketches(bench.endpoint, bench.current.id, **later)
     assert found.reference is not None
     assert {sketch.rows for sketch in found.columns.values()} == {0}
     assert found.columns.keys() == found.reference.columns.keys()
-    by_batch = world.plane.sketches_by_batch(world.endpoint, world.current.id, column="hour", **later)
+    by_batch = bench.plane.sketches_by_batch(bench.endpoint, bench.current.id, column="hour", **later)
     assert by_batch.batches == {}
     assert by_batch.reference is not None
-    nothing = world.plane.sketches_by_batch(world.endpoint, world.current.id, column="no such column", **later)
+    nothing = bench.plane.sketches_by_batch(bench.endpoint, bench.current.id, column="no such column", **later)
     assert (nothing.reference, nothing.batches) == (None, {})
 
 
-def test_a_batch_that_is_unlike_the_others_is_named(world: World) -> None:
-    world.plane.apply(world.plan())
-    world.began = world.now()
+def test_a_batch_that_is_unlike_the_others_is_named(bench: PlaneBench) -> None:
+    bench.plane.apply(bench.plan())
+    bench.began = bench.now()
     faulty, alike = uuid.uuid4().hex, [uuid.uuid4().hex for _ in range(4)]
     for batch in alike:
-        world.ask([100.5, 2000.25, 7.0] * 20, batch)
-    world.ask([900_000.0] * 60, faulty)
+        bench.ask([100.5, 2000.25, 7.0] * 20, batch)
+    bench.ask([900_000.0] * 60, faulty)
 
     def named() -> list[str]:
-        found = world.plane.batch_faults(world.endpoint, world.current.id, **_window(world), psi=0.2, alpha=0.01)
+        found = bench.plane.batch_faults(bench.endpoint, bench.current.id, **_window(bench), psi=0.2, alpha=0.01)
         return [fault.batch for fault in found.faults if fault.column == "distance"]
 
     until(lambda: faulty in named(), within_s=15, what="the batch that is unlike the others")
     assert not set(named()) & set(alike)
-    later = {"since": world.now() + timedelta(days=1), "until": world.now() + timedelta(days=2)}
-    nothing = world.plane.batch_faults(world.endpoint, world.current.id, **later, psi=0.2, alpha=0.01)
+    later = {"since": bench.now() + timedelta(days=1), "until": bench.now() + timedelta(days=2)}
+    nothing = bench.plane.batch_faults(bench.endpoint, bench.current.id, **later, psi=0.2, alpha=0.01)
     assert (nothing.batches, nothing.faults) == (0, ())
 
 
-def test_a_release_without_a_reference_is_not_counted(world: World) -> None:
-    world.plane.ensure(world.endpoint, world.third, timeout_s=READY_TIMEOUT_S)
-    world.plane.apply(world.plan(current=world.third.id))
-    world.begin()
-    world.ask([1.5], "monday")
-    found = world.plane.sketches(world.endpoint, world.third.id, **_window(world))
+def test_a_release_without_a_reference_is_not_counted(bench: PlaneBench) -> None:
+    bench.plane.ensure(bench.endpoint, bench.third, timeout_s=READY_TIMEOUT_S)
+    bench.plane.apply(bench.plan(current=bench.third.id))
+    bench.begin()
+    bench.ask([1.5], "monday")
+    found = bench.plane.sketches(bench.endpoint, bench.third.id, **_window(bench))
     assert (found.reference, found.columns) == (None, {})
-    by_batch = world.plane.sketches_by_batch(world.endpoint, world.third.id, column="distance", **_window(world))
+    by_batch = bench.plane.sketches_by_batch(bench.endpoint, bench.third.id, column="distance", **_window(bench))
     assert (by_batch.reference, by_batch.batches) == (None, {})
-    world.plane.apply(world.plan())
-    world.plane.retire(world.endpoint, world.third.id)
+    bench.plane.apply(bench.plan())
+    bench.plane.retire(bench.endpoint, bench.third.id)
 
 
-def test_what_a_retired_release_was_asked_can_still_be_read(world: World) -> None:
-    world.plane.apply(world.plan(current=world.candidate.id))
-    world.began, batch = world.now(), uuid.uuid4().hex
-    world.ask([1.5, 2.5], batch)
-    world.plane.apply(world.plan())
-    world.plane.retire(world.endpoint, world.candidate.id)
-    window = _window(world)
-    found = world.plane.sketches_by_batch(world.endpoint, world.candidate.id, column="distance", **window)
+def test_what_a_retired_release_was_asked_can_still_be_read(bench: PlaneBench) -> None:
+    bench.plane.apply(bench.plan(current=bench.candidate.id))
+    bench.began, batch = bench.now(), uuid.uuid4().hex
+    bench.ask([1.5, 2.5], batch)
+    bench.plane.apply(bench.plan())
+    bench.plane.retire(bench.endpoint, bench.candidate.id)
+    window = _window(bench)
+    found = bench.plane.sketches_by_batch(bench.endpoint, bench.candidate.id, column="distance", **window)
     assert found.batches[batch].rows == 2
-    assert world.plane.sketches(world.endpoint, world.candidate.id, **window).columns["distance"].rows >= 2
-    world.plane.ensure(world.endpoint, world.candidate, timeout_s=READY_TIMEOUT_S)
+    assert bench.plane.sketches(bench.endpoint, bench.candidate.id, **window).columns["distance"].rows >= 2
+    bench.plane.ensure(bench.endpoint, bench.candidate, timeout_s=READY_TIMEOUT_S)
 
 
 # retire
 
 
-def test_who_is_needed_is_not_retired(world: World) -> None:
+def test_who_is_needed_is_not_retired(bench: PlaneBench) -> None:
     for plan, needed in (
-        (world.canary(), (world.current, world.candidate)),
-        (world.shadow(), (world.current, world.candidate)),
-        (world.plan(), (world.current,)),
+        (bench.canary(), (bench.current, bench.candidate)),
+        (bench.shadow(), (bench.current, bench.candidate)),
+        (bench.plan(), (bench.current,)),
     ):
-        world.plane.apply(plan)
+        bench.plane.apply(plan)
         for release in needed:
             with pytest.raises(PlanRefused, match="retire"):
-                world.plane.retire(world.endpoint, release.id)
-    assert world.plane.observe(world.endpoint).releases.keys() == {world.current.id, world.candidate.id}
+                bench.plane.retire(bench.endpoint, release.id)
+    assert bench.plane.observe(bench.endpoint).releases.keys() == {bench.current.id, bench.candidate.id}
 
 
-def test_retiring_twice_is_retiring_once(world: World) -> None:
-    world.plane.ensure(world.endpoint, world.third, timeout_s=READY_TIMEOUT_S)
-    assert world.third.id in world.plane.observe(world.endpoint).known
+def test_retiring_twice_is_retiring_once(bench: PlaneBench) -> None:
+    bench.plane.ensure(bench.endpoint, bench.third, timeout_s=READY_TIMEOUT_S)
+    assert bench.third.id in bench.plane.observe(bench.endpoint).known
     for _ in range(2):
-        world.plane.retire(world.endpoint, world.third.id)
-        assert world.third.id not in world.plane.observe(world.endpoint).known
-    with pytest.raises(PlanRefused, match=world.third.id):
-        world.plane.apply(world.plan(candidate=world.third.id, candidate_weight=100, lease_s=60))
+        bench.plane.retire(bench.endpoint, bench.third.id)
+        assert bench.third.id not in bench.plane.observe(bench.endpoint).known
+    with pytest.raises(PlanRefused, match=bench.third.id):
+        bench.plane.apply(bench.plan(candidate=bench.third.id, candidate_weight=100, lease_s=60))
 
 
-def test_a_release_that_never_ran_here_can_be_retired(world: World) -> None:
-    world.plane.retire(world.endpoint, make_release("7.7.7").id)
-    world.plane.retire(EndpointRef.parse("production/nobody"), make_release("7.7.7").id)
+def test_a_release_that_never_ran_here_can_be_retired(bench: PlaneBench) -> None:
+    bench.plane.retire(bench.endpoint, make_release("7.7.7").id)
+    bench.plane.retire(EndpointRef.parse("production/nobody"), make_release("7.7.7").id)
 
 
 # Only the fake: what a test can make it do.
 
 
 def test_the_fake_is_away_when_told_to_be() -> None:
-    world = memory_world()
-    assert isinstance(world.plane, MemoryPlane)
-    world.plane.apply(world.canary(lease_s=30.0))
-    world.plane.away = True
+    bench = memory_bench()
+    assert isinstance(bench.plane, MemoryPlane)
+    bench.plane.apply(bench.canary(lease_s=30.0))
+    bench.plane.away = True
     verbs: list[Callable[[], object]] = [
-        lambda: world.plane.ensure(world.endpoint, world.current, timeout_s=1),
-        lambda: world.plane.apply(world.plan()),
-        lambda: world.plane.renew(world.endpoint, world.canary().id),
-        lambda: world.plane.observe(world.endpoint),
-        lambda: world.telemetry(),
-        lambda: world.plane.compare(
-            world.endpoint, primary=world.current.id, shadow=world.candidate.id, since=world.began, until=world.now()
+        lambda: bench.plane.ensure(bench.endpoint, bench.current, timeout_s=1),
+        lambda: bench.plane.apply(bench.plan()),
+        lambda: bench.plane.renew(bench.endpoint, bench.canary().id),
+        lambda: bench.plane.observe(bench.endpoint),
+        lambda: bench.telemetry(),
+        lambda: bench.plane.compare(
+            bench.endpoint, primary=bench.current.id, shadow=bench.candidate.id, since=bench.began, until=bench.now()
         ),
-        lambda: world.plane.predictions(
-            world.endpoint, world.current.id, since=world.began, until=world.now(), limit=1
+        lambda: bench.plane.predictions(
+            bench.endpoint, bench.current.id, since=bench.began, until=bench.now(), limit=1
         ),
-        lambda: world.plane.sketches(world.endpoint, world.current.id, since=world.began, until=world.now()),
-        lambda: world.plane.sketches_by_batch(
-            world.endpoint, world.current.id, column="distance", since=world.began, until=world.now()
+        lambda: bench.plane.sketches(bench.endpoint, bench.current.id, since=bench.began, until=bench.now()),
+        lambda: bench.plane.sketches_by_batch(
+            bench.endpoint, bench.current.id, column="distance", since=bench.began, until=bench.now()
         ),
-        lambda: world.plane.batch_faults(
-            world.endpoint, world.current.id, since=world.began, until=world.now(), psi=0.2, alpha=0.01
+        lambda: bench.plane.batch_faults(
+            bench.endpoint, bench.current.id, since=bench.began, until=bench.now(), psi=0.2, alpha=0.01
         ),
-        lambda: world.plane.retire(world.endpoint, world.third.id),
+        lambda: bench.plane.retire(bench.endpoint, bench.third.id),
     ]
     for verb in verbs:
         with pytest.raises(PlaneUnavailable):
             verb()
-    assert world.plane.plan_in_force(world.endpoint) == world.canary(lease_s=30.0)
-    world.pass_time(31)
-    assert world.plane.plan_in_force(world.endpoint) == world.plan(), "leases end all the same"
+    assert bench.plane.plan_in_force(bench.endpoint) == bench.canary(lease_s=30.0)
+    bench.pass_time(31)
+    assert bench.plane.plan_in_force(bench.endpoint) == bench.plan(), "leases end all the same"
 
 
 def test_a_release_of_the_fake_that_breaks_later_has_failed() -> None:
-    world = memory_world()
-    assert isinstance(world.plane, MemoryPlane)
-    world.plane.break_release(world.candidate.id, ReleaseNotReady("it died"))
-    assert world.plane.observe(world.endpoint).releases[world.candidate.id].state == "failed"
+    bench = memory_bench()
+    assert isinstance(bench.plane, MemoryPlane)
+    bench.plane.break_release(bench.candidate.id, ReleaseNotReady("it died"))
+    assert bench.plane.observe(bench.endpoint).releases[bench.candidate.id].state == "failed"
     with pytest.raises(PlanRefused, match="failed"):
-        world.plane.apply(world.canary())
-    world.plane.mend_release(world.candidate.id)
-    world.plane.apply(world.canary())
+        bench.plane.apply(bench.canary())
+    bench.plane.mend_release(bench.candidate.id)
+    bench.plane.apply(bench.canary())
 
 
 # Only the embedded plane: what its client and its clients see.

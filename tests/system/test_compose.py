@@ -61,7 +61,7 @@ def services() -> dict[str, Any]:
     return dict(resolved()["services"])
 
 
-def test_it_asks_for_what_is_not_written_in_it() -> None:
+def test_compose_asks_for_what_is_not_written_in_it() -> None:
     assert set(REQUIRED) == {
         "MLPIPEX_API_SECRET",
         "MLPIPEX_CODE_VERSION",
@@ -86,7 +86,7 @@ def test_docker_compose_takes_it() -> None:
 
 
 @pytest.mark.parametrize("name", REQUIRED)
-def test_it_is_refused_without_each_required_variable_saying_where_to_read_on(name: str) -> None:
+def test_compose_is_refused_without_each_required_variable_saying_where_to_read_on(name: str) -> None:
     told = docker_compose("config", variables={key: value for key, value in REQUIRED.items() if key != name})
     assert told.returncode != 0
     assert "head of docker-compose.yaml" in told.stderr
@@ -242,7 +242,7 @@ class Recorder:
         """Everything answers at once."""
 
 
-def test_it_runs_what_the_demo_runs(tmp_path: Path) -> None:
+def test_compose_runs_what_the_demo_runs(tmp_path: Path) -> None:
     stack = Stack(tmp_path, dags=REPOSITORY / "dags", ports=Ports(), alert_url="json://127.0.0.1")
     recorder = Recorder()
     stack._children = recorder  # type: ignore[assignment]

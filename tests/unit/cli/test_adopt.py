@@ -37,7 +37,7 @@ def run(*words: str) -> Any:
 LABELLED = ("--task", "binary", "--target", "fraud")
 
 
-def test_it_says_what_was_adopted_and_what_nobody_knows(platform: MemoryPlatform) -> None:
+def test_adopt_says_what_was_adopted_and_what_nobody_knows(platform: MemoryPlatform) -> None:
     done = run("adopt", SEVEN, "--rows", "holdout.csv", *LABELLED)
     assert done.exit_code == 0, done.output
     assert "fraud-adopted 7.0.0: adopted from models:/fraud/7" in done.output
@@ -54,7 +54,7 @@ def test_its_json_is_what_the_registry_holds(platform: MemoryPlatform) -> None:
     assert json.loads(run("adopt", SEVEN, "--rows", "holdout.csv", *LABELLED, "--json").output)["known"] is True
 
 
-def test_it_follows_a_manifest(platform: MemoryPlatform, tmp_path: Path) -> None:
+def test_adopt_follows_a_manifest(platform: MemoryPlatform, tmp_path: Path) -> None:
     text = adopting_manifest("fraud", ModelReference.parse(SEVEN), rows_block("holdout.csv"), {})
     (tmp_path / "fraud.yaml").write_text(text.replace("    provenance: recorded-as-missing\n", ""), encoding="utf-8")
     done = run("adopt", SEVEN, "--manifest", "fraud.yaml")

@@ -88,7 +88,7 @@ def test_a_drift_as_json_is_the_finding_and_the_refusal() -> None:
     assert (refused["error"], refused["runbook"]) == ("DriftFound", "drift-found")
 
 
-def test_nobody_can_tell_is_exit_code_1_too(platform: Platform) -> None:
+def test_an_inconclusive_check_is_exit_code_1(platform: Platform) -> None:
     result = run("drift", "check", str(ENDPOINT))
     assert result.exit_code == 1
     assert "inconclusive, 0 rows" in result.stdout and "runbook: drift-unmeasurable" in result.stderr

@@ -25,7 +25,7 @@ def old_model(tmp_path: Path) -> Path:
     return folder
 
 
-def test_it_lists_first_and_deletes_when_it_is_told_to(tmp_path: Path, old_model: Path) -> None:
+def test_collect_lists_first_and_deletes_when_it_is_told_to(tmp_path: Path, old_model: Path) -> None:
     listed = answer("serve", "collect", "--state-dir", tmp_path)
     assert [(found["kind"], found["path"]) for found in listed["found"]] == [("model", str(old_model))]
     assert (listed["deleted"], listed["bytes"] >= 10_000) == (False, True)

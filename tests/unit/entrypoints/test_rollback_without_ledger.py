@@ -111,7 +111,7 @@ async def test_who_reads_the_older_ledger_does_not_put_the_bad_release_back(scen
     assert traffic.converge(scene.platform, ENDPOINT).current == scene.old
 
 
-async def test_it_is_recorded_once_the_ledger_can_be_written(scene: Scene) -> None:
+async def test_a_rollback_is_recorded_once_the_ledger_can_be_written(scene: Scene) -> None:
     scene.ledger.is_full = True
     await scene.roll_back(cause="it answers nonsense", user="ada")
     with pytest.raises(LedgerUnavailable):

@@ -20,7 +20,7 @@ def reserve(tmp_path: Path) -> Reserve:
     return reserve
 
 
-def test_it_holds_real_blocks(reserve: Reserve, tmp_path: Path) -> None:
+def test_the_reserve_holds_real_blocks(reserve: Reserve, tmp_path: Path) -> None:
     # A file that is only long would give nothing back.
     assert (tmp_path / "reserve").stat().st_blocks * 512 >= 100_000
 

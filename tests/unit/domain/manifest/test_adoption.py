@@ -50,7 +50,7 @@ def test_neither_training_nor_data_nor_features_are_needed() -> None:
     assert manifest.labels == ("binary", "fraud")
 
 
-def test_it_is_read_back_from_a_ledger_as_it_was_written() -> None:
+def test_an_adoption_is_read_back_from_a_ledger_as_it_was_written() -> None:
     manifest = read()
     again = Manifest.model_validate(manifest.to_json())
     assert (again, again.digest) == (manifest, manifest.digest)

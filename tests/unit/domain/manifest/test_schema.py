@@ -27,7 +27,7 @@ def _paths(error: ValidationError) -> Iterator[str]:
         yield from _paths(alternative)
 
 
-def test_it_is_a_json_schema() -> None:
+def test_the_schema_is_a_json_schema() -> None:
     Draft202012Validator.check_schema(SCHEMA)
 
 

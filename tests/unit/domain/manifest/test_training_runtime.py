@@ -14,7 +14,7 @@ LOCK = ("environment: provider", "lock: serving.txt")
 SERVING = ("parameters: {depth: 3}", "parameters: {depth: 3}\n  runtime: serving")
 
 
-def test_it_needs_a_lock() -> None:
+def test_serving_as_training_runtime_needs_a_lock() -> None:
     assert make_manifest(LOCK, SERVING).training.runtime == "serving"  # type: ignore[union-attr]
     with pytest.raises(ManifestInvalid, match=r"training\.runtime: serving.*runtime\.lock"):
         make_manifest(SERVING)
@@ -24,7 +24,7 @@ def test_a_manifest_that_does_not_name_it_keeps_its_digest() -> None:
     assert "runtime" not in make_manifest(LOCK).to_json()["training"]
 
 
-def test_it_is_another_model() -> None:
+def test_serving_as_training_runtime_is_another_model() -> None:
     (change,) = diff(make_manifest(LOCK), make_manifest(LOCK, SERVING))
     assert (change.kind, change.what, change.after) == ("model", "training.runtime", "serving")
 

@@ -108,7 +108,7 @@ def test_what_could_never_be_judged_is_refused_without_great_expectations(raw: d
         (expectation("table_row_count_to_equal", value=3), ()),
     ],
 )
-def test_it_knows_the_columns_that_it_reads(one: Expectation, columns: tuple[str, ...]) -> None:
+def test_an_expectation_knows_the_columns_that_it_reads(one: Expectation, columns: tuple[str, ...]) -> None:
     assert one.columns == columns
 
 

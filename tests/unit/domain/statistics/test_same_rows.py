@@ -43,14 +43,16 @@ def difference(both: int, own: int, base: int, neither: int, *, sides: float = 0
         ((0, 28, 25, 565), 0.9, (-0.0148, 0.0247)),
     ],
 )
-def test_it_is_tangos_interval(counts: tuple[int, int, int, int], sides: float, published: tuple[float, float]) -> None:
+def test_the_interval_is_tangos(
+    counts: tuple[int, int, int, int], sides: float, published: tuple[float, float]
+) -> None:
     digits = len(str(published[0]).partition(".")[2])
     assert difference(*counts, sides=sides) == pytest.approx(published, abs=0.51 * 10**-digits)
 
 
 @settings(max_examples=25, deadline=None)
 @given(own=cells, base=cells, rest=st.integers(1, 5000))
-def test_it_is_where_tangos_formula_crosses(own: int, base: int, rest: int) -> None:
+def test_the_interval_is_where_tangos_formula_crosses(own: int, base: int, rest: int) -> None:
     """The formula of the paper, whose restricted estimate is the root of a quadratic; here it is a multiplier."""
     rows = own + base + rest
 

@@ -261,7 +261,7 @@ def test_its_model_is_promoted_nowhere_else(world: World) -> None:
     assert check.verdict == "pass"
 
 
-def test_neither_under_a_looser_manifest_here(world: World) -> None:
+def test_a_doubted_model_is_not_opened_under_a_looser_manifest(world: World) -> None:
     reopen(world)
     looser = World((BLOCK[0], BLOCK[1].replace("within 5%", "within 50%"))).manifest
     with pytest.raises(PromotionInDoubt):

@@ -7,7 +7,7 @@ from airflow_provider_mlpipex.services.rollout.fallback import notify_of_fallbac
 from tests.support.rollouts import ENDPOINT, World
 
 
-def test_it_is_alerted_and_recorded() -> None:
+def test_a_fallback_is_alerted_and_recorded() -> None:
     world = World()
     world.first_release()
     notify_of_fallback(world.platform, ENDPOINT, current="1.1.0-x", fallback="1.0.0-x", answers=12)
@@ -18,7 +18,7 @@ def test_it_is_alerted_and_recorded() -> None:
     assert recorded.title == f"{ENDPOINT}: the previous release answers"
 
 
-def test_one_that_reaches_nobody_is_owed() -> None:
+def test_an_alert_of_a_fallback_that_reaches_nobody_is_owed() -> None:
     world = World()
     world.first_release()
     world.memory.alerter.trouble = "no receivers"

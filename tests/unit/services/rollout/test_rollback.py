@@ -235,7 +235,7 @@ def test_every_verb_of_a_rolled_back_rollout_is_refused(world: World) -> None:
     assert (seen.status, seen.cause) == ("ended", "too slow")
 
 
-def test_it_needs_ledger_and_plane_and_nothing_else(world: World) -> None:
+def test_a_rollback_needs_ledger_and_plane_and_nothing_else(world: World) -> None:
     first = world.first_release()
     world.bring("run-2", "1.1.0", to="promoted")
     gone = NobodyHome()

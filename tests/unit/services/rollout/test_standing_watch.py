@@ -179,7 +179,7 @@ def test_inside_a_rollback_window_it_reverts_once(watchers: int) -> None:
     assert world.alerts == [("risk-pager", "production/fraud-scorer rolled back")]
 
 
-def test_it_closes_a_window_whose_sensor_was_killed(world: World) -> None:
+def test_the_watch_closes_a_window_whose_sensor_was_killed(world: World) -> None:
     world.bring("run-3", "1.2.0", to="watching")
     play(world, watcher(world), seconds=WATCH_S + 60, every=30)
     assert world.state.rollout is None and world.state.results["run-3"].ending == "promoted"

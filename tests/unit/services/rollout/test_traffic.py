@@ -286,7 +286,7 @@ def test_a_promotion_concluded_by_a_watcher_is_no_error_for_the_promoter(world: 
     assert [event.rollout_id for event in world.events(Promoted)] == ["run-1", "run-2"]
 
 
-def test_nor_is_one_that_had_no_window_to_be_watched_in() -> None:
+def test_a_promotion_without_a_watch_that_a_watcher_concludes_is_no_error() -> None:
     world = World((LIVE_STAGES, ""))
     world.first_release()
     world.bring("run-2", "1.1.0", to="review")

@@ -260,7 +260,7 @@ def test_a_canary_whose_gates_all_span_it_goes_on_by_what_it_has_seen() -> None:
     assert (seen.status, verdicts(seen)) == ("passed", {"critical-errors-max-30m": "pass"})
 
 
-def test_and_does_not_go_on_without_having_seen_anything() -> None:
+def test_a_gate_over_the_canary_does_not_pass_without_evidence() -> None:
     world = World(SPANNING_ONLY)
     world.first_release()
     world.bring("run-2", "1.1.0", to="canary-0")

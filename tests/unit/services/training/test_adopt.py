@@ -90,7 +90,7 @@ def test_an_alias_is_pinned_to_a_version_and_its_bytes(platform: MemoryPlatform,
     assert (model.adopted.source, model.adopted.source_digest) == ("models:/fraud/7", directory_digest(seven))
 
 
-def test_it_is_evaluated_as_its_own_predictions_say(platform: MemoryPlatform, seven: Path) -> None:
+def test_an_adopted_model_is_evaluated_as_its_own_predictions_say(platform: MemoryPlatform, seven: Path) -> None:
     own = mlflow.pyfunc.load_model(str(seven)).predict(ROWS[FEATURES])
     model = adopt(platform).model
     assert model.metrics["accuracy"] == pytest.approx(metrics.accuracy_score(ROWS["fraud"], own))

@@ -54,7 +54,7 @@ MODELS = {
 
 @pytest.mark.parametrize("form", ["pickle", "cloudpickle"])
 @pytest.mark.parametrize("kind", MODELS)
-def test_it_answers_as_mlflow_loads_it(kind: str, form: str, tmp_path: Path) -> None:
+def test_a_model_of_its_own_file_answers_as_mlflow_loads_it(kind: str, form: str, tmp_path: Path) -> None:
     model, method = MODELS[kind]
     folder = saved(tmp_path / "model", model, method=method, form=form)
     by_mlflow = mlflow.pyfunc.load_model(str(folder))

@@ -22,7 +22,7 @@ RELEASE = make_release("1.0.0")
 NAME = cluster_name(FRAUD, RELEASE.id)
 
 
-class World:
+class PingedServer:
     """One server, which answers while it is not stopped, unless it is still ``loading``."""
 
     def __init__(self, folder: Path) -> None:
@@ -53,53 +53,53 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path)
-    world.start()
-    yield world
-    world.keeper.stop_all(grace_s=0.0)
+def server(tmp_path: Path) -> Iterator[PingedServer]:
+    server = PingedServer(tmp_path)
+    server.start()
+    yield server
+    server.keeper.stop_all(grace_s=0.0)
 
 
-def test_one_that_hangs_is_killed_and_the_keeper_starts_it_again(world: World) -> None:
-    assert world.look(1) == []
-    hung = world.process
-    world.hang()
-    assert world.look(MAX_UNANSWERED - 1) == []
-    assert world.look(1) == [NAME]
-    until(lambda: not world.keeper.alive(NAME), within_s=10, what="it is dead")
-    assert world.keeper.revive() == [NAME]
-    assert world.process.pid != hung.pid
-    assert world.look(2 * MAX_UNANSWERED) == []
+def test_one_that_hangs_is_killed_and_the_keeper_starts_it_again(server: PingedServer) -> None:
+    assert server.look(1) == []
+    hung = server.process
+    server.hang()
+    assert server.look(MAX_UNANSWERED - 1) == []
+    assert server.look(1) == [NAME]
+    until(lambda: not server.keeper.alive(NAME), within_s=10, what="it is dead")
+    assert server.keeper.revive() == [NAME]
+    assert server.process.pid != hung.pid
+    assert server.look(2 * MAX_UNANSWERED) == []
 
 
-def test_one_answer_in_time_is_enough(world: World) -> None:
-    world.look(1)
+def test_one_answer_in_time_is_enough(server: PingedServer) -> None:
+    server.look(1)
     for _ in range(3):
-        world.hang()
-        assert world.look(MAX_UNANSWERED - 1) == []
-        world.process.send_signal(signal.SIGCONT)
-        until(world.answers, within_s=10, what="it answers again")
-        assert world.look(1) == []
+        server.hang()
+        assert server.look(MAX_UNANSWERED - 1) == []
+        server.process.send_signal(signal.SIGCONT)
+        until(server.answers, within_s=10, what="it answers again")
+        assert server.look(1) == []
 
 
-def test_one_that_has_not_answered_yet_may_still_be_loading(world: World) -> None:
-    world.loading = True
-    assert world.look(3 * MAX_UNANSWERED) == []
+def test_one_that_has_not_answered_yet_may_still_be_loading(server: PingedServer) -> None:
+    server.loading = True
+    assert server.look(3 * MAX_UNANSWERED) == []
 
 
-def test_the_next_process_of_one_that_died_may_take_its_time_too(world: World) -> None:
-    world.look(1)
-    world.process.kill()
-    until(lambda: not world.keeper.alive(NAME), within_s=10, what="it is dead")
-    world.keeper.revive()
-    world.loading = True
-    assert world.look(3 * MAX_UNANSWERED) == []
+def test_the_next_process_of_one_that_died_may_take_its_time_too(server: PingedServer) -> None:
+    server.look(1)
+    server.process.kill()
+    until(lambda: not server.keeper.alive(NAME), within_s=10, what="it is dead")
+    server.keeper.revive()
+    server.loading = True
+    assert server.look(3 * MAX_UNANSWERED) == []
 
 
-def test_one_that_was_stopped_on_purpose_is_left_alone(world: World) -> None:
-    world.look(1)
-    world.keeper.stop(NAME, grace_s=0.0)
-    assert world.look(3 * MAX_UNANSWERED) == []
-    world.start()
-    assert world.keeper.kill(NAME, pid=1) is False
-    assert world.keeper.alive(NAME)
+def test_one_that_was_stopped_on_purpose_is_left_alone(server: PingedServer) -> None:
+    server.look(1)
+    server.keeper.stop(NAME, grace_s=0.0)
+    assert server.look(3 * MAX_UNANSWERED) == []
+    server.start()
+    assert server.keeper.kill(NAME, pid=1) is False
+    assert server.keeper.alive(NAME)

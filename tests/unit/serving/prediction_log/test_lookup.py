@@ -92,7 +92,7 @@ def test_probabilities_of_more_than_two_classes_come_along(logs: Logs) -> None:
     assert (rows["three"].predicted, rows["three"].probabilities) == ("1", (0.25, 0.5, 0.25))
 
 
-def test_it_is_told_how_far_back_each_log_reaches(logs: Logs) -> None:
+def test_a_lookup_is_told_how_far_back_each_log_reaches(logs: Logs) -> None:
     logs.write(OLD, '{"torn', logs.lost(3, ago=900.0), logs.answer("a", ago=800.0, release=OLD))
     write(logs, NEW, "c", ago=50.0)
     since = found(logs, "z").log_since
