@@ -33,6 +33,8 @@ FIRST_MEMORY_BACKOFF_S, MAX_MEMORY_BACKOFF_S = 5.0, 300.0
 MEMORY_FORGOTTEN_S = 1200.0
 #: A child's log that has grown beyond this is put away; one old log is kept beside it.
 LOG_BYTES = 10_000_000
+#: From the start of a process to the environment that ``/proc`` shows of it, on a loaded machine.
+ENVIRONMENT_WITHIN_S = 2.0
 
 
 @dataclass
@@ -250,7 +252,7 @@ class ProcessKeeper:
             if started is not None:
                 # Its environment is not asked for: for a moment after its start it has none to show.
                 return process
-            ours = process.status() != psutil.STATUS_ZOMBIE and process.environ().get(PLANE_ID) == self._plane_id
+            ours = process.status() != psutil.STATUS_ZOMBIE and _environment(process).get(PLANE_ID) == self._plane_id
             return process if ours else None
         except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
             return None
@@ -275,6 +277,15 @@ def start_ticks(pid: int) -> int | None:
     return int(stat.rpartition(")")[2].split()[19])
 
 
+def _environment(process: psutil.Process) -> dict[str, str]:
+    """Its variables. For a moment after its start a process has none to show: whoever adopts it then waits for them."""
+    for _ in range(int(ENVIRONMENT_WITHIN_S / 0.01)):
+        if variables := process.environ():
+            return dict(variables)
+        time.sleep(0.01)
+    return {}
+
+
 def carriers(variable: str, value: str) -> list[psutil.Process]:
     """Every process but this one whose environment holds ``variable=value``."""
     processes = []
@@ -293,7 +304,7 @@ def carried_id(folder: Path) -> str | None:
         if child.pid == 0 or start_ticks(child.pid) != child.start_ticks:
             continue
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, OSError):
-            carried: str = psutil.Process(child.pid).environ().get(PLANE_ID, "")
+            carried = _environment(psutil.Process(child.pid)).get(PLANE_ID, "")
             if carried:
                 return carried
     return None

@@ -45,9 +45,12 @@ class PlaneHome:
 
     def start(self, keeper: ProcessKeeper, name: str = "one", command: list[str] = SLEEP) -> int:
         pid = keeper.start(name, command, environment={"PATH": os.environ["PATH"]}, log=self.log).pid
-        # A process shows its environment only a moment after it was started.
-        until(lambda: not psutil.pid_exists(pid) or pid in self.running(), within_s=10, what="it shows who it is")
+        self.wait_for(pid)
         return pid
+
+    def wait_for(self, pid: int) -> None:
+        """A process shows its environment only a moment after it was started."""
+        until(lambda: not psutil.pid_exists(pid) or pid in self.running(), within_s=10, what="it shows who it is")
 
     def running(self) -> set[int]:
         return {process.pid for process in carriers(PLANE_ID, self.plane_id)}
@@ -148,6 +151,7 @@ def test_a_process_whose_record_could_not_be_written_is_taken_up_by_its_command(
     monkeypatch.setattr(processes, "atomic_write", full_disk)
     assert keeper.revive() == ["one"], "what serves is started again, written down or not"
     second = keeper.children["one"].pid
+    home.wait_for(second)
     monkeypatch.undo()
     successor = home.keeper()
     assert successor.alive("one")
@@ -170,7 +174,7 @@ def test_the_dead_are_started_again(home: PlaneHome) -> None:
     assert keeper.alive("one")
     assert keeper.children["one"].restarts == 1
     assert keeper.children["two"].restarts == 0
-    assert len(home.running()) == 2
+    until(lambda: len(home.running()) == 2, within_s=10, what="both show who they are")
 
 
 def test_the_pause_between_restarts_grows_to_its_limit(home: PlaneHome, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,3 +371,19 @@ def test_records_are_the_owners_alone(home: PlaneHome) -> None:
     home.start(home.keeper())
     assert (home.folder / "one.json").stat().st_mode & 0o777 == 0o600
     assert home.folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_process_that_has_no_environment_to_show_yet_is_adopted(
+    home: PlaneHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a moment after its start ``/proc`` shows none, and a keeper may have been killed in that very moment."""
+    home.start(home.keeper())
+    environ, asked = psutil.Process.environ, []
+
+    def none_at_first(process: psutil.Process) -> dict[str, str]:
+        asked.append(process.pid)
+        return {} if len(asked) <= 3 else environ(process)
+
+    monkeypatch.setattr(psutil.Process, "environ", none_at_first)
+    assert home.keeper().alive("one")
+    assert len(asked) > 3
