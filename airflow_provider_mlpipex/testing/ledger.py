@@ -57,17 +57,31 @@ class MemoryLedger:
         limit: int | None = None,
     ) -> list[Entry]:
         with self._lock:
-            entries = self._chains[endpoint][after_seq : before_seq - 1 if before_seq is not None else None]
+            first, last = self._place(endpoint, since, until)
+            end = last if before_seq is None else min(last, before_seq - 1)
+            entries = self._chains[endpoint][max(after_seq, first - 1) : end]
         chosen = [
             entry
             for entry in (reversed(entries) if newest_first else entries)
-            if (since is None or entry.recorded_at >= since)
-            and (until is None or entry.recorded_at <= until)
-            and (not types or entry.event.type in types)
+            if (not types or entry.event.type in types)
             and (subject is None or subject_of(entry.event) == subject)
             and (task is None or _task(entry.origin) == _task(task))
         ]
         return chosen[:limit]
+
+    def _place(self, endpoint: EndpointRef, since: datetime | None, until: datetime | None) -> tuple[int, int]:
+        """The first and the last entry between two moments; none where the last is before the first. What is dated
+        later than now was written by a clock that was wrong, and no moment leads to it."""
+        chain = self._chains[endpoint]
+        if since is None and until is None:
+            return 1, len(chain)
+        soon = self._clock.now() + hash_chain.CLOCK_SLACK
+        latest = min(until, soon) if until is not None else soon
+        after = [(e.recorded_at, e.seq) for e in chain if since is not None and since <= e.recorded_at <= soon]
+        before = [(e.recorded_at, e.seq) for e in chain if e.recorded_at <= latest]
+        first = min(after)[1] if after else len(chain) + 1
+        last = max(before)[1] if before else 0
+        return (first if since is not None else 1), (last if until is not None else len(chain))
 
     def state(self, endpoint: EndpointRef) -> EndpointState:
         projection = self.projection(endpoint)

@@ -115,10 +115,33 @@ def test_only_the_one_who_knows_the_head_may_append(ledger: Ledger, endpoint: En
 
 def test_time_never_runs_backwards_in_a_chain(ledger: Ledger, endpoint: EndpointRef, clock: SteppedClock) -> None:
     ledger.append(endpoint, expected_seq=0, events=facts("a"), origin=ORIGIN)
-    clock.moment = NOON - timedelta(hours=1)
+    clock.moment = NOON - timedelta(minutes=1)
     ledger.append(endpoint, expected_seq=1, events=facts("b"), origin=ORIGIN)
     assert [e.recorded_at for e in ledger.read(endpoint)] == [NOON, NOON]
     hash_chain.verify(ledger.read(endpoint))
+
+
+def test_after_an_entry_from_the_future_time_goes_on_from_now(
+    ledger: Ledger, endpoint: EndpointRef, clock: SteppedClock
+) -> None:
+    """A clock that was a year ahead wrote the second one, and was set right."""
+    ledger.append(endpoint, expected_seq=0, events=facts("a"), origin=ORIGIN)
+    clock.moment = NOON + timedelta(days=365)
+    ledger.append(endpoint, expected_seq=1, events=facts("b"), origin=ORIGIN)
+    clock.moment = NOON + timedelta(minutes=10)
+    ledger.append(endpoint, expected_seq=2, events=facts("c"), origin=ORIGIN)
+    clock.moment = NOON + timedelta(minutes=20)
+    ledger.append(endpoint, expected_seq=3, events=facts("d"), origin=ORIGIN)
+    chain = ledger.read(endpoint)
+    assert [e.recorded_at - NOON for e in chain] == [timedelta(minutes=m) for m in (0, 365 * 24 * 60, 10, 20)]
+    hash_chain.verify(chain)
+    # Who asks for what was written lately is not shown the one from the future, and who asks until now is.
+    assert [e.seq for e in ledger.read(endpoint, since=NOON + timedelta(minutes=15))] == [4]
+    assert [e.seq for e in ledger.read(endpoint, until=NOON + timedelta(minutes=15))] == [1, 2, 3]
+    assert [e.seq for e in ledger.read(endpoint, until=clock.moment)] == [1, 2, 3, 4]
+    assert ledger.read(endpoint, since=NOON + timedelta(hours=1)) == []
+    assert ledger.state_at(endpoint, NOON + timedelta(days=700)).seq == ledger.state(endpoint).seq == 4
+    assert ledger.state_at(endpoint, NOON + timedelta(minutes=11)).seq == 3
 
 
 def test_of_eight_threads_exactly_one_wins(ledger: Ledger, endpoint: EndpointRef) -> None:

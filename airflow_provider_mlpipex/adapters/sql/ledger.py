@@ -89,12 +89,15 @@ class SqlLedger(RoutineRecords):
         return linked
 
     def _now(self, connection: sa.Connection) -> datetime:
-        """Of the database where it has a clock: many machines write, and one whose clock is a year ahead would date
-        every later entry of the chain so, for time never runs backwards in it."""
+        """Of the database where it has a clock: many machines write, and one of them may have a clock that is wrong."""
         if connection.dialect.name != "postgresql" or self._has_own_clock:
             return self._clock.now()
         now: datetime = connection.execute(sa.text("SELECT clock_timestamp()")).scalar_one()
         return now.astimezone(UTC)
+
+    def _soon(self, connection: sa.Connection) -> str:
+        """What is dated later was written by a clock that was wrong."""
+        return moment_text(self._now(connection) + hash_chain.CLOCK_SLACK)
 
     def read(
         self,
@@ -114,14 +117,18 @@ class SqlLedger(RoutineRecords):
             query = sa.select(LEDGER).where(_MINE.endpoint == str(endpoint), _MINE.seq > after_seq)
             if before_seq is not None:
                 query = query.where(_MINE.seq < before_seq)
-            # Time never runs backwards in a chain, so a moment is a place in it.
+            # Time does not run backwards in a chain but after entries from the future, which no moment until now leads
+            # to: so a moment is a place in it.
+            soon = self._soon(connection) if since or until else ""
             if since is not None:
-                first = _place(connection, endpoint, _MINE.recorded_at >= moment_text(since), _MINE.seq)
+                between = _MINE.recorded_at.between(moment_text(since), soon)
+                first = _place(connection, endpoint, between, _MINE.seq)
                 if first is None:
                     return []
                 query = query.where(_MINE.seq >= first)
             if until is not None:
-                last = _place(connection, endpoint, _MINE.recorded_at <= moment_text(until), _MINE.seq.desc())
+                latest = min(moment_text(until), soon)
+                last = _place(connection, endpoint, _MINE.recorded_at <= latest, _MINE.seq.desc())
                 query = query.where(_MINE.seq <= (last or 0))
             if subject is not None:
                 query = query.where(subject_is(connection.dialect.name, subject))
@@ -155,7 +162,8 @@ class SqlLedger(RoutineRecords):
 
     def state_at(self, endpoint: EndpointRef, at: datetime) -> EndpointState:
         with self._database.reading() as connection:
-            last = _place(connection, endpoint, _MINE.recorded_at <= moment_text(at), _MINE.seq.desc())
+            latest = min(moment_text(at), self._soon(connection))
+            last = _place(connection, endpoint, _MINE.recorded_at <= latest, _MINE.seq.desc())
             if last is None:
                 return EndpointState(endpoint=endpoint)
             state = self._kept_until(connection, endpoint, last)

@@ -7,7 +7,7 @@ changing, removing, inserting or reordering an entry breaks every link after it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from airflow_provider_mlpipex.domain.errors import LedgerConflict, LedgerTampered
@@ -17,6 +17,9 @@ from airflow_provider_mlpipex.domain.values import digest_of
 
 #: What the first entry of a chain links to.
 GENESIS = "0" * 64
+#: By how much clocks may differ that write into one chain. An entry that is dated farther ahead than this was written
+#: by a clock that was wrong, and nothing after it is dated by it.
+CLOCK_SLACK = timedelta(hours=1)
 
 
 class Head(NamedTuple):
@@ -48,10 +51,13 @@ def extend(
 ) -> list[Entry]:
     """``events`` as the entries that follow ``head``.
 
-    Time never runs backwards within a chain, even when the machine's clock does: ``as of`` must not see an effect
-    before its cause.
+    Time does not run backwards within a chain when a clock is set a little: ``as of`` must not see an effect before its
+    cause. After an entry from the future it does: otherwise one clock that was a year ahead would date a year of
+    entries, and every trial among them would begin in the future and be taken back.
     """
-    recorded_at = max(now, head.recorded_at) if head else now
+    recorded_at = now
+    if head is not None and now < head.recorded_at <= now + CLOCK_SLACK:
+        recorded_at = head.recorded_at
     linked: list[Entry] = []
     for event in events:
         linked.append(
@@ -108,7 +114,7 @@ class Verifier:
         own = entry_hash(entry)
         if entry.hash != own:
             raise _tampered(entry, f"hash {entry.hash[:12]}", f"hash of its content: {own[:12]}")
-        if previous_at is not None and entry.recorded_at < previous_at:
+        if previous_at is not None and timedelta(0) < previous_at - entry.recorded_at <= CLOCK_SLACK:
             raise _tampered(entry, entry.recorded_at.isoformat(), f"not before {previous_at.isoformat()}")
         self.head = Head(entry.seq, entry.hash, entry.recorded_at)
 

@@ -112,3 +112,23 @@ def test_an_interval_without_an_end_can_be_written_and_read_back() -> None:
     read = Entry.model_validate_json(text)
     assert read == entry
     hash_chain.verify([read])
+
+
+@pytest.mark.parametrize(("back", "verifies"), [(timedelta(seconds=1), False), (timedelta(hours=2), True)])
+def test_time_steps_back_only_from_an_entry_of_the_future(back: timedelta, verifies: bool) -> None:
+    (first,) = make_chain(["a"])
+    at = first.recorded_at - back
+    second = hash_chain.link(
+        endpoint=ENDPOINT,
+        seq=2,
+        recorded_at=at,
+        origin=ORIGIN,
+        event=AlertRaised(title="b"),
+        previous_hash=first.hash,
+    )
+    if verifies:
+        hash_chain.verify([first, second])
+        assert hash_chain.extend(ENDPOINT, first, [AlertRaised(title="b")], now=at, origin=ORIGIN) == [second]
+    else:
+        with pytest.raises(LedgerTampered, match="not before"):
+            hash_chain.verify([first, second])
