@@ -40,6 +40,8 @@ class Settings(Value):
         over when the first one dies. It costs the memory of one more model server an endpoint.
     :param model_memory: of the plane: what one model server may hold, as ``2GB``; one that has more is ended. If not
         set, half of the machine's or container's memory; ``0``: no limit.
+    :param head_key_file: of the plane: Ed25519 private key (PEM) with which it signs the ledger heads that it notes.
+    :param head_url: of the plane: where it sends each of them, by POST as JSON.
     :param feature_repository: folder of the Feast repository; not set, no manifest may name a feature service.
     :param alert_channels: channel -> Apprise urls, for this process alone; those that everybody shares are in the
         ledger (``mlpipex alerts set``), and are used for channels that are not named here.
@@ -60,6 +62,8 @@ class Settings(Value):
     feature_repository: Path | None = None
     standbys: bool = True
     model_memory: ByteSize | None = None
+    head_key_file: Path | None = None
+    head_url: str | None = None
     alert_channels: dict[str, tuple[str, ...]] = Field(default_factory=dict, repr=False)
 
     def __repr_args__(self) -> Any:

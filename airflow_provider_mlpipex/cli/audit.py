@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,6 +28,13 @@ def verify(
         list[str] | None,
         typer.Option(help="A head that was noted elsewhere, as ENDPOINT=ENTRY:HASH. May be given several times."),
     ] = None,
+    heads_file: Annotated[
+        Path | None,
+        typer.Option("--heads", help="A copy of the plane's ledger-heads.jsonl: every head in it is compared."),
+    ] = None,
+    public_key: Annotated[
+        Path | None, typer.Option(help="Ed25519 public key (PEM) that every line of --heads must be signed for.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Verify the hash chain of every endpoint, and that it goes on from the head that the serving plane has noted."""
@@ -37,6 +45,8 @@ def verify(
     for text in expect or ():
         endpoint, head = _expected(text)
         noted[endpoint].append(head)
+    for endpoint, heads_then in _in_file(heads_file, public_key).items():
+        noted[endpoint] += heads_then
     trouble = ""
     try:
         heads = platform.plane.heads()
@@ -51,6 +61,40 @@ def verify(
         as_json,
         lambda: "\n".join(filter(None, (_sentences(counts, heads, trouble), at_registry))) if counts else NO_LEDGER,
     )
+
+
+def _in_file(file: Path | None, public_key: Path | None) -> dict[str, list[LedgerHead]]:
+    """Every head in a copy of the plane's file; where one was accepted on purpose, those from then on.
+
+    :raises LedgerTampered: a line is not signed as it should be. :raises NotFound: there is no such file.
+    """
+    from airflow_provider_mlpipex.domain.rollout.ledger_head import LedgerHead
+    from airflow_provider_mlpipex.serving.plane.ledger_heads import records_in
+    from airflow_provider_mlpipex.signatures import PublicKey
+
+    if file is None:
+        if public_key is not None:
+            raise NotFound("option --public-key", value=public_key.name, limit="--heads FILE", remedy="give both")
+        return {}
+    key = PublicKey(public_key) if public_key else None
+    heads: dict[str, list[LedgerHead]] = defaultdict(list)
+    try:
+        for number, record in enumerate(records_in(file), start=1):
+            if key is not None and not key.has_signed(record):
+                raise LedgerTampered(
+                    f"{file.name}, head {number}, {record.get('endpoint')}",
+                    value="no signature" if "signature" not in record else "a signature of something else",
+                    limit=f"signed with the private half of {public_key.name if public_key else 'the key'}",
+                    remedy="find who could write to the file; compare with alerts, and with what the plane has sent on",
+                )
+            if "accepted" in record:
+                heads[str(record["endpoint"])].clear()
+            heads[str(record["endpoint"])].append(LedgerHead(seq=record["seq"], hash=record["hash"]))
+    except OSError as error:
+        raise NotFound(
+            "option --heads", value=str(file), limit=error.strerror or "readable", remedy="copy it from the plane"
+        ) from None
+    return heads
 
 
 def _at_registry(platform: Platform, noted: dict[str, list[LedgerHead]]) -> str:

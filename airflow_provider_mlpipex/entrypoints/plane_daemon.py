@@ -12,6 +12,7 @@ from airflow_provider_mlpipex.entrypoints import http_api
 from airflow_provider_mlpipex.services.rollout.fallback import notify_of_fallback
 from airflow_provider_mlpipex.services.rollout.records import LedgerRecords
 from airflow_provider_mlpipex.serving.plane import daemon
+from airflow_provider_mlpipex.serving.plane.head_witness import HeadWitness
 
 if TYPE_CHECKING:
     from airflow_provider_mlpipex.domain.names import EndpointRef
@@ -59,6 +60,7 @@ def run(
         feature_repository=settings.feature_repository,
         standbys=settings.standbys,
         model_memory=settings.model_memory,
+        witness=HeadWitness(key_file=settings.head_key_file, url=settings.head_url),
         records=None if take_unrecorded else LedgerRecords(build_platform(settings, Origin(kind="plane"))),
         extra_routes=release_routes,
         on_fallback=notify,

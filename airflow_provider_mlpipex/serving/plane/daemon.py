@@ -23,6 +23,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.serving.limits import raise_descriptor_limit
 from airflow_provider_mlpipex.serving.plane.control_api import create_app
 from airflow_provider_mlpipex.serving.plane.fallbacks import FallbackUse
+from airflow_provider_mlpipex.serving.plane.head_witness import HeadWitness
 from airflow_provider_mlpipex.serving.plane.records import Records
 from airflow_provider_mlpipex.serving.plane.state import find_plane_id
 from airflow_provider_mlpipex.serving.plane.supervisor import Supervisor
@@ -45,6 +46,7 @@ def run(
     feature_repository: Path | None = None,
     standbys: bool = True,
     model_memory: int | None = None,
+    witness: HeadWitness | None = None,
     records: Records | None = None,
     extra_routes: Callable[[Supervisor], Sequence[Any]] = lambda _: (),
     on_fallback: Callable[[FallbackUse], None] = lambda _: None,
@@ -55,6 +57,7 @@ def run(
     :param feature_repository: Feast repository of releases with a feature service.
     :param standbys: whether each current release has a second process that is ready to take over.
     :param model_memory: bytes that one model server may hold; ``None``: half of what there is, 0: no limit.
+    :param witness: of the ledger's heads, outside this machine.
     :param records: says which releases and plans may be taken that are new here; ``None``: all.
     :param extra_routes: Starlette routes to mount into the control API, made from the supervisor.
     :param on_fallback: is called when a previous release begins to answer what current cannot.
@@ -82,6 +85,7 @@ def run(
             feature_repository=feature_repository,
             standbys=standbys,
             model_memory=model_memory,
+            witness=witness,
             on_fallback=on_fallback,
             on_taken_back=on_taken_back,
         )

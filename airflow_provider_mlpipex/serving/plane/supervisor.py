@@ -44,6 +44,7 @@ from airflow_provider_mlpipex.serving.envoy.waiting_room import WaitingRoom
 from airflow_provider_mlpipex.serving.plane.desired_state import DesiredState
 from airflow_provider_mlpipex.serving.plane.fallbacks import Fallbacks, FallbackUse
 from airflow_provider_mlpipex.serving.plane.fleet import Fleet, standby_name
+from airflow_provider_mlpipex.serving.plane.head_witness import HeadWitness
 from airflow_provider_mlpipex.serving.plane.leases import lease_for
 from airflow_provider_mlpipex.serving.plane.ledger_heads import LedgerHeads
 from airflow_provider_mlpipex.serving.plane.liveness import Liveness
@@ -80,6 +81,7 @@ class Supervisor:
     :param feature_repository: Feast repository of releases with a feature service.
     :param standbys: whether each current release has a second process that is ready to take over.
     :param model_memory: bytes that one model server may hold; ``None``: half of what there is, 0: no limit.
+    :param witness: of the ledger's heads, outside this machine.
     :param on_fallback: is called when a previous release begins to answer what current cannot.
     :param on_taken_back: writes down what was taken back without a ledger; raises while that cannot be.
     """
@@ -93,6 +95,7 @@ class Supervisor:
         feature_repository: Path | None = None,
         standbys: bool = True,
         model_memory: int | None = None,
+        witness: HeadWitness | None = None,
         on_fallback: Callable[[FallbackUse], None] = lambda _: None,
         on_taken_back: Callable[[Supervisor, EndpointRef, TakenBack], None] = lambda *_: None,
     ) -> None:
@@ -115,7 +118,7 @@ class Supervisor:
         self._tail = AttemptTail({envoy.paths.attempts_log: envoy.reopen_logs for envoy in self._ingress.envoys})
         self._stopping = threading.Event()
         self._said: dict[str, tuple[str, float]] = {}
-        self._heads = LedgerHeads(self._places.ledger_heads, say=self._say)
+        self._heads = LedgerHeads(self._places.ledger_heads, say=self._say, witness=witness)
         self._tokens = TokenFiles(self._places.root)
         self._desired = DesiredState(
             memory, self._places, self._ingress, reserve=self.reserve, say=self._say, tokens=self._tokens.ingress

@@ -17,11 +17,15 @@ from airflow_provider_mlpipex import __version__, composition
 from airflow_provider_mlpipex.cli import main as cli
 from airflow_provider_mlpipex.cli import terminal
 from airflow_provider_mlpipex.domain.errors import EndpointHeldBack, NotAuthorised
+from airflow_provider_mlpipex.domain.rollout.ledger_head import LedgerHead
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.services.platform import Platform
+from airflow_provider_mlpipex.serving.plane.head_witness import HeadWitness
+from airflow_provider_mlpipex.serving.plane.ledger_heads import LedgerHeads
 from airflow_provider_mlpipex.testing.plane import MemoryPlane
 from tests.support.factories import make_release
 from tests.support.manifests import edited, make_manifest
+from tests.support.tampering import write_key
 from tests.support.terminal import ENDPOINT, answer, refusal, release, run
 
 COMMANDS = [
@@ -409,6 +413,31 @@ def test_audit_counts_what_it_verified_and_finds_what_was_changed(two_releases: 
     told = refusal("audit", "verify")
     assert told["error"] == "LedgerTampered"
     assert str(ENDPOINT) in told["thing"]
+
+
+def test_a_copy_of_the_planes_heads_is_verified_with_its_signatures(two_releases: Platform, tmp_path: Path) -> None:
+    file, key = tmp_path / "ledger-heads.jsonl", write_key(tmp_path / "key.pem")
+    heads = LedgerHeads(file, say=lambda *_: None, witness=HeadWitness(key_file=key))
+    for entry in two_releases.ledger.read(ENDPOINT)[2:6]:
+        heads.note(str(ENDPOINT), LedgerHead(seq=entry.seq, hash=entry.hash))
+    verify = ("audit", "verify", "--heads", str(file))
+    signed = (*verify, "--public-key", str(key.with_suffix(".pub")))
+    assert answer(*verify) == answer(*signed) == answer("audit", "verify")
+    other = write_key(tmp_path / "other.pem").with_suffix(".pub")
+    assert refusal(*verify, "--public-key", str(other))["thing"].startswith("ledger-heads.jsonl, head 1")
+    # A head that the chain does not have: whoever wrote the line, or rewrote the chain.
+    heads.note(str(ENDPOINT), LedgerHead(seq=4, hash="e" * 64))
+    assert refusal(*signed)["error"] == "LedgerRewritten"
+    # Heads of before a backup was accepted on purpose are void.
+    last = two_releases.ledger.read(ENDPOINT)[-1]
+    heads.note(str(ENDPOINT), LedgerHead(seq=last.seq, hash=last.hash), accepted="restored", instead_of="e" * 64)
+    assert answer(*signed)
+    with file.open("a") as lines:
+        lines.write(file.read_text().splitlines()[0].replace(str(ENDPOINT), "production/other") + "\n")
+    told = refusal(*signed)
+    assert (told["error"], told["value"]) == ("LedgerTampered", "a signature of something else")
+    assert refusal("audit", "verify", "--heads", str(tmp_path / "none"))["thing"] == "option --heads"
+    assert refusal("audit", "verify", "--public-key", str(other))["thing"] == "option --public-key"
 
 
 def test_a_restored_ledger_is_accepted_by_who_has_looked_at_it(two_releases: Platform, tmp_path: Path) -> None:

@@ -6,16 +6,11 @@ holds the same table in words.
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from airflow_provider_mlpipex.adapters.sql.database import make_engine
-from airflow_provider_mlpipex.adapters.sql.ledger import SqlLedger
 from airflow_provider_mlpipex.domain.errors import (
     LedgerRewritten,
     LedgerTampered,
@@ -23,99 +18,18 @@ from airflow_provider_mlpipex.domain.errors import (
     NotFound,
     PlaneUnavailable,
 )
-from airflow_provider_mlpipex.domain.rollout import hash_chain
-from airflow_provider_mlpipex.domain.rollout.events import AlertRaised, Entry, HeadAccepted
+from airflow_provider_mlpipex.domain.rollout.events import AlertRaised, HeadAccepted
 from airflow_provider_mlpipex.domain.rollout.ledger_head import LedgerHead
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.rollout import invariants, ledger_heads, promote, traffic
 from airflow_provider_mlpipex.services.rollout.history import audit
-from airflow_provider_mlpipex.testing.platform import memory_platform
-from tests.support.ledgers import add_rows
-from tests.support.manifests import MANIFEST
-from tests.support.rollouts import ENDPOINT, World
-
-LIVE_STAGES = (MANIFEST[MANIFEST.index("    shadow:") : MANIFEST.index("    alerts:")], "")
-
-
-@dataclass
-class Scene:
-    """Release 1.1.0 was promoted over 1.0.0 and taken back: the plane serves 1.0.0, and has noted the chain."""
-
-    world: World
-    path: Path
-    good: str
-    bad: str
-
-    @property
-    def url(self) -> str:
-        return f"sqlite:///{self.path}"
-
-    @property
-    def serves(self) -> str:
-        plan = self.world.memory.plane.plan_in_force(ENDPOINT)
-        assert plan is not None
-        return plan.current
-
-    def audit(self) -> dict[str, int]:
-        heads = {name: [head] for name, head in self.world.memory.plane.noted.items()}
-        return audit(self.world.platform, noted=heads)
-
-    def execute(self, statement: str, *values: Any) -> int:
-        with sqlite3.connect(self.path) as database:
-            for trigger in ("mlpipex_ledger_no_update", "mlpipex_ledger_no_delete"):
-                database.execute(f"DROP TRIGGER IF EXISTS {trigger}")
-            return database.execute(statement, values).rowcount
-
-    def forget_state(self) -> None:
-        """As somebody does who knows that it is kept beside the chain."""
-        self.execute("DELETE FROM mlpipex_state")
-
-    def cut(self, *, after: int) -> None:
-        self.execute("DELETE FROM mlpipex_ledger WHERE seq > ?", after)
-        self.forget_state()
-
-    def rewrite(self, change: Callable[[Entry], Entry]) -> None:
-        """Every entry as ``change`` makes it, with hashes that fit: a chain that verifies."""
-        chain = self.world.platform.ledger.read(ENDPOINT)
-        self.cut(after=0)
-        previous, rows = hash_chain.GENESIS, []
-        for entry in map(change, chain):
-            fields = {name: getattr(entry, name) for name in ("endpoint", "seq", "recorded_at", "origin", "event")}
-            rows.append(hash_chain.link(**fields, previous_hash=previous))
-            previous = rows[-1].hash
-        add_rows(make_engine(self.url), rows)
+from tests.support.rollouts import ENDPOINT
+from tests.support.tampering import ALL_ATTACKS, ATTACKS, Scene, before_the_rollback, finds, make_scene
 
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Scene:
-    memory, path = memory_platform(), tmp_path / "ledger.db"
-    world = World(LIVE_STAGES, memory=memory, ledger=SqlLedger(f"sqlite:///{path}", clock=memory.clock))
-    good = world.first_release()
-    world.clock.advance(3600)
-    world.bring("run-2", "1.1.0", to="promoted")
-    bad = world.state.current
-    assert bad is not None
-    world.roll_back("too slow")
-    scene = Scene(world, path, good.id, bad.id)
-    assert scene.serves == scene.good
-    assert scene.audit() == {str(ENDPOINT): world.state.seq}
-    return scene
-
-
-def before_the_rollback(scene: Scene) -> int:
-    """The last entry of when the bad release was current."""
-    entries = scene.world.platform.ledger.read(ENDPOINT, types=["rollback-decided"])
-    return entries[0].seq - 1
-
-
-ATTACKS: dict[str, Callable[[Scene], object]] = {
-    "the tail is cut off": lambda scene: scene.cut(after=before_the_rollback(scene)),
-    "the last entry is cut off": lambda scene: scene.cut(after=scene.world.state.seq - 1),
-    "the chain is deleted": lambda scene: scene.cut(after=0),
-    "the chain is written anew": lambda scene: scene.rewrite(
-        lambda entry: entry.model_copy(update={"origin": entry.origin.model_copy(update={"user": "nobody"})})
-    ),
-}
+    return make_scene(tmp_path)
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -242,3 +156,33 @@ def test_a_backup_that_was_accepted_is_the_registrys_head_as_well(scene: Scene) 
     noted = scene.world.memory.plane.noted[str(ENDPOINT)]
     head = ledger_heads.accept(scene.world.platform, ENDPOINT, instead_of=noted.hash, reason="a backup")
     assert ledger_heads.anchored(scene.world.platform, ENDPOINT) == head
+
+
+PLANE, SIGNED, REGISTRY, SENT, STEP, CHAIN = (
+    "plane's heads", "their signatures", "registry's head", "alert, receiver", "next step forward", "chain alone",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("attack", "noticed_by"),
+    [
+        ("the tail is cut off", {PLANE, SENT, STEP}),
+        ("the last entry is cut off", {PLANE, SENT, STEP}),
+        ("the chain is deleted", {PLANE, REGISTRY, SENT, STEP}),
+        ("the chain is written anew", {PLANE, REGISTRY, SENT, STEP}),
+        ("an entry is edited", {CHAIN, PLANE, REGISTRY, SENT, STEP}),
+        ("the kept state is edited", {CHAIN, PLANE, REGISTRY, SENT}),
+        ("the tail is cut off, and the plane's file", {SENT}),
+        ("the chain is written anew, and the plane's file", {SIGNED, REGISTRY, SENT}),
+    ],
+)
+def test_the_table_of_who_notices_what(scene: Scene, attack: str, noticed_by: set[str]) -> None:
+    """As docs/security.md has it, and ``python -m benchmarks tampering`` prints it."""
+    assert not any(finds(scene).values())
+    ALL_ATTACKS[attack](scene)
+    assert {finder for finder, said in finds(scene).items() if said} == noticed_by
+
+
+def test_every_attack_is_in_the_table() -> None:
+    text = (Path(__file__).parents[4] / "docs" / "security.md").read_text(encoding="utf-8")
+    assert [attack for attack in ALL_ATTACKS if f"| {attack} |" not in text] == []
