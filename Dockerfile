@@ -11,12 +11,14 @@ RUN apt-get update \
 RUN useradd --uid 50000 --create-home mlpipex \
     && install --directory --owner mlpipex --mode 0700 \
         /var/lib/mlpipex /var/lib/mlpipex/plane /var/lib/mlpipex/snapshots /var/lib/mlpipex/artifacts \
+        /var/lib/mlpipex/deploy /var/lib/mlpipex/rollback /var/lib/mlpipex/batch /var/lib/mlpipex/token \
+        /var/lib/mlpipex/quality /var/lib/mlpipex/runtimes \
         /opt/airflow /opt/airflow/logs /opt/airflow/auth
 
 WORKDIR /opt/mlpipex
 COPY pyproject.toml README.md constraints.txt ./
 COPY airflow_provider_mlpipex airflow_provider_mlpipex
-RUN pip install --no-cache-dir --constraint constraints.txt ".[all,demo]"
+RUN pip install --no-cache-dir --constraint constraints.txt ".[all,demo,mlflow-login]"
 
 COPY dags /opt/airflow/dags
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -42,7 +43,7 @@ EXTRA_FIELDS = (
 )
 
 #: Settings of the plane itself, which no task has a use for.
-PLANE_FIELDS = ("standbys", "model_memory")
+PLANE_FIELDS = ("standbys", "model_memory", "head_key_file", "head_url")
 
 #: Connection type -> dialect and driver of SQLAlchemy. Others are taken as they are called.
 DRIVERS = {
@@ -179,6 +180,9 @@ def _secrets(settings: Settings) -> Iterator[str]:
         yield from secrets_of(url)
     for urls in settings.alert_channels.values():
         yield from urls
+    # MLflow's own client takes its login from here, where the address has none.
+    if password := os.environ.get("MLFLOW_TRACKING_PASSWORD"):
+        yield password
 
 
 def url_of(connection: Connection) -> str:

@@ -106,6 +106,12 @@ def test_every_secret_is_masked_as_it_is_written_and_as_it_is_sent(masked: list[
     assert set(masked) == {"plane-token", "pa%40ss", "pa@ss", "slack://tokenA", "mailto://user:secret@host"}
 
 
+def test_the_login_of_mlflow_in_the_environment_is_masked(masked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "of-mlflow")
+    module.settings_of(connection({}))
+    assert masked == ["of-mlflow"]
+
+
 def test_a_token_in_the_extra_is_masked_too(masked: list[str]) -> None:
     module.settings_of(connection({"plane_token": "in-the-extra"}))
     assert masked == ["in-the-extra"]

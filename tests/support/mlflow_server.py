@@ -21,8 +21,11 @@ START_LIMIT_S = 280.0
 
 
 @contextmanager
-def mlflow_server(folder: Path) -> Iterator[str]:
-    """Start ``mlflow server`` with everything it keeps under ``folder``; yield its URI; stop it and its worker."""
+def mlflow_server(folder: Path, *, login: tuple[str, str] | None = None) -> Iterator[str]:
+    """Start ``mlflow server`` with everything it keeps under ``folder``; yield its URI; stop it and its worker.
+
+    :param login: user and password that it asks for; nobody else may do anything.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     uri = f"http://127.0.0.1:{port}"
@@ -37,6 +40,16 @@ def mlflow_server(folder: Path) -> Iterator[str]:
         MLFLOW_DISABLE_TELEMETRY="true",
         DO_NOT_TRACK="true",
     )
+    if login is not None:
+        users = folder / "users.ini"
+        users.write_text(f"[mlflow]\ndefault_permission = NO_PERMISSIONS\ndatabase_uri = sqlite:///{folder}/users.db\n")
+        command += ["--app-name", "basic-auth"]
+        environment |= {
+            "MLFLOW_AUTH_CONFIG_PATH": str(users),
+            "MLFLOW_AUTH_ADMIN_USERNAME": login[0],
+            "MLFLOW_AUTH_ADMIN_PASSWORD": login[1],
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": "of a test",
+        }
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(
             command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=folder, start_new_session=True

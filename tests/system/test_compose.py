@@ -19,6 +19,7 @@ import yaml
 
 from airflow_provider_mlpipex.composition import Settings
 from airflow_provider_mlpipex.demo.stack import Ports, Stack
+from airflow_provider_mlpipex.serving.plane.tokens import IngressScope, Scope, TokenFiles
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMPOSE = REPOSITORY / "docker-compose.yaml"
@@ -67,6 +68,8 @@ def test_compose_asks_for_what_is_not_written_in_it() -> None:
         "MLPIPEX_CODE_VERSION",
         "MLPIPEX_FERNET_KEY",
         "MLPIPEX_JWT_SECRET",
+        "MLPIPEX_MLFLOW_PASSWORD",
+        "MLPIPEX_MLFLOW_SECRET",
         "MLPIPEX_POSTGRES_PASSWORD",
     }
 
@@ -221,7 +224,7 @@ def test_each_command_is_one_that_the_program_has_with_options_that_it_takes() -
 
 def test_each_script_is_shell() -> None:
     scripts = [settings["command"][-1] for settings in services().values() if settings.get("command", [])[:1] == ["sh"]]
-    assert len(scripts) == 2
+    assert len(scripts) == 3
     for script in scripts:
         # docker-compose writes a dollar that is not its own twice.
         subprocess.run(["sh", "-n"], input=script.replace("$$", "$"), text=True, check=True)
@@ -332,21 +335,83 @@ def test_airflow_and_the_plane_work_with_the_same_ledger_snapshots_and_channels(
     airflow_side = Settings.from_mapping(extra, where="connection")
     plane_side = Settings.from_environment(found["plane"]["environment"])
     assert airflow_side.alert_channels == plane_side.alert_channels == expected
-    for field in ("ledger_url", "tracking_uri", "snapshot_root", "plane_token_file"):
+    for field in ("ledger_url", "tracking_uri", "snapshot_root", "quality_root"):
         assert getattr(airflow_side, field) == getattr(plane_side, field)
     assert airflow_side.ledger_url.endswith("@postgres/ledger")
     assert found["triggerer"]["environment"]["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].endswith("@postgres/airflow")
     assert connection["host"] == "plane"
     # What stands behind the published ports of the plane is what Airflow calls, too.
     assert f":{connection['port']}" in found["plane"]["ports"][1]
-    mounted = {volume.split(":")[1] for volume in found["triggerer"]["volumes"]}
-    assert {str(airflow_side.snapshot_root), str(Path(str(airflow_side.plane_token_file)).parent)} <= mounted
+    mounted = {volume.split(":")[1] for volume in found["scheduler"]["volumes"]}
+    needed = [airflow_side.snapshot_root, airflow_side.quality_root, airflow_side.runtime_root]
+    needed += [Path(str(file)).parent for file in (airflow_side.plane_token_file, airflow_side.client_token_file)]
+    # The root filesystem is read-only: what is not on a volume cannot be written.
+    assert {str(folder) for folder in needed} <= mounted
     # And who scores batches finds the ingress, and what its clients show there.
     assert f"{airflow_side.ingress_url}".rpartition(":")[2] in found["plane"]["ports"][0]
-    assert Path(str(airflow_side.client_token_file)).parent == Path(str(airflow_side.plane_token_file)).parent
 
 
 # What a container can do to the others.
+
+
+def holders(volume: str) -> dict[str, str]:
+    """Service -> where it finds ``volume``."""
+    mounts = [
+        (name, mount.split(":")) for name, settings in services().items() for mount in settings.get("volumes", [])
+    ]
+    return {name: place for name, (source, place, *_) in mounts if source == volume}
+
+
+def test_each_token_is_only_where_it_is_used() -> None:
+    assert set(holders("plane")) == {"plane"}, "the folder with all of them"
+    assert set(holders("deploy-token")) == {"plane", "scheduler", "triggerer"}
+    assert set(holders("batch-token")) == {"plane", "scheduler"}
+    assert set(holders("rollback-token")) == {"plane", "api-server"}
+    logins = {name for name, each in services().items() if "MLFLOW_TRACKING_PASSWORD" in each["environment"]}
+    assert logins == {"plane", "scheduler"}
+
+
+def test_the_plane_lays_each_token_where_others_find_it_and_again_when_it_is_rotated(tmp_path: Path) -> None:
+    """The loop of the plane's own script, on folders of this test and with real token files."""
+    script = services()["plane"]["command"][-1].replace("$$", "$")
+    (lay,) = [line for line in script.splitlines() if line.startswith("lay()")]
+    (loop,) = [line for line in script.splitlines() if line.startswith("while")]
+    for folder in ("plane", "deploy", "rollback", "batch"):
+        (tmp_path / folder).mkdir()
+    tokens = TokenFiles(tmp_path / "plane")
+    once = f"{lay}\n{loop}".replace("while :; do", "").replace("sleep 2; done &", "")
+    once = once.replace("/var/lib/mlpipex", str(tmp_path))
+    found: dict[Scope | IngressScope, Path] = {
+        "deploy": tmp_path / "deploy/token",
+        "rollback": tmp_path / "rollback/token",
+        "batch": tmp_path / "batch/batch-token",
+    }
+    for _ in range(2):
+        subprocess.run(["sh", "-euc", once], check=True)
+        for scope, file in found.items():
+            assert file.read_text() == tokens.path(scope).read_text()
+            assert file.stat().st_mode & 0o077 == 0
+            tokens.rotate(scope, grace_s=0)
+    connection = json.loads(services()["scheduler"]["environment"]["AIRFLOW_CONN_MLPIPEX_DEFAULT"])["extra"]
+    assert {name: f"{place}/token" for name, place in holders("deploy-token").items() if name != "plane"} == {
+        name: connection["plane_token_file"] for name in ("scheduler", "triggerer")
+    }
+    assert f"{holders('rollback-token')['api-server']}/token" == connection["plane_token_file"]
+    assert f"{holders('batch-token')['scheduler']}/batch-token" == connection["client_token_file"]
+
+
+def test_mlflow_asks_for_a_login_and_who_needs_it_knows_it() -> None:
+    mlflow = services()["mlflow"]
+    assert "--app-name=basic-auth" in mlflow["command"][-1]
+    assert "default_permission = NO_PERMISSIONS" in mlflow["command"][-1]
+    users = {mlflow["environment"]["MLFLOW_AUTH_ADMIN_USERNAME"]}
+    for name in ("plane", "scheduler"):
+        environment = services()[name]["environment"]
+        users.add(environment["MLFLOW_TRACKING_USERNAME"])
+        assert environment["MLFLOW_TRACKING_PASSWORD"] == mlflow["environment"]["MLFLOW_AUTH_ADMIN_PASSWORD"]
+    assert users == {"mlpipex"}
+    assert "mlflow_users" in services()["databases"]["command"][-1]
+    assert mlflow["environment"]["MLPIPEX_MLFLOW_USERS"].endswith("@postgres/mlflow_users")
 
 
 def test_nobody_writes_into_an_image_or_takes_all_of_the_machine() -> None:
