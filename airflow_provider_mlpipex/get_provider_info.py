@@ -37,6 +37,19 @@ def get_provider_info() -> dict[str, Any]:
         "notifications": [f"{package}.notifications.rollout.RolloutNotifier"],
         "extra-links": [f"{package}.links.mlpipex.MlflowRunLink", f"{package}.links.mlpipex.EndpointLink"],
         "task-decorators": [{"name": "gate", "class-name": f"{package}.decorators.gate.gate_task"}],
+        "config": {
+            "mlpipex": {
+                "description": "The health page in the Airflow UI, and its API.",
+                "options": {
+                    "conn_id": _option("Connection whose ledger and plane are shown.", "mlpipex_default"),
+                    "rollback_dag_id": _option("Who may start runs of this Dag may write on the page.", "rollback"),
+                    "runbooks_url": _option(
+                        "Below which runbooks are read.",
+                        "https://github.com/mlpipex/airflow-provider-mlpipex/blob/main/docs/runbooks",
+                    ),
+                },
+            }
+        },
         "connection-types": [
             {
                 "connection-type": "mlpipex",
@@ -69,3 +82,13 @@ def get_provider_info() -> dict[str, Any]:
 def _field(label: str, example: str, *, secret: bool = False) -> dict[str, Any]:
     kind: dict[str, Any] = {"type": ["string", "null"]}
     return {"label": label, "description": example, "schema": kind | ({"format": "password"} if secret else {})}
+
+
+def _option(description: str, default: str) -> dict[str, Any]:
+    return {
+        "description": description,
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": None,
+        "default": default,
+    }

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     )
     from airflow_provider_mlpipex.domain.rollout.projection import Projection
     from airflow_provider_mlpipex.domain.rollout.state import EndpointState
+    from airflow_provider_mlpipex.domain.rollout.summary import EndpointSummary
     from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
     from airflow_provider_mlpipex.domain.shadow.comparison import ShadowComparison
 
@@ -131,6 +132,11 @@ class Ledger(Protocol):
     def checkpoints(self, endpoint: EndpointRef, *, after_seq: int = 0, limit: int) -> list[Projection]:
         """States that this version of the fold has kept along the chain, in order, at most ``limit`` of them. For
         whoever checks them against it."""
+        ...
+
+    def summaries(self) -> list[EndpointSummary]:
+        """Of every endpoint that has a chain, sorted: what a list says of its state after the last entry. One question
+        for all of them, which reads no chain but of those whose state is not kept."""
         ...
 
     def endpoints(self) -> list[EndpointRef]:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from airflow_provider_mlpipex.cli.terminal import NO_LEDGER, AsJson, configured_platform, emit
+from airflow_provider_mlpipex.cli.terminal import AsJson, configured_platform, emit
 from airflow_provider_mlpipex.domain.errors import LedgerTampered, MlpipexError, NotFound
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.services import journal
 
 if TYPE_CHECKING:
     from airflow_provider_mlpipex.domain.rollout.ledger_head import LedgerHead
@@ -59,7 +60,9 @@ def verify(
     emit(
         {name: _checked(n, heads.get(name), trouble) for name, n in counts.items()},
         as_json,
-        lambda: "\n".join(filter(None, (_sentences(counts, heads, trouble), at_registry))) if counts else NO_LEDGER,
+        lambda: (
+            "\n".join(filter(None, (_sentences(counts, heads, trouble), at_registry))) if counts else journal.NO_LEDGER
+        ),
     )
 
 

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from airflow_provider_mlpipex.cli.terminal import (
-    NO_LEDGER,
     AsJson,
     Endpoint,
     configured_platform,
@@ -22,6 +21,7 @@ from airflow_provider_mlpipex.domain.rollout.endpoint_hold import held_sentence
 from airflow_provider_mlpipex.domain.rollout.events import Entry, RoutineRecord
 from airflow_provider_mlpipex.domain.rollout.state import HeldBack
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT
+from airflow_provider_mlpipex.services import journal
 
 app = typer.Typer()
 
@@ -34,7 +34,7 @@ def status(endpoint: Annotated[str, typer.Argument()] = "", as_json: AsJson = Fa
     platform = configured_platform()
     endpoints = [known_endpoint(platform, endpoint)] if endpoint else platform.ledger.endpoints()
     statuses = [endpoint_status(platform, each) for each in endpoints]
-    emit(statuses, as_json, lambda: "\n".join("\n".join(_status_lines(each)) for each in statuses) or NO_LEDGER)
+    emit(statuses, as_json, lambda: "\n".join("\n".join(_status_lines(each)) for each in statuses) or journal.NO_LEDGER)
 
 
 def _status_lines(status: dict[str, Any]) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,15 +12,12 @@ import typer
 from airflow_provider_mlpipex.composition import Settings, build_platform, terminal_origin
 from airflow_provider_mlpipex.domain.errors import NotFound
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 ManifestFile = Annotated[Path, typer.Argument(help="Deployment manifest (YAML).")]
 Endpoint = Annotated[str, typer.Argument(help="environment/name, for example production/fraud-scorer")]
-
-
-#: What a command says where it found no entry at all.
-NO_LEDGER = "the ledger holds no entries; is MLPIPEX_LEDGER_URL the right one?"
 
 
 def configured_platform(*, create: bool = False) -> Platform:
@@ -51,18 +47,9 @@ def known_endpoint(platform: Platform, text: str) -> EndpointRef:
 
     :raises NotFound: it has no entry there, with the nearest that has one.
     """
-    endpoint, known = EndpointRef.parse(text), platform.ledger.endpoints()
-    if endpoint in known:
-        return endpoint
-    names = [str(each) for each in known]
-    near = difflib.get_close_matches(text, names, n=1, cutoff=0.6)
-    others = f"known are {', '.join(names[:10])}{' …' if len(names) > 10 else ''}" if names else NO_LEDGER
-    raise NotFound(
-        f"endpoint {endpoint}",
-        value="nothing was ever released there",
-        limit="an endpoint that the ledger knows",
-        remedy=f"did you mean {near[0]}? mlpipex status lists all" if near else others,
-    )
+    endpoint = EndpointRef.parse(text)
+    journal.load_known(platform, endpoint)
+    return endpoint
 
 
 def emit(payload: Any, as_json: bool, text: Callable[[], str]) -> None:

@@ -358,6 +358,20 @@ class RequestInvalid(MlpipexError):
     runbook = "configuration-invalid"
 
 
+class TooManyRequests(MlpipexError):
+    """Somebody writes more often over HTTP than a person does; nothing was done.
+
+    :param wait_s: whole seconds until there is room again.
+    """
+
+    runbook = "too-many-requests"
+    transient = True
+
+    def __init__(self, thing: str, *, wait_s: int = 1, **details: object) -> None:
+        self.wait_s = wait_s
+        super().__init__(thing, **details)  # type: ignore[arg-type]
+
+
 class ConfigurationInvalid(MlpipexError):
     """A connection, environment variable or port that cannot work as set."""
 

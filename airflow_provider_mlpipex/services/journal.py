@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
-from airflow_provider_mlpipex.domain.errors import LedgerConflict
+from airflow_provider_mlpipex.domain.errors import LedgerConflict, NotFound
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.events import Entry, Event
 from airflow_provider_mlpipex.domain.rollout.fold import fold
@@ -17,6 +18,8 @@ from airflow_provider_mlpipex.services.platform import Platform
 ATTEMPTS = 20
 #: Entries that :func:`walk` holds at once.
 PAGE = 1000
+#: What is said where there is no entry at all.
+NO_LEDGER = "the ledger holds no entries; is MLPIPEX_LEDGER_URL the right one?"
 
 
 def load(platform: Platform, endpoint: EndpointRef, *, rollout_id: str | None = None) -> EndpointState:
@@ -30,6 +33,25 @@ def load(platform: Platform, endpoint: EndpointRef, *, rollout_id: str | None = 
         return state
     ended = platform.ledger.read(endpoint, types=ENDING_EVENTS, subject=rollout_id, newest_first=True, limit=2)
     return state.model_copy(update={"looked_up": result_from(ended)})
+
+
+def load_known(platform: Platform, endpoint: EndpointRef) -> EndpointState:
+    """The state of an endpoint that somebody named.
+
+    :raises NotFound: it has no entry, with the nearest that has one.
+    """
+    state = load(platform, endpoint)
+    if state.seq:
+        return state
+    names = [str(each) for each in platform.ledger.endpoints()]
+    near = difflib.get_close_matches(str(endpoint), names, n=1, cutoff=0.6)
+    others = f"known are {', '.join(names[:10])}{' …' if len(names) > 10 else ''}" if names else NO_LEDGER
+    raise NotFound(
+        f"endpoint {endpoint}",
+        value="nothing was ever released there",
+        limit="an endpoint that the ledger knows",
+        remedy=f"did you mean {near[0]}? mlpipex status lists all" if near else others,
+    )
 
 
 def walk(

@@ -14,6 +14,7 @@ from airflow_provider_mlpipex.domain.rollout.events import Entry, Event, Origin,
 from airflow_provider_mlpipex.domain.rollout.fold import fold
 from airflow_provider_mlpipex.domain.rollout.projection import Projection, empty
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
+from airflow_provider_mlpipex.domain.rollout.summary import EndpointSummary
 from airflow_provider_mlpipex.ports import Clock
 
 
@@ -96,6 +97,9 @@ class MemoryLedger:
 
     def checkpoints(self, endpoint: EndpointRef, *, after_seq: int = 0, limit: int) -> list[Projection]:
         return []
+
+    def summaries(self) -> list[EndpointSummary]:
+        return [EndpointSummary.of(self.state(endpoint)) for endpoint in self.endpoints()]
 
     def endpoints(self) -> list[EndpointRef]:
         with self._lock:

@@ -182,9 +182,11 @@ class MemoryPlane:
             self.surveys += 1
             plans: dict[EndpointRef, str | None] = {}
             telemetry: dict[EndpointRef, tuple[Telemetry, ...]] = {}
+            warm: dict[EndpointRef, dict[str, bool]] = {}
             for each in asked:
                 held = self._reach(each.endpoint)
                 plans[each.endpoint] = held.plan.id if held.plan else None
+                warm[each.endpoint] = {name: self._status(held, name).state == "ready" for name in held.releases}
                 if each.since:
                     telemetry[each.endpoint] = tuple(
                         self._telemetry(each.endpoint, held, [each.release], since, until).model_copy(
@@ -192,7 +194,7 @@ class MemoryPlane:
                         )
                         for since in each.since
                     )
-            return PlaneSurvey(plans=plans, telemetry=telemetry)
+            return PlaneSurvey(plans=plans, telemetry=telemetry, warm=warm)
 
     def compare(
         self,

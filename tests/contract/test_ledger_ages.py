@@ -34,6 +34,7 @@ from airflow_provider_mlpipex.domain.rollout.events import (
 )
 from airflow_provider_mlpipex.domain.rollout.fold import fold
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
+from airflow_provider_mlpipex.domain.rollout.summary import EndpointSummary
 from airflow_provider_mlpipex.domain.values import digest_of
 from airflow_provider_mlpipex.ports import Ledger
 from airflow_provider_mlpipex.testing.ledger import MemoryLedger
@@ -559,3 +560,43 @@ class SqlDatabaseReader:
     def entries(self) -> list[sa.Row[tuple[int]]]:
         with self._database.reading() as connection:
             return list(connection.execute(sa.text("SELECT seq FROM mlpipex_ledger ORDER BY seq")))
+
+
+def test_summaries_say_of_every_endpoint_what_its_state_says(ledger: Ledger, endpoint: EndpointRef) -> None:
+    """The oracle is the whole state, folded entry by entry."""
+    release = make_release("1.1.0")
+    events: list[Event] = [
+        RolloutOpened(rollout_id="run + 1", release=release, policy=make_policy(), manifest={"owner": {"team": "ü"}}),
+        AlertRaised(title="lost", notified=(), channel="on-call", body="", severity="warning", facts={}),
+    ]
+    written = ledger.append(endpoint, expected_seq=0, events=events, origin=ORIGIN)
+    (summary,) = [each for each in ledger.summaries() if each.endpoint == endpoint]
+    state = fold(endpoint, written)
+    assert summary == EndpointSummary.of(state)
+    assert summary.rollout is not None and state.rollout is not None
+    assert (summary.rollout.id, summary.rollout.candidate.id) == ("run + 1", release.id)
+    assert summary.rollout.policy.canary_weights == state.rollout.policy.canary_weights
+    assert [owed.title for owed in summary.owed_alerts] == ["lost"]
+    assert [str(each.endpoint) for each in ledger.summaries()] == [str(each) for each in ledger.endpoints()]
+
+
+def test_a_summary_is_right_where_no_state_is_kept(tmp_path: Path, endpoint: EndpointRef) -> None:
+    """A ledger of before states were kept, one whose state is behind, and one whose state nobody can read."""
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    ledger = SqlLedger(url)
+    opened: Event = RolloutOpened(rollout_id="run-1", release=make_release(), policy=make_policy(), manifest={})
+    ledger.append(endpoint, expected_seq=0, events=[opened], origin=ORIGIN)
+    rejected: Event = RolloutRejected(rollout_id="run-1", cause="no")
+    with sqlite3.connect(tmp_path / "ledger.db") as database:
+        for broken in ("DELETE FROM mlpipex_state", "UPDATE mlpipex_state SET state = '{'"):
+            database.execute(broken)
+            database.commit()
+            (summary,) = ledger.summaries()
+            assert summary.rollout is not None and summary.rollout.id == "run-1"
+    head = ledger.read(endpoint)[-1]
+    behind = hash_chain.extend(
+        endpoint, hash_chain.Head(head.seq, head.hash, head.recorded_at), [rejected], now=NOON, origin=ORIGIN
+    )
+    add_rows(make_engine(url), behind)
+    (summary,) = ledger.summaries()
+    assert (summary.seq, summary.rollout) == (2, None)

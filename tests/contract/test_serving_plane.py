@@ -544,6 +544,7 @@ def test_a_survey_says_of_many_endpoints_what_each_would_say(bench: PlaneBench) 
     survey = bench.plane.survey([Surveyed(bench.endpoint, bench.candidate.id, begins), Surveyed(nobody)], until=ends)
     assert survey.plans == {bench.endpoint: bench.canary(5000).id, nobody: None}
     assert survey.telemetry.keys() == {bench.endpoint}
+    assert survey.warm == {bench.endpoint: {bench.current.id: True, bench.candidate.id: True}, nobody: {}}
     for window, begin in zip(survey.telemetry[bench.endpoint], begins, strict=True):
         asked = bench.plane.telemetry(bench.endpoint, since=begin, until=ends)
         of_one = {bench.candidate.id: asked.releases[bench.candidate.id]}

@@ -41,6 +41,7 @@ def prepare() -> Path:
             _MARK: str(home),
             "AIRFLOW_HOME": str(home),
             "AIRFLOW_CONN_MLPIPEX_DEFAULT": json.dumps(connection),
+            "AIRFLOW__API_AUTH__JWT_SECRET": "not-a-secret-but-long-enough-for-the-hash-that-signs-the-tokens-with-it",
             "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",

@@ -89,6 +89,7 @@ class EmbeddedPlane:
     def survey(self, asked: Sequence[Surveyed], *, until: datetime) -> PlaneSurvey:
         plans: dict[EndpointRef, str | None] = {}
         telemetry: dict[EndpointRef, tuple[Telemetry, ...]] = {}
+        warm: dict[EndpointRef, dict[str, bool]] | None = {}
         for first in range(0, len(asked), ENDPOINTS_AT_ONCE):
             questions = {
                 str(each.endpoint): {"release": each.release, "since": [begin.isoformat() for begin in each.since]}
@@ -106,7 +107,8 @@ class EmbeddedPlane:
                 ) from None
             plans |= answer.plans
             telemetry |= answer.telemetry
-        return PlaneSurvey(plans=plans, telemetry=telemetry)
+            warm = None if warm is None or answer.warm is None else warm | answer.warm
+        return PlaneSurvey(plans=plans, telemetry=telemetry, warm=warm)
 
     def compare(
         self,

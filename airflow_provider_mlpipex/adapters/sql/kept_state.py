@@ -14,6 +14,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.hash_chain import Head
 from airflow_provider_mlpipex.domain.rollout.projection import Projection, fold_version
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
+from airflow_provider_mlpipex.domain.rollout.summary import EndpointSummary
 
 _HEAD = (
     sa.select(LEDGER.c.endpoint, LEDGER.c.seq, LEDGER.c.hash, LEDGER.c.recorded_at)
@@ -61,6 +62,35 @@ def _head_and_kept() -> sa.Select[Any]:
     return sa.select(
         head.c.seq.label("head_seq"), head.c.hash.label("head_hash"), head.c.recorded_at, kept
     ).select_from(head.outerjoin(kept, sa.true()))
+
+
+def summaries(connection: sa.Connection, heads: sa.Select[Any]) -> list[tuple[EndpointRef, EndpointSummary | None]]:
+    """Of every endpoint; ``None`` where what is kept is missing, outdated or unreadable.
+
+    :param heads: selects ``endpoint`` and ``last``, the sequence number of its last entry.
+    """
+    last = heads.subquery("heads")
+    query = (
+        sa.select(last.c.endpoint, STATE.c.state)
+        .join(LEDGER, sa.and_(LEDGER.c.endpoint == last.c.endpoint, LEDGER.c.seq == last.c.last))
+        .outerjoin(
+            STATE,
+            sa.and_(
+                STATE.c.endpoint == last.c.endpoint,
+                STATE.c.fold_version == fold_version(),
+                STATE.c.seq == last.c.last,
+                STATE.c.hash == LEDGER.c.hash,
+            ),
+        )
+    )
+    return [(EndpointRef.parse(row.endpoint), _summary(row.state)) for row in connection.execute(query)]
+
+
+def _summary(state: str | None) -> EndpointSummary | None:
+    try:
+        return None if state is None else EndpointSummary.model_validate_json(state)
+    except ValueError:
+        return None  # As in :func:`projection_of`.
 
 
 def keep(connection: sa.Connection, projection: Projection) -> None:

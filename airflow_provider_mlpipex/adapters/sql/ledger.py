@@ -27,6 +27,7 @@ from airflow_provider_mlpipex.domain.rollout import hash_chain
 from airflow_provider_mlpipex.domain.rollout.events import Entry, Event, Origin
 from airflow_provider_mlpipex.domain.rollout.projection import STATE_EVENTS, Projection, empty
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
+from airflow_provider_mlpipex.domain.rollout.summary import EndpointSummary
 from airflow_provider_mlpipex.ports import Clock
 
 #: Entries that are read at once where a state is folded anew.
@@ -202,6 +203,12 @@ class SqlLedger(RoutineRecords):
     def checkpoints(self, endpoint: EndpointRef, *, after_seq: int = 0, limit: int) -> list[Projection]:
         with self._database.reading() as connection:
             return checkpoints.page(connection, endpoint, after_seq=after_seq, limit=limit)
+
+    def summaries(self) -> list[EndpointSummary]:
+        with self._database.reading() as connection:
+            kept = kept_state.summaries(connection, _heads())
+        found = [summary or EndpointSummary.of(self.state(endpoint)) for endpoint, summary in kept]
+        return sorted(found, key=lambda summary: str(summary.endpoint))
 
     def endpoints(self) -> list[EndpointRef]:
         known = _known_endpoints()

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from airflow_provider_mlpipex.domain.names import Name
 from airflow_provider_mlpipex.domain.release.adoption import Fact
@@ -153,17 +153,7 @@ class Release(Recorded):
 
         The manifest digest is left out: a tightened gate does not make another model server.
         """
-        return digest_of(
-            {
-                "model": self.model.name,
-                "version": self.model.version,
-                "artifact": self.model.artifact_digest,
-                "runtime": [self.runtime.version, self.runtime.kind, self.runtime.digest],
-                "features": self.feature_service,
-                # Releases of before there was a feature digest keep their id.
-                **({"feature_digest": self.feature_digest} if self.feature_digest else {}),
-            }
-        )
+        return _digest(self)
 
     @cached_property
     def id(self) -> str:
@@ -183,3 +173,48 @@ ReleaseId = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+-rt\d+\.\d+
 def slug_of(release_id: str) -> str:
     """A release id as a DNS-safe slug: ``1-1-0-rt1-0-0-3fa9c2d1``."""
     return re.sub(r"[^a-z0-9]+", "-", release_id)
+
+
+class ModelName(BaseModel):
+    """What a release's id is made of, of its model."""
+
+    name: str
+    version: str
+    artifact_digest: str
+
+
+class RuntimeName(BaseModel):
+    """The same, of its runtime."""
+
+    version: str
+    kind: str
+    digest: str
+
+
+class ReleaseName(BaseModel):
+    """A release as one reads of it in a list: enough for its :attr:`id`, a tenth of the whole to read."""
+
+    model: ModelName
+    runtime: RuntimeName
+    feature_service: str | None = None
+    feature_digest: str | None = None
+
+    @cached_property
+    def id(self) -> str:
+        """As :attr:`Release.id`."""
+        return f"{self.model.version}-rt{self.runtime.version}-{_digest(self)[:8]}"
+
+
+def _digest(release: Release | ReleaseName) -> str:
+    model, runtime = release.model, release.runtime
+    return digest_of(
+        {
+            "model": model.name,
+            "version": model.version,
+            "artifact": model.artifact_digest,
+            "runtime": [runtime.version, runtime.kind, runtime.digest],
+            "features": release.feature_service,
+            # Releases of before there was a feature digest keep their id.
+            **({"feature_digest": release.feature_digest} if release.feature_digest else {}),
+        }
+    )

@@ -35,8 +35,13 @@ StageName = Literal[
 ]
 
 
-class Origin(Value):
-    """Who wrote an entry: a task, a trigger, a person at a terminal, an HTTP caller."""
+class Origin(Recorded):
+    """Who wrote an entry: a task, a trigger, a person at a terminal, an HTTP caller.
+
+    :param request: the key that an HTTP caller gave his request, so that he may send it again.
+    """
+
+    added_later = frozenset({"request"})
 
     kind: Literal["task", "trigger", "cli", "http", "plane", "test"]
     user: str = ""
@@ -45,6 +50,7 @@ class Origin(Value):
     task_id: str = ""
     try_number: int = 0
     trace_id: str = ""
+    request: str | None = None
 
 
 class RolloutPolicy(Recorded):

@@ -72,10 +72,13 @@ class PlaneSurvey:
     :param plans: id of the plan in force; ``None`` where there is none.
     :param telemetry: of each endpoint that was asked for windows, one for each of them, in order. It is of one release
         and does not say how requests are split.
+    :param warm: releases that are kept running, and whether each takes requests; ``None`` from a plane of before it
+        said so.
     """
 
     plans: dict[EndpointRef, str | None]
     telemetry: dict[EndpointRef, tuple[Telemetry, ...]]
+    warm: dict[EndpointRef, dict[str, bool]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Without the empty buckets of its histograms, whose bounds are written once: of a thousand endpoints that is a
@@ -83,6 +86,7 @@ class PlaneSurvey:
         bounds = next((side.latency.bounds_ms for window in self._windows() for side in window.releases.values()), ())
         return {
             "plans": {str(endpoint): plan for endpoint, plan in self.plans.items()},
+            "warm": None if self.warm is None else {str(endpoint): each for endpoint, each in self.warm.items()},
             "bounds_ms": list(bounds),
             "telemetry": {
                 str(endpoint): [_window_to_json(window) for window in windows]
@@ -94,7 +98,7 @@ class PlaneSurvey:
     def from_json(cls, raw: dict[str, Any]) -> PlaneSurvey:
         """:raises ValueError: it is no survey."""
         try:
-            bounds = tuple(raw["bounds_ms"])
+            bounds, warm = tuple(raw["bounds_ms"]), raw.get("warm")
             return cls(
                 plans={EndpointRef.parse(endpoint): plan for endpoint, plan in raw["plans"].items()},
                 telemetry={
@@ -103,6 +107,7 @@ class PlaneSurvey:
                     )
                     for endpoint, windows in raw["telemetry"].items()
                 },
+                warm=None if warm is None else {EndpointRef.parse(each): dict(kept) for each, kept in warm.items()},
             )
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise ValueError(f"no survey: {error!r}") from None

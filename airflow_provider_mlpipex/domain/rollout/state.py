@@ -209,11 +209,10 @@ class EndpointState(Value):
     @property
     def on_trial(self) -> bool:
         """Whether the candidate answers or mirrors requests, or may: a plan for it has been written."""
-        rollout, planned = self.rollout, self.planned
-        if rollout is None or planned is None or rollout.phase == "watching":
+        if self.rollout is None:
             return False
-        candidate = rollout.candidate.id
-        return candidate in planned.releases and (self.current is None or self.current.id != candidate)
+        current = self.current.id if self.current else None
+        return is_on_trial(self.rollout.candidate.id, self.rollout.phase, self.planned, current=current)
 
     @property
     def last_result(self) -> RolloutResult | None:
@@ -229,6 +228,11 @@ class EndpointState(Value):
         """The release with this id among current, previous and candidate."""
         candidate = self.rollout.candidate if self.rollout else None
         return next((r for r in (self.current, self.previous, candidate) if r and r.id == release_id), None)
+
+
+def is_on_trial(candidate: str, phase: Phase, planned: TrafficPlan | None, *, current: str | None) -> bool:
+    """Whether a plan for the candidate of a rollout has been written, and it is not promoted yet."""
+    return planned is not None and phase != "watching" and candidate in planned.releases and current != candidate
 
 
 def verdict_key(stage: str, step: int) -> str:

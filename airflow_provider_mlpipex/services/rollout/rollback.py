@@ -5,12 +5,19 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from airflow_provider_mlpipex.domain.errors import LedgerUnavailable, MlpipexError
+from airflow_provider_mlpipex.domain.errors import LedgerUnavailable, MlpipexError, RequestInvalid
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout import rollback as rollback_decisions
 from airflow_provider_mlpipex.domain.rollout.endpoint_hold import held_lineage
-from airflow_provider_mlpipex.domain.rollout.events import Entry, Origin, RollbackDecided, RolloutRejected
+from airflow_provider_mlpipex.domain.rollout.events import (
+    Entry,
+    Origin,
+    RollbackDecided,
+    RolloutRejected,
+    TrafficConfirmed,
+)
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services import alerts, journal
 from airflow_provider_mlpipex.services.platform import Platform
@@ -96,13 +103,20 @@ def offer(platform: Platform, endpoint: EndpointRef) -> RollbackOffer:
 
     :raises IllegalTransition: there is no release to return to.
     """
-    state = journal.load(platform, endpoint)
-    events = rollback_decisions.roll_back(state, cause="", detected_at=platform.clock.now())
+    return offer_on(journal.load(platform, endpoint), now=platform.clock.now())
+
+
+def offer_on(state: EndpointState, *, now: datetime) -> RollbackOffer:
+    """The same of a state that has been read.
+
+    :raises IllegalTransition: there is no release to return to.
+    """
+    events = rollback_decisions.roll_back(state, cause="", detected_at=now)
     decided = next((event for event in events if isinstance(event, RollbackDecided)), None)
     rejected = next((event for event in events if isinstance(event, RolloutRejected)), None)
     waiting = state.rollout.candidate.id if rejected and state.rollout else None
     return RollbackOffer(
-        endpoint=endpoint,
+        endpoint=state.endpoint,
         current=state.current.id if state.current else None,
         current_since=state.current_since,
         takes=decided.from_release if decided else waiting,
@@ -118,6 +132,9 @@ class RollbackReport(Value):
     :param returned_from: the release that was current until now; ``None`` where the same one still is.
     :param notified: receivers of the alerts that were raised by it. :param not_notified: who was not, and why.
     :param held_back: what automation may not release here now, in words; ``None`` where it may release anything.
+    :param plan: that is in force, as the plane has confirmed it; ``None`` where it has not, or nothing serves.
+    :param acknowledged_ms: from the request to the plane until its confirmation; ``None`` where no traffic was moved.
+    :param repeated: this very request had been carried out before.
     """
 
     endpoint: EndpointRef
@@ -129,6 +146,9 @@ class RollbackReport(Value):
     notified: tuple[str, ...] = ()
     not_notified: tuple[str, ...] = ()
     held_back: str | None = None
+    plan: TrafficPlan | None = None
+    acknowledged_ms: float | None = None
+    repeated: bool = False
 
     @property
     def sentence(self) -> str:
@@ -169,12 +189,15 @@ def answer_request(
 
     :param hold: whether automation may not release the same lineage here again until somebody resumes.
 
-    A task that is run again finds its own decision in the ledger and does not undo a second time.
+    A task that is run again, and an HTTP request that is sent again, finds its own decision in the ledger and does not
+    undo a second time.
+
+    :raises RequestInvalid: the key of the request belongs to another one.
     """
     before = journal.load(platform, endpoint)
     since = before.seq
-    if decided := _decided_before(platform, endpoint):
-        after, since = traffic.converge(platform, endpoint), decided.seq
+    if decided := _decided_before(platform, endpoint, cause=cause):
+        after, since = traffic.converge(platform, endpoint), decided.seq - 1
     else:
         after = roll_back(
             platform,
@@ -185,11 +208,13 @@ def answer_request(
             held_by=_asker(platform.origin) if hold else None,
         )
         alerts.deliver_owed(platform, before)
-    return _report(platform, before, after, since=since)
+    return _report(platform, before, after, since=since, repeated=decided is not None)
 
 
-def _report(platform: Platform, before: EndpointState, after: EndpointState, *, since: int) -> RollbackReport:
-    """:param since: ledger entry behind which alerts belong to it."""
+def _report(
+    platform: Platform, before: EndpointState, after: EndpointState, *, since: int, repeated: bool = False
+) -> RollbackReport:
+    """:param since: ledger entry behind which alerts and confirmations belong to it."""
     endpoint = after.endpoint
     reached = alerts.notified_since(platform, endpoint, since)
     current, was = (state.current.id if state.current else None for state in (after, before))
@@ -205,20 +230,45 @@ def _report(platform: Platform, before: EndpointState, after: EndpointState, *, 
         notified=reached.notified,
         not_notified=reached.failures,
         held_back=held_lineage(after.held_back) if after.held_back else None,
+        plan=after.planned if after.confirmed else None,
+        acknowledged_ms=_acknowledged_ms(platform, endpoint, since),
+        repeated=repeated,
     )
+
+
+def _acknowledged_ms(platform: Platform, endpoint: EndpointRef, since: int) -> float | None:
+    types = ("traffic-confirmed",)
+    for entry in platform.ledger.read(endpoint, after_seq=since, types=types, newest_first=True, limit=1):
+        if isinstance(entry.event, TrafficConfirmed):
+            return entry.event.acknowledged_ms
+    return None
 
 
 def _asker(origin: Origin) -> str:
     return origin.user or (f"Dag run {origin.dag_id}/{origin.run_id}" if origin.dag_id else origin.kind)
 
 
-def _decided_before(platform: Platform, endpoint: EndpointRef) -> Entry | None:
-    """The rollback that an earlier try of this very task has decided here."""
-    mine = platform.origin
-    if mine.kind != "task":
+#: Decisions of an endpoint among which one is looked for that a request has made before.
+_DECISIONS = 50
+
+
+def _decided_before(platform: Platform, endpoint: EndpointRef, *, cause: str) -> Entry | None:
+    """The rollback that an earlier try of this very task, or this very request, has decided here."""
+    mine, types = platform.origin, ("rollback-decided", "rollout-rejected")
+    if mine.kind == "task":
+        return next(iter(platform.ledger.read(endpoint, types=types, task=mine, newest_first=True, limit=1)), None)
+    if mine.request is None:
         return None
-    decisions = ("rollback-decided", "rollout-rejected")
-    return next(iter(platform.ledger.read(endpoint, types=decisions, task=mine, newest_first=True, limit=1)), None)
+    lately = platform.ledger.read(endpoint, types=types, newest_first=True, limit=_DECISIONS)
+    decided = next((entry for entry in lately if entry.origin.request == mine.request), None)
+    if decided is not None and (decided.event.cause, decided.origin.user) != (cause, mine.user):  # type: ignore[union-attr]
+        raise RequestInvalid(
+            "header idempotency-key",
+            value=mine.request,
+            limit=f"a key that no other request has had: this one is of the rollback at entry {decided.seq}",
+            remedy="send a new key; nothing was done",
+        )
+    return decided
 
 
 def _tell_undone(platform: Platform, endpoint: EndpointRef, error: MlpipexError) -> None:

@@ -407,11 +407,16 @@ class Supervisor:
     def survey(self, asked: Sequence[Surveyed], *, until: datetime) -> PlaneSurvey:
         with self._lock:
             plans = {each.endpoint: self._desired.of(each.endpoint).plan for each in asked}
+            kept = {each.endpoint: list(self._desired.of(each.endpoint).releases) for each in asked}
             self._require_settled()
         windows = [(each.endpoint, each.release, each.since) for each in asked if each.since]
         return PlaneSurvey(
             plans={endpoint: plan.id if plan else None for endpoint, plan in plans.items()},
             telemetry=self._tail.survey(windows, until=until),
+            warm={
+                endpoint: {release: self._fleet.listens(endpoint, release) for release in releases}
+                for endpoint, releases in kept.items()
+            },
         )
 
     def compare(

@@ -1,0 +1,1 @@
+"""The HTTP API of the health page, inside Airflow's api-server: ``/mlpipex/api/v1``."""

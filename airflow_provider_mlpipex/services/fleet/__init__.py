@@ -1,0 +1,1 @@
+"""What the health page shows of all endpoints, and of one."""
