@@ -16,10 +16,13 @@ import math
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 from airflow_provider_mlpipex.domain.statistics import summaries
+from airflow_provider_mlpipex.domain.statistics.binomial import at_most
 from airflow_provider_mlpipex.domain.statistics.summaries import Counted, Timed
 
 #: Chance that a release passes at the end of the patience which exceeds its limit by more than matters.
 BUDGET = 0.05
+#: Expected bad ones from which Chernoff's bound is taken for the binomial tail: by then they differ by next to nothing.
+_MANY = 10_000.0
 
 
 def settle(gate: Gate, result: GateResult) -> GateResult:
@@ -43,12 +46,16 @@ def matters(gate: Gate) -> str:
 
 
 def excludes(bad: int, trials: int, share: float) -> bool:
-    """Whether ``bad`` of ``trials`` exclude that ``share`` or more are bad, at one look (Chernoff's bound)."""
+    """Whether ``bad`` of ``trials`` exclude that ``share`` or more are bad, at one look: so few of them would come by
+    chance at most as often as :data:`BUDGET` says, by the exact binomial test (the upper end of Clopper and Pearson's
+    interval)."""
     if trials == 0 or not 0.0 < share < 1.0 or bad >= share * trials:
         return trials > 0 and share >= 1.0
     rate = bad / trials
     apart = (rate * math.log(rate / share) if bad else 0.0) + (1.0 - rate) * math.log((1.0 - rate) / (1.0 - share))
-    return trials * apart >= math.log(1.0 / BUDGET)
+    if trials * apart >= math.log(1.0 / BUDGET):
+        return True  # Chernoff's bound is enough, and spares the sum
+    return share * trials <= _MANY and at_most(bad, trials, share) <= BUDGET
 
 
 def largest_share(gate: Gate, allowed: float) -> float:

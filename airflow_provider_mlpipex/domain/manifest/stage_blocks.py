@@ -46,7 +46,7 @@ WhenUndecided = Literal["hold", "roll-back"]
 class ShadowSpec(Recorded):
     """A copy of live requests goes to the candidate; its answers never reach a client.
 
-    :param undecided: after three times its duration; ``hold`` where nothing is written.
+    :param undecided: when its time is over (``honest_release.patience_at``); ``hold`` where nothing is written.
     :param ignore_first: of a candidate that has just begun to answer, gates on a latency look away for so long.
     :param slices: model inputs by whose values the pairs are compared as well: the worst slices are named, and
         ``shadow.worst_slice_flip_rate`` is measured over them.
@@ -85,7 +85,8 @@ class CanarySpec(Recorded):
     :param step_duration: how long each is kept.
     :param exposure: instead, what it may cost to find a bad candidate; lengths follow from it (``canary_schedule``). A
         gate with a window spans all steps then.
-    :param undecided: what becomes of a step after three times its duration; ``hold`` where nothing is written.
+    :param undecided: what becomes of a step when its time is over (``honest_release.patience_at``); ``hold`` where
+        nothing is written.
     :param ignore_first: of each step, gates on a latency look away for so long.
     """
 

@@ -4,6 +4,10 @@
 time and is still undecided, which is what people meet. A bound of that chance is computed here for a release whose
 bad requests are half, or eight tenths, of what its gates allow: binomial, at the end of the patience, for gates with a
 limit of their own. A gate beside the current release is left out: nobody knows beforehand how good that one is.
+
+The same chance says how long a trial may take. Where three times its duration would leave more fair releases undecided
+than ``false_alarms`` allows, it has as much more time as brings that down (:func:`patience_at`): a person who is called
+because traffic was thin is a false alarm too.
 """
 
 from __future__ import annotations
@@ -21,10 +25,11 @@ from airflow_provider_mlpipex.domain.values import Value
 
 #: What a release needs of what its gates allow, in the two cases that are told.
 GOOD, FAIR = 0.5, 0.8
-#: A policy works where at most so many fair releases wait for a person,
-_WORKS = 0.1
-#: and is mostly wrong where more than so many good ones do.
+#: A policy is mostly wrong where more than so many good releases wait for a person.
 MOSTLY = 0.5
+#: Times its duration that a trial may take, the shortest first. Beyond the last one a person is asked sooner rather
+#: than later: more time of that traffic would not tell either.
+PATIENCES = (PATIENCE, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0)
 _RATES = (1e-3, 1e6)
 
 
@@ -32,36 +37,57 @@ class Waiting(Value):
     """Chance that a rollout waits for a person, by how much of its limits the release needs.
 
     :param good: half of each. :param fair: eight tenths.
-    :param works_from: requests a second from which on at most one fair release in ten waits; ``None``: at no rate.
+    :param at_most: what ``false_alarms`` allows. :param patience: times its duration that a trial may take.
+    :param works_from: requests a second from which on at most so many fair releases wait; ``None``: at no rate.
     """
 
     good: Ratio
     fair: Ratio
+    at_most: Ratio
+    patience: float
     works_from: float | None
 
 
 def waiting(environment: EnvironmentSpec, rate: float) -> Waiting:
     """How often honest releases wait at ``rate`` requests a second."""
+    lasting = patience_at(environment, rate)
     return Waiting(
-        good=waits(environment, rate, GOOD), fair=waits(environment, rate, FAIR), works_from=_works_from(environment)
+        good=waits(environment, rate, GOOD, lasting),
+        fair=waits(environment, rate, FAIR, lasting),
+        at_most=environment.false_alarms,
+        patience=lasting,
+        works_from=_works_from(environment),
     )
 
 
-def waits(environment: EnvironmentSpec, rate: float, needs: float) -> float:
-    """Chance that a release which needs the share ``needs`` of each limit is put before a person in some stage."""
+def patience_at(environment: EnvironmentSpec, rate: float | None) -> float:
+    """How many times its duration a trial may take before a person is asked: as few as leave at most ``false_alarms``
+    of fair releases undecided, and :data:`PATIENCE` where none does, or nobody knows the traffic."""
+    if rate is None:
+        return PATIENCE
+    enough = (times for times in PATIENCES if waits(environment, rate, FAIR, times) <= environment.false_alarms)
+    return next(enough, PATIENCE)
+
+
+def waits(environment: EnvironmentSpec, rate: float, needs: float, lasting: float) -> float:
+    """Chance that a release which needs the share ``needs`` of each limit is put before a person in some stage.
+
+    :param lasting: times its duration that a trial may take.
+    """
     goes_on = 1.0
     for live in live_gates(environment, rate):
         if live.stage != "watch" and not live.gate.advisory:
-            goes_on *= 1.0 - stays_undecided(live, rate, needs)
+            goes_on *= 1.0 - stays_undecided(live, rate, needs, lasting)
     return 1.0 - goes_on
 
 
-def stays_undecided(live: LiveGate, rate: float, needs: float) -> float:
-    """Chance that one gate of a trial has not passed when the patience is over; 0 of what cannot be said beforehand."""
+def stays_undecided(live: LiveGate, rate: float, needs: float, lasting: float) -> float:
+    """Chance that one gate of a trial has not passed after ``lasting`` times its duration; 0 of what cannot be said
+    beforehand."""
     gate, allowed = live.gate, allowed_share(live.gate)
     if math.isnan(allowed) or not 0.0 < allowed < 1.0 or gate.of_slices:
         return 0.0
-    requests = math.floor(PATIENCE * live.samples(rate))
+    requests = math.floor(lasting * live.samples(rate))
     if requests < max(1, gate.min_samples):
         return 1.0
     share = largest_share(gate, allowed)
@@ -81,10 +107,11 @@ def stays_undecided(live: LiveGate, rate: float, needs: float) -> float:
 def _works_from(environment: EnvironmentSpec) -> float | None:
     """Not below the rate where every gate has its samples, and beyond it the chance falls but for steps of whole
     requests, which are less than what a rate is known to."""
+    longest, allowed = PATIENCES[-1], environment.false_alarms
     slow, fast = _RATES
-    if waits(environment, fast, FAIR) > _WORKS:
+    if waits(environment, fast, FAIR, longest) > allowed:
         return None
     while fast / slow > 1.05:
         middle = math.sqrt(slow * fast)
-        slow, fast = (middle, fast) if waits(environment, middle, FAIR) > _WORKS else (slow, middle)
+        slow, fast = (middle, fast) if waits(environment, middle, FAIR, longest) > allowed else (slow, middle)
     return float(f"{fast:.2g}")

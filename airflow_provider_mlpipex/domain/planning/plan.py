@@ -354,10 +354,12 @@ def render(plan: RolloutPlan) -> str:
 def _waits(waiting: Waiting) -> Iterator[str]:
     good, fair = (f"{100 * chance:.2g}%" for chance in (waiting.good, waiting.fair))
     yield f"  Waits for a person at most {good} of honest releases at half of each limit, {fair} at 0.8 of each"
+    yield f"                     when a stage has had {waiting.patience:g} times its duration"
+    allowed = f"at most {format_ratio(waiting.at_most)} of those at 0.8 wait"
     if waiting.works_from is None:
-        yield "                     at no traffic are its gates decided in time for nine of ten at 0.8"
+        yield f"                     at no traffic do its gates decide so soon that {allowed}"
     else:
-        yield f"                     from {format_rate(waiting.works_from)} on, less than one of ten at 0.8"
+        yield f"                     from {format_rate(waiting.works_from)} on, {allowed}"
 
 
 def _when(step: PlannedStep, clock: timedelta) -> str:

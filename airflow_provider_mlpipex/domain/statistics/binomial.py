@@ -1,4 +1,4 @@
-"""The binomial distribution, for plans."""
+"""The binomial distribution: how likely so few, or so many, bad ones are."""
 
 from __future__ import annotations
 
@@ -7,6 +7,26 @@ from statistics import NormalDist
 
 #: Expected bad ones from which the normal approximation is taken.
 _MANY = 200.0
+
+
+def at_most(bad: int, trials: int, share: float) -> float:
+    """Chance that at most ``bad`` of ``trials`` are bad, when each is with probability ``share`` (0 < share < 1).
+
+    Exact: the terms are added downwards from ``bad``, so it is for tails, where ``bad`` is fewer than expected and the
+    terms fall.
+    """
+    if bad >= trials:
+        return 1.0
+    kept, odds = 1.0 - share, (1.0 - share) / share
+    chosen = math.lgamma(trials + 1) - math.lgamma(bad + 1) - math.lgamma(trials - bad + 1)
+    term = math.exp(chosen + bad * math.log(share) + (trials - bad) * math.log(kept))
+    total = 0.0
+    for k in range(bad, -1, -1):
+        total += term
+        if term < 1e-17 * total:
+            break
+        term *= k / (trials - k + 1) * odds
+    return min(1.0, total)
 
 
 def more_than(bad: int, trials: int, share: float) -> float:

@@ -10,7 +10,7 @@ from airflow_provider_mlpipex.domain.fields.quantities import format_duration, f
 from airflow_provider_mlpipex.domain.fields.yaml_text import FieldPath, Problem
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec
 from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage
-from airflow_provider_mlpipex.domain.planning.honest_release import GOOD, MOSTLY, stays_undecided, waits
+from airflow_provider_mlpipex.domain.planning.honest_release import GOOD, MOSTLY, patience_at, stays_undecided, waits
 from airflow_provider_mlpipex.domain.planning.live_gates import LiveGate, live_gates
 from airflow_provider_mlpipex.domain.planning.power import (
     about,
@@ -51,7 +51,11 @@ def _undecided(environment: EnvironmentSpec, rate: float, path: FieldPath) -> It
 def _mostly_waits(environment: EnvironmentSpec, rate: float, path: FieldPath) -> Iterator[Problem]:
     """A policy is refused that would put most of the releases before a person which need half of each limit; the gate
     is named that does so most often."""
-    chance = waits(environment, rate, GOOD)
+    lasting = PATIENCE
+    chance = waits(environment, rate, GOOD, lasting)
+    if chance > MOSTLY:
+        lasting = patience_at(environment, rate)
+        chance = waits(environment, rate, GOOD, lasting)
     tried = [
         live
         for live in live_gates(environment, rate)
@@ -59,11 +63,11 @@ def _mostly_waits(environment: EnvironmentSpec, rate: float, path: FieldPath) ->
     ]
     if chance <= MOSTLY or not tried:
         return
-    worst = max(tried, key=lambda live: stays_undecided(live, rate, GOOD))
+    worst = max(tried, key=lambda live: stays_undecided(live, rate, GOOD, lasting))
     yield Problem(
         (*path, _BLOCKS[worst.stage], "gates", worst.index),
         worst.gate.rule,
-        f"decided in time: {_brought(worst, rate)}, and even after {PATIENCE:g} times as long {100 * chance:.0f}% of "
+        f"decided in time: {_brought(worst, rate)}, and even after {lasting:g} times as long {100 * chance:.0f}% of "
         "the releases that need half of each limit would wait for a person",
         "lengthen the stages, take larger shares, or state limits that so few requests can tell",
     )

@@ -18,7 +18,8 @@ from airflow_provider_mlpipex.domain.manifest.drift_block import DriftSpec
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.planning.canary_schedule import step_durations
 from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, alpha_of, stage_gates
-from airflow_provider_mlpipex.domain.planning.sampling import block_of, ignored, spans_canary
+from airflow_provider_mlpipex.domain.planning.honest_release import patience_at
+from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE, block_of, ignored, spans_canary
 from airflow_provider_mlpipex.domain.rollout.control_arm import settling
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Rollout
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT
@@ -111,6 +112,14 @@ class StageJudge:
             return self.environment.shadow.duration if self.environment.shadow else timedelta(0)
         steps = step_durations(self.environment, self.manifest.traffic.expected_rate)
         return steps[self.rollout.step] if self.rollout.step < len(steps) else timedelta(0)
+
+    @cached_property
+    def patience(self) -> float:
+        """How many times its duration the stage may take: a trial of thin traffic longer than another one."""
+        now = self.platform.clock.now()
+        if self.stage == "watch" or now < self.rollout.since + PATIENCE * self.duration:
+            return PATIENCE  # not over yet, however long it is
+        return patience_at(self.environment, self.manifest.traffic.expected_rate)
 
     @property
     def _beside(self) -> str | None:

@@ -18,7 +18,6 @@ from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictNam
 from airflow_provider_mlpipex.domain.manifest.stage_blocks import WhenUndecided
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, stage_gates
-from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE
 from airflow_provider_mlpipex.domain.rollout import decisions
 from airflow_provider_mlpipex.domain.rollout.control_arm import end_control
 from airflow_provider_mlpipex.domain.rollout.ending import Ending
@@ -148,7 +147,7 @@ class _Watched:
         now = self.platform.clock.now()
         self._tell_wrong_split(results)
         began, ends = self.rollout.since, self.rollout.since + self.judge.duration
-        patient_until = max(began, self.rollout.resumed_at or began) + PATIENCE * self.judge.duration
+        patient_until = max(began, self.rollout.resumed_at or began) + self.judge.patience * self.judge.duration
         verdict = self.judge.verdict(results)
         if now >= patient_until and self.stage != "watch":
             results = self.judge.settled(results)
@@ -173,7 +172,7 @@ class _Watched:
         if now >= ends and verdict == "pass":
             return self._pass(results)
         if now >= patient_until:
-            cause = f"{self.stage} still {verdict} after {PATIENCE:g} times its duration: {explain(results)}"
+            cause = f"{self.stage} still {verdict} after {self.judge.patience:g} times its duration: {explain(results)}"
             # A watcher that measures takes a held release back when it fails; one that measures nothing cannot.
             asks = verdict != "error" and self._undecided == "hold"
             return self._hold(results, cause) if asks else self._revert(results, cause)

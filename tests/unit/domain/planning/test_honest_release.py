@@ -11,9 +11,10 @@ from scipy import stats as scipy_stats
 from airflow_provider_mlpipex.domain.errors import ManifestInvalid
 from airflow_provider_mlpipex.domain.gates.patience import excludes
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec
-from airflow_provider_mlpipex.domain.planning.honest_release import waiting, waits
+from airflow_provider_mlpipex.domain.planning.honest_release import patience_at, waiting, waits
 from airflow_provider_mlpipex.domain.planning.plan import plan, render
-from airflow_provider_mlpipex.domain.statistics.binomial import more_than
+from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE
+from airflow_provider_mlpipex.domain.statistics.binomial import at_most, more_than
 from tests.support.manifests import make_manifest
 
 
@@ -32,6 +33,12 @@ def test_the_chance_of_more_bad_ones_is_the_binomial_one(bad: int, trials: int, 
     )
 
 
+@given(st.integers(1, 20_000), st.floats(0.0001, 0.5), st.data())
+def test_the_chance_of_so_few_bad_ones_is_the_binomial_one(trials: int, share: float, data: st.DataObject) -> None:
+    few = data.draw(st.integers(0, int(share * trials)))
+    assert at_most(few, trials, share) == pytest.approx(scipy_stats.binom.cdf(few, trials, share), rel=1e-7, abs=1e-300)
+
+
 def test_the_plan_agrees_with_simulation() -> None:
     """A release at 0.8 of a limit of 0.1 %, 2,700 requests at the end of its time in the first step."""
     generator, waited, runs = random.Random(20130201), 0, 400
@@ -47,30 +54,46 @@ def test_the_plan_agrees_with_simulation() -> None:
             }
         }
     )
-    assert waited / runs == pytest.approx(waits(first, 30.0, 0.8), abs=0.08)
+    assert waited / runs == pytest.approx(waits(first, 30.0, 0.8, 3.0), abs=0.06)
 
 
 def test_less_traffic_and_a_smaller_limit_wait_more_often() -> None:
     busy, quiet, tight = waiting(spec(), 30.0), waiting(spec(), 3.0), waiting(spec("0.1%"), 30.0)
     assert busy.good < busy.fair < quiet.fair
-    assert busy.fair < 0.02 and tight.fair > 0.2
+    assert busy.fair < 0.02 and tight.fair > 0.05
     assert tight.works_from is not None and busy.works_from is not None and tight.works_from > 5 * busy.works_from
 
 
 def test_from_the_stated_traffic_on_it_works() -> None:
     stated = waiting(spec(), 30.0).works_from
     assert stated is not None
-    assert waits(spec(), stated, 0.8) <= 0.1 < waits(spec(), stated / 3, 0.8)
+    assert waiting(spec(), stated).fair <= 0.05 < waiting(spec(), stated / 2).fair
+
+
+@pytest.mark.parametrize("rate", [1.0, 2.0, 3.0, 5.0, 30.0])
+def test_a_trial_has_as_much_time_as_keeps_people_from_being_called_for_nothing(rate: float) -> None:
+    lasting = patience_at(spec(), rate)
+    works_from = waiting(spec(), rate).works_from
+    assert works_from is not None
+    if rate >= works_from:
+        assert waits(spec(), rate, 0.8, lasting) <= spec().false_alarms
+        assert lasting == PATIENCE or waits(spec(), rate, 0.8, lasting - 0.5) > spec().false_alarms, "and no more"
+    else:
+        assert lasting == PATIENCE, "more time of so little traffic would not tell either: a person is asked soon"
+
+
+def test_thin_traffic_has_longer_and_unknown_traffic_the_usual_time() -> None:
+    assert patience_at(spec(), 7.0) > patience_at(spec(), 30.0) == PATIENCE == patience_at(spec(), None)
 
 
 def test_what_never_has_its_samples_always_waits() -> None:
-    assert waits(spec(min_samples=10_000), 1.0, 0.5) == 1.0
+    assert waits(spec(min_samples=10_000), 1.0, 0.5, 3.0) == 1.0
     assert waiting(spec(advisory=True), 0.001).fair == 0.0
 
 
 def test_the_plan_says_how_often_a_person_is_asked() -> None:
     text = render(plan(make_manifest(), "production"))
-    assert "Waits for a person at most" in text and "on, less than one of ten at 0.8" in text
+    assert "Waits for a person at most" in text and "on, at most 5% of those at 0.8 wait" in text
     assert "Waits for a person" not in render(plan(make_manifest(), "staging"))
 
 

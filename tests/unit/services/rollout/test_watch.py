@@ -340,6 +340,16 @@ def test_a_trial_that_nobody_can_judge_waits_for_a_person(world: World) -> None:
         world.canary("run-2", 1)
 
 
+def test_thin_traffic_gives_a_trial_more_time_before_a_person_is_asked() -> None:
+    """At 6 a second three times 15 minutes of 5 % would leave 12 % of fair releases undecided, 4.5 times leave 2 %."""
+    world = World(("expected_rate: 10/s", "expected_rate: 6/s"))
+    world.first_release()
+    world.bring("run-2", "1.1.0", to="canary-0")
+    assert without_traffic(world, seconds=4.5 * STEP_S - LOOK_EVERY).cause == ""
+    assert world.state.rollout.hold is None
+    assert "after 4.5 times its duration" in without_traffic(world, seconds=3 * LOOK_EVERY).cause
+
+
 def test_at_the_end_of_its_time_a_trial_passes_where_an_excess_that_matters_is_excluded(world: World) -> None:
     """1.1 % of 5,625 requests fail, of which 1 % may: never within, never beyond; 2 % is excluded."""
     world.first_release()
