@@ -16,7 +16,7 @@ export default defineConfig(({ command, mode }) => ({
     // Beside the code that serves it: it is part of the wheel, and nobody needs Node to install or to run it.
     outDir: "../airflow_provider_mlpipex/plugins/www/dist",
     emptyOutDir: true,
-    lib: { entry: "src/main.tsx", formats: ["umd" as const], name: "AirflowPlugin", fileName: () => "main.umd.cjs" },
+    lib: { entry: "src/main.tsx", formats: ["umd" as const], name: "AirflowPlugin", fileName: () => "main.js" },
     rollupOptions: { external: Object.keys(HOST), output: { globals: HOST } },
     target: "es2022",
   },

@@ -15,7 +15,7 @@ from airflow.plugins_manager import AirflowPlugin
 from airflow_provider_mlpipex.links.mlpipex import EndpointLink, MlflowRunLink
 
 #: The page's bundle, below the folder of its files.
-BUNDLE = "main.umd.cjs"
+BUNDLE = "main.js"
 _DIST = Path(__file__).parent / "www" / "dist"
 
 

@@ -202,7 +202,7 @@ def test_who_writes_too_fast_is_told_when_to_come_back(served: World) -> None:
 def test_the_page_is_one_bundle_below_the_base_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com/team-a/")
     nav, tab = MlpipexPlugin().react_apps
-    assert nav["bundle_url"].startswith("/team-a/mlpipex/static/main.umd.cjs?v=")
+    assert nav["bundle_url"].startswith("/team-a/mlpipex/static/main.js?v=")
     assert (nav["name"], nav["destination"], tab["destination"]) == ("Models", "nav", "dag_run")
     assert nav["bundle_url"] == tab["bundle_url"] and nav["url_route"] != tab["url_route"]
 

@@ -56,8 +56,8 @@ class Browser:
 
 
 @contextmanager
-def chromium(url: str, *, user: str, password: str) -> Iterator[Browser]:
-    """Debian's Chromium at the Airflow of ``url``; skips loudly where there is none, and fails under ``CI=true``."""
+def started_chromium() -> Iterator[Any]:
+    """Debian's Chromium; skips loudly where there is none, and fails under ``CI=true``."""
     executable = shutil.which("chromium")
     if executable is None:
         reason = "no chromium: apt-get install chromium (make machine does)"
@@ -66,19 +66,28 @@ def chromium(url: str, *, user: str, password: str) -> Iterator[Browser]:
         pytest.skip(reason)
     from playwright.sync_api import sync_playwright
 
-    answer = httpx.post(f"{url}/auth/token", json={"username": user, "password": password}, timeout=PATIENCE_MS / 1000)
-    answer.raise_for_status()
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(
             executable_path=executable, args=["--no-sandbox", "--disable-gpu"], timeout=PATIENCE_MS
         )
+        try:
+            yield started
+        finally:
+            started.close()
+
+
+@contextmanager
+def chromium(url: str, *, user: str, password: str) -> Iterator[Browser]:
+    """A window at the Airflow of ``url``, logged in (see :func:`started_chromium`)."""
+    with started_chromium() as started:
+        answer = httpx.post(
+            f"{url}/auth/token", json={"username": user, "password": password}, timeout=PATIENCE_MS / 1000
+        )
+        answer.raise_for_status()
         context = started.new_context(viewport={"width": 1440, "height": 900})
         context.set_default_timeout(PATIENCE_MS)
         context.add_cookies([{"name": "_token", "value": answer.json()["access_token"], "url": url}])
         browser = Browser(context.new_page(), url)
         # What a crashed page says: React's error boundary catches it, and the browser's console tells of it.
         browser.page.on("pageerror", lambda error: browser.trouble.append(str(error)))
-        try:
-            yield browser
-        finally:
-            started.close()
+        yield browser

@@ -149,7 +149,6 @@ const READINESS: T.Readiness = {
     { name: "artifact digest", ok: null, detail: "not asked while a rollout is open" },
   ],
   last_drill: { seq: 201, at: ago(86_400 * 41), by: "dana", ok: true, from_release: CURRENT, to_release: PREVIOUS, back_ms: 212, forth_ms: 240, requests: 1_832, failed_requests: 0, detail: "" },
-  checked_at: ago(4),
 };
 
 export const ENDPOINT: T.Endpoint = {
@@ -171,14 +170,11 @@ export const ENDPOINT: T.Endpoint = {
     changes: [
       { kind: "model", what: "version", before: "2.2.0", after: "2.1.0" },
       { kind: "runtime", what: "version", before: "3.1.0", after: "3.0.0" },
-      { kind: "gate-loosened", what: "p95 latency", before: "max 150ms", after: "max 120ms" },
+      { kind: "gate-tightened", what: "p95 latency", before: "max 150ms", after: "max 120ms" },
     ],
   },
-  rollout: SUMMARY,
   last_result: { rollout: "manual__2026-11-20", ending: "promoted", cause: "watch ended pass", at: ago(86_400 * 3) },
   incident: null,
-  doubt: null,
-  held_back: null,
   readiness: READINESS,
   plane_error: null,
   may: { drill: false, why_not_drill: "The manifest of production does not allow drills." },
@@ -188,7 +184,11 @@ export const DETAIL: T.RolloutDetail = {
   summary: SUMMARY,
   release: release(CANDIDATE, "2.2.0"),
   baseline: CURRENT,
-  changes: ENDPOINT.rollback.changes,
+  changes: [
+    { kind: "model", what: "version", before: "2.1.0", after: "2.2.0" },
+    { kind: "runtime", what: "version", before: "3.0.0", after: "3.1.0" },
+    { kind: "gate-loosened", what: "p95 latency", before: "max 120ms", after: "max 150ms" },
+  ],
   review: { approved: true, by: "dana", note: "quarterly retraining", automatic: "", at: ago(1_400) },
   stages: [
     { stage: "gates", step: null, share: null, state: "done", since: ago(1_500), until: ago(1_450), verdict: "pass", task: { ...ORIGIN, task_id: "production.gates" }, gates: [gate({ gate: "ROC AUC", verdict: "pass", rule: "evaluation.roc_auc within 0.5% of the baseline", value: 0.9412, baseline: 0.9403, threshold: 0.9356, margin: 0.0056, interval: [0.0021, 0.0089], why_not_yet: null, decidable_in_s: null, alpha: null, alpha_left: null, source: "evaluation" })] },
@@ -293,7 +293,7 @@ export const FLEET: T.Fleet = {
   items: [
     HURT,
     row({ endpoint: "production/pricing", name: "pricing", team: "search", model: "pricing 1.4.2", held_back: { sentence: "Nothing of the lineage of 1.5.0 is released here until somebody resumes: dana took it back 2 hours ago, wrong currency.", by: "dana", since: ago(7_200), cause: "wrong currency", release: "1.5.0" }, attention: ["on hold since 2 hours: wrong currency"], readiness: { lamp: "red", reason: "the previous release has stopped on the plane" } }),
-    row({ endpoint: "production/flight-delay", name: "flight-delay", team: null, model: "flight-delay 1.1.0", doubt: { since: ago(86_400), cause: "labels of last week: accuracy 0.81 against 0.85" }, attention: ["promotion in doubt since yesterday"], health: { state: "quiet", cause: "no request in 10 minutes", since: null, requests: 0, error_rate: null, p95_ms: null, window_s: 600 } }),
+    row({ endpoint: "production/flight-delay", name: "flight-delay", team: null, model: "flight-delay 1.1.0", doubt: { since: ago(86_400), cause: "labels of last week: accuracy 0.81 against 0.85", release: "1.1.0", gates: ["accuracy"] }, attention: ["promotion in doubt since yesterday"], health: { state: "quiet", cause: "no request in 10 minutes", since: null, requests: 0, error_rate: null, p95_ms: null, window_s: 600 } }),
     row({ endpoint: "production/ranking", name: "ranking", team: "search", model: "ranking 8.0.1" }),
     UNKNOWN_ROW,
   ],

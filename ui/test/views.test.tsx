@@ -85,7 +85,7 @@ describe("every view", () => {
 
   it("shows no NaN, null, undefined or Invalid Date, whatever is missing", async () => {
     const nothing: unknown = JSON.parse(
-      JSON.stringify({ ...fixtures.ENDPOINT, row: { ...fixtures.UNKNOWN_ROW }, current: null, previous: null, candidate: null, rollout: null, last_result: null, rollback: { takes: null, returns_to: null, rejects: null, sentences: [], possible: false, why_not: "Nothing is released yet.", changes: [] }, readiness: { lamp: "none", reason: null, checks: [], last_drill: null, checked_at: fixtures.ago(1) }, plane_error: "connection refused" }),
+      JSON.stringify({ ...fixtures.ENDPOINT, row: { ...fixtures.UNKNOWN_ROW }, current: null, previous: null, candidate: null, last_result: null, rollback: { takes: null, returns_to: null, rejects: null, sentences: [], possible: false, why_not: "Nothing is released yet.", changes: [] }, readiness: { lamp: "none", reason: null, checks: [] }, plane_error: "connection refused" }),
     );
     const empty = { ...fixtures.series(), releases: [], events: [] };
     serve({ "/fraud-scorer": nothing, "/telemetry": empty, "/alerts": { items: [], next: null } });

@@ -14,7 +14,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[3]
 UI = REPOSITORY / "ui"
 DIST = REPOSITORY / "airflow_provider_mlpipex" / "plugins" / "www" / "dist"
-BUNDLE = DIST / "main.umd.cjs"
+BUNDLE = DIST / "main.js"
 #: Names of things, which no browser opens: XML's.
 NAMESPACES = ("http://www.w3.org/",)
 

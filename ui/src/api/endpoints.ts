@@ -68,6 +68,7 @@ export const hold = (ref: Ref, body: { reason: string; rollout: string | null })
   post<T.Endpoint>(ref, "hold", body);
 export const resume = (ref: Ref, body: { reason: string; rollout: string | null; accept: boolean }) =>
   post<T.Endpoint>(ref, "resume", body);
-export const abort = (ref: Ref, body: { reason: string; rollout: string }) => post<T.RollbackAnswer>(ref, "abort", body);
+export const abort = (ref: Ref, body: { reason: string; rollout: string }, key: string) =>
+  post<T.RollbackAnswer>(ref, "abort", body, key);
 export const confirm = (ref: Ref, body: { reason: string; release: string }) => post<T.Endpoint>(ref, "confirm", body);
 export const drill = (ref: Ref, body: { reason: string }, key: string) => post<T.Drill>(ref, "drill", body, key);

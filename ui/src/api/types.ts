@@ -47,6 +47,13 @@ export interface HeldBack {
   release: string | null;
 }
 
+export interface Doubt {
+  since: string;
+  cause: string;
+  release: string;
+  gates: string[];
+}
+
 export interface FleetRow {
   endpoint: string;
   environment: string;
@@ -69,7 +76,7 @@ export interface FleetRow {
     hold_cause: string | null;
   } | null;
   readiness: { lamp: LampColour; reason: string | null };
-  doubt: { since: string; cause: string } | null;
+  doubt: Doubt | null;
   held_back: HeldBack | null;
   rollback_under_way: boolean;
   diverged: boolean;
@@ -129,8 +136,7 @@ export interface Readiness {
   lamp: LampColour;
   reason: string | null;
   checks: { name: string; ok: boolean | null; detail: string }[];
-  last_drill: Drill | null;
-  checked_at: string;
+  last_drill?: Drill | null;
 }
 
 export interface Endpoint {
@@ -151,14 +157,12 @@ export interface Endpoint {
     why_not: string | null;
     changes: Change[];
   };
-  rollout: RolloutSummary | null;
   last_result: { rollout: string; ending: string; cause: string; at: string } | null;
   incident: { release: string; verdict: string; gates: string[]; cause: string; since: string } | null;
-  doubt: { release: string; cause: string; gates: string[]; since: string } | null;
-  held_back: HeldBack | null;
   readiness: Readiness;
   plane_error: string | null;
-  may: { drill: boolean; why_not_drill: string | null };
+  /** Not there where the provider has no drills. */
+  may?: { drill: boolean; why_not_drill: string | null };
 }
 
 export interface Origin {

@@ -38,6 +38,14 @@ interface Props {
   readonly height?: number;
 }
 
+/** 24 hours, with the day where one begins: seconds of a step, then its label, then what is added where the day changes. */
+const CLOCK: (string | number | null)[][] = [
+  [86_400, "{DD} {MMM}", null, null, null, null, null, null, 1],
+  [3_600, "{HH}:{mm}", "\n{DD} {MMM}", null, null, null, null, null, 1],
+  [60, "{HH}:{mm}", "\n{DD} {MMM}", null, null, null, null, null, 1],
+  [1, "{HH}:{mm}:{ss}", "\n{DD} {MMM}", null, null, null, null, null, 1],
+];
+
 /** Rises whenever Airflow's colour mode changes: what is on a canvas does not change with a style sheet. */
 function useColourMode(): number {
   const [changes, setChanges] = useState(0);
@@ -86,7 +94,7 @@ export function Chart({ title, times, rows, lines, marks = [], format, mustShow 
             },
           },
         },
-        axes: [axis, { ...axis, size: 62, values: (_plot, ticks) => ticks.map((tick) => format(tick)) }],
+        axes: [{ ...axis, values: CLOCK }, { ...axis, size: 62, values: (_plot, ticks) => ticks.map((tick) => format(tick)) }],
         series: [
           { label: "at", value: (_plot, at) => (at === null ? "–" : localTime(new Date(at * 1000))) },
           ...lines.map((line) => ({

@@ -53,7 +53,7 @@ export function GateTile({ gate, series }: { readonly gate: Gate; readonly serie
         items={[
           ["Observed", <span className="num">{number(gate.value)}{gate.baseline === null ? "" : ` against ${number(gate.baseline)}`}</span>],
           ["Threshold", <span className="num">{number(gate.threshold)}</span>],
-          ["Margin", <span className="num">{number(gate.margin)} in {span(gate)}</span>],
+          ["Margin", <span className="num">{gate.margin === null ? UNKNOWN : number(gate.margin)}{gate.interval ? ` in ${span(gate)}` : ""}</span>],
           ["Samples", <span className="num">{number(gate.samples)}{gate.baseline_samples ? ` beside ${number(gate.baseline_samples)}` : ""}</span>],
           ["Alpha", <span className="num">{gate.alpha === null ? "one look, none spent" : number(gate.alpha)}{gate.alpha_left === null ? "" : `, ${number(gate.alpha_left)} left`}</span>],
           ...(undecided

@@ -28,15 +28,16 @@ function drilled(drill: Drill): string {
 export function HoldPanel({ endpoint, me, changed }: { readonly endpoint: Endpoint; readonly me: Me | undefined; readonly changed: () => void }) {
   // The deed itself: what the endpoint allows changes by it, while its answer is still read.
   const [shown, setShown] = useState<Deed>();
-  const { row, held_back: held, rollout, doubt, may } = endpoint;
+  const { row, may } = endpoint;
+  const { held_back: held, rollout, doubt } = row;
   const allowed = me?.may_write === true;
-  const stopped = rollout?.on_hold ?? null;
+  const stopped = rollout?.on_hold ? (rollout.hold_cause ?? "no cause was given") : null;
   const deeds: Partial<Record<Verb, Deed>> = {};
   if (held || stopped) {
     deeds.resume = {
       title: `Resume ${row.endpoint}`,
       verb: "Resume",
-      says: held ? held.sentence : `The rollout goes on. It was held: ${stopped?.cause ?? ""}`,
+      says: held ? held.sentence : `The rollout goes on. It was held: ${stopped ?? ""}`,
       act: async (reason) => {
         await api.resume(row, { reason, rollout: held ? null : (rollout?.id ?? null), accept: false });
         return "Resumed.";
@@ -47,7 +48,7 @@ export function HoldPanel({ endpoint, me, changed }: { readonly endpoint: Endpoi
     deeds.accept = {
       title: `Accept what gates could not decide on ${row.endpoint}`,
       verb: "Accept and go on",
-      says: `You answer for it in place of the gates. It was held: ${stopped.cause}`,
+      says: `You answer for it in place of the gates. It was held: ${stopped}`,
       act: async (reason) => {
         await api.resume(row, { reason, rollout: rollout.id, accept: true });
         return "Accepted; the rollout goes on.";
@@ -68,13 +69,13 @@ export function HoldPanel({ endpoint, me, changed }: { readonly endpoint: Endpoi
       },
     };
   }
-  if (rollout) {
+  if (rollout && rollout.phase !== "watching") {
     deeds.abort = {
       title: `Abort the rollout of ${rollout.candidate}`,
       verb: "Abort the rollout",
       tone: "red",
       says: "The candidate gets no more traffic; what served before it serves alone.",
-      act: async (reason) => (await api.abort(row, { reason, rollout: rollout.id })).done,
+      act: async (reason, key) => (await api.abort(row, { reason, rollout: rollout.id }, key)).done,
     };
   }
   if (doubt) {
@@ -88,12 +89,14 @@ export function HoldPanel({ endpoint, me, changed }: { readonly endpoint: Endpoi
       },
     };
   }
-  deeds.drill = {
-    title: `Drill ${row.endpoint}`,
-    verb: "Roll back and forward now",
-    says: "The endpoint is really rolled back and forward again, and the seconds and failed requests are kept in the ledger.",
-    act: async (reason, key) => drilled(await api.drill(row, { reason }, key)),
-  };
+  if (may) {
+    deeds.drill = {
+      title: `Drill ${row.endpoint}`,
+      verb: "Roll back and forward now",
+      says: "The endpoint is really rolled back and forward again, and the seconds and failed requests are kept in the ledger.",
+      act: async (reason, key) => drilled(await api.drill(row, { reason }, key)),
+    };
+  }
   const last = endpoint.readiness.last_drill;
   const label: Record<Verb, string> = {
     hold: rollout && !stopped ? "Hold the rollout" : "Hold the endpoint",
@@ -114,8 +117,8 @@ export function HoldPanel({ endpoint, me, changed }: { readonly endpoint: Endpoi
       ) : null}
       {stopped ? (
         <Notice tone="amber">
-          <strong>The rollout waits for a person</strong> since <When at={stopped.since} />
-          <p>{stopped.cause}</p>
+          <strong>The rollout waits for a person</strong>
+          <p>{stopped}</p>
         </Notice>
       ) : null}
       <div className="row">
@@ -124,20 +127,16 @@ export function HoldPanel({ endpoint, me, changed }: { readonly endpoint: Endpoi
             key={verb}
             size="sm"
             variant="outline"
-            disabled={!allowed || (verb === "drill" && !may.drill)}
-            title={verb === "drill" ? (may.why_not_drill ?? undefined) : undefined}
+            disabled={!allowed || (verb === "drill" && !may?.drill)}
+            title={verb === "drill" ? (may?.why_not_drill ?? undefined) : undefined}
             onClick={() => setShown(deeds[verb])}
           >
             {label[verb]}
           </Button>
         ))}
       </div>
-      {!may.drill && may.why_not_drill ? <p className="muted">{may.why_not_drill}</p> : null}
-      <Facts
-        items={[
-          ["Last drill", last ? <span><When at={last.at} relative /> by {last.by}. {drilled(last)}</span> : "none yet"],
-        ]}
-      />
+      {may && !may.drill && may.why_not_drill ? <p className="muted">{may.why_not_drill}</p> : null}
+      {may ? <Facts items={[["Last drill", last ? <span><When at={last.at} relative /> by {last.by}. {drilled(last)}</span> : "none yet"]]} /> : null}
       <ReasonDialog
         open={shown !== undefined}
         title={shown?.title ?? ""}

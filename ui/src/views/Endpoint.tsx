@@ -62,7 +62,7 @@ export function Endpoint({ endpoint, me }: { readonly endpoint: api.Ref; readonl
 }
 
 function isMoving(answer: Answer): boolean {
-  return answer.rollout !== null || answer.row.rollback_under_way;
+  return answer.row.rollout !== null || answer.row.rollback_under_way;
 }
 
 function Title({ name, answer }: { readonly name: string; readonly answer: Answer | undefined }) {
@@ -77,7 +77,8 @@ function Title({ name, answer }: { readonly name: string; readonly answer: Answe
 }
 
 function Attention({ answer }: { readonly answer: Answer }) {
-  const { row, incident, doubt, plane_error: planeError, last_result: last } = answer;
+  const { row, incident, plane_error: planeError, last_result: last } = answer;
+  const { doubt } = row;
   const quiet = row.attention.length === 0 && !incident && !doubt && !planeError;
   if (quiet) return last ? <LastResult endpoint={row} last={last} /> : null;
   return (
@@ -128,14 +129,14 @@ function LastResult({ endpoint, last }: { readonly endpoint: api.Ref; readonly l
 }
 
 function Traffic({ answer }: { readonly answer: Answer }) {
-  const { row, rollout } = answer;
+  const { row } = answer;
   return (
     <section className="card stack tight" aria-labelledby="traffic">
       <div className="row between">
         <h2 id="traffic">Traffic</h2>
-        {row.rollout && rollout ? (
+        {row.rollout ? (
           <span>
-            Rollout: <Link to={places.rollout(row, rollout.id)}>{stageWords(row.rollout)}</Link>
+            Rollout: <Link to={places.rollout(row, row.rollout.id)}>{stageWords(row.rollout)}</Link>
             {row.rollout.on_hold ? <Chip tone="amber">on hold</Chip> : null}
           </span>
         ) : null}
