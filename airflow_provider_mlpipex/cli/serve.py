@@ -70,6 +70,9 @@ def collect(
     quality_root: Annotated[
         Path | None, typer.Option(help="Folder of results and Data Docs.", envvar="MLPIPEX_QUALITY_ROOT")
     ] = None,
+    runtime_root: Annotated[
+        Path | None, typer.Option(help="Folder of environments that workers build.", envvar="MLPIPEX_RUNTIME_ROOT")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List what the plane keeps of releases that it no longer runs, and is old; with --delete, delete it.
@@ -77,7 +80,7 @@ def collect(
     Kept releases and what runs are never among it: a rollback needs them. The plane may run meanwhile.
     """
     pages = [folder for folder in (drift_root, quality_root) if folder is not None]
-    collector = _collector(state_dir, days=days, log_days=log_days, pages=pages)
+    collector = _collector(state_dir, days=days, log_days=log_days, workers=runtime_root, pages=pages)
     pieces = collector.collect() if delete else collector.find()
     report = {
         "deleted": delete,

@@ -58,6 +58,7 @@ class _Candidate(NamedTuple):
 class Collector:
     """:param state_dir: of the plane, which may run meanwhile.
     :param days: for what can be had again. :param log_days: for predictions and sketches.
+    :param workers: folder of the environments that workers build to train and to prove models in: use alone counts.
     :param pages: folders of pages for people (drift, Data Docs), which nothing refers to but alerts: age alone counts.
 
     :raises ConfigurationInvalid: no plane has run there, or what it remembers cannot be read: then nothing is garbage.
@@ -69,6 +70,7 @@ class Collector:
         *,
         days: float = DAYS,
         log_days: float = LOG_DAYS,
+        workers: Path | None = None,
         pages: Collection[Path] = (),
     ) -> None:
         if not (state_dir / "state.json").is_file():
@@ -81,6 +83,7 @@ class Collector:
         self._places = Places(state_dir)
         self._days = days
         self._log_days = log_days
+        self._workers = workers
         self._pages = pages
 
     def find(self) -> list[Garbage]:
@@ -125,16 +128,18 @@ class Collector:
         used |= {path.stem.removesuffix("--standby") for path in places.children.glob("*.json")}
         logs = {places.prediction_log(endpoint, release.id) for endpoint, release in kept}
         logs |= {places.sketches(endpoint, release.id).with_suffix("") for endpoint, release in kept}
+        trash = [places.artifacts, places.runtimes, *([self._workers] if self._workers else [])]
         sketches = (places.root / "sketches").glob("*/*/*.sqlite*")
         for kind, paths, days in (
             ("model", _but(places.artifacts.glob("[!.]*"), used), self._days),
             ("environment", _but(_environments(places.runtimes), used), self._days),
+            ("environment", _environments(self._workers) if self._workers else (), self._days),
             ("server", _but(places.servers.glob("[!.]*"), used), self._days),
             ("predictions", (p for p in places.predictions.glob("*/*/*") if p not in logs), self._log_days),
             ("sketches", (p for p in sketches if p.with_suffix("") not in logs), self._log_days),
             ("left by a download", places.artifacts.glob(".fetch-*"), SCRATCH_DAYS),
             *(("page", (p for p in folder.rglob("*") if p.is_file()), self._log_days) for folder in self._pages),
-            *(("left by a collection", p.glob(f"{_TRASH}*"), 0.0) for p in (places.artifacts, places.runtimes)),
+            *(("left by a collection", p.glob(f"{_TRASH}*"), 0.0) for p in trash),
         ):
             for path in paths:
                 yield _Candidate(kind, path, days)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -143,6 +144,8 @@ class RuntimeCache:
             missing = sorted(set(wanted) - set(_installed(python)))
             if missing:
                 raise _mismatch(runtime.version, value=f"missing {', '.join(missing[:5])}", limit="the lock file")
+            # When it was last used, for whoever collects what nobody uses any more.
+            os.utime(home / _MARKER)
         return python
 
     def paths_of(self, runtime: RuntimeEnvironment) -> list[Path]:

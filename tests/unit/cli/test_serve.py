@@ -39,6 +39,16 @@ def test_collect_lists_first_and_deletes_when_it_is_told_to(tmp_path: Path, old_
     assert "nothing to collect" in run("serve", "collect", "--state-dir", tmp_path).output
 
 
+def test_collect_looks_at_environments_of_workers_where_it_is_told_of_them(tmp_path: Path, old_model: Path) -> None:
+    old_model.rename(tmp_path / "workers")
+    told = ("serve", "collect", "--state-dir", tmp_path)
+    assert answer(*told)["found"] == []
+    (tmp_path / "root").mkdir()
+    (tmp_path / "workers").rename(tmp_path / "root" / ("c" * 64))
+    found = answer(*told, "--runtime-root", tmp_path / "root")["found"]
+    assert [(each["kind"], Path(each["path"]).name) for each in found] == [("environment", "c" * 64)]
+
+
 def test_a_folder_in_which_no_plane_has_run_is_refused(tmp_path: Path) -> None:
     assert "MLPIPEX_STATE_DIR" in refusal("serve", "collect", "--state-dir", tmp_path)["remedy"]
     assert list(tmp_path.iterdir()) == []

@@ -19,6 +19,7 @@ from tests.support.manifests import make_manifest
 
 MANIFEST = make_manifest()
 MODEL = make_model("1.1.0", name=MANIFEST.model.name)
+OTHER_ROWS = MODEL.dataset.model_copy(update={"digest": "d" * 64})
 
 
 def begun() -> MemoryPlatform:
@@ -78,10 +79,19 @@ def test_what_was_registered_stands_once_in_the_ledger_of_every_environment() ->
         ({"artifact_uri": "runs:/evil/model"}, "artifact runs:/evil/model", f"artifact {MODEL.artifact_uri}"),
         ({"metrics": {"accuracy": 0.99}}, "metric accuracy 0.99", f"metric accuracy {MODEL.metrics['accuracy']}"),
         ({"metrics": {}}, "metric accuracy none", f"metric accuracy {MODEL.metrics['accuracy']}"),
+        ({"dataset": OTHER_ROWS}, f"dataset {OTHER_ROWS.digest}", f"dataset {MODEL.dataset.digest}"),
         ({"evaluation_rows": 9_999_999}, "evaluation rows 9999999", f"evaluation rows {MODEL.evaluation_rows}"),
         ({"signature": {"inputs": "other"}}, "another description", "fingerprint"),
     ],
-    ids=["other bytes", "another place", "better metrics", "no metrics", "more rows", "another signature"],
+    ids=[
+        "other bytes",
+        "another place",
+        "better metrics",
+        "no metrics",
+        "other rows",
+        "more rows",
+        "another signature",
+    ],
 )
 def test_what_was_changed_afterwards_is_refused_with_both_values(
     changes: dict[str, Any], value: str, limit: str

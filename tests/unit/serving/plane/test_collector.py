@@ -104,6 +104,20 @@ def test_pages_go_by_age_alone(places: Places, tmp_path: Path) -> None:
     assert new.exists()
 
 
+def test_environments_of_workers_go_by_use_alone(places: Places, tmp_path: Path) -> None:
+    workers = tmp_path / "workers"
+    digests = {name: digit * 64 for name, digit in (("old", "a"), ("used", "b"))}
+    paths = {name: written(workers / digest / "complete.json", days_ago=30) for name, digest in digests.items()}
+    written(workers / f"{digests['old']}.lock.txt", days_ago=30)
+    os.utime(paths["used"])
+    assert Collector(places.root).find() == []
+    collecting = Collector(places.root, workers=workers)
+    gone = {garbage.path.name: garbage.kind for garbage in collecting.collect()}
+    assert gone == {digests["old"]: "environment", f"{digests['old']}.lock.txt": "environment"}
+    assert paths["used"].exists() and not paths["old"].exists()
+    assert collecting.find() == []
+
+
 @pytest.mark.parametrize("state", [None, "torn {"])
 def test_without_a_memory_that_can_be_read_nothing_is_garbage(places: Places, state: str | None) -> None:
     retired = things(places, RETIRED, days_ago=1000)
