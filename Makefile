@@ -13,7 +13,7 @@ PYTEST ?=
 PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check unit ui bench audit machine clean
+.PHONY: help install demo test check unit ui screenshots bench audit machine clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /:/' | column -t -s:
@@ -37,6 +37,9 @@ unit: install  ## The quick tests alone.
 
 ui: ui/node_modules/.installed  ## Check, test and build the page in Airflow's UI (needs npm).
 	cd ui && npm run --silent check && npm run --silent test && npm run --silent build
+
+screenshots: install  ## Take docs/screenshots anew: every view of the page, light and dark (needs npm and Chromium).
+	MLPIPEX_SCREENSHOTS=docs/screenshots $(BIN)/python -m pytest -q tests/system/test_health_page.py -k every_view
 
 bench: install  ## Print the ratios of benchmarks/.
 	$(BIN)/python -m benchmarks
