@@ -34,8 +34,8 @@ export interface PluginProps {
 }
 
 /** A fault of this page must not take Airflow's own with it. */
-class Boundary extends Component<{ readonly children: ReactNode }, { readonly error?: Error }> {
-  override state: { readonly error?: Error } = {};
+class Boundary extends Component<{ readonly children: ReactNode }, { readonly error: Error | undefined }> {
+  override state: { readonly error: Error | undefined } = { error: undefined };
 
   static getDerivedStateFromError(error: Error) {
     return { error };
@@ -50,7 +50,7 @@ class Boundary extends Component<{ readonly children: ReactNode }, { readonly er
         <p>
           A rollback needs no page: <span className="mono">mlpipex rollback ENDPOINT --cause …</span>
         </p>
-        <button type="button" onClick={() => this.setState({})}>
+        <button type="button" onClick={() => this.setState({ error: undefined })}>
           Show it again
         </button>
       </Notice>

@@ -161,10 +161,10 @@ export const ENDPOINT: T.Endpoint = {
   previous: release(PREVIOUS, "2.0.0"),
   candidate: release(CANDIDATE, "2.2.0", { on_plane: { state: "ready", restarts: 2, detail: "" } }),
   rollback: {
-    takes: null,
+    takes: CANDIDATE,
     returns_to: CURRENT,
-    rejects: CANDIDATE,
-    sentences: [`All traffic returns to ${CURRENT}; the canary of ${CANDIDATE} ends.`],
+    rejects: null,
+    sentences: [`production/fraud-scorer serves ${CURRENT}`, `all traffic returns to ${CURRENT}, and ${CANDIDATE} gets none`],
     possible: true,
     why_not: null,
     changes: [

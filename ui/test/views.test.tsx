@@ -110,6 +110,16 @@ describe("every view", () => {
   });
 });
 
+it("a fault of one view is shown, and the page can be shown again", async () => {
+  vi.spyOn(console, "error").mockImplementation(() => undefined);
+  let answers = 0;
+  serve({ "/fleet": () => (answers++ === 0 ? { ...fixtures.FLEET, items: [{ endpoint: "broken" }] } : fixtures.FLEET) });
+  open("");
+  await screen.findByText("This page has a fault.");
+  fireEvent.click(screen.getByRole("button", { name: "Show it again" }));
+  expect(await screen.findByText("production/pricing")).toBeTruthy();
+});
+
 describe("the fleet", () => {
   it("asks for what is typed, once, and keeps the place in the address", async () => {
     const asked = serve();
@@ -119,6 +129,7 @@ describe("the fleet", () => {
     fireEvent.change(screen.getByRole("searchbox"), { target: { value: "pricing" } });
     const searches = () => asked.map(({ url }) => url.searchParams.get("q")).filter(Boolean);
     await waitFor(() => expect(searches()).toEqual(["pricing"]));
+    expect(screen.getByText("production/ranking"), "what was there stays until there is something else").toBeTruthy();
   });
 
   it("asks for the next page", async () => {

@@ -149,8 +149,11 @@ export interface Endpoint {
   previous: Release | null;
   candidate: Release | null;
   rollback: {
+    /** A release; `null`: nothing is left to undo. */
     takes: string | null;
+    /** A release; `null`: nobody's traffic changes. */
     returns_to: string | null;
+    /** A rollout that waits, and ends with it. */
     rejects: string | null;
     sentences: string[];
     possible: boolean;

@@ -24,14 +24,16 @@ interface State<Answer> {
 /**
  * Ask now, and again while the page is looked at: see {@link nextDelay}.
  *
- * @param key what is asked for; an answer to another key is never shown
+ * @param key what is asked for; an answer to another key is not shown
  * @param ask must depend on nothing that `key` does not name
  * @param isMoving whether the answer may change within seconds
+ * @param keep show the answer to the key before until there is one to this: a list that is typed at must not flicker
  */
 export function usePoll<Answer>(
   key: string,
   ask: (signal: AbortSignal) => Promise<Answer>,
   isMoving: (answer: Answer) => boolean = () => false,
+  keep = false,
 ): Polled<Answer> {
   const empty: State<Answer> = { key, data: undefined, problem: undefined, answeredAt: 0, failures: 0 };
   const [state, setState] = useState(empty);
@@ -72,7 +74,7 @@ export function usePoll<Answer>(
         failures += 1;
         const problem = error instanceof ApiError ? error.problem : problemOf(0, { detail: String(error) });
         if (!abort.signal.aborted) {
-          setState((before) => ({ ...(before.key === key ? before : { ...before, key, data: undefined }), problem, failures }));
+          setState((before) => ({ ...(before.key === key || keep ? { ...before, key } : { ...before, key, data: undefined }), problem, failures }));
         }
       } finally {
         asking = false;
@@ -101,7 +103,7 @@ export function usePoll<Answer>(
     };
   }, [key]);
 
-  const shown = state.key === key ? state : empty;
+  const shown = state.key === key || keep ? state : empty;
   const moving = shown.data !== undefined && isMoving(shown.data);
   const refresh = useCallback(() => wake.current(), []);
   return {

@@ -70,7 +70,6 @@ export function RollbackPanel({ endpoint, me, changed }: { readonly endpoint: En
   const { rollback, readiness, row } = endpoint;
   const barred = me && !me.may_write ? (me.why_not ?? "Your role may not roll back.") : rollback.why_not;
   const may = me?.may_write === true && rollback.possible;
-  const seen = rollback.takes ?? rollback.rejects;
   return (
     <section className="card stack" aria-labelledby="rollback">
       <div className="row between">
@@ -119,7 +118,7 @@ export function RollbackPanel({ endpoint, me, changed }: { readonly endpoint: En
           changed();
         }}
         act={async (reason, key) => {
-          const answer = await api.rollBack(row, { reason, release: seen, rollout: null, hold: true }, key);
+          const answer = await api.rollBack(row, { reason, release: rollback.takes, rollout: null, hold: true }, key);
           changed();
           return answer;
         }}
@@ -128,8 +127,8 @@ export function RollbackPanel({ endpoint, me, changed }: { readonly endpoint: En
         <Facts
           items={[
             ...(rollback.takes ? ([["Takes away", <span className="mono">{rollback.takes}</span>]] as const) : []),
-            ...(rollback.rejects ? ([["Ends the trial of", <span className="mono">{rollback.rejects}</span>]] as const) : []),
-            ["Returns to", <span className="mono">{rollback.returns_to}</span>],
+            ...(rollback.rejects ? ([["Rejects rollout", <span className="mono">{rollback.rejects}</span>]] as const) : []),
+            ["Returns to", rollback.returns_to ? <span className="mono">{rollback.returns_to}</span> : "what serves: nobody's traffic changes"],
           ]}
         />
         <Changes changes={rollback.changes} />

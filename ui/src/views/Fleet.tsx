@@ -70,7 +70,7 @@ export function Fleet() {
   }, [typed, asked]);
 
   const query = { q: asked, sort, limit: PAGE, offset, ...(attention ? { attention } : {}) };
-  const polled = usePoll(JSON.stringify(query), (signal) => api.fleet(query, signal), (fleet) => fleet.items.some(isMoving));
+  const polled = usePoll(JSON.stringify(query), (signal) => api.fleet(query, signal), (fleet) => fleet.items.some(isMoving), true);
 
   return (
     <div className="stack">
