@@ -9,8 +9,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import shutil
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +29,7 @@ from tests.support.airflow_server import ROLES, AirflowServer
 from tests.support.browser import PATIENCE_MS, SCREENSHOTS, started_chromium
 from tests.support.factories import make_gate_result
 from tests.support.manifests import make_manifest
+from tests.support.page import UI, fixtures_script
 from tests.support.plane import READY_TIMEOUT_S, RealPlane, Traffic, real_plane
 from tests.support.polling import until
 
@@ -116,8 +115,7 @@ def site(real_plane: RealPlane, tmp_path_factory: pytest.TempPathFactory) -> Ite
         airflow.stop()
 
 
-REPOSITORY = Path(__file__).parents[2]
-AXE = REPOSITORY / "ui" / "node_modules" / "axe-core" / "axe.min.js"
+AXE = UI / "node_modules" / "axe-core" / "axe.min.js"
 #: Each view of the page, with what it shows once its data is there.
 VIEWS = {
     "fleet": ("", {}, "production/pricing"),
@@ -135,12 +133,7 @@ NOW = "2026-11-28T14:03:00Z"
 @pytest.fixture(scope="module")
 def recorded_answers(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A script that answers the page with ui/test/fixtures.ts: what a fleet would need weeks to come to."""
-    if shutil.which("npm") is None:
-        pytest.skip("no npm: the answers of ui/test/fixtures.ts cannot be translated")
-    subprocess.run(["make", "--silent", "ui/node_modules/.installed"], cwd=REPOSITORY, check=True, timeout=900)
-    script = tmp_path_factory.mktemp("fixtures") / "fixtures.js"
-    command = ["npx", "esbuild", "test/fixtures.ts", "--bundle", "--global-name=fixtures", f"--outfile={script}"]
-    subprocess.run(command, cwd=REPOSITORY / "ui", check=True, timeout=300, capture_output=True)
+    script = fixtures_script(tmp_path_factory.mktemp("fixtures"))
     return f"""{script.read_text(encoding="utf-8")}
         const ask = globalThis.fetch;
         globalThis.fetch = async (address, init) => {{

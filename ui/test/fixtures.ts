@@ -135,20 +135,17 @@ export const HURT = row({
   traffic: TRAFFIC,
   rollout: { id: RUN, candidate: CANDIDATE, phase: "canary", step: 1, steps: 3, since: ago(900), on_hold: false, hold_cause: null },
   health: { state: "unhealthy", cause: "error rate 4.1% against a limit of 1%", since: ago(240), requests: 18_250, error_rate: 0.041, p95_ms: 212, window_s: 600 },
-  readiness: { lamp: "amber", reason: "the last drill was 41 days ago; the manifest asks for one every 30" },
+  readiness: { lamp: "amber", reason: "the previous release was restarted twice within the hour" },
   attention: ["error rate 4.1% against a limit of 1% for 4 minutes"],
 });
 
 const READINESS: T.Readiness = {
   lamp: "amber",
-  reason: "the last drill was 41 days ago; the manifest asks for one every 30",
+  reason: "the previous release was restarted twice within the hour",
   checks: [
-    { name: "previous release is warm", ok: true, detail: `${PREVIOUS} is ready` },
-    { name: "plane answers", ok: true, detail: "" },
-    { name: "last drill", ok: false, detail: "41 days ago" },
-    { name: "artifact digest", ok: null, detail: "not asked while a rollout is open" },
+    { name: "release to return to", ok: true, detail: `${PREVIOUS} is ready` },
+    { name: "serving plane", ok: true, detail: "" },
   ],
-  last_drill: { seq: 201, at: ago(86_400 * 41), by: "dana", ok: true, from_release: CURRENT, to_release: PREVIOUS, back_ms: 212, forth_ms: 240, requests: 1_832, failed_requests: 0, detail: "" },
 };
 
 export const ENDPOINT: T.Endpoint = {
@@ -177,7 +174,6 @@ export const ENDPOINT: T.Endpoint = {
   incident: null,
   readiness: READINESS,
   plane_error: null,
-  may: { drill: false, why_not_drill: "The manifest of production does not allow drills." },
 };
 
 export const DETAIL: T.RolloutDetail = {

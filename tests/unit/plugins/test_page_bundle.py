@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[3]
-UI = REPOSITORY / "ui"
+from tests.support.page import REPOSITORY, UI, require_npm
+
 DIST = REPOSITORY / "airflow_provider_mlpipex" / "plugins" / "www" / "dist"
 BUNDLE = DIST / "main.js"
 #: Names of things, which no browser opens: XML's.
@@ -21,15 +20,7 @@ NAMESPACES = ("http://www.w3.org/",)
 
 @pytest.fixture(scope="module")
 def npm() -> str:
-    """npm, with what the page is built with installed."""
-    found = shutil.which("npm")
-    if found is None:
-        pytest.skip("no npm: the page is not rebuilt here; the file that is installed is checked all the same")
-    made = subprocess.run(
-        ["make", "--silent", "ui/node_modules/.installed"], cwd=REPOSITORY, capture_output=True, text=True, timeout=900
-    )
-    assert made.returncode == 0, made.stdout + made.stderr
-    return found
+    return require_npm()
 
 
 def _run(npm: str, *arguments: str) -> None:

@@ -1,0 +1,69 @@
+"""What the page expects and what the API answers are the same fields.
+
+The page's own tests live on ``ui/test/fixtures.ts``, which its compiler checks against the page's types. Here each of
+those answers is read by the API's own model of that route, which refuses a field too many and one too few.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from pydantic import TypeAdapter
+
+from tests.support.page import fixture_answers
+
+#: Views that the page has and the API does not serve yet; they say so.
+NOT_SERVED_YET = {
+    *(
+        "rollouts",
+        "{e}/rollouts",
+        "{e}/rollout",
+        "{e}/looks",
+        "{e}/telemetry",
+        "{e}/alerts",
+        "{e}/history",
+        "{e}/as-of",
+    ),
+    *("{e}/drift", "{e}/drift-event", "{e}/batch", "{e}/rows", "{e}/decisions", "{e}/audit", "{e}/audit/verify"),
+    "{e}/entries",
+}
+PREFIX = "/api/v1/"
+ENDPOINT = "endpoints/{environment}/{name}"
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return fixture_answers(tmp_path_factory.mktemp("fixtures"))
+
+
+@pytest.fixture(scope="module")
+def models(airflow_db: None) -> dict[str, Any]:
+    """Route, as the page names it -> what it answers with."""
+    from airflow_provider_mlpipex.plugins.api.app import create_app
+
+    app: FastAPI = create_app()
+    return {
+        route.path.removeprefix(PREFIX).replace(ENDPOINT, "{e}"): route.response_model
+        for route in app.routes
+        if isinstance(route, APIRoute) and route.response_model is not None
+    }
+
+
+def test_every_answer_that_the_page_reads_is_one_that_the_api_gives(
+    answers: dict[str, Any], models: dict[str, Any]
+) -> None:
+    assert len(models) >= 6
+    wrong = {}
+    for route, answer in answers.items():
+        if route not in models:
+            if route not in NOT_SERVED_YET:
+                wrong[route] = "no such route"
+            continue
+        try:
+            TypeAdapter(models[route]).validate_python(answer)
+        except ValueError as error:
+            wrong[route] = str(error)
+    assert wrong == {}
