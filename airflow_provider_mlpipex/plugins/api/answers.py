@@ -14,7 +14,7 @@ from airflow_provider_mlpipex.domain.rollout.endpoint_hold import held_sentence
 from airflow_provider_mlpipex.domain.rollout.plane_observation import PlaneObservation, ReleaseStatus
 from airflow_provider_mlpipex.domain.rollout.readiness import Readiness
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT, TrafficPlan
-from airflow_provider_mlpipex.plugins.api import responses
+from airflow_provider_mlpipex.plugins.api import ledger_answers, responses
 from airflow_provider_mlpipex.services.fleet.endpoint import EndpointView
 from airflow_provider_mlpipex.services.fleet.overview import WINDOW, Overview
 
@@ -148,12 +148,12 @@ def readiness_facts(found: Readiness) -> responses.ReadinessFacts:
 
 def endpoint(found: EndpointView) -> responses.EndpointFacts:
     """One endpoint whole."""
-    state, offer = found.state, found.offer
+    state, offer, line = found.state, found.offer, row(found.overview)
     manifest = state.current_manifest or (state.rollout.manifest if state.rollout else {})
     owner = manifest.get("owner") or {}
     last, incident = state.last_result, state.incident
     return responses.EndpointFacts(
-        row=row(found.overview),
+        row=line,
         seq=state.seq,
         address=(found.on_plane.address if found.on_plane else "") or None,
         owner=str(owner.get("team", "")),
@@ -173,6 +173,7 @@ def endpoint(found: EndpointView) -> responses.EndpointFacts:
                 for each in found.changes
             ],
         ),
+        rollout=ledger_answers.rollout_line(found.rollout) if found.rollout else None,
         last_result=None
         if last is None
         else responses.LastResult(rollout=last.rollout_id, ending=last.ending, cause=last.cause, at=last.at),
@@ -185,6 +186,8 @@ def endpoint(found: EndpointView) -> responses.EndpointFacts:
             cause=incident.cause,
             since=incident.since,
         ),
+        doubt=line.doubt,
+        held_back=line.held_back,
         readiness=readiness_facts(found.overview.readiness),
         plane_error=found.overview.plane.trouble or None,
     )

@@ -15,7 +15,10 @@ from airflow_provider_mlpipex.plugins.api import (
     problems,
     routes_actions,
     routes_endpoint,
+    routes_evidence,
     routes_fleet,
+    routes_record,
+    routes_rollouts,
     settings,
 )
 
@@ -28,7 +31,14 @@ _HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "same-origin",
 }
-_ROUTERS = (routes_fleet.router, routes_endpoint.router, routes_actions.router)
+_ROUTERS = (
+    routes_fleet.router,
+    routes_endpoint.router,
+    routes_rollouts.router,
+    routes_record.router,
+    routes_evidence.router,
+    routes_actions.router,
+)
 
 
 def create_app() -> FastAPI:

@@ -188,6 +188,42 @@ class IncidentFacts(Answer):
     since: datetime
 
 
+class OriginFacts(Answer):
+    """:param href: of the task, a path in Airflow's own UI."""
+
+    kind: str
+    user: str
+    dag_id: str
+    run_id: str
+    task_id: str
+    try_number: int
+    href: str | None
+
+
+class OnHold(Answer):
+    cause: str
+    by: str
+    since: datetime
+
+
+class RolloutLine(Answer):
+    """:param phase: ``ended``, or where it is. :param steps: shares of the canary."""
+
+    id: str
+    candidate: str
+    model: str
+    opened_at: datetime
+    seq: int
+    phase: str
+    step: int | None
+    steps: list[float]
+    ending: str | None
+    ended_at: datetime | None
+    cause: str | None
+    on_hold: OnHold | None
+    origin: OriginFacts
+
+
 class ReadinessFacts(Answer):
     lamp: Lamp
     reason: str | None
@@ -204,8 +240,11 @@ class EndpointFacts(Answer):
     previous: ReleaseFacts | None
     candidate: ReleaseFacts | None
     rollback: RollbackFacts
+    rollout: RolloutLine | None
     last_result: LastResult | None
     incident: IncidentFacts | None
+    doubt: Doubt | None
+    held_back: Held | None
     readiness: ReadinessFacts
     plane_error: str | None
 

@@ -15,6 +15,7 @@ from airflow_provider_mlpipex.domain.rollout.plane_observation import PlaneObser
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.fleet.overview import Overview, endpoint_overview
+from airflow_provider_mlpipex.services.fleet.rollouts import RolloutLine, open_line
 from airflow_provider_mlpipex.services.platform import Platform
 from airflow_provider_mlpipex.services.rollout.rollback import RollbackOffer, offer_on
 
@@ -29,6 +30,7 @@ class EndpointView:
     overview: Overview
     state: EndpointState
     on_plane: PlaneObservation | None
+    rollout: RolloutLine | None
     offer: RollbackOffer | None
     why_not: str | None
     changes: tuple[Change, ...]
@@ -50,6 +52,7 @@ def view(platform: Platform, endpoint: EndpointRef) -> EndpointView:
         overview=endpoint_overview(platform, state, on_plane=on_plane),
         state=state,
         on_plane=on_plane,
+        rollout=open_line(platform, state),
         offer=offered,
         why_not=why_not,
         changes=_changes(state, offered) if offered else (),
