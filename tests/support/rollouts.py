@@ -47,6 +47,8 @@ from tests.support.manifests import make_manifest
 ENDPOINT = EndpointRef.parse("production/fraud-scorer")
 #: Requests a second, and seconds between two looks (well below the lease).
 RATE = 10
+#: Of requests whose copies are compared, in one go.
+PAIRS = 60
 LOOK_EVERY = 50
 SHADOW_S, STEP_S, WATCH_S = 600, 900, 1800
 #: Where this manifest sends its alerts: not the default.
@@ -183,7 +185,8 @@ class World:
         shares = {release: weight / TOTAL_WEIGHT for release, weight in plan.weights.items()}
         if plan.mirror:
             shares[plan.mirror.release] = plan.mirror.fraction
-            pairs = int(RATE * seconds * plan.mirror.fraction)
+            # Enough in a shadow for any gate of these tests. More would only be compared again at every look.
+            pairs = min(int(RATE * seconds * plan.mirror.fraction), PAIRS)
             self.memory.plane.answer_pairs(ENDPOINT, primary=plan.current, shadow=plan.mirror.release, pairs=pairs)
         for release, share in shares.items():
             requests = int(RATE * seconds * share)
