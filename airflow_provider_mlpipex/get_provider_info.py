@@ -35,7 +35,9 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "hooks": [{"integration-name": name, "python-modules": [f"{package}.hooks.mlpipex"]}],
         "notifications": [f"{package}.notifications.rollout.RolloutNotifier"],
-        "extra-links": [f"{package}.links.mlpipex.MlflowRunLink", f"{package}.links.mlpipex.EndpointLink"],
+        "extra-links": [
+            f"{package}.links.mlpipex.{link}" for link in ("MlflowRunLink", "EndpointLink", "HealthPageLink")
+        ],
         "task-decorators": [{"name": "gate", "class-name": f"{package}.decorators.gate.gate_task"}],
         "config": {
             "mlpipex": {

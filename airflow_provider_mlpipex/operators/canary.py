@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_mlpipex.links.mlpipex import EndpointLink
+from airflow_provider_mlpipex.links.mlpipex import EndpointLink, HealthPageLink
 from airflow_provider_mlpipex.operators.base import StageRun, TrafficOperator
 
 
@@ -20,7 +20,7 @@ class CanaryDeployOperator(TrafficOperator):
     """
 
     stage_name = "canary"
-    operator_extra_links = (EndpointLink(),)
+    operator_extra_links = (EndpointLink(), HealthPageLink())
 
     def __init__(self, *, step: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -30,6 +30,7 @@ class CanaryDeployOperator(TrafficOperator):
     def verb(self, run: StageRun) -> dict[str, Any]:
         from airflow_provider_mlpipex.services.rollout.trial import step_canary
 
+        HealthPageLink.push(run, rollout_id=self.rollout_id)
         state = step_canary(
             run.platform,
             endpoint=run.endpoint,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_mlpipex.links.mlpipex import EndpointLink
+from airflow_provider_mlpipex.links.mlpipex import EndpointLink, HealthPageLink
 from airflow_provider_mlpipex.operators.base import StageRun, TrafficOperator
 
 
@@ -19,11 +19,12 @@ class PromoteModelOperator(TrafficOperator):
     """
 
     stage_name = "promote"
-    operator_extra_links = (EndpointLink(),)
+    operator_extra_links = (EndpointLink(), HealthPageLink())
 
     def verb(self, run: StageRun) -> dict[str, Any]:
         from airflow_provider_mlpipex.services.rollout import promote
 
+        HealthPageLink.push(run, rollout_id=self.rollout_id)
         state = promote.promote(
             run.platform, endpoint=run.endpoint, rollout_id=self.rollout_id, timeout_s=self.ready_timeout
         )

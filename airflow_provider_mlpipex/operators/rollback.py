@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow_provider_mlpipex.domain.errors import ReviewRejected
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
-from airflow_provider_mlpipex.links.mlpipex import EndpointLink
+from airflow_provider_mlpipex.links.mlpipex import EndpointLink, HealthPageLink
 from airflow_provider_mlpipex.operators.base import StageRun, StageTask, TrafficOperator
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class RollbackOperator(TrafficOperator):
 
     stage_name = "rollback"
     template_fields: Sequence[str] = (*TrafficOperator.template_fields, "cause", "release")
-    operator_extra_links = (EndpointLink(),)
+    operator_extra_links = (EndpointLink(), HealthPageLink())
 
     def __init__(
         self,
@@ -59,6 +59,7 @@ class RollbackOperator(TrafficOperator):
     def verb(self, run: StageRun) -> dict[str, Any]:
         from airflow_provider_mlpipex.services.rollout import rollback
 
+        HealthPageLink.push(run)
         if self.only_open:
             report = rollback.end_trial(run.platform, run.endpoint, cause=self.cause, rollout_id=self.rollout_id)
         else:

@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
-from airflow_provider_mlpipex.links.mlpipex import EndpointLink, MlflowRunLink
+from airflow_provider_mlpipex.links.mlpipex import EndpointLink, HealthPageLink, MlflowRunLink
 
 #: The page's bundle, below the folder of its files.
 BUNDLE = "main.js"
@@ -23,7 +23,7 @@ class MlpipexPlugin(AirflowPlugin):
     """Entry point group ``airflow.plugins``."""
 
     name = "mlpipex"
-    operator_extra_links = [MlflowRunLink(), EndpointLink()]
+    operator_extra_links = [MlflowRunLink(), EndpointLink(), HealthPageLink()]
 
     @cached_property
     def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]

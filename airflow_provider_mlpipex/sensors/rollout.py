@@ -14,6 +14,7 @@ from airflow.sdk import BaseSensorOperator
 from airflow_provider_mlpipex.domain.errors import GateFailed, GateUndecided, RolloutEnded
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
+from airflow_provider_mlpipex.links.mlpipex import HealthPageLink
 from airflow_provider_mlpipex.operators.base import ROLLOUT_ID, StageRun, StageTask, task_origin
 from airflow_provider_mlpipex.sensors.base import refuse_soft_fail
 
@@ -39,6 +40,7 @@ class RolloutSensor(StageTask, BaseSensorOperator):
 
     watched: ClassVar[WatchedStage]
     template_fields: Sequence[str] = ("endpoint", "rollout_id")
+    operator_extra_links = (HealthPageLink(),)
     step = -1
 
     def __init__(
@@ -90,6 +92,7 @@ class RolloutSensor(StageTask, BaseSensorOperator):
     def _look(self, run: StageRun) -> WatchResult:
         from airflow_provider_mlpipex.services.rollout import watch
 
+        HealthPageLink.push(run, rollout_id=self.rollout_id)
         return watch.look(
             run.platform, endpoint=run.endpoint, rollout_id=self.rollout_id, stage=self.watched, step=self.step
         )

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 from airflow.sdk.execution_time.xcom import XCom
 
 from airflow_provider_mlpipex import (
     CanaryDeployOperator,
+    CanarySensor,
+    EndpointHealthSensor,
     PromoteModelOperator,
     RegisterModelOperator,
     RollbackOperator,
     ShadowDeployOperator,
+    ShadowSensor,
     TrainModelOperator,
 )
-from airflow_provider_mlpipex.links.mlpipex import EndpointLink, MlflowRunLink
+from airflow_provider_mlpipex.links.mlpipex import EndpointLink, HealthPageLink, MlflowRunLink, page_address
 from airflow_provider_mlpipex.plugins.mlpipex_plugin import MlpipexPlugin
 from tests.airflow.release_run import PRODUCTION, ReleaseRun, TaskRun
 
@@ -23,28 +28,31 @@ ADDRESS = f"memory://plane/endpoints/{PRODUCTION}"
 
 
 @pytest.mark.parametrize(
-    ("operator", "link"),
+    ("operator", "links"),
     [
-        (TrainModelOperator, MlflowRunLink),
-        (RegisterModelOperator, MlflowRunLink),
-        (ShadowDeployOperator, EndpointLink),
-        (CanaryDeployOperator, EndpointLink),
-        (PromoteModelOperator, EndpointLink),
-        (RollbackOperator, EndpointLink),
+        (TrainModelOperator, [MlflowRunLink]),
+        (RegisterModelOperator, [MlflowRunLink]),
+        (ShadowDeployOperator, [EndpointLink, HealthPageLink]),
+        (CanaryDeployOperator, [EndpointLink, HealthPageLink]),
+        (PromoteModelOperator, [EndpointLink, HealthPageLink]),
+        (RollbackOperator, [EndpointLink, HealthPageLink]),
+        (ShadowSensor, [HealthPageLink]),
+        (CanarySensor, [HealthPageLink]),
+        (EndpointHealthSensor, [HealthPageLink]),
     ],
 )
-def test_operators_carry_their_link(operator: Any, link: Any) -> None:
-    assert [type(each) for each in operator.operator_extra_links] == [link]
+def test_operators_carry_their_links(operator: Any, links: list[Any]) -> None:
+    assert [type(each) for each in operator.operator_extra_links] == links
 
 
 def test_airflow_can_read_every_link_back() -> None:
     """What no plugin or provider registers is dropped when a Dag is read from the database."""
     registered = {type(link) for link in MlpipexPlugin.operator_extra_links}
-    assert registered == {MlflowRunLink, EndpointLink}
-    assert {link.name for link in MlpipexPlugin.operator_extra_links} == {"MLflow run", "Endpoint"}
+    assert registered == {MlflowRunLink, EndpointLink, HealthPageLink}
+    assert {link.name for link in MlpipexPlugin.operator_extra_links} == {"MLflow run", "Endpoint", "Health page"}
 
 
-@pytest.mark.parametrize("link", [MlflowRunLink(), EndpointLink()])
+@pytest.mark.parametrize("link", [MlflowRunLink(), EndpointLink(), HealthPageLink()])
 @pytest.mark.parametrize("pushed", ["http://127.0.0.1:5000/#/runs/1", None])
 def test_a_link_is_what_the_task_pushed_or_nothing(
     link: Any, pushed: str | None, monkeypatch: pytest.MonkeyPatch
@@ -81,3 +89,22 @@ def test_a_teardown_with_nothing_to_end_pushes_it_too(first: ReleaseRun) -> None
     task = TaskRun("end_trial", run_id=first.run_id)
     RollbackOperator(task_id="end_trial", only_open=True, **first.common).execute(task.context)
     assert task.xcoms[EndpointLink.URL_KEY] == ADDRESS
+
+
+@pytest.mark.parametrize("base", ["", "https://airflow.example.com/team-a", "https://airflow.example.com/team-a/"])
+def test_the_health_page_is_below_this_airflow(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The id of a run holds ``+``, ``:`` and ``/``; a browser reads it back whole."""
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", base)
+    rollout = "release__fraud/scheduled__2026-11-28T13:40:00+00:00/eu"
+    address = urlsplit(page_address(str(PRODUCTION), rollout_id=rollout))
+    folder = "/team-a" if base else ""
+    assert address.path == f"{folder}/plugin/mlpipex/e/{PRODUCTION}/rollout"
+    assert parse_qs(address.query) == {"id": [rollout]}
+    assert page_address(str(PRODUCTION)) == f"{base.rstrip('/')}/plugin/mlpipex/e/{PRODUCTION}"
+
+
+def test_a_stage_leads_to_its_rollout_even_where_it_is_refused(first: ReleaseRun) -> None:
+    task = TaskRun("promote", run_id=first.run_id)
+    with pytest.raises(AirflowFailException):
+        first.promote_task().execute(task.context)
+    assert f"/plugin/mlpipex/e/{PRODUCTION}/rollout?id=" in task.xcoms[HealthPageLink.URL_KEY]
