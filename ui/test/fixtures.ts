@@ -170,6 +170,9 @@ export const ENDPOINT: T.Endpoint = {
       { kind: "gate-tightened", what: "p95 latency", before: "max 150ms", after: "max 120ms" },
     ],
   },
+  rollout: SUMMARY,
+  doubt: null,
+  held_back: null,
   last_result: { rollout: "manual__2026-11-20", ending: "promoted", cause: "watch ended pass", at: ago(86_400 * 3) },
   incident: null,
   readiness: READINESS,
@@ -178,6 +181,7 @@ export const ENDPOINT: T.Endpoint = {
 
 export const DETAIL: T.RolloutDetail = {
   summary: SUMMARY,
+  trouble: null,
   release: release(CANDIDATE, "2.2.0"),
   baseline: CURRENT,
   changes: [

@@ -160,8 +160,11 @@ export interface Endpoint {
     why_not: string | null;
     changes: Change[];
   };
+  rollout: RolloutSummary | null;
   last_result: { rollout: string; ending: string; cause: string; at: string } | null;
   incident: { release: string; verdict: string; gates: string[]; cause: string; since: string } | null;
+  doubt: Doubt | null;
+  held_back: HeldBack | null;
   readiness: Readiness;
   plane_error: string | null;
   /** Not there where the provider has no drills. */
@@ -280,6 +283,8 @@ export interface RolloutDetail {
   changes: Change[];
   stages: Stage[];
   review: { approved: boolean | null; by: string; note: string; automatic: string; at: string } | null;
+  /** Why the stage under way is not measured right now. */
+  trouble: string | null;
 }
 
 export interface Look {

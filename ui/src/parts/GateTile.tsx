@@ -128,7 +128,7 @@ function LookSeries({ looks }: { readonly looks: readonly Look[] }) {
           </thead>
           <tbody>
             {[...sorted].reverse().map((look) => (
-              <tr key={look.seq}>
+              <tr key={look.at}>
                 <td><When at={look.at} /></td>
                 <td><VerdictChip verdict={look.verdict} /></td>
                 <td className="right num">{number(look.value)}</td>

@@ -28,8 +28,8 @@ function drilled(drill: Drill): string {
 export function HoldPanel({ endpoint, me, changed }: { readonly endpoint: Endpoint; readonly me: Me | undefined; readonly changed: () => void }) {
   // The deed itself: what the endpoint allows changes by it, while its answer is still read.
   const [shown, setShown] = useState<Deed>();
-  const { row, may } = endpoint;
-  const { held_back: held, rollout, doubt } = row;
+  const { row, may, held_back: held, doubt } = endpoint;
+  const { rollout } = row;
   const allowed = me?.may_write === true;
   const stopped = rollout?.on_hold ? (rollout.hold_cause ?? "no cause was given") : null;
   const deeds: Partial<Record<Verb, Deed>> = {};

@@ -60,6 +60,11 @@ function Detail({ endpoint, detail }: { readonly endpoint: api.Ref; readonly det
           <p>{summary.on_hold.cause}</p>
         </Notice>
       ) : null}
+      {detail.trouble ? (
+        <Notice tone="amber" role="status">
+          <strong>The stage under way is not measured right now.</strong> {detail.trouble}
+        </Notice>
+      ) : null}
       {summary.ending ? (
         <Notice tone={ENDING[summary.ending] ?? "gray"}>
           <strong>{summary.ending.replace("-", " ")}</strong> <When at={summary.ended_at} />
