@@ -2,17 +2,97 @@
 
 A night beside nights, a Sunday beside Sundays: what a column does over day and week is taken off before anything is
 compared, so that a short window tells a fault from the time of day, also a fault that makes a night look like a day.
+
+Which season, where the manifest leaves that open, the reference itself says (:func:`chosen`): the week, where what a
+column does on different days goes with the weekday; the hours, for a window that is shorter than a day, where what it
+does goes with them. A season that explains little would only leave fewer rows to compare with.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
-from airflow_provider_mlpipex.domain.drift.chunks import Chunks, Window
+from airflow_provider_mlpipex.domain.drift.chunks import DAY, PERIOD_S, Chunks, Window
 from airflow_provider_mlpipex.domain.drift.references import ColumnReference, Reference
+from airflow_provider_mlpipex.domain.drift.report import Season
 from airflow_provider_mlpipex.domain.drift.sketches import OUTSIDE_BINS, Sketch
+
+#: A season is chosen that explains at least so much of how the stretches of one column differ,
+_EXPLAINS = 0.5
+#: and by which its phases differ more than chance makes them, by so many standard deviations of Fisher's F,
+_BEYOND_CHANCE = 3.5
+#: where the reference has each of its phases so many times.
+_TIMES: Mapping[Season, int] = {"week": 3, "day": 7}
+
+
+class Explained(NamedTuple):
+    """What a season explains best. :param part: of how the stretches of ``column`` differ, 0 to 1."""
+
+    season: Season
+    column: str
+    part: float
+
+
+def chosen(reference: Reference, window: Window) -> Explained | None:
+    """The season that ``reference`` asks for where nobody has named one, or ``None``.
+
+    The week for a window of less than a week, else the hours of the day for one of less than a day.
+    """
+    length_s = (window.until - window.since).total_seconds()
+    for season in ("week", "day"):
+        if length_s < PERIOD_S[season]:
+            best = _explained(reference, season)
+            if best is not None and best.part >= _EXPLAINS:
+                return best
+    return None
+
+
+def _explained(reference: Reference, season: Season) -> Explained | None:
+    parts = {}
+    for name, column in reference.columns.items():
+        if column.chunks is None:
+            return None  # a season needs the times of every column
+        parts[name] = explained(column.chunks, season)
+    best = max(parts, key=lambda name: parts[name], default=None)
+    return None if best is None else Explained(season, best, parts[best])
+
+
+def explained(chunks: Chunks, season: Season) -> float:
+    """How much of what stretches of a column differ by goes with their phase of ``season``: days and their weekday, or
+    slots and their hour. The part of the variance of the cells' shares that lies between phases, both adjusted for
+    their degrees of freedom, what chance adds taken off (analysis of variance): about 0 where there is no such cycle.
+
+    0 where the reference does not have each phase often enough, and where chance does as much (Fisher's F).
+    """
+    a_day = max(1, DAY // chunks.slot_s)
+    width = a_day if season == "week" else 1
+    first = -(chunks.begin // chunks.slot_s) % width  # days begin at midnight
+    units = (chunks.slots - first) // width
+    phases = PERIOD_S[season] // (width * chunks.slot_s)
+    if phases < 2 or units < _TIMES[season] * phases:
+        return 0.0
+    rows = chunks.counts[first : first + units * width].reshape(units, width, -1).sum(axis=1)
+    phase = ((chunks.begin // chunks.slot_s + first) // width + np.arange(units)) % phases
+    rows, phase = rows[rows.sum(axis=1) > 0], phase[rows.sum(axis=1) > 0]
+    seen = np.unique(phase)
+    if len(rows) < _TIMES[season] * len(seen) or len(seen) < 2:
+        return 0.0
+    shares = rows / rows.sum(axis=1, keepdims=True)
+    overall = float(((shares - shares.mean(axis=0)) ** 2).sum())
+    within = sum(float(((part - part.mean(axis=0)) ** 2).sum()) for part in (shares[phase == one] for one in seen))
+    between, free = len(seen) - 1, len(rows) - len(seen)
+    # What so few rows differ by anyway is no difference of their stretches, and comes in about so many directions.
+    alike = float((shares.mean(axis=0) ** 2).sum())
+    noise, directions = (1.0 - alike) * float((1.0 / rows.sum(axis=1)).mean()), max(1.0, (1.0 - alike) ** 2 / alike)
+    largest = 1.0 + _BEYOND_CHANCE * math.sqrt(2.0 / directions * (1.0 / between + 1.0 / free))
+    by_chance = (overall - within) / between < largest * within / free
+    varies, left = overall / (len(rows) - 1) - noise, within / free - noise
+    return 0.0 if by_chance or varies <= 0.0 else 1.0 - max(0.0, left) / varies
 
 
 def in_season(reference: Reference, window: Window) -> Reference | None:

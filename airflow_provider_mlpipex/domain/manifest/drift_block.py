@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -49,7 +49,8 @@ class DriftSpec(Recorded):
     :param max_dropped: share of the rows that may be missing from the counts; above it a look is ``inconclusive``.
     :param alert: whether on-call is told of a drift, of a column that is broken, and of a faulty batch.
     :param season: ``day``: a window is compared with the reference rows of the same hours of the day; ``week``: with
-        those of the same weekday and hours; with all of them if not given.
+        those of the same weekday and hours; ``none``: with all of them. If not given, the reference itself says which
+        (``drift.season.chosen``).
     :param cycle: whether what columns do by themselves over day and week is no drift; false where rows are not of the
         time at which they are served, as a week of rows that is scored at once. It is if not given.
     :param batches: whether each batch is tested against the others of the window; they are if not given.
@@ -63,9 +64,19 @@ class DriftSpec(Recorded):
     alpha: Ratio = Field(default=DEFAULT_ALPHA, gt=0, lt=1)
     max_dropped: Ratio = Field(default=0.01, ge=0, lt=1)
     alert: bool = True
-    season: Season | None = None
+    season: Literal["day", "week", "none"] | None = None
     cycle: bool | None = None
     batches: bool | None = None
+
+    @property
+    def named_season(self) -> Season | None:
+        """The season that somebody has named."""
+        return None if self.season == "none" else self.season
+
+    @property
+    def chooses_season(self) -> bool:
+        """Whether the reference says which season there is."""
+        return self.season is None and self.cycle is not False
 
     @property
     def tests_batches(self) -> bool:
@@ -75,6 +86,8 @@ class DriftSpec(Recorded):
 #: How much of the reference a season needs: each of its hours twice, or nobody knows how far one lies from another.
 SEASONS: Mapping[Season, timedelta] = {"day": timedelta(days=1), "week": timedelta(days=7)}
 _TIMES_A_SEASON = 2
+#: From this length on the reference itself says whether hours matter.
+_CHOSEN_FROM = timedelta(days=7)
 
 
 def broken_seasons(
@@ -85,7 +98,7 @@ def broken_seasons(
     :param reference: for how long the rows were collected that the reference is made of; ``None`` where nobody knows.
     :param timed: whether they know when each was.
     """
-    if drift is None or drift.season is None:
+    if drift is None or drift.named_season is None:
         return
     if drift.cycle is False:
         yield Problem(
@@ -94,7 +107,7 @@ def broken_seasons(
             "cycle: false says that rows are not of the time at which they are served, so they have no season",
             "remove one of the two",
         )
-    period, where = SEASONS[drift.season], (*path, "season")
+    period, where = SEASONS[drift.named_season], (*path, "season")
     if not timed:
         yield Problem(
             where,
@@ -129,15 +142,16 @@ def cautions(
             "week may be called drift",
             "name evaluation.time_column",
         )
-    if drift.window < SEASONS["day"] and drift.season is None:
+    chooses = drift.chooses_season and timed and reference is not None and reference >= _CHOSEN_FROM
+    if drift.window < SEASONS["day"] and drift.named_season is None and not chooses:
         yield Problem(
             (*path, "window"),
             format_duration(drift.window),
             "shorter than a day, and what columns do over a day is not taken off: a fault that makes the night look "
             "like the day is not seen",
-            "write window: 1d, or season: day",
+            "write window: 1d, season: day, or a data.window.evaluate of a week at least",
         )
-    if reference is not None and reference < MIN_CHUNKS * drift.window and drift.season is None:
+    if reference is not None and reference < MIN_CHUNKS * drift.window and drift.named_season is None:
         yield Problem(
             (*path, "window"),
             format_duration(drift.window),
@@ -186,10 +200,14 @@ def diff_drift(what: str, before: DriftSpec | None, after: DriftSpec | None) -> 
         yield loosened(f"{what} window", format_duration(before.window), format_duration(after.window))
     if before.season != after.season:
         # Neither is only stricter: other rows to compare with.
-        yield loosened(f"{what} season", before.season or NONE, after.season or NONE)
+        yield loosened(f"{what} season", before.season or _CHOSEN, after.season or _CHOSEN)
     if (before.cycle is False) != (after.cycle is False):
         # A reference that moves by itself hides as much as it explains.
         yield loosened(f"{what} cycle", _said(before.cycle), _said(after.cycle))
+
+
+#: What a season is that nobody has named.
+_CHOSEN = "as the reference says"
 
 
 def _said(flag: bool | None) -> str:

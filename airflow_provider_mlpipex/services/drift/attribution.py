@@ -175,7 +175,7 @@ def attribute(
         judged.release,
         columns,
         faults=faults,
-        season=judged.facts.get("demand", {}).get("season"),
+        season=judged.facts.get("season", judged.facts.get("demand", {}).get("season")),
         since=judged.since,
         until=judged.until,
         strict=True,

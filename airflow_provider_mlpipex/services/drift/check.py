@@ -6,6 +6,7 @@ tells on-call once of the same drift. Fails closed: whatever cannot be measured 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +18,7 @@ from airflow_provider_mlpipex.domain.drift.report import (
     DriftReport,
     Measure,
     RankedDrift,
+    Season,
 )
 from airflow_provider_mlpipex.domain.errors import (
     DriftFound,
@@ -53,6 +55,7 @@ class DriftCheck(Value):
 
     :param release: identifier. :param since: first minute, ``until`` is past the last.
     :param rows: that were answered. :param dropped_share: part of all rows that is missing from the counts.
+    :param season: of whose rows of the reference the window was compared with; ``None``: all of them.
     :param report: every column; ``None`` where nothing could be measured.
     :param ranking: features by the damage that their drift does, largest first.
     :param raising: columns whose drift raises the alarm.
@@ -72,6 +75,7 @@ class DriftCheck(Value):
     demand: DriftSpec
     rows: int = 0
     dropped_share: float = 0.0
+    season: Season | None = None
     report: DriftReport | None = None
     ranking: tuple[RankedDrift, ...] = ()
     raising: tuple[str, ...] = ()
@@ -132,6 +136,7 @@ class DriftCheck(Value):
         columns = [item for item in (self.report.columns if self.report else ()) if item.verdict != "pass"]
         return {
             "demand": self.demand.to_json(),
+            "season": self.season,
             "rows": self.rows,
             "dropped_share": self.dropped_share,
             "raising": list(self.raising),
@@ -178,7 +183,7 @@ def look(
             check.release,
             check.drifted,
             faults=check.faulty,
-            season=check.demand.season,
+            season=check.season,
             since=check.since,
             until=check.until,
         )
@@ -281,7 +286,7 @@ def _compared(platform: Platform, blank: DriftCheck) -> DriftCheck:
     from airflow_provider_mlpipex.domain.drift import attribution, judging
     from airflow_provider_mlpipex.domain.drift.chunks import Window
     from airflow_provider_mlpipex.domain.drift.references import SCORE
-    from airflow_provider_mlpipex.domain.drift.season import in_season
+    from airflow_provider_mlpipex.domain.drift.season import chosen, in_season
 
     demand = blank.demand
     served = platform.plane.sketches(blank.endpoint, blank.release, since=blank.since, until=blank.until)
@@ -296,10 +301,13 @@ def _compared(platform: Platform, blank: DriftCheck) -> DriftCheck:
     why = why_unmeasured(served, max_dropped=demand.max_dropped)
     if why or served.reference is None:
         return check.model_copy(update={"verdict": "inconclusive", "reason": why})
-    looked_at = Window(since=check.since, until=check.until, season=demand.season)
+    looked_at = Window(since=check.since, until=check.until, season=demand.named_season)
+    found = chosen(served.reference, looked_at) if demand.chooses_season else None
+    if found is not None:
+        looked_at = replace(looked_at, season=found.season)
     reference = in_season(served.reference, looked_at)
     if reference is None:
-        why = f"season: {demand.season}, and the reference does not know the times of its rows"
+        why = f"season: {looked_at.season}, and the reference does not know the times of its rows"
         return check.model_copy(update={"verdict": "inconclusive", "reason": why})
     report = judging.check(
         reference,
@@ -314,9 +322,19 @@ def _compared(platform: Platform, blank: DriftCheck) -> DriftCheck:
     raising = [SCORE] if score and score.verdict == "fail" else []
     raising += [drift.column for drift in attribution.harmful(ranking, damage=demand.damage)]
     check = check.model_copy(
-        update={"report": report, "ranking": ranking, "raising": tuple(raising), "faults": _faults(platform, blank)}
+        update={
+            "season": looked_at.season,
+            "report": report,
+            "ranking": ranking,
+            "raising": tuple(raising),
+            "faults": _faults(platform, blank),
+        }
     )
     verdict, reason = _with_faults(check, verdict, reason)
+    if found is not None:
+        explains = f"it explains {100 * found.part:.0f}% of how those of {found.column} differ"
+        stretches = "same weekday and hours" if found.season == "week" else "same hours of the day"
+        reason = f"{reason}; compared with the reference of the {stretches}: {explains}"
     return check.model_copy(update={"verdict": verdict, "reason": reason})
 
 

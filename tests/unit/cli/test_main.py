@@ -148,7 +148,7 @@ def test_validate(manifest_file: Path) -> None:
 
 
 def test_validate_says_what_works_less_well_than_it_looks(manifest_file: Path) -> None:
-    short = ("    alerts: {on", "    drift: {window: 6h}\n    alerts: {on")
+    short = ("    alerts: {on", "    drift: {window: 6h, season: none}\n    alerts: {on")
     manifest_file.write_text(edited(short), encoding="utf-8")
     text = run("manifest", "validate", manifest_file)
     assert text.exit_code == 0 and "is valid" in text.stdout

@@ -11,10 +11,10 @@ import pytest
 from scipy import stats
 
 from airflow_provider_mlpipex.domain.drift import student
-from airflow_provider_mlpipex.domain.drift.chunks import HOUR, MAX_SLOTS, Window, reach, slots_of
+from airflow_provider_mlpipex.domain.drift.chunks import HOUR, MAX_SLOTS, Chunks, Window, reach, slots_of
 from airflow_provider_mlpipex.domain.drift.judging import check
 from airflow_provider_mlpipex.domain.drift.references import Reference, make_reference
-from airflow_provider_mlpipex.domain.drift.season import in_season
+from airflow_provider_mlpipex.domain.drift.season import chosen, explained, in_season
 from airflow_provider_mlpipex.domain.errors import SketchUnusable
 
 BEGIN = datetime(2026, 3, 2, tzinfo=UTC)  # a Monday
@@ -189,3 +189,69 @@ def test_student_is_that_of_scipy(degrees: int) -> None:
 def test_student_refuses_what_has_no_answer(wrong: Any) -> None:
     with pytest.raises(ValueError):
         wrong()
+
+
+# Which season there is, the reference says itself.
+
+
+def asked_for(hours: float, *, without: tuple[str, ...] = (), days: int = DAYS) -> tuple[str, str] | None:
+    rows, times = month(days)
+    reference = make_reference({name: values for name, values in rows.items() if name not in without}, times=times)
+    found = chosen(reference, Window(since=BEGIN, until=BEGIN + timedelta(hours=hours)))
+    return None if found is None else (found.season, found.column)
+
+
+def test_a_weekly_cycle_asks_for_the_week_and_a_daily_one_for_the_day_where_windows_are_short() -> None:
+    assert asked_for(24) == asked_for(6) == ("week", "week")
+    assert asked_for(24, without=("week",)) is None, "a window of a day has each of its hours once"
+    assert asked_for(6, without=("week", "kind")) == ("day", "cycle")
+    assert asked_for(6, without=("week", "kind", "cycle")) is None
+    assert asked_for(24 * 7) is None, "a window of a week has each of its weekdays once"
+
+
+def test_a_season_is_not_asked_for_that_the_reference_has_too_seldom() -> None:
+    assert asked_for(24, days=21) == ("week", "week")
+    assert asked_for(24, days=20) is None
+    assert asked_for(6, days=6) is None
+    assert chosen(WITHOUT_TIMES, Window(since=BEGIN, until=BEGIN + timedelta(hours=6))) is None
+
+
+def test_the_reference_that_a_weekly_cycle_asks_for_finds_its_fault_by_default() -> None:
+    """A Saturday that looks like a Monday."""
+    saturday = Window(since=BEGIN + timedelta(days=12), until=BEGIN + timedelta(days=13))
+    found = chosen(REFERENCE, saturday)
+    assert found is not None
+    assert seen(24 * 12, 24, shift={"week": -2.0})["week"] != "fail", "among all days it is one of them"
+    assert seen(24 * 12, 24, shift={"week": -2.0}, season=found.season)["week"] == "fail"
+    assert seen(24 * 12, 24, season=found.season)["week"] != "fail"
+
+
+@pytest.mark.parametrize("weather", [0.0, 0.1])
+def test_columns_without_a_cycle_ask_for_none(weather: float) -> None:
+    """300 flags of which each day is like the others, or has a weather of its own."""
+    chance, asked = np.random.default_rng(7), 0
+    for _ in range(300):
+        share = np.clip(0.4 + weather * chance.normal(size=DAYS), 0.01, 0.99)
+        ones = chance.binomial(AN_HOUR, np.repeat(share, 24))
+        counts = np.stack([ones, AN_HOUR - ones, np.zeros_like(ones)], axis=1)
+        flag = Chunks(begin=round(BEGIN.timestamp()), slot_s=HOUR, starts=np.arange(2), counts=counts)
+        asked += explained(flag, "week") >= 0.5
+        assert explained(flag, "day") < 0.5
+    assert asked <= 6, "once in fifty"
+
+
+@pytest.mark.parametrize("begins", [0, 5, 23])
+def test_what_a_season_explains_is_the_part_between_its_phases(begins: int) -> None:
+    """The textbook: with so many rows that chance is nothing it is the adjusted coefficient of determination."""
+    chance = np.random.default_rng(8)
+    many, days = 10_000_000, 30
+    share = 0.5 + 0.1 * (np.arange(days) % 7 >= 5) + 0.05 * chance.normal(size=days)
+    ones = np.rint(many * np.repeat(share, 24))[begins:].astype(np.int64)
+    counts = np.stack([ones, many - ones, np.zeros_like(ones)], axis=1)
+    flag = Chunks(begin=round(BEGIN.timestamp()) + begins * HOUR, slot_s=HOUR, starts=np.arange(2), counts=counts)
+    whole = np.arange(1 if begins else 0, days)
+    groups = [share[whole][whole % 7 == weekday] for weekday in range(7)]
+    f, _ = stats.f_oneway(*groups)
+    between, free = 6, len(whole) - 7
+    determined = f * between / (f * between + free)
+    assert explained(flag, "week") == pytest.approx(1 - (1 - determined) * (len(whole) - 1) / free, abs=1e-4)

@@ -298,7 +298,9 @@ def test_the_very_limit_is_allowed(edits: list[tuple[str, str]]) -> None:
 @pytest.mark.parametrize(
     ("block", "evaluate", "says"),
     [
-        ("window: 6h", "30d", ["shorter than a day"]),
+        ("window: 6h", "30d", []),
+        ("window: 6h", "6d", ["shorter than a day"]),
+        ("window: 6h, season: none", "30d", ["shorter than a day"]),
         ("window: 6h, season: day", "30d", []),
         ("window: 1d", "30d", []),
         ("", "30d", []),

@@ -193,17 +193,26 @@ def night(world: DriftWorld, *, shift: float = 0.0) -> None:
 
 
 @pytest.mark.parametrize(
-    ("season", "shift", "verdict"),
-    [("", 0.0, "pass"), (", season: day", 0.0, "pass"), (", season: day", -11.0, "fail")],
+    ("season", "named", "compared", "shift", "verdict"),
+    [
+        ("", None, "day", 0.0, "pass"),
+        ("", None, "day", -11.0, "fail"),
+        (", season: none", "none", None, 0.0, "pass"),
+        (", season: day", "day", "day", 0.0, "pass"),
+        (", season: day", "day", "day", -11.0, "fail"),
+    ],
 )
-def test_a_window_is_judged_by_what_its_time_of_day_does(season: str, shift: float, verdict: str) -> None:
+def test_a_window_is_judged_by_what_its_time_of_day_does(
+    season: str, named: str | None, compared: str | None, shift: float, verdict: str
+) -> None:
     world = DriftWorld(judged_by(f"window: 2h{season}"), trained=timed_reference())
     now = world.clock.now()
     world.clock.advance((24 * 3600 - (now.hour * 3600 + now.minute * 60 + now.second)) + 6 * 3600)
     night(world, shift=shift)
     seen = world.look_at_drift()
     assert seen.verdict == verdict, seen.reason
-    assert seen.facts()["demand"].get("season") == ("day" if season else None)
+    assert (seen.facts()["demand"].get("season"), seen.facts()["season"]) == (named, compared)
+    assert ("same hours of the day: it explains" in seen.reason) is (named is None)
 
 
 @pytest.mark.parametrize("cycle", ["", ", cycle: false"])
