@@ -12,6 +12,9 @@ PYTEST ?=
 # in the order of tests/conftest.py.
 PROCESSES ?= 2
 
+# Hundreds of processes start in tests and demo: each would compile the whole package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check unit ui screenshots bench audit machine clean
 
