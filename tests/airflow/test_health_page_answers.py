@@ -13,6 +13,8 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
+from airflow_provider_mlpipex.plugins.mlpipex_plugin import MlpipexPlugin
+from tests.support.api_server import client_of
 from tests.support.page import fixture_answers
 
 PREFIX = "/api/v1/"
@@ -51,3 +53,13 @@ def test_every_answer_that_the_page_reads_is_one_that_the_api_gives(
         except ValueError as error:
             wrong[route] = str(error)
     assert not wrong, "\n\n".join(f"{route}: {why}" for route, why in wrong.items())
+
+
+def test_a_browser_gets_the_page_as_javascript(airflow_db: None) -> None:
+    """It imports nothing that comes under another name, and is told not to guess."""
+    (nav, _) = MlpipexPlugin().react_apps
+    answer = client_of(None).get(nav["bundle_url"])
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].partition(";")[0] == "text/javascript"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "AirflowPlugin" in answer.text
