@@ -17,7 +17,7 @@ vi.mock("uplot", () => ({
 type Answer = (url: URL, init?: RequestInit) => unknown;
 
 /** What the API answers: the fixture of each route, but for those named here. A number is a status. */
-function serve(own: Record<string, Answer | unknown> = {}) {
+function serve(own: Record<string, unknown> = {}) {
   const asked: { url: URL; init: RequestInit | undefined }[] = [];
   vi.stubGlobal("fetch", async (input: string, init?: RequestInit) => {
     const url = new URL(input, "http://airflow");
@@ -93,7 +93,7 @@ describe("every view", () => {
     await screen.findByText("No request in this window");
     expect(container.textContent).not.toMatch(/NaN|\bnull\b|undefined|Invalid Date/);
     expect(screen.getByText("connection refused", { exact: false })).toBeTruthy();
-    expect((screen.getByRole("button", { name: "Roll back" }) as HTMLButtonElement).disabled).toBe(true);
+    expect(screen.getByRole<HTMLButtonElement>("button", { name: "Roll back" }).disabled).toBe(true);
     expect(screen.getByText("Nothing is released yet.")).toBeTruthy();
   });
 
@@ -207,7 +207,7 @@ describe("a rollback by click", () => {
     serve({ "/me": fixtures.VIEWER });
     open(ENDPOINT);
     await screen.findByText(fixtures.VIEWER.why_not as string);
-    expect((screen.getByRole("button", { name: "Roll back" }) as HTMLButtonElement).disabled).toBe(true);
+    expect(screen.getByRole<HTMLButtonElement>("button", { name: "Roll back" }).disabled).toBe(true);
   });
 });
 

@@ -52,7 +52,7 @@ export function usePoll<Answer>(
 
     const schedule = () => {
       const moving = answer !== undefined && latest.current.isMoving(answer);
-      timer = setTimeout(question, nextDelay({ moving, failures }));
+      timer = setTimeout(() => void question(), nextDelay({ moving, failures }));
     };
     const question = async () => {
       clearTimeout(timer);

@@ -5,6 +5,7 @@ import { Link, useLocation } from "react-router-dom";
 
 import type { Ref } from "../api/endpoints.ts";
 import { places } from "../lib/places.ts";
+import { useTitle } from "../lib/useTitle.ts";
 
 export function Trail({ steps }: { readonly steps: readonly (readonly [string, string | null])[] }) {
   return (
@@ -40,6 +41,7 @@ export function EndpointFrame({
 }) {
   const view = useLocation().pathname.split("/").at(6) ?? "";
   const name = `${endpoint.environment}/${endpoint.name}`;
+  useTitle(here ? `${here} - ${name}` : name);
   return (
     <div className="stack">
       <Trail

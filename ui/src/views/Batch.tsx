@@ -126,6 +126,5 @@ function Rows({ endpoint, batch, release }: { readonly endpoint: api.Ref; readon
 }
 
 function cell(value: unknown): string {
-  if (value === null || value === undefined) return "null";
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
+  return typeof value === "string" ? value : (JSON.stringify(value) ?? "null");
 }

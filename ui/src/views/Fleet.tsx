@@ -9,6 +9,7 @@ import type { FleetRow, Health } from "../api/types.ts";
 import { milliseconds, number, percent } from "../lib/format.ts";
 import { places } from "../lib/places.ts";
 import { usePoll } from "../lib/usePoll.ts";
+import { useTitle } from "../lib/useTitle.ts";
 import { Chip, Lamp, Notice, SplitBar, type Tone, When } from "../parts/basics.tsx";
 import { Empty, Loaded } from "../parts/states.tsx";
 
@@ -43,6 +44,7 @@ function isMoving(row: FleetRow): boolean {
 }
 
 export function Fleet() {
+  useTitle("Models");
   const [params, setParams] = useSearchParams();
   const asked = params.get("q") ?? "";
   const [typed, setTyped] = useState(asked);
