@@ -25,7 +25,7 @@ from airflow_provider_mlpipex.domain.shadow.comparison import (
     ShadowComparison,
     histogram,
 )
-from airflow_provider_mlpipex.domain.shadow.score_distributions import compare_scores
+from airflow_provider_mlpipex.domain.shadow.score_distributions import ScoreDistributions, compare_scores
 from airflow_provider_mlpipex.domain.shadow.slices import MAX_VALUE_LENGTH, MAX_VALUES, MIN_PAIRS, Slice, SlicedColumn
 from airflow_provider_mlpipex.serving.prediction_log.comparison import SETTLE_S, SLACK_S
 from airflow_provider_mlpipex.serving.prediction_log.outputs import Described, describe
@@ -68,6 +68,7 @@ def compare_answers(
     both = [(left, right) for left, right in known_to_both if left.status == right.status == 200]
     scores = [(left.output.score, right.output.score) for left, right in both]
     firsts = _firsts(both)
+    first_scores = [(left.output.score, right.output.score) for left, right in firsts]
     whole = Counter((left.status == 200, right.status == 200) for left, right in known_to_both if not right.row)
     logs = []
     for records, kept, missing in ((ours, current, 0), (theirs, shadow, 1)):
@@ -92,12 +93,14 @@ def compare_answers(
         failed_both=whole[False, False],
         flips=sum(_flipped(left.output, right.output) for left, right in both),
         inputs=len(firsts),
-        flipped_inputs=sum(firsts.values()),
+        flipped_inputs=sum(_flipped(left.output, right.output) for left, right in firsts),
         probabilities=bool(both) and all(side.output.kind == "probability" for pair in both for side in pair),
-        difference=_differences([b - a for a, b in scores if a is not None and b is not None], ABSOLUTE_EDGES, abs),
+        difference=_of_scores(scores),
+        first_difference=_of_scores(first_scores) if len(firsts) < len(both) else None,
         latency=_differences([right.latency_ms - left.latency_ms for left, right in both], LATENCY_EDGES, float),
         outputs=_outputs(both),
-        scores=compare_scores(*(_numbers(pair[side] for pair in scores) for side in (0, 1))),
+        scores=_distributions(scores),
+        first_scores=_distributions(first_scores) if len(firsts) < len(both) and firsts else None,
         slices=tuple(_sliced(column, both) for column in slices),
         current_log=logs[0],
         shadow_log=logs[1],
@@ -111,14 +114,31 @@ def _first(records: Answers, first: datetime, last: datetime) -> dict[str, Answe
     return {rid: min(some, key=lambda answer: (answer.status != 200, answer.at)) for rid, some in read.items() if some}
 
 
-def _firsts(both: Iterable[tuple[Answer, Answer]]) -> dict[Any, bool]:
-    """Whether the first pair of each distinct row flipped. A row of which nobody knows what was asked is one alone."""
-    first: dict[Any, tuple[datetime, bool]] = {}
+_Scores = Sequence[tuple[float | None, float | None]]
+
+
+def _of_scores(scores: _Scores) -> Differences:
+    return _differences([b - a for a, b in scores if a is not None and b is not None], ABSOLUTE_EDGES, abs)
+
+
+def _distributions(scores: _Scores) -> ScoreDistributions | None:
+    return compare_scores(*(_numbers(pair[side] for pair in scores) for side in (0, 1)))
+
+
+def _firsts(both: Iterable[tuple[Answer, Answer]]) -> list[tuple[Answer, Answer]]:
+    """The first pair of each distinct row. A row of which nobody knows what was asked is one alone."""
+    rows: dict[Any, list[tuple[Answer, Answer]]] = defaultdict(list)
     for place, (left, right) in enumerate(both):
-        row: Any = tuple((name, repr(value)) for name, value in left.inputs.items()) or place
-        asked = (left.at, _flipped(left.output, right.output))
-        first[row] = min(first.get(row, asked), asked)
-    return {row: flipped for row, (_, flipped) in first.items()}
+        rows[tuple((name, repr(value)) for name, value in left.inputs.items()) or place].append((left, right))
+    return [min(pairs, key=_asked) for pairs in rows.values()]
+
+
+def _asked(pair: tuple[Answer, Answer]) -> tuple[datetime, bool, float, float]:
+    """Of pairs that were asked at one moment any would do, and it is the same one each time."""
+    left, right = pair
+    old, new = left.output.score, right.output.score
+    apart = math.inf if old is None or new is None else new - old
+    return left.at, _flipped(left.output, right.output), apart, old or 0.0
 
 
 def _unnamed(records: Answers, first: datetime, last: datetime) -> int:
@@ -210,7 +230,7 @@ def _slice(value: str | None, pairs: list[tuple[Answer, Answer]]) -> Slice:
         pairs=len(pairs),
         flips=sum(_flipped(left.output, right.output) for left, right in pairs),
         inputs=len(firsts := _firsts(pairs)),
-        flipped_inputs=sum(firsts.values()),
+        flipped_inputs=sum(_flipped(left.output, right.output) for left, right in firsts),
         count=len(apart),
         total=math.fsum(apart),
         squares=math.fsum(value**2 for value in apart),

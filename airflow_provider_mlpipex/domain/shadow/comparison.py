@@ -122,6 +122,8 @@ class ShadowComparison(Value):
     :param inputs: distinct rows among those that make the pairs, ``flipped_inputs`` those of them whose first pair
         flipped. A user who repeats himself is one of them, however often he asks; a row of which nobody knows what was
         asked is another each time. ``None``: nobody has counted them.
+    :param first_difference: ``difference`` of the first pair of each distinct input, ``first_scores`` their
+        distributions; ``None`` where each pair is of an input of its own, or nobody has told them apart.
     :param probabilities: all scores are probabilities, so no difference exceeds 1.
     :param dropped_share: predictions lost by full log queues over all predictions; above a limit gates say
         ``inconclusive``.
@@ -141,9 +143,11 @@ class ShadowComparison(Value):
     flipped_inputs: int = 0
     probabilities: bool = False
     difference: Differences = Differences()
+    first_difference: Differences | None = None
     latency: Differences = Differences()
     outputs: tuple[OutputDifference, ...] = ()
     scores: ScoreDistributions | None = None
+    first_scores: ScoreDistributions | None = None
     slices: tuple[SlicedColumn, ...] = ()
     current_log: Log = Log()
     shadow_log: Log = Log()

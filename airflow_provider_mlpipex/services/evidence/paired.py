@@ -10,7 +10,7 @@ from airflow_provider_mlpipex.domain.gates.metrics import PAIRED
 from airflow_provider_mlpipex.domain.shadow.comparison import Differences, ShadowComparison
 from airflow_provider_mlpipex.domain.shadow.slices import worst_flip_rate
 from airflow_provider_mlpipex.domain.statistics.paired_summaries import Apart, DistanceName, Worst
-from airflow_provider_mlpipex.domain.statistics.summaries import Counted, Summary
+from airflow_provider_mlpipex.domain.statistics.summaries import Counted, Summary, Summed
 
 
 class _Measured(NamedTuple):
@@ -45,24 +45,37 @@ def _of_pairs(comparison: ShadowComparison) -> Mapping[str, _Measured]:
     flipped = comparison.flipped
     agreeing = Counted(events=flipped.trials - flipped.events, trials=flipped.trials)
     # Of what users got every pair counts; how well that is known, distinct inputs say.
-    about = None if flipped.trials == pairs else f"{flipped.trials} distinct inputs"
-    absolute = difference.as_mean(bound=bound, absolute=True)
+    about = _distinct(comparison)
+    # What their differences are is known from distinct inputs as well.
+    first = comparison.first_difference or difference
+    signed, absolute = first.as_mean(bound=bound), first.as_mean(bound=bound, absolute=True)
     return {
         "pairs": _Measured(float(pairs), pairs),
         "agreement": _Measured(comparison.agreement, pairs, agreeing, about),
         "flip_rate": _Measured(comparison.flip_rate, pairs, flipped, about),
         "worst_slice_flip_rate": _worst_slice(comparison),
-        "mean_difference": _Measured(difference.mean, scored, difference.as_mean(bound=bound) if scored else None),
-        "mean_absolute_difference": _Measured(difference.mean_absolute, scored, absolute if scored else None),
-        "p95_difference": _p95(difference),
-        "latency_difference_p95": _p95(comparison.latency),
+        "mean_difference": _mean(difference.mean, scored, signed, about),
+        "mean_absolute_difference": _mean(difference.mean_absolute, scored, absolute, about),
+        "p95_difference": _p95(difference, first, about),
+        "latency_difference_p95": _p95(comparison.latency, comparison.latency),
     }
 
 
-def _p95(differences: Differences) -> _Measured:
-    return _Measured(
-        differences.quantile(0.95), differences.count, differences.histogram if differences.count else None
-    )
+def _distinct(comparison: ShadowComparison) -> str | None:
+    """How many distinct inputs there were, where that is not how many pairs."""
+    trials = comparison.flipped.trials
+    return None if trials == comparison.pairs else f"{trials} distinct inputs"
+
+
+def _mean(value: float | None, scored: int, known_by: Summed, about: str | None) -> _Measured:
+    return _Measured(value, scored, known_by, about) if known_by.count else _Measured(None, 0)
+
+
+def _p95(differences: Differences, known_by: Differences, about: str | None = None) -> _Measured:
+    """:param known_by: those that say how well it is known."""
+    if not known_by.count:
+        return _Measured(None, 0)
+    return _Measured(differences.quantile(0.95), differences.count, known_by.histogram, about)
 
 
 def _worst_slice(comparison: ShadowComparison) -> _Measured:
@@ -100,15 +113,17 @@ def _of_distributions(comparison: ShadowComparison) -> Mapping[str, _Measured]:
     scores, names = comparison.scores, ("psi", "ks", "js")
     if scores is None:
         return dict.fromkeys(names, _Measured(None, 0))
+    first, about = comparison.first_scores or scores, _distinct(comparison)
     distances: dict[DistanceName, float] = {"psi": scores.psi, "ks": scores.ks, "js": scores.js}
     return {
         name: _Measured(
             value,
             comparison.pairs,
             # Cumulative shares are of numbers alone: what is none stands last, in a group of its own.
-            Apart(distance=name, first=scores.current[:-1], second=scores.shadow[:-1])
+            Apart(distance=name, first=first.current[:-1], second=first.shadow[:-1])
             if name == "ks"
-            else Apart(distance=name, first=scores.current, second=scores.shadow),
+            else Apart(distance=name, first=first.current, second=first.shadow),
+            about,
         )
         for name, value in distances.items()
     }

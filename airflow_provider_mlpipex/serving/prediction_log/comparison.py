@@ -112,15 +112,20 @@ class _Joined:
         )
         self.database.execute(sql.MAKE_FIRSTS)
         inputs, flipped_inputs = sql.fetch(self.database, sql.COUNT_FIRSTS)
+        repeat = inputs < counted[0]
         names = ("pairs", "missing", "failed_current", "failed_shadow", "failed_both", "flips", "probabilities")
         return {
             **dict(zip(names, counted, strict=True)),
             "inputs": inputs,
             "flipped_inputs": flipped_inputs,
             "difference": self._differences("difference", "abs(difference)", ABSOLUTE_EDGES),
+            "first_difference": self._differences("difference", "abs(difference)", ABSOLUTE_EDGES, firsts=True)
+            if repeat
+            else None,
             "latency": self._differences("latency", "latency", LATENCY_EDGES),
             "outputs": self._outputs(),
-            "scores": self._scores(pairs=counted[0]),
+            "scores": self._scores(sql.SCORES, pairs=counted[0]),
+            "first_scores": self._scores(sql.SCORES_OF_FIRSTS, pairs=inputs) if repeat else None,
             "slices": tuple(self._sliced(number, column) for number, column in enumerate(self.slices)),
             "current_log": Log(**self._logs["current"]),
             "shadow_log": Log(**self._logs["shadow"]),
@@ -154,9 +159,9 @@ class _Joined:
 
         read_segments([self.folders[name]], read, gone=duckdb.IOException, since=first)
 
-    def _differences(self, column: str, counted: str, edges: tuple[float, ...]) -> Differences:
+    def _differences(self, column: str, counted: str, edges: tuple[float, ...], *, firsts: bool = False) -> Differences:
         count, total, absolute, squares, quantiles, buckets = sql.fetch(
-            self.database, sql.differences(column, counted), [list(edges)]
+            self.database, sql.differences(column, counted, firsts=firsts), [list(edges)]
         )
         if not count:
             return Differences()
@@ -192,10 +197,10 @@ class _Joined:
                 return list(labels) if isinstance(labels, dict) else []
         return []
 
-    def _scores(self, *, pairs: int) -> ScoreDistributions | None:
+    def _scores(self, query: str, *, pairs: int) -> ScoreDistributions | None:
         if not pairs:
             return None
-        taken = self.database.execute(sql.SCORES, [-(-pairs // MAX_SCORES)]).fetchnumpy()
+        taken = self.database.execute(query, [-(-pairs // MAX_SCORES)]).fetchnumpy()
         return compare_scores(taken["current"], taken["shadow"])
 
     def _sliced(self, number: int, column: str) -> SlicedColumn:

@@ -107,7 +107,8 @@ def join(slices: Sequence[str]) -> str:
 #: more the second time than the first.
 MAKE_FIRSTS = """
     CREATE TABLE firsts AS
-    SELECT arg_min(rowid, (t, flipped)) AS place FROM paired WHERE paired GROUP BY input"""
+    SELECT arg_min(rowid, (t, flipped, coalesce(difference, 'infinity'::DOUBLE), coalesce(score, 0.0))) AS place
+    FROM paired WHERE paired GROUP BY input"""
 _IS_FIRST = "rowid IN (SELECT place FROM firsts)"
 COUNT_FIRSTS = f"SELECT count(*), count(*) FILTER (flipped) FROM paired WHERE {_IS_FIRST}"
 
@@ -130,15 +131,16 @@ COUNT_ANSWERS = """
     SELECT count(*) FILTER (status = 200), count(*) FROM {name} WHERE whole AND t BETWEEN ? AND ?"""
 
 
-def differences(column: str, counted: str) -> str:
+def differences(column: str, counted: str, *, firsts: bool = False) -> str:
     """Count, sums, quantiles and histogram of a column of ``paired``. Parameter: the edges of the histogram.
 
-    :param counted: what quantiles and histogram are of.
+    :param counted: what quantiles and histogram are of. :param firsts: of the first pair of each input only.
     """
+    of = f" AND {_IS_FIRST}" if firsts else ""
     return f"""
         SELECT count({column}), sum({column}), sum(abs({column})), sum({column} ** 2),
             quantile_cont({counted}, {list(QUANTILES)}), histogram({counted}, ?)
-        FROM paired WHERE paired AND isfinite({column})"""
+        FROM paired WHERE paired AND isfinite({column}){of}"""
 
 
 #: Parameters: how many outputs. Place from 1, pairs, sum of absolute differences of each.
@@ -170,6 +172,7 @@ TOP_SLICES_QUERY = f"""
 SCORES = """
     SELECT coalesce(score, 'nan'::DOUBLE) AS current, coalesce(shadow_score, 'nan'::DOUBLE) AS shadow
     FROM paired WHERE paired AND rowid % ? = 0"""
+SCORES_OF_FIRSTS = f"{SCORES} AND {_IS_FIRST}"
 
 
 def fetch(database: Any, sql: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...]:

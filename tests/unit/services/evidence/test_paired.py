@@ -302,6 +302,66 @@ def test_the_interval_of_the_flip_rate_holds_however_often_users_repeat_themselv
     assert repeats == "once each" or missed["pairs"] > missed["inputs"]
 
 
+def test_differences_and_distributions_of_one_user_who_repeats_himself_prove_nothing_either(logs: Logs) -> None:
+    """His score moves by 0.4 each time, everybody else's by nothing."""
+    chance = random.Random(6)
+    for number in range(400):
+        inputs, score = {"amount": 1.5 if number < 200 else number}, 0.1 if number < 200 else chance.uniform(0.0, 0.5)
+        moved = score + 0.4 if number < 200 else score
+        logs.write(OLD, logs.answer(f"r-{number}", [1.0 - score, score], inputs=inputs))
+        logs.write(NEW, logs.answer(f"r-{number}", [1.0 - moved, moved], inputs=inputs))
+    compared = logs.compare()
+    assert compared.first_difference is not None and compared.first_scores is not None
+    assert (compared.difference.count, compared.first_difference.count) == (400, 201)
+    assert sum(compared.first_scores.current) == 201
+    found = evidence_of(compared)
+    for gate in (
+        "mean difference at most 0.05",
+        "mean absolute difference at most 0.05",
+        "p95 difference at most 0.1",
+        "psi under 0.2",
+        "ks under 0.1",
+    ):
+        said = verdict(gate, found)
+        assert said.verdict == "inconclusive", f"{gate}: users got it, and one input proves nothing: {said.reason}"
+        assert "201 distinct inputs" in said.reason
+    assert found["mean_difference"].value == pytest.approx(0.2)
+
+
+def test_differences_of_distinct_inputs_are_proof(logs: Logs) -> None:
+    for number in range(400):
+        logs.write(OLD, logs.answer(f"r-{number}", [0.8, 0.2], inputs={"amount": number}))
+        logs.write(NEW, logs.answer(f"r-{number}", [0.4, 0.6], inputs={"amount": number}))
+    compared = logs.compare()
+    assert compared.first_difference is None and compared.first_scores is None, "each pair is of an input of its own"
+    assert verdict("mean absolute difference at most 0.05", evidence_of(compared)).verdict == "fail"
+
+
+def test_the_interval_of_a_mean_holds_however_often_users_repeat_themselves() -> None:
+    """Ten inputs make half of the pairs, looked at 25 times; pairs by themselves miss the mean more often."""
+    chance, pairs, missed = np.random.default_rng(13), 3_000, {"inputs": 0, "pairs": 0}
+    looks, sequences = np.unique(np.geomspace(50, pairs, 25).astype(int)), 120
+    for _ in range(sequences):
+        sizes = np.maximum(1, (chance.pareto(1.2, pairs) * 2).astype(int))
+        asked = chance.permutation(np.repeat(np.arange(pairs), sizes)[: 4 * pairs])[:pairs]
+        moved = chance.uniform(-0.2, 0.4, pairs)[asked]
+        first = np.zeros(pairs, dtype=bool)
+        first[np.unique(asked, return_index=True)[1]] = True
+        for of, counted in (("inputs", first), ("pairs", np.ones(pairs, dtype=bool))):
+            count, total, squares = (np.cumsum(part * counted) for part in (np.ones(pairs), moved, moved**2))
+            seen = (
+                0.1
+                in interval(
+                    Differences(count=int(count[n - 1]), total=total[n - 1], squares=squares[n - 1]).as_mean(bound=1.0),
+                    alpha=0.05,
+                )
+                for n in looks
+            )
+            missed[of] += not all(seen)
+    assert missed["inputs"] <= 0.05 * sequences + 3 * math.sqrt(0.05 * 0.95 * sequences)
+    assert missed["pairs"] > missed["inputs"]
+
+
 def test_a_fault_in_one_slice_fails_a_gate_on_the_worst_while_the_whole_passes(logs: Logs) -> None:
     found = evidence_of(slices_of(logs))
     assert verdict("flip rate at most 8% from at least 500 pairs", found).verdict == "pass"
