@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from airflow_provider_mlpipex.notifications.rollout import RolloutNotifier
     from airflow_provider_mlpipex.operators.canary import CanaryDeployOperator
     from airflow_provider_mlpipex.operators.drift import DriftCheckOperator, drift_asset
+    from airflow_provider_mlpipex.operators.drill import RollbackDrillOperator
     from airflow_provider_mlpipex.operators.gate import GateCheckOperator
     from airflow_provider_mlpipex.operators.outcomes import IngestOutcomesOperator
     from airflow_provider_mlpipex.operators.promote import PromoteModelOperator
@@ -51,6 +52,7 @@ _HOME = {
     "QualityCheckOperator": "operators.quality",
     "RegisterModelOperator": "operators.register",
     "RollbackConfirmationOperator": "operators.rollback",
+    "RollbackDrillOperator": "operators.drill",
     "RollbackOperator": "operators.rollback",
     "RolloutNotifier": "notifications.rollout",
     "RolloutTrigger": "triggers.rollout",
@@ -83,6 +85,7 @@ __all__ = [
     "QualityCheckOperator",
     "RegisterModelOperator",
     "RollbackConfirmationOperator",
+    "RollbackDrillOperator",
     "RollbackOperator",
     "RolloutNotifier",
     "RolloutTrigger",

@@ -9,7 +9,7 @@ def get_provider_info() -> dict[str, Any]:
     """Validated by Airflow against ``provider_info.schema.json``."""
     package = "airflow_provider_mlpipex"
     release = ("snapshot", "quality", "train", "register", "gate", "review", "shadow", "canary", "promote", "rollback")
-    verbs = (*release, "score", "drift", "outcomes", "standing_watch")
+    verbs = (*release, "score", "drift", "drill", "outcomes", "standing_watch")
     watchers = ("rollout", "drift")
     name = "MLPipeX"
     return {

@@ -17,6 +17,7 @@ from airflow_provider_mlpipex.cli import (
     audit,
     demo,
     drift,
+    drill,
     gates,
     init,
     labels,
@@ -34,7 +35,7 @@ from airflow_provider_mlpipex.cli import (
 from airflow_provider_mlpipex.cli.refusals import Commands
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False)
-for commands in (init, plan, release, rollout, training, adopt, demo, version):
+for commands in (init, plan, release, rollout, drill, training, adopt, demo, version):
     app.add_typer(commands.app)
 for name, group in {
     "manifest": manifest,

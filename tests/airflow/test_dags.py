@@ -26,6 +26,7 @@ VERBS = tuple(
 RELEASE = "release__flight_delay"
 REFERENCE = [
     "drift__production__flight_delay",
+    "drill",
     "quality__flight_delay",
     "release__flight_delay",
     "retrain__flight_delay",
@@ -297,7 +298,7 @@ def test_without_a_folder_of_manifests_the_others_say_so_and_rollback_and_watch_
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "nowhere"))
     bag = load()
     assert sorted(bag.dags) == ["rollback", "watch"]
-    others = {"drift.py", "quality.py", "release.py", "retrain.py"}
+    others = {"drift.py", "drill.py", "quality.py", "release.py", "retrain.py"}
     assert {Path(file).name for file in bag.import_errors} == others
     assert all(f"folder of manifests {tmp_path / 'nowhere'}" in error for error in bag.import_errors.values())
 

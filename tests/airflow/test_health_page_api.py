@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 from airflow_provider_mlpipex.domain.errors import ReleaseNotReady
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.rollout.events import RollbackDecided
+from airflow_provider_mlpipex.services.rollout import drill as drills
 from airflow_provider_mlpipex.testing import use_platform
 from tests.support.api_server import API, client_of
 from tests.support.rollouts import ENDPOINT, World
@@ -226,3 +229,47 @@ def test_what_has_not_changed_is_not_sent_again(served: World, person: TestClien
     assert (again.status_code, again.content) == (304, b"")
     post(person, "rollback", reason="wrong scores")
     assert person.get(HERE, headers={"if-none-match": first.headers["etag"]}).status_code == 200
+
+
+@pytest.fixture
+def drilled() -> Any:
+    """Two releases under a manifest that allows drills, and nobody waits while one is under way."""
+    raw = World().manifest.to_json()
+    raw["environments"]["production"]["drills"] = {"allowed": True, "every": "30d"}
+    world = World(manifest=Manifest.model_validate(raw))
+    with use_platform(world.memory):
+        world.bring("run-1", "1.0.0", to="promoted")
+        world.bring("run-2", "1.1.0", to="promoted")
+        yield world
+
+
+def test_a_drill_by_click_turns_the_lamp_green(
+    drilled: World, person: TestClient, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drills, "drill", partial(drills.drill, wait=drilled.clock.advance))
+    before = person.get(f"{HERE}/readiness").json()
+    assert (before["lamp"], before["last_drill"]) == ("red", None) and "never drilled" in before["reason"]
+    current, previous = drilled.state.current, drilled.state.previous
+    assert current and previous
+    ended = post(person, "drill", reason="Tuesday").json()
+    assert (ended["ok"], ended["from_release"], ended["to_release"]) == (True, current.id, previous.id)
+    assert ended["by"] == name and ended["back_ms"] is not None and ended["forth_ms"] is not None
+    found = person.get(HERE).json()
+    assert (found["readiness"]["lamp"], found["readiness"]["last_drill"]["seq"]) == ("green", ended["seq"])
+    assert post(person, "drill", reason="Tuesday").json()["seq"] == ended["seq"], "the same request drills once"
+    assert [each["seq"] for each in person.get(f"{HERE}/drills").json()["items"]] == [ended["seq"]]
+    assert drilled.weights == {current.id: 10_000}
+
+
+def test_where_the_manifest_does_not_allow_it_nobody_drills(served: World, person: TestClient) -> None:
+    may = person.get(HERE).json()["may"]
+    assert may["drill"] is False and "environments.production.drills.allowed: true" in may["why_not_drill"]
+    refused = post(person, "drill", reason="Tuesday")
+    assert (refused.status_code, refused.json()["error"]) == (403, "NotPermitted")
+
+
+def test_there_is_no_drill_beside_a_rollout(drilled: World, person: TestClient) -> None:
+    assert person.get(HERE).json()["may"] == {"drill": True, "why_not_drill": None}
+    drilled.bring("run-3", "1.2.0", to="canary-0")
+    assert "rollout run-3 moves its traffic" in person.get(HERE).json()["may"]["why_not_drill"]
+    assert post(person, "drill", reason="Tuesday").status_code == 409

@@ -37,8 +37,10 @@ from airflow_provider_mlpipex.domain.validation.loading import load_manifest
 from airflow_provider_mlpipex.domain.values import digest_of
 from airflow_provider_mlpipex.services.drift import check as drift_check
 from airflow_provider_mlpipex.services.evidence import feature_parity
+from airflow_provider_mlpipex.services.fleet.overview import overview
 from airflow_provider_mlpipex.services.outcomes import ingest
 from airflow_provider_mlpipex.services.rollout import opening
+from airflow_provider_mlpipex.services.rollout.drill import drill
 from airflow_provider_mlpipex.services.rollout.records import LedgerRecords
 from airflow_provider_mlpipex.services.rollout.watch import WatchResult
 from airflow_provider_mlpipex.services.training.register import register_model
@@ -613,6 +615,17 @@ def drilled(raw: Raw) -> Any:
     return "broken"
 
 
+def ready(raw: Raw) -> Any:
+    """The lamp of a second release whose rollback was last shown to work twenty days ago."""
+    world = World(manifest=read(raw))
+    world.bring("run-1", "1.0.0", to="promoted")
+    world.bring("run-2", "1.1.0", to="promoted")
+    drill(world.memory, ENDPOINT, reason="probe", wait=lambda seconds: world.clock.advance(seconds))
+    world.clock.advance(20 * 86_400)
+    (found,) = overview(world.memory).endpoints
+    return found.readiness.lamp
+
+
 def rejected(raw: Raw) -> Any:
     return opened(place(raw, f"{PRODUCTION}.gates", ["accuracy at least 90%"]))
 
@@ -914,6 +927,9 @@ PROBES: dict[str, Probe] = {
         rejected, f"{PRODUCTION}.alerts.channel", ("on-call", "risk"), {f"{PRODUCTION}.alerts.on": ["rejected"]}
     ),
     "environments.*.drills.allowed": Probe(drilled, f"{PRODUCTION}.drills.allowed", (False, True)),
+    "environments.*.drills.every": Probe(
+        ready, f"{PRODUCTION}.drills.every", ("10d", "30d"), {f"{PRODUCTION}.drills.allowed": True}
+    ),
     **{
         leaf: probe
         for block in ("gates", "shadow", "canary", "rollback", "outcomes")

@@ -25,6 +25,7 @@ NAMES = [
     "QualityCheckOperator",
     "RegisterModelOperator",
     "RollbackConfirmationOperator",
+    "RollbackDrillOperator",
     "RollbackOperator",
     "RolloutNotifier",
     "RolloutTrigger",

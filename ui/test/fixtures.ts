@@ -146,6 +146,7 @@ const READINESS: T.Readiness = {
     { name: "release to return to", ok: true, detail: `${PREVIOUS} is ready` },
     { name: "serving plane", ok: true, detail: "" },
   ],
+  last_drill: null,
 };
 
 export const ENDPOINT: T.Endpoint = {
@@ -177,6 +178,7 @@ export const ENDPOINT: T.Endpoint = {
   incident: null,
   readiness: READINESS,
   plane_error: null,
+  may: { drill: true, why_not_drill: null },
 };
 
 export const DETAIL: T.RolloutDetail = {

@@ -207,8 +207,8 @@ class SqlLedger(RoutineRecords):
     def summaries(self) -> list[EndpointSummary]:
         with self._database.reading() as connection:
             kept = kept_state.summaries(connection, _heads())
-        found = [summary or EndpointSummary.of(self.state(endpoint)) for endpoint, summary in kept]
-        return sorted(found, key=lambda summary: str(summary.endpoint))
+        summaries = [summary or EndpointSummary.of(self.state(endpoint)) for endpoint, summary in kept]
+        return sorted(summaries, key=lambda summary: str(summary.endpoint))
 
     def endpoints(self) -> list[EndpointRef]:
         known = _known_endpoints()

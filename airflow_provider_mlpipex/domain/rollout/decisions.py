@@ -15,6 +15,7 @@ from airflow_provider_mlpipex.domain.changes import Change
 from airflow_provider_mlpipex.domain.errors import IllegalTransition, ManifestChanged, RolloutInProgress
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName
 from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.rollout.drill import interrupt
 from airflow_provider_mlpipex.domain.rollout.endpoint_hold import require_not_held_back
 from airflow_provider_mlpipex.domain.rollout.events import (
     CanaryStepped,
@@ -340,7 +341,10 @@ def give_up(state: EndpointState, *, cause: str, detected_at: datetime) -> list[
     """The plane has refused the plan that was written last: end the rollout that wanted it.
 
     Where a current release is, that is a rollback. Where none is, the first release is rejected and nothing is planned.
+    A drill is over.
     """
+    if state.drill is not None and not state.confirmed and state.rollback is None:
+        return interrupt(state, cause=cause)
     if state.confirmed or state.rollback is not None or not state.on_trial or state.rollout is None:
         return []
     if state.current is None:

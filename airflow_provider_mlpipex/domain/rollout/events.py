@@ -32,6 +32,7 @@ StageName = Literal[
     "drift",
     "score",
     "outcomes",
+    "drill",
 ]
 
 
@@ -384,6 +385,40 @@ class FaultRemoved(Value):
     release: str
 
 
+class RollbackDrillBegan(Value):
+    """A rollback is tried: all requests go to ``to_release`` for a moment, and back.
+
+    :param release: that is current, before, meanwhile and after. :param before: the plan that is in force until now.
+    :param plan_id: of the plan that follows.
+    """
+
+    type: Literal["rollback-drill-began"] = "rollback-drill-began"
+    release: str
+    to_release: str
+    plan_id: str
+    before: TrafficPlan
+    reason: str = ""
+
+
+class RollbackDrillEnded(Value):
+    """All requests are with ``release`` again.
+
+    :param ok: whether every request meanwhile was answered, and both moves were seen in force.
+    :param back_ms: until ``to_release`` was seen to have all requests; ``forth_ms`` until ``release`` had them again.
+    :param requests: that came meanwhile, and ``failed_requests`` of them; ``None`` where nobody could count.
+    """
+
+    type: Literal["rollback-drill-ended"] = "rollback-drill-ended"
+    release: str
+    to_release: str
+    ok: bool
+    back_ms: float | None = None
+    forth_ms: float | None = None
+    requests: int | None = None
+    failed_requests: int | None = None
+    detail: str = ""
+
+
 class ModelRegistered(Value):
     """A model version as it was registered: what a registry says of it later is compared with this.
 
@@ -514,6 +549,8 @@ Event = Annotated[
     | HeadAccepted
     | FaultInjected
     | FaultRemoved
+    | RollbackDrillBegan
+    | RollbackDrillEnded
     | ModelRegistered
     | DriftJudged
     | OutcomesJudged
@@ -558,6 +595,8 @@ def subject_of(event: Event) -> str | None:
         case DriftJudged() | OutcomesJudged() | PromotionReopened() | PromotionConfirmed():
             subject = event.release
         case EndpointUnhealthy() | EndpointRecovered() | FaultInjected() | FaultRemoved():
+            subject = event.release
+        case RollbackDrillBegan() | RollbackDrillEnded():
             subject = event.release
         case TrafficPlanned() | TrafficConfirmed() | AlertRaised() | AlertRetried():
             subject = None

@@ -29,6 +29,8 @@ from airflow_provider_mlpipex.domain.rollout.events import (
     ReviewDecided,
     ReviewOpened,
     RollbackDecided,
+    RollbackDrillBegan,
+    RollbackDrillEnded,
     RolledBack,
     RolloutHeld,
     RolloutOpened,
@@ -41,6 +43,8 @@ from airflow_provider_mlpipex.domain.rollout.events import (
     WatchPassed,
 )
 from airflow_provider_mlpipex.domain.rollout.state import (
+    Drill,
+    DrillResult,
     EndpointState,
     HeldBack,
     Hold,
@@ -108,7 +112,9 @@ def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
         case ControlGrown() if rollout and rollout.id == event.rollout_id:
             return _rollout(rollout, broken_since=dict.fromkeys(event.gates, event.broken_since))
         case TrafficPlanned():
-            planned = {"planned": event.plan, "confirmed": False}
+            # Whatever plan follows, the drill is over.
+            drill = state.drill if state.drill and state.drill.plan_id == event.plan.id else None
+            planned = {"planned": event.plan, "confirmed": False, "drill": drill}
             grown = event.plan.control_weight == EVEN_ARMS
             return planned if rollout is None or grown else {**planned, **_rollout(rollout, broken_since={})}
         case TrafficConfirmed() if state.planned and state.planned.id == event.plan_id:
@@ -137,6 +143,10 @@ def _changes(state: EndpointState, entry: Entry) -> dict[str, Any]:
             }
         case WatchPassed():
             return _ended(state, event.rollout_id, "promoted", event.cause, at)
+        case RollbackDrillBegan():
+            return {"drill": Drill.model_validate({**event.model_dump(exclude={"type", "reason"}), "since": at})}
+        case RollbackDrillEnded():
+            return {"last_drill": DrillResult(at=at, ok=event.ok, to_release=event.to_release, detail=event.detail)}
         case RollbackDecided():
             intent = RollbackIntent.model_validate(event.model_dump(exclude={"type", "detected_at"}))
             return {"rollback": intent}

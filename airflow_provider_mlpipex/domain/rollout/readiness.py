@@ -7,11 +7,10 @@ often, an older proof is none.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
 from airflow_provider_mlpipex.domain.fields.quantities import format_duration
-from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.domain.rollout.summary import EndpointSummary
 from airflow_provider_mlpipex.domain.values import Value
 
@@ -54,22 +53,15 @@ class OnPlane(Value):
     details: dict[str, str] = {}
 
 
-def readiness(
-    state: EndpointState | EndpointSummary,
-    plane: OnPlane,
-    *,
-    now: datetime,
-    proven_at: datetime | None = None,
-    drill_every: timedelta | None = None,
-) -> Readiness:
-    """:param proven_at: when a drill or a rollback last worked here. :param drill_every: how old that may be."""
+def readiness(state: EndpointSummary, plane: OnPlane, *, now: datetime) -> Readiness:
+    """Judge what is known of an endpoint, and what its plane says."""
     target, kind = _returns_to(state)
     if target is None and not _had_one(state):
         return Readiness(lamp="none", reason=None, checks=())
     checks = [_target(target, kind)]
     if target is not None:
         checks += [_plane(plane), _warm(target, plane), _plan(state, plane)]
-    checks += _drill(proven_at, drill_every, now)
+    checks += _drill(state, now)
     failed = next((check for check in checks if check.ok is False), None)
     unknown = next((check for check in checks if check.ok is None), None)
     worst = failed or unknown
@@ -77,7 +69,7 @@ def readiness(
     return Readiness(lamp=lamp, reason=worst.detail if worst else None, checks=tuple(checks))
 
 
-def _returns_to(state: EndpointState | EndpointSummary) -> tuple[str | None, str]:
+def _returns_to(state: EndpointSummary) -> tuple[str | None, str]:
     """The release that a rollback would return to, and what it is."""
     if state.rollback is not None:
         return state.rollback.to_release, "the release that a rollback is returning to"
@@ -86,7 +78,7 @@ def _returns_to(state: EndpointState | EndpointSummary) -> tuple[str | None, str
     return (state.previous.id if state.previous else None), "the previous release"
 
 
-def _had_one(state: EndpointState | EndpointSummary) -> bool:
+def _had_one(state: EndpointSummary) -> bool:
     """Whether there is none because a rollback has used it."""
     return any(result.ending == "rolled-back" for result in state.results.values()) and state.current is not None
 
@@ -116,7 +108,7 @@ def _warm(target: str, plane: OnPlane) -> Check:
     return Check(name="warm", ok=True, detail=f"{target} runs and takes requests")
 
 
-def _plan(state: EndpointState | EndpointSummary, plane: OnPlane) -> Check:
+def _plan(state: EndpointSummary, plane: OnPlane) -> Check:
     if plane.trouble or state.planned is None:
         return Check(name="plan in force", ok=None, detail="nobody can tell which plan is in force")
     if state.rollback is not None:
@@ -126,13 +118,18 @@ def _plan(state: EndpointState | EndpointSummary, plane: OnPlane) -> Check:
     return Check(name="plan in force", ok=True, detail="the plane serves the ledger's plan")
 
 
-def _drill(proven_at: datetime | None, every: timedelta | None, now: datetime) -> list[Check]:
+def _drill(state: EndpointSummary, now: datetime) -> list[Check]:
+    every, proven_at, last = state.drill_every, state.proven_at, state.last_drill
+    if last is not None and not last.ok and (proven_at is None or proven_at < last.at):
+        return [Check(name="drill", ok=False, detail=f"the last drill, on {_day(last.at)}, failed: {last.detail}")]
     if every is None:
-        if proven_at is None:
-            return []
-        return [Check(name="drill", ok=True, detail=f"shown to work on {proven_at:%Y-%m-%d %H:%M} UTC")]
+        return [Check(name="drill", ok=True, detail=f"shown to work on {_day(proven_at)}")] if proven_at else []
     asked = f"one every {format_duration(every)} is asked for"
     if proven_at is None:
         return [Check(name="drill", ok=False, detail=f"never drilled; {asked}")]
-    detail = f"last drill on {proven_at:%Y-%m-%d %H:%M} UTC; {asked}"
+    detail = f"last shown to work on {_day(proven_at)}; {asked}"
     return [Check(name="drill", ok=now - proven_at <= every, detail=detail)]
+
+
+def _day(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"

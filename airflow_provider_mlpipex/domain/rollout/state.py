@@ -160,6 +160,25 @@ class UnannouncedEnding(Value):
     since: datetime
 
 
+class Drill(Value):
+    """A rollback that is being tried. ``before``: the plan to return to."""
+
+    release: str
+    to_release: str
+    plan_id: str
+    before: TrafficPlan
+    since: datetime
+
+
+class DrillResult(Value):
+    """How the last one went."""
+
+    at: datetime
+    ok: bool
+    to_release: str
+    detail: str = ""
+
+
 class EndpointState(Value):
     """``previous`` stays warm and is what a rollback returns to; it is ``None`` after one.
 
@@ -200,6 +219,8 @@ class EndpointState(Value):
     unannounced: UnannouncedEnding | None = None
     incident: Incident | None = None
     held_back: HeldBack | None = None
+    drill: Drill | None = None
+    last_drill: DrillResult | None = None
 
     @property
     def is_first(self) -> bool:

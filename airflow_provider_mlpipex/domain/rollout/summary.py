@@ -6,13 +6,15 @@ list needs is a tenth of that, and is read ten times as fast.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict
 
+from airflow_provider_mlpipex.domain.fields.quantities import Duration
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import ReleaseName
 from airflow_provider_mlpipex.domain.rollout.state import (
+    DrillResult,
     EndpointState,
     HeldBack,
     Hold,
@@ -58,10 +60,23 @@ class OwnerSummary(_Part):
     contact: str = ""
 
 
+class DrillsSummary(_Part):
+    """How often a rollback has to be shown to work."""
+
+    every: Duration | None = None
+
+
+class EnvironmentSummary(_Part):
+    """Of one environment of a manifest."""
+
+    drills: DrillsSummary | None = None
+
+
 class ManifestSummary(_Part):
     """Of the manifest that *current* runs under."""
 
     owner: OwnerSummary = OwnerSummary()
+    environments: dict[str, EnvironmentSummary] = {}
 
 
 class OwedSummary(_Part):
@@ -85,10 +100,25 @@ class EndpointSummary(_Part):
     planned: TrafficPlan | None = None
     confirmed: bool = True
     results: dict[str, RolloutResult] = {}
+    last_drill: DrillResult | None = None
     doubt: PromotionDoubt | None = None
     incident: Incident | None = None
     held_back: HeldBack | None = None
     owed_alerts: tuple[OwedSummary, ...] = ()
+
+    @property
+    def drill_every(self) -> timedelta | None:
+        """How often a rollback has to be shown to work here; ``None`` where nobody asks."""
+        manifest = self.current_manifest
+        here = manifest.environments.get(self.endpoint.environment) if manifest else None
+        return here.drills.every if here and here.drills else None
+
+    @property
+    def proven_at(self) -> datetime | None:
+        """When a drill or a rollback last worked."""
+        moments = [result.at for result in self.results.values() if result.ending == "rolled-back"]
+        moments += [self.last_drill.at] if self.last_drill and self.last_drill.ok else []
+        return max(moments, default=None)
 
     @property
     def on_trial(self) -> bool:

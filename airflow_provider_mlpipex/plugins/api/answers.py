@@ -11,8 +11,8 @@ from pydantic import BaseModel
 
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout.endpoint_hold import held_sentence
+from airflow_provider_mlpipex.domain.rollout.events import Entry, RollbackDrillEnded
 from airflow_provider_mlpipex.domain.rollout.plane_observation import PlaneObservation, ReleaseStatus
-from airflow_provider_mlpipex.domain.rollout.readiness import Readiness
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT, TrafficPlan
 from airflow_provider_mlpipex.plugins.api import ledger_answers, responses
 from airflow_provider_mlpipex.services.fleet.endpoint import EndpointView
@@ -33,9 +33,9 @@ def answer(request: Request, model: BaseModel) -> Response:
     return Response(body, media_type="application/json", headers=headers)
 
 
-def row(found: Overview) -> responses.FleetRow:
+def row(source: Overview) -> responses.FleetRow:
     """One line of the fleet."""
-    summary, rollout, manifest = found.summary, found.summary.rollout, found.summary.current_manifest
+    summary, rollout, manifest = source.summary, source.summary.rollout, source.summary.current_manifest
     return responses.FleetRow(
         endpoint=str(summary.endpoint),
         environment=summary.endpoint.environment,
@@ -46,7 +46,7 @@ def row(found: Overview) -> responses.FleetRow:
         since=summary.current_since,
         traffic=shares(summary.planned),
         mirror=_mirror(summary.planned),
-        health=_health(found),
+        health=_health(source),
         rollout=None
         if rollout is None
         else responses.OpenRollout(
@@ -59,7 +59,7 @@ def row(found: Overview) -> responses.FleetRow:
             on_hold=rollout.hold is not None,
             hold_cause=rollout.hold.cause if rollout.hold else None,
         ),
-        readiness=responses.ReadinessLamp(lamp=found.readiness.lamp, reason=found.readiness.reason),
+        readiness=responses.ReadinessLamp(lamp=source.readiness.lamp, reason=source.readiness.reason),
         doubt=None
         if summary.doubt is None
         else responses.Doubt(
@@ -78,8 +78,8 @@ def row(found: Overview) -> responses.FleetRow:
             release=summary.held_back.release or None,
         ),
         rollback_under_way=summary.rollback is not None,
-        diverged=found.is_diverged,
-        attention=list(found.attention),
+        diverged=source.is_diverged,
+        attention=list(source.attention),
         seq=summary.seq,
     )
 
@@ -101,11 +101,11 @@ def _mirror(plan: TrafficPlan | None) -> responses.MirrorShare | None:
     return responses.MirrorShare(release=plan.mirror.release, fraction=plan.mirror.fraction)
 
 
-def _health(found: Overview) -> responses.Health:
-    served, incident = found.served, found.summary.incident
+def _health(source: Overview) -> responses.Health:
+    served, incident = source.served, source.summary.incident
     return responses.Health(
-        state=found.health,
-        cause=found.health_cause,
+        state=source.health,
+        cause=source.health_cause,
         since=incident.since if incident else None,
         requests=served.requests if served else None,
         error_rate=served.error_rate if served else None,
@@ -114,24 +114,24 @@ def _health(found: Overview) -> responses.Health:
     )
 
 
-def release(found: Release | None, on_plane: PlaneObservation | None) -> responses.ReleaseFacts | None:
+def release(source: Release | None, on_plane: PlaneObservation | None) -> responses.ReleaseFacts | None:
     """A release, and how it does on the plane."""
-    if found is None:
+    if source is None:
         return None
     statuses: Mapping[str, ReleaseStatus] = on_plane.releases if on_plane else {}
-    status, model = statuses.get(found.id), found.model
+    status, model = statuses.get(source.id), source.model
     return responses.ReleaseFacts(
-        id=found.id,
+        id=source.id,
         model=model.name,
         version=model.version,
-        runtime=found.runtime.version,
-        runtime_kind=found.runtime.kind,
-        runtime_digest=found.runtime.digest,
+        runtime=source.runtime.version,
+        runtime_kind=source.runtime.kind,
+        runtime_digest=source.runtime.digest,
         artifact_digest=model.artifact_digest,
         dataset=model.dataset.name,
         dataset_digest=model.dataset.digest,
         dataset_rows=model.dataset.rows,
-        features=found.feature_service,
+        features=source.feature_service,
         code_version=model.code_version,
         metrics=dict(model.metrics),
         run_id=model.run_id,
@@ -141,39 +141,53 @@ def release(found: Release | None, on_plane: PlaneObservation | None) -> respons
     )
 
 
-def readiness_facts(found: Readiness) -> responses.ReadinessFacts:
-    """The lamp and what it was judged by."""
-    return responses.ReadinessFacts(lamp=found.lamp, reason=found.reason, checks=list(found.checks))
+def drill(source: Entry) -> responses.DrillFacts:
+    """How one drill went."""
+    ended, by = source.event, source.origin
+    assert isinstance(ended, RollbackDrillEnded)
+    return responses.DrillFacts(
+        seq=source.seq,
+        at=source.recorded_at,
+        by=by.user or (f"{by.dag_id}/{by.run_id}" if by.dag_id else by.kind),
+        ok=ended.ok,
+        from_release=ended.release,
+        to_release=ended.to_release,
+        back_ms=ended.back_ms,
+        forth_ms=ended.forth_ms,
+        requests=ended.requests,
+        failed_requests=ended.failed_requests,
+        detail=ended.detail,
+    )
 
 
-def endpoint(found: EndpointView) -> responses.EndpointFacts:
+def endpoint(source: EndpointView) -> responses.EndpointFacts:
     """One endpoint whole."""
-    state, offer, line = found.state, found.offer, row(found.overview)
+    state, offer, line = source.state, source.offer, row(source.overview)
     manifest = state.current_manifest or (state.rollout.manifest if state.rollout else {})
     owner = manifest.get("owner") or {}
     last, incident = state.last_result, state.incident
     return responses.EndpointFacts(
         row=line,
         seq=state.seq,
-        address=(found.on_plane.address if found.on_plane else "") or None,
+        address=(source.on_plane.address if source.on_plane else "") or None,
         owner=str(owner.get("team", "")),
         contact=str(owner.get("contact", "")),
-        current=release(state.current, found.on_plane),
-        previous=release(state.previous, found.on_plane),
-        candidate=release(state.rollout.candidate if state.rollout else None, found.on_plane),
+        current=release(state.current, source.on_plane),
+        previous=release(state.previous, source.on_plane),
+        candidate=release(state.rollout.candidate if state.rollout else None, source.on_plane),
         rollback=responses.RollbackFacts(
             takes=offer.takes if offer else None,
             returns_to=offer.returns_to if offer else None,
             rejects=offer.rejects if offer else None,
             sentences=list(offer.sentences) if offer else [],
             possible=offer is not None and offer.takes is not None,
-            why_not=found.why_not or (None if offer and offer.takes else "nothing is left to undo"),
+            why_not=source.why_not or (None if offer and offer.takes else "nothing is left to undo"),
             changes=[
                 responses.ChangeFacts(kind=each.kind, what=each.what, before=each.before, after=each.after)
-                for each in found.changes
+                for each in source.changes
             ],
         ),
-        rollout=ledger_answers.rollout_line(found.rollout) if found.rollout else None,
+        rollout=ledger_answers.rollout_line(source.rollout) if source.rollout else None,
         last_result=None
         if last is None
         else responses.LastResult(rollout=last.rollout_id, ending=last.ending, cause=last.cause, at=last.at),
@@ -188,6 +202,12 @@ def endpoint(found: EndpointView) -> responses.EndpointFacts:
         ),
         doubt=line.doubt,
         held_back=line.held_back,
-        readiness=readiness_facts(found.overview.readiness),
-        plane_error=found.overview.plane.trouble or None,
+        readiness=responses.ReadinessFacts(
+            lamp=source.overview.readiness.lamp,
+            reason=source.overview.readiness.reason,
+            checks=list(source.overview.readiness.checks),
+            last_drill=drill(source.last_drill) if source.last_drill else None,
+        ),
+        plane_error=source.overview.plane.trouble or None,
+        may=responses.May(drill=source.why_not_drill is None, why_not_drill=source.why_not_drill),
     )

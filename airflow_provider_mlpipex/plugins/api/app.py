@@ -17,6 +17,7 @@ from airflow_provider_mlpipex.plugins.api import (
     routes_endpoint,
     routes_evidence,
     routes_fleet,
+    routes_readiness,
     routes_record,
     routes_rollouts,
     settings,
@@ -37,7 +38,8 @@ _ROUTERS = (
     routes_rollouts.router,
     routes_record.router,
     routes_evidence.router,
-    routes_actions.router,
+    routes_readiness.router,
+    routes_actions.writes,
 )
 
 

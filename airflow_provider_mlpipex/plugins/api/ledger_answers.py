@@ -14,7 +14,7 @@ from airflow_provider_mlpipex.plugins.api import responses
 from airflow_provider_mlpipex.plugins.api import responses_record as record
 from airflow_provider_mlpipex.plugins.api import responses_rollouts as rollouts
 from airflow_provider_mlpipex.plugins.api.settings import base_path
-from airflow_provider_mlpipex.services.fleet.rollouts import JudgedGate, Look, RolloutLine, Stage
+from airflow_provider_mlpipex.services.fleet.rollouts import GateLook, JudgedGate, RolloutLine, Stage
 
 
 def following(items: Sequence[Any], limit: int) -> int | None:
@@ -25,35 +25,35 @@ def following(items: Sequence[Any], limit: int) -> int | None:
     return items[-1].seq if len(items) == limit else None
 
 
-def origin(found: Origin) -> responses.OriginFacts:
+def origin(source: Origin) -> responses.OriginFacts:
     """Who wrote an entry, with the way to the task."""
     href = None
-    if found.dag_id and found.run_id:
+    if source.dag_id and source.run_id:
         # Run ids hold "+", ":" and "/", and are one segment all the same.
-        dag, run, task = (quote(part, safe="") for part in (found.dag_id, found.run_id, found.task_id))
+        dag, run, task = (quote(part, safe="") for part in (source.dag_id, source.run_id, source.task_id))
         href = f"{base_path()}/dags/{dag}/runs/{run}" + (f"/tasks/{task}" if task else "")
     return responses.OriginFacts(
-        kind=found.kind,
-        user=found.user,
-        dag_id=found.dag_id,
-        run_id=found.run_id,
-        task_id=found.task_id,
-        try_number=found.try_number,
+        kind=source.kind,
+        user=source.user,
+        dag_id=source.dag_id,
+        run_id=source.run_id,
+        task_id=source.task_id,
+        try_number=source.try_number,
         href=href,
     )
 
 
-def entry(found: Entry) -> record.EntryFacts:
+def entry(source: Entry) -> record.EntryFacts:
     """One entry whole."""
     return record.EntryFacts(
-        seq=found.seq,
-        at=found.recorded_at,
-        type=found.event.type,
-        subject=subject_of(found.event),
-        summary=summary_of(found.event),
-        origin=origin(found.origin),
-        hash=found.hash,
-        event=found.event.to_json(),
+        seq=source.seq,
+        at=source.recorded_at,
+        type=source.event.type,
+        subject=subject_of(source.event),
+        summary=summary_of(source.event),
+        origin=origin(source.origin),
+        hash=source.hash,
+        event=source.event.to_json(),
     )
 
 
@@ -84,9 +84,9 @@ def number(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def gate(found: JudgedGate | GateResult) -> rollouts.GateFacts:
+def gate(source: JudgedGate | GateResult) -> rollouts.GateFacts:
     """What a gate says, and by what."""
-    judged = found if isinstance(found, JudgedGate) else JudgedGate(result=found)
+    judged = source if isinstance(source, JudgedGate) else JudgedGate(result=source)
     result, evidence = judged.result, judged.result.evidence
     return rollouts.GateFacts(
         gate=result.gate,
@@ -120,30 +120,30 @@ def _interval(result: GateResult) -> tuple[float | None, float | None] | None:
     return None if result.interval is None else (number(result.interval[0]), number(result.interval[1]))
 
 
-def stage(found: Stage) -> rollouts.StageFacts:
+def stage(source: Stage) -> rollouts.StageFacts:
     """One stage of a rollout."""
     return rollouts.StageFacts(
-        stage=found.stage,
-        step=found.step,
-        share=found.share,
-        state=found.state,
-        since=found.since,
-        until=found.until,
-        verdict=found.verdict,
-        task=origin(found.task) if found.task else None,
-        gates=[gate(each) for each in found.gates],
+        stage=source.stage,
+        step=source.step,
+        share=source.share,
+        state=source.state,
+        since=source.since,
+        until=source.until,
+        verdict=source.verdict,
+        task=origin(source.task) if source.task else None,
+        gates=[gate(each) for each in source.gates],
     )
 
 
-def rollout_line(found: RolloutLine) -> responses.RolloutLine:
+def rollout_line(source: RolloutLine) -> responses.RolloutLine:
     """One rollout in a list."""
-    opened, now, result = found.event, found.rollout, found.result
+    opened, now, result = source.event, source.rollout, source.result
     return responses.RolloutLine(
         id=opened.rollout_id,
         candidate=opened.release.id,
         model=f"{opened.release.model.name} {opened.release.model.version}",
-        opened_at=found.opened.recorded_at,
-        seq=found.opened.seq,
+        opened_at=source.opened.recorded_at,
+        seq=source.opened.seq,
         phase=now.phase if now else "ended",
         step=now.step if now and now.step >= 0 else None,
         steps=[weight / TOTAL_WEIGHT for weight in opened.policy.canary_weights],
@@ -153,16 +153,16 @@ def rollout_line(found: RolloutLine) -> responses.RolloutLine:
         on_hold=responses.OnHold(cause=now.hold.cause, by=now.hold.by, since=now.hold.since)
         if now and now.hold
         else None,
-        origin=origin(found.opened.origin),
+        origin=origin(source.opened.origin),
     )
 
 
-def look(found: Look) -> rollouts.LookFacts:
+def look(source: GateLook) -> rollouts.LookFacts:
     """One look at a gate."""
-    result, evidence = found.result, found.result.evidence
+    result, evidence = source.result, source.result.evidence
     return rollouts.LookFacts(
-        seq=found.seq,
-        at=found.at,
+        seq=source.seq,
+        at=source.at,
         verdict=result.verdict,
         value=number(evidence.value),
         baseline=number(evidence.baseline),

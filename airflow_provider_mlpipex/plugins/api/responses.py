@@ -224,10 +224,39 @@ class RolloutLine(Answer):
     origin: OriginFacts
 
 
+class DrillFacts(Answer):
+    """:param back_ms: until ``to_release`` had all requests; ``forth_ms``: until ``from_release`` had them again."""
+
+    seq: int
+    at: datetime
+    by: str
+    ok: bool
+    from_release: str
+    to_release: str
+    back_ms: float | None
+    forth_ms: float | None
+    requests: int | None
+    failed_requests: int | None
+    detail: str
+
+
+class DrillPage(Answer):
+    items: list[DrillFacts]
+    next: int | None
+
+
+class May(Answer):
+    """What the manifest allows; whether the user may write at all is said by ``me``."""
+
+    drill: bool
+    why_not_drill: str | None
+
+
 class ReadinessFacts(Answer):
     lamp: Lamp
     reason: str | None
     checks: list[Check]
+    last_drill: DrillFacts | None
 
 
 class EndpointFacts(Answer):
@@ -247,6 +276,7 @@ class EndpointFacts(Answer):
     held_back: Held | None
     readiness: ReadinessFacts
     plane_error: str | None
+    may: May
 
 
 class RollbackAnswer(Answer):

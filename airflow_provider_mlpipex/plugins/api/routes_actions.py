@@ -33,7 +33,7 @@ ROLLBACK_THREADS = 8
 _rollbacks = ThreadPoolExecutor(ROLLBACK_THREADS, thread_name_prefix="mlpipex-rollback")
 
 # In this order: who it is, then where it comes from, then how often.
-router = APIRouter(
+writes = APIRouter(
     prefix="/endpoints/{environment}/{name}",
     tags=["actions"],
     dependencies=[
@@ -45,7 +45,7 @@ router = APIRouter(
 )
 
 
-class _Body(BaseModel):
+class ReasonBody(BaseModel):
     """Unknown fields are refused: a slip of the pen in ``release`` must not take another one away."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
@@ -53,13 +53,13 @@ class _Body(BaseModel):
     reason: str = Field(min_length=3, max_length=500, description="Why. Stands in ledger and alert.")
 
 
-class RollbackBody(_Body):
+class RollbackBody(ReasonBody):
     release: str | None = Field(None, max_length=200, description="Take only this release away: the one that was seen.")
     rollout: str | None = Field(None, max_length=500, description="Undo this rollout and nothing else.")
     hold: bool = Field(True, description="Keep automation from releasing its lineage again until somebody resumes.")
 
 
-class HoldBody(_Body):
+class HoldBody(ReasonBody):
     rollout: str | None = Field(None, max_length=500, description="Hold this rollout; none: the endpoint.")
 
 
@@ -67,18 +67,18 @@ class ResumeBody(HoldBody):
     accept: bool = Field(False, description="The stage that was held counts as passed, by this person's word.")
 
 
-class AbortBody(_Body):
+class AbortBody(ReasonBody):
     rollout: str = Field(max_length=500)
 
 
-class ConfirmBody(_Body):
+class ConfirmBody(ReasonBody):
     release: str = Field(max_length=200, description="The one whose numbers were seen.")
 
 
 Key = Annotated[str, Header(alias="Idempotency-Key", min_length=8, max_length=200, pattern=r"^[\x21-\x7e]+$")]
 
 
-@router.post("/rollback", response_model=responses.RollbackAnswer)
+@writes.post("/rollback", response_model=responses.RollbackAnswer)
 async def post_rollback(platform: Acting, endpoint: Endpoint, body: RollbackBody, key: Key) -> Response:
     """Return all traffic to the last good release, now. The same key again does nothing more, whatever became of the
     answer to the first request."""
@@ -96,7 +96,7 @@ async def post_rollback(platform: Acting, endpoint: Endpoint, body: RollbackBody
     return await _undone(platform, endpoint, key, carried_out)
 
 
-@router.post("/abort", response_model=responses.RollbackAnswer)
+@writes.post("/abort", response_model=responses.RollbackAnswer)
 async def post_abort(platform: Acting, endpoint: Endpoint, body: AbortBody, key: Key) -> Response:
     """End a rollout that is not promoted yet; what serves goes on serving."""
 
@@ -134,7 +134,7 @@ async def _undone(
         return _answer_of(report, took_ms=(time.monotonic() - began) * 1000.0)
 
     done = await asyncio.get_running_loop().run_in_executor(_rollbacks, carried_out)
-    return _fresh(done)
+    return fresh(done)
 
 
 def _answer_of(report: rollbacks.RollbackReport, *, took_ms: float) -> responses.RollbackAnswer:
@@ -157,7 +157,7 @@ def _answer_of(report: rollbacks.RollbackReport, *, took_ms: float) -> responses
     )
 
 
-@router.post("/hold", response_model=responses.EndpointFacts)
+@writes.post("/hold", response_model=responses.EndpointFacts)
 def post_hold(platform: Acting, endpoint: Endpoint, body: HoldBody) -> Response:
     """Keep automation from releasing here, or stop one rollout where it is."""
     journal.load_known(platform, endpoint)
@@ -166,10 +166,10 @@ def post_hold(platform: Acting, endpoint: Endpoint, body: HoldBody) -> Response:
         holds.hold(platform, endpoint=endpoint, rollout_id=body.rollout, cause=body.reason, by=by)
     else:
         holds.hold_endpoint(platform, endpoint=endpoint, cause=body.reason, by=by)
-    return _fresh(answers.endpoint(view(platform, endpoint)))
+    return fresh(answers.endpoint(view(platform, endpoint)))
 
 
-@router.post("/resume", response_model=responses.EndpointFacts)
+@writes.post("/resume", response_model=responses.EndpointFacts)
 def post_resume(platform: Acting, endpoint: Endpoint, body: ResumeBody) -> Response:
     """Let automation release here again, or a held rollout go on."""
     journal.load_known(platform, endpoint)
@@ -184,17 +184,18 @@ def post_resume(platform: Acting, endpoint: Endpoint, body: ResumeBody) -> Respo
         )
     else:
         holds.resume_endpoint(platform, endpoint=endpoint, reviewer=by, note=body.reason)
-    return _fresh(answers.endpoint(view(platform, endpoint)))
+    return fresh(answers.endpoint(view(platform, endpoint)))
 
 
-@router.post("/confirm", response_model=responses.EndpointFacts)
+@writes.post("/confirm", response_model=responses.EndpointFacts)
 def post_confirm(platform: Acting, endpoint: Endpoint, body: ConfirmBody) -> Response:
     """Keep a release whose promotion late labels have put in doubt."""
     journal.load_known(platform, endpoint)
     promotion_doubt.confirm(platform, endpoint, reviewer=platform.origin.user, note=body.reason, release=body.release)
-    return _fresh(answers.endpoint(view(platform, endpoint)))
+    return fresh(answers.endpoint(view(platform, endpoint)))
 
 
-def _fresh(body: BaseModel) -> Response:
+def fresh(body: BaseModel) -> Response:
+    """What was just done: nobody keeps it."""
     headers: dict[str, Any] = {"cache-control": "no-store"}
     return Response(body.model_dump_json(), media_type="application/json", headers=headers)

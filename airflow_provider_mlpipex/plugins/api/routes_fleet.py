@@ -61,29 +61,29 @@ def get_fleet(
     return answers.answer(request, page)
 
 
-def _since(found: Overview) -> float:
-    since = found.summary.current_since
+def _since(line: Overview) -> float:
+    since = line.summary.current_since
     return since.timestamp() if since else 0.0
 
 
-def _matches(found: Overview, q: str) -> bool:
-    summary, words = found.summary, q.casefold().split()
+def _matches(line: Overview, q: str) -> bool:
+    summary, words = line.summary, q.casefold().split()
     team = summary.current_manifest.owner.team if summary.current_manifest else ""
     releases = [each.id for each in (summary.current, summary.rollout and summary.rollout.candidate) if each]
     text = " ".join([str(summary.endpoint), team, *releases, summary.rollout.id if summary.rollout else ""]).casefold()
     return all(word in text for word in words)
 
 
-def _sorted(found: Sequence[Overview], order: Order) -> list[Overview]:
+def _sorted(line: Sequence[Overview], order: Order) -> list[Overview]:
     """Those that tie stay in the order of their names."""
     match order:
         case "name":
-            return list(found)
+            return list(line)
         case "age":
             return sorted(
-                found, key=lambda each: each.summary.current_since.timestamp() if each.summary.current_since else 0
+                line, key=lambda each: each.summary.current_since.timestamp() if each.summary.current_since else 0
             )
         case "requests":
-            return sorted(found, key=lambda each: -(each.served.requests if each.served else 0))
+            return sorted(line, key=lambda each: -(each.served.requests if each.served else 0))
         case _:
-            return sorted(found, key=lambda each: each.rank)
+            return sorted(line, key=lambda each: each.rank)

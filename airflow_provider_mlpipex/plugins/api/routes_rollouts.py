@@ -54,8 +54,8 @@ def get_rollouts_of_run(
     run: Annotated[str, Query(min_length=1, max_length=250)],
 ) -> Response:
     """What one Dag run has released, and where."""
-    found = rollouts.of_run(platform, dag_id=dag, run_id=run)
-    names = [shapes.RolloutName(endpoint=str(endpoint), id=rollout_id) for endpoint, rollout_id in found]
+    report = rollouts.of_run(platform, dag_id=dag, run_id=run)
+    names = [shapes.RolloutName(endpoint=str(endpoint), id=rollout_id) for endpoint, rollout_id in report]
     return answers.answer(request, shapes.RolloutNames(items=names))
 
 
@@ -74,28 +74,28 @@ def get_rollouts(
 @router.get(f"{_HERE}/rollout", response_model=shapes.RolloutDetail)
 def get_rollout(request: Request, platform: Acting, endpoint: Endpoint, id: Id) -> Response:
     """One rollout: stages, gates, and what changes by it. The stage under way is judged by what is measured now."""
-    found = rollouts.view(platform, endpoint, id)
-    release = answers.release(found.line.event.release, None)
-    review = found.review.event if found.review else None
+    report = rollouts.view(platform, endpoint, id)
+    release = answers.release(report.line.event.release, None)
+    review = report.review.event if report.review else None
     assert release is not None
     detail = shapes.RolloutDetail(
-        summary=ledger_answers.rollout_line(found.line),
+        summary=ledger_answers.rollout_line(report.line),
         release=release,
-        baseline=found.baseline.id if found.baseline else None,
-        changes=[responses.ChangeFacts.model_validate(change.to_json()) for change in found.changes],
-        stages=[ledger_answers.stage(each) for each in found.stages],
+        baseline=report.baseline.id if report.baseline else None,
+        changes=[responses.ChangeFacts.model_validate(change.to_json()) for change in report.changes],
+        stages=[ledger_answers.stage(each) for each in report.stages],
         review=None
-        if found.review is None or review is None
+        if report.review is None or review is None
         else shapes.ReviewAnswer.model_validate(
             {
                 "approved": getattr(review, "approved", None),
                 "by": getattr(review, "reviewer", ""),
                 "note": getattr(review, "note", ""),
                 "automatic": getattr(review, "automatic", ""),
-                "at": found.review.recorded_at,
+                "at": report.review.recorded_at,
             }
         ),
-        trouble=found.trouble or None,
+        trouble=report.trouble or None,
     )
     return answers.answer(request, detail)
 
@@ -110,8 +110,8 @@ def get_looks(
     limit: Annotated[int, Query(ge=1, le=200)] = 200,
 ) -> Response:
     """Looks at one gate in order, the latest of them."""
-    found = rollouts.looks(platform, endpoint, rollout, gate)[-limit:]
-    return answers.answer(request, shapes.LookPage(items=[ledger_answers.look(each) for each in found], next=None))
+    report = rollouts.looks(platform, endpoint, rollout, gate)[-limit:]
+    return answers.answer(request, shapes.LookPage(items=[ledger_answers.look(each) for each in report], next=None))
 
 
 @router.get(f"{_HERE}/telemetry", response_model=shapes.SeriesFacts)
@@ -123,15 +123,15 @@ def get_telemetry(
     points: Annotated[int, Query(ge=1, le=series.MAX_POINTS)] = 60,
 ) -> Response:
     """Requests, errors and latency of every release, and the rollout's events, on one axis."""
-    found = series.series(platform, endpoint, since=window[0], until=window[1], points=points)
-    return answers.answer(request, _series(found))
+    report = series.series(platform, endpoint, since=window[0], until=window[1], points=points)
+    return answers.answer(request, _series(report))
 
 
-def _series(found: series.Series) -> shapes.SeriesFacts:
+def _series(report: series.Series) -> shapes.SeriesFacts:
     return shapes.SeriesFacts(
-        since=found.since,
-        until=found.until,
-        step_s=found.step.total_seconds(),
+        since=report.since,
+        until=report.until,
+        step_s=report.step.total_seconds(),
         releases=[
             shapes.ReleasePoints(
                 release=each.release,
@@ -150,7 +150,7 @@ def _series(found: series.Series) -> shapes.SeriesFacts:
                     for point in each.points
                 ],
             )
-            for each in found.releases
+            for each in report.releases
         ],
         events=[
             shapes.Mark(
@@ -159,10 +159,10 @@ def _series(found: series.Series) -> shapes.SeriesFacts:
                 type=entry.event.type,
                 summary=ledger_answers.summary_of(entry.event),
             )
-            for entry in found.events
+            for entry in report.events
         ],
-        complete=found.complete,
-        detail=found.detail,
+        complete=report.complete,
+        detail=report.detail,
     )
 
 
@@ -181,8 +181,8 @@ def get_shadow(
     for entry in judged:
         if isinstance(entry.event, GatesJudged) and entry.event.stage == "shadow":
             gates = [ledger_answers.gate(result) for result in entry.event.results]
-            found = shapes.ShadowFacts(
+            report = shapes.ShadowFacts(
                 rollout=entry.event.rollout_id, at=entry.recorded_at, report=entry.event.facts, gates=gates
             )
-            return answers.answer(request, found)
+            return answers.answer(request, report)
     return answers.answer(request, shapes.ShadowFacts(rollout=rollout or None, at=None, report=None, gates=[]))

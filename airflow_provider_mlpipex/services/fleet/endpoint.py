@@ -11,12 +11,15 @@ from airflow_provider_mlpipex.domain.manifest import diff
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
+from airflow_provider_mlpipex.domain.rollout import drill as drill_decisions
+from airflow_provider_mlpipex.domain.rollout.events import Entry
 from airflow_provider_mlpipex.domain.rollout.plane_observation import PlaneObservation
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.fleet.overview import Overview, endpoint_overview
 from airflow_provider_mlpipex.services.fleet.rollouts import RolloutLine, open_line
 from airflow_provider_mlpipex.services.platform import Platform
+from airflow_provider_mlpipex.services.rollout import drill as drills
 from airflow_provider_mlpipex.services.rollout.rollback import RollbackOffer, offer_on
 
 
@@ -24,6 +27,7 @@ from airflow_provider_mlpipex.services.rollout.rollback import RollbackOffer, of
 class EndpointView:
     """:param offer: what a rollback would do now; ``None`` where there is nothing to return to, for ``why_not``.
     :param changes: what users would get otherwise by it, and which gates would hold then.
+    :param last_drill: how it went. :param why_not_drill: why there can be none now.
     :param on_plane: ``None`` where the plane could not be asked.
     """
 
@@ -31,6 +35,8 @@ class EndpointView:
     state: EndpointState
     on_plane: PlaneObservation | None
     rollout: RolloutLine | None
+    last_drill: Entry | None
+    why_not_drill: str | None
     offer: RollbackOffer | None
     why_not: str | None
     changes: tuple[Change, ...]
@@ -48,15 +54,30 @@ def view(platform: Platform, endpoint: EndpointRef) -> EndpointView:
         on_plane = platform.plane.observe(endpoint)
     except MlpipexError:
         on_plane = None  # the overview says why
+    last = platform.ledger.read(endpoint, types=("rollback-drill-ended",), newest_first=True, limit=1)
     return EndpointView(
         overview=endpoint_overview(platform, state, on_plane=on_plane),
         state=state,
         on_plane=on_plane,
         rollout=open_line(platform, state),
+        last_drill=next(iter(last), None),
+        why_not_drill=_why_not_drill(state),
         offer=offered,
         why_not=why_not,
         changes=_changes(state, offered) if offered else (),
     )
+
+
+def _why_not_drill(state: EndpointState) -> str | None:
+    """Why there can be no drill right now, in words; ``None`` where there can."""
+    line = drills.why_not(state)
+    if line is not None:
+        return f"the manifest does not allow drills here: {line}"
+    try:
+        drill_decisions.begin(state, reason="", lease_s=1.0)
+    except MlpipexError as error:
+        return error.limit
+    return None
 
 
 def _changes(state: EndpointState, offered: RollbackOffer) -> tuple[Change, ...]:

@@ -125,7 +125,7 @@ def _overview(
     served = window.of(summary.current.id) if window and summary.current else None
     health, cause = _health(summary, window, served, trouble)
     ready = readiness(summary, plane, now=now)
-    found = Overview(
+    line = Overview(
         summary=summary,
         plane=plane,
         served=served,
@@ -134,7 +134,7 @@ def _overview(
         readiness=ready,
         attention=(),
     )
-    return replace(found, attention=attention(found))
+    return replace(line, attention=attention(line))
 
 
 def _health(
@@ -153,12 +153,12 @@ def _health(
     return "ok", None
 
 
-def attention(found: Overview) -> tuple[str, ...]:
+def attention(line: Overview) -> tuple[str, ...]:
     """Sentences for a person, the worst first."""
-    summary, said = found.summary, []
+    summary, said = line.summary, []
     if summary.rollback is not None:
         said.append(f"rollback to {summary.rollback.to_release} is decided and not in force")
-    if found.is_diverged:
+    if line.is_diverged:
         said.append("the plane serves another plan than the ledger's")
     if summary.incident is not None:
         said.append(f"unhealthy since {summary.incident.since:%Y-%m-%d %H:%M} UTC: {summary.incident.cause}")
@@ -170,8 +170,8 @@ def attention(found: Overview) -> tuple[str, ...]:
         said.append(f"an alert has reached nobody yet: {summary.owed_alerts[-1].title}")
     if summary.held_back is not None:
         said.append(held_sentence(summary.held_back))
-    if found.readiness.lamp == "red" and found.readiness.reason:
-        said.append(f"a rollback would not work now: {found.readiness.reason}")
+    if line.readiness.lamp == "red" and line.readiness.reason:
+        said.append(f"a rollback would not work now: {line.readiness.reason}")
     return tuple(said)
 
 

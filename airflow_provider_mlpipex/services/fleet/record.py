@@ -65,10 +65,10 @@ def _decision(platform: Platform, entry: Entry) -> Decision:
     rollout = event.rollout_id
 
     def last(kind: str) -> Entry | None:
-        found = platform.ledger.read(
+        entries = platform.ledger.read(
             endpoint, types=(kind,), subject=rollout, before_seq=entry.seq + 1, newest_first=True, limit=1
         )
-        return found[0] if found else None
+        return entries[0] if entries else None
 
     opened, review, judged = last("rollout-opened"), last("review-decided"), last("gates-judged")
     decided = last("rollback-decided") if isinstance(event, RolledBack) else None

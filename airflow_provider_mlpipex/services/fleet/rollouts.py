@@ -124,11 +124,11 @@ def open_line(platform: Platform, state: EndpointState) -> RolloutLine | None:
 
 def of_run(platform: Platform, *, dag_id: str, run_id: str) -> tuple[tuple[EndpointRef, str], ...]:
     """Endpoint and rollout of every one that a Dag run has opened: by convention its id is the run's."""
-    found = []
+    collected = []
     for endpoint in platform.ledger.endpoints():
         opened = platform.ledger.read(endpoint, types=("rollout-opened",), subject=run_id, newest_first=True, limit=1)
-        found += [(endpoint, run_id) for entry in opened if entry.origin.dag_id in ("", dag_id)]
-    return tuple(found)
+        collected += [(endpoint, run_id) for entry in opened if entry.origin.dag_id in ("", dag_id)]
+    return tuple(collected)
 
 
 def view(platform: Platform, endpoint: EndpointRef, rollout_id: str) -> RolloutView:
@@ -303,7 +303,7 @@ def _spend(line: RolloutLine, stages: Sequence[Stage]) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class GateLook:
     """One look at a gate. :param seq: of the entry that kept it; 0 for one that was taken again for the page."""
 
     at: datetime
@@ -315,7 +315,7 @@ class Look:
 LOOKS = 12
 
 
-def looks(platform: Platform, endpoint: EndpointRef, rollout_id: str, gate: str) -> tuple[Look, ...]:
+def looks(platform: Platform, endpoint: EndpointRef, rollout_id: str, gate: str) -> tuple[GateLook, ...]:
     """Looks at one gate of a rollout in order: those that are kept, and, of the stage under way, what its gates said at
     :data:`LOOKS` moments, judged again by what was measured up to each.
 
@@ -330,8 +330,8 @@ def looks(platform: Platform, endpoint: EndpointRef, rollout_id: str, gate: str)
         newest_first=True,
         limit=MAX_ENTRIES // 10,
     )
-    found = [
-        Look(at=entry.recorded_at, result=result, seq=entry.seq)
+    collected = [
+        GateLook(at=entry.recorded_at, result=result, seq=entry.seq)
         for entry in reversed(kept)
         if isinstance(entry.event, (GatesJudged, TaskGateJudged))
         for result in entry.event.results
@@ -342,8 +342,8 @@ def looks(platform: Platform, endpoint: EndpointRef, rollout_id: str, gate: str)
         now = platform.clock.now()
         step = (now - judge.rollout.since) / LOOKS
         for number in range(1, LOOKS + 1):
-            found += _again(judge, gate, judge.rollout.since + step * number)
-    return tuple(found)
+            collected += _again(judge, gate, judge.rollout.since + step * number)
+    return tuple(collected)
 
 
 class _Then:
@@ -356,9 +356,9 @@ class _Then:
         return self._moment
 
 
-def _again(judge: StageJudge, gate: str, at: datetime) -> list[Look]:
+def _again(judge: StageJudge, gate: str, at: datetime) -> list[GateLook]:
     then = StageJudge(replace(judge.platform, clock=_Then(at)), judge.state, judge.rollout, judge.stage)
     try:
-        return [Look(at=at, result=result) for result in then.look() if result.gate == gate]
+        return [GateLook(at=at, result=result) for result in then.look() if result.gate == gate]
     except (MlpipexError, ValueError):
         return []  # what cannot be measured any more is not drawn

@@ -21,6 +21,7 @@ from airflow_provider_mlpipex.domain.errors import (
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout import decisions
 from airflow_provider_mlpipex.domain.rollout.control_arm import end_control
+from airflow_provider_mlpipex.domain.rollout.drill import interrupt
 from airflow_provider_mlpipex.domain.rollout.events import Event, TrafficConfirmed, TrafficPlanned
 from airflow_provider_mlpipex.domain.rollout.plane_observation import AppliedPlan
 from airflow_provider_mlpipex.domain.rollout.rollback import roll_back
@@ -190,6 +191,7 @@ def converge(platform: Platform, endpoint: EndpointRef, *, rollout_id: str | Non
     - A decided rollback is carried out; a planned shift is put in force, and a promotion by it concluded.
     - A planned trial that the plane refuses is rolled back.
     - A trial whose lease ran out was taken back by the plane: the rollout is rolled back in the ledger as well.
+    - A drill that nobody ends is ended.
     - Any other plan in force than the confirmed one is put right.
     - An alert that reached nobody is sent again.
 
@@ -207,6 +209,8 @@ def converge(platform: Platform, endpoint: EndpointRef, *, rollout_id: str | Non
     def intend(now: EndpointState) -> list[Event]:
         if not _plans(now, planned) or not now.confirmed or now.rollback is not None:
             return []  # somebody moved traffic between the two looks: what was seen is no longer news
+        if now.drill is not None:
+            return interrupt(now, cause="whoever drilled went silent, and the plane returned all traffic")
         if now.on_trial:
             cause = "the watcher went silent and the plane returned all traffic to the current release"
             return roll_back(now, cause=cause, detected_at=platform.clock.now())

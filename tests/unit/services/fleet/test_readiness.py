@@ -9,6 +9,7 @@ import pytest
 
 from airflow_provider_mlpipex.domain.errors import MlpipexError, ReleaseNotReady
 from airflow_provider_mlpipex.domain.rollout.readiness import OnPlane, Readiness, readiness
+from airflow_provider_mlpipex.domain.rollout.state import DrillResult
 from airflow_provider_mlpipex.domain.rollout.summary import EndpointSummary
 from airflow_provider_mlpipex.services.fleet.endpoint import view
 from airflow_provider_mlpipex.services.fleet.overview import overview
@@ -69,7 +70,7 @@ def test_beside_a_trial_a_rollback_returns_to_current(world: World) -> None:
 
 def test_what_nobody_can_tell_is_amber(world: World) -> None:
     """A plane of before it said which releases are warm."""
-    state = world.state
+    state = EndpointSummary.of(world.state)
     found = readiness(state, OnPlane(plan=state.planned and state.planned.id), now=world.clock.now())
     assert (found.lamp, found.reason) == (
         "amber",
@@ -89,14 +90,12 @@ def test_what_nobody_can_tell_is_amber(world: World) -> None:
     ],
 )
 def test_a_drill_that_is_too_old_is_none(world: World, days: int | None, every: int | None, expected: str) -> None:
-    state, now = EndpointSummary.of(world.state), world.clock.now()
-    assert state.previous and state.planned
-    plane = OnPlane(plan=state.planned.id, warm={state.previous.id: True})
-    found = readiness(
-        state,
-        plane,
-        now=now,
-        proven_at=None if days is None else now - timedelta(days=days),
-        drill_every=None if every is None else timedelta(days=every),
-    )
+    state, now = world.state, world.clock.now()
+    assert state.previous and state.planned and state.current_manifest
+    asked = {"drills": {"allowed": True, "every": f"{every}d"} if every else None}
+    manifest = {**state.current_manifest, "environments": {ENDPOINT.environment: asked}}
+    last = None if days is None else DrillResult(at=now - timedelta(days=days), ok=True, to_release="x")
+    state = state.model_copy(update={"current_manifest": manifest, "last_drill": last})
+    plane = OnPlane(plan=state.planned and state.planned.id, warm={state.previous.id: True})  # type: ignore[union-attr]
+    found = readiness(EndpointSummary.of(state), plane, now=now)
     assert found.lamp == expected
