@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, MlpipexError
+from airflow_provider_mlpipex.domain.fields.free_text import without_controls
 
 #: What typer raises where a command line is wrong, whether it brings its own click or uses the installed one.
 UsageError: Any = typer.BadParameter.__mro__[1]
@@ -47,7 +48,7 @@ class Commands(TyperGroup):
 
 def _refuse(error: MlpipexError, as_json: bool) -> NoReturn:
     payload = error.as_dict() | {"problems": list(getattr(error, "problems", ()))}
-    typer.echo(json.dumps(payload) if as_json else str(error), err=True)
+    typer.echo(json.dumps(payload) if as_json else without_controls(str(error), but="\n"), err=True)
     raise SystemExit(1) from None
 
 

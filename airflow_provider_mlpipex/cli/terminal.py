@@ -11,6 +11,7 @@ import typer
 
 from airflow_provider_mlpipex.composition import Settings, build_platform, terminal_origin
 from airflow_provider_mlpipex.domain.errors import NotFound
+from airflow_provider_mlpipex.domain.fields.free_text import without_controls
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.platform import Platform
@@ -54,7 +55,12 @@ def known_endpoint(platform: Platform, text: str) -> EndpointRef:
 
 def emit(payload: Any, as_json: bool, text: Callable[[], str]) -> None:
     """Print ``payload`` as JSON, or what ``text`` makes of it."""
-    typer.echo(json.dumps(payload, indent=2, default=str) if as_json else text())
+    typer.echo(json.dumps(payload, indent=2, default=str) if as_json else shown(text()))
+
+
+def shown(text: str) -> str:
+    """``text`` as a terminal may get it: what others have written into a ledger moves no cursor and colours nothing."""
+    return without_controls(text, but="\n\t")
 
 
 def emit_each(parts: Iterable[tuple[Any, str]], as_json: bool) -> None:
@@ -65,6 +71,6 @@ def emit_each(parts: Iterable[tuple[Any, str]], as_json: bool) -> None:
             typer.echo(between + json.dumps(payload, indent=2, default=str), nl=False)
             between = ",\n"
         else:
-            typer.echo(line)
+            typer.echo(shown(line))
     if as_json:
         typer.echo("[]" if between == "[\n" else "\n]")

@@ -18,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_mlpipex.domain.errors import LedgerUnavailable, PlaneUnavailable, RequestInvalid
+from airflow_provider_mlpipex.domain.fields.free_text import one_line
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.events import Origin
 from airflow_provider_mlpipex.services.platform import Platform
@@ -217,5 +218,4 @@ def _text(body: object, field: str) -> str:
             limit=f"a string of at most {MAX_CAUSE_LENGTH} characters in a JSON object",
             remedy='send {"cause": "…", "user": "…"}',
         )
-    # Half an emoji is a string to JSON, and to no ledger.
-    return value.encode("utf-8", "replace").decode()
+    return one_line(value)

@@ -5,17 +5,23 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 from airflow_provider_mlpipex.domain.errors import LedgerConflict, NotFound
+from airflow_provider_mlpipex.domain.fields.free_text import one_line
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.events import Entry, Event
 from airflow_provider_mlpipex.domain.rollout.fold import fold
 from airflow_provider_mlpipex.domain.rollout.projection import ENDING_EVENTS, result_from
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
+from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services.platform import Platform
 
 #: Appends lost in a row before giving up. Each loss means that somebody else made progress.
 ATTEMPTS = 20
+#: Fields of events, and of their origin, that hold what people say.
+_SAID_BY_PEOPLE = ("cause", "note", "reason", "by", "reviewer", "user")
+_Written = TypeVar("_Written", bound=Value)
 #: Entries that :func:`walk` holds at once.
 PAGE = 1000
 #: What is said where there is no entry at all.
@@ -109,7 +115,12 @@ def decide(
         if not events:
             return state
         try:
-            entries = platform.ledger.append(endpoint, expected_seq=state.seq, events=events, origin=platform.origin)
+            entries = platform.ledger.append(
+                endpoint,
+                expected_seq=state.seq,
+                events=[_on_one_line(event) for event in events],
+                origin=_on_one_line(platform.origin),
+            )
         except LedgerConflict:
             state = load(platform, endpoint, rollout_id=rollout_id)
             continue
@@ -125,3 +136,11 @@ def decide(
 def note(platform: Platform, endpoint: EndpointRef, event: Event) -> None:
     """Append a fact that is true whatever the state."""
     decide(platform, endpoint, lambda _: [event])
+
+
+def _on_one_line(written: _Written) -> _Written:
+    """``written`` with what a person has said in it on one line, whoever shows it later, and where."""
+    said = {name: getattr(written, name, None) for name in _SAID_BY_PEOPLE}
+    clean = {name: one_line(text) for name, text in said.items() if isinstance(text, str)}
+    changed = {name: text for name, text in clean.items() if text != said[name]}
+    return written.model_copy(update=changed) if changed else written

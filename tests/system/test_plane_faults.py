@@ -560,8 +560,8 @@ def test_a_name_that_must_not_reach_a_path_is_refused(scene: Scene, environment:
 
 @pytest.mark.parametrize(
     "release",
-    ["..", "1.0.0", "a b", "1.0.0-rt1.0.0-0000000", "9" * 300, "1.0.0-rt1.0.0-%2e%2e"],
-    ids=["dots", "version", "space", "short", "long", "escaped"],
+    ["..", "1.0.0", "a b", "1.0.0-rt1.0.0-0000000", "9" * 300, "1.0.0-rt1.0.0-%2e%2e", "\u0661.0.0-rt1.0.0-00000000"],
+    ids=["dots", "version", "space", "short", "long", "escaped", "other-digits"],
 )
 def test_a_release_id_that_is_none_is_refused(scene: Scene, release: str) -> None:
     for method, path in (

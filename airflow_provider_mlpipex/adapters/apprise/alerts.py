@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from airflow_provider_mlpipex.domain.errors import MlpipexError
+from airflow_provider_mlpipex.domain.fields.free_text import one_line, without_controls
 from airflow_provider_mlpipex.domain.rollout.events import AlertDelivery
 
+#: Slack's ``<!channel>``, ``<@U123>``, ``<#C123>`` and ``<https://…|text>``; ``@everyone`` and ``@here`` of others.
+_MENTION = re.compile(r"<[!@#]|<(?=[a-z]+:)|@(?=(?:everyone|here|channel|all)\b)", re.IGNORECASE)
 _SEVERITY = {"critical": "failure", "warning": "warning", "info": "info"}
 
 Channels = Mapping[str, Sequence[str]]
@@ -42,14 +46,15 @@ class AppriseAlerter:
             return AlertDelivery(failures=(missing,))
         # Apprise logs urls at info level on some failures; they hold tokens.
         logging.getLogger("apprise").setLevel(logging.ERROR)
-        text = "\n".join([body, *(f"{key}: {value}" for key, value in facts.items())])
+        lines = [body, *(f"{key}: {one_line(str(value))}" for key, value in facts.items())]
+        text = _calls_nobody(without_controls("\n".join(lines), but="\n"))
         notified, failures = [], []
         for position, url in enumerate(urls, start=1):
             receiver = f"channel {channel}, receiver {position} of {len(urls)} ({urlsplit(url).scheme})"
             service = apprise.Apprise()
             # As what it is: taken for HTML, which mails are by default, its lines would run together.
             delivered = service.add(url) and service.notify(
-                title=title,
+                title=_calls_nobody(one_line(title)),
                 body=text,
                 body_format=apprise.NotifyFormat.TEXT,
                 notify_type=apprise.NotifyType(_SEVERITY.get(severity, "info")),
@@ -59,3 +64,9 @@ class AppriseAlerter:
             else:
                 failures.append(f"{receiver}: not delivered")
         return AlertDelivery(notified=tuple(notified), failures=tuple(failures))
+
+
+def _calls_nobody(text: str) -> str:
+    """``text`` in which no chat finds a mention, or a link of its own. A cause or a batch's name may have been written
+    by anybody, and must neither wake a whole channel nor hide where a link leads."""
+    return _MENTION.sub(lambda found: f"{found[0][0]}\N{ZERO WIDTH NON-JOINER}{found[0][1:]}", text)

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, WithJsonSchema
 
 from airflow_provider_mlpipex.domain.fields.refusal import Refusal
 
-_SEMVER = r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
+_SEMVER = r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)"
 
 
 @dataclass(frozen=True)

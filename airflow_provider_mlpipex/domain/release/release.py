@@ -16,7 +16,7 @@ from airflow_provider_mlpipex.domain.values import Recorded, Value, digest_of
 #: A content digest as 64 lower-case hex digits (blake2b-256 or SHA-256; the producer says which).
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 #: ``major.minor.patch``; no pre-release tags, because a release either exists or does not.
-SemVer = Annotated[str, StringConstraints(pattern=r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)$")]
+SemVer = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)$")]
 
 
 class FeatureJoin(Value):
@@ -167,7 +167,7 @@ class Release(Recorded):
 
 
 #: A release id as it travels where the whole release is not needed.
-ReleaseId = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+-rt\d+\.\d+\.\d+-[0-9a-f]{8}$")]
+ReleaseId = Annotated[str, StringConstraints(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+-rt[0-9]+\.[0-9]+\.[0-9]+-[0-9a-f]{8}$")]
 
 
 def slug_of(release_id: str) -> str:

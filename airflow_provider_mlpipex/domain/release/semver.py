@@ -10,7 +10,7 @@ from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, Run
 from airflow_provider_mlpipex.domain.release.training import TrainingRecord
 
 BumpKind = Literal["initial", "major", "minor", "patch", "none"]
-_PATTERN = re.compile(r"(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})")
+_PATTERN = re.compile(r"(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})")
 
 
 class Version(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
@@ -123,3 +124,22 @@ async def test_history_comes_in_pages(world: World) -> None:
 async def test_a_page_that_cannot_be_meant_is_refused(world: World, query: str) -> None:
     with pytest.raises(RequestInvalid, match=query.partition("=")[0]):
         await get(world, f"history?{query}")
+
+
+EVIL = "wrong\nserving now: 9.9.9\r\x1b[2J\u202egnp\u2028 \ud83d end"
+
+
+async def test_what_a_caller_says_is_one_line_wherever_it_stands(world: World) -> None:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=HolderOf("rollback", Starlette(routes=routes(world.platform)))),
+        base_url="http://plane",
+    ) as client:
+        sent = json.dumps({"cause": EVIL, "user": f"ceo\n9 promoted {EVIL}"}).encode()
+        answer = await client.post(f"/v1/endpoints/{ENDPOINT}/rollback", content=sent)
+    assert answer.status_code == 200
+    entry = next(e for e in reversed(world.memory.ledger.read(ENDPOINT)) if isinstance(e.event, RollbackDecided))
+    clean = "wrong serving now: 9.9.9 \ufffd[2J\ufffdgnp \ufffd end"
+    assert entry.event.cause == clean
+    assert entry.origin.user == f"holder of the rollback token, who says to be ceo 9 promoted {clean}"
+    for alert in world.memory.alerter.sent:
+        assert "\x1b" not in alert.body + alert.title and "\n9 promoted" not in alert.body

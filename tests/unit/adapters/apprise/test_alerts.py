@@ -110,3 +110,19 @@ def test_a_ledger_that_is_away_is_an_answer_and_no_error() -> None:
 
     (why,) = send(AppriseAlerter({}, shared=away)).failures
     assert "cannot be read" in why
+
+
+@pytest.mark.parametrize(
+    "evil", ["<!channel>", "<!here|now>", "<@U012AB>", "<https://evil.example|runbook>", "@everyone", "@here"]
+)
+def test_what_a_stranger_has_written_calls_nobody_and_makes_no_line(hook: AlertReceiver, evil: str) -> None:
+    alerter = AppriseAlerter({"on-call": [hook.apprise_url]})
+    body = f"too slow {evil}"
+    facts = {"cause": f"x\nserving now: 9.9.9\x1b[2J {evil}"}
+    alerter.alert(channel="on-call", title=f"back {evil}\nagain", body=body, severity="critical", facts=facts)
+    (received,) = hook.received()
+    said = received["title"] + "\n" + received["message"]
+    assert evil not in said and "\x1b" not in said
+    assert len(said.splitlines()) == 3, "title, body and one fact"
+    # A person reads it as it was written.
+    assert said.replace("\u200c", "").count(evil) == 3

@@ -95,7 +95,9 @@ def test_numbers_are_compared_as_numbers() -> None:
     assert Version.parse("1.10.0") > Version.parse("1.9.9")
 
 
-@pytest.mark.parametrize("text", ["1.0", "01.0.0", "1.0.0-rc1", "v1.0.0", "1.0.0\n", "", "9" * 400 + ".0.0"])
+@pytest.mark.parametrize(
+    "text", ["1.0", "01.0.0", "1.0.0-rc1", "v1.0.0", "1.0.0\n", "\u0661.0.0", "", "9" * 400 + ".0.0"]
+)
 def test_what_is_no_version_is_refused(text: str) -> None:
     with pytest.raises(InvalidQuantity):
         Version.parse(text)
