@@ -57,6 +57,12 @@ with DAG(
             title="Release to take back",
             description="As an alert names it. Empty: the task confirm shows what serves now, and asks.",
         ),
+        "hold": Param(
+            True,
+            type="boolean",
+            title="Hold",
+            description="Keep retraining and other automation from releasing it here again, until mlpipex resume.",
+        ),
     },
     tags=["mlpipex", "rollback"],
     doc_md=__doc__,
@@ -74,6 +80,7 @@ with DAG(
         endpoint="{{ params.endpoint }}",
         cause="{{ params.cause }}",
         release=confirm.output["release"],
+        hold="{{ params.hold }}",
         retries=3,
         retry_delay=1.0,
     )

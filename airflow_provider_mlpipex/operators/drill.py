@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from airflow_provider_mlpipex.domain.names import EndpointRef
-from airflow_provider_mlpipex.links.mlpipex import EndpointLink
+from airflow_provider_mlpipex.links.mlpipex import EndpointLink, HealthPageLink
 from airflow_provider_mlpipex.operators.base import MlpipexOperator, StageRun
 
 
@@ -24,7 +24,7 @@ class RollbackDrillOperator(MlpipexOperator):
 
     stage_name = "drill"
     template_fields: Sequence[str] = ("endpoint", "reason")
-    operator_extra_links = (EndpointLink(),)
+    operator_extra_links = (EndpointLink(), HealthPageLink())
 
     def __init__(self, *, endpoint: str, reason: str = "drill by a Dag", seconds: float = 5.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -39,6 +39,7 @@ class RollbackDrillOperator(MlpipexOperator):
     def verb(self, run: StageRun) -> dict[str, Any]:
         from airflow_provider_mlpipex.services.rollout.drill import drill, require_ok
 
+        HealthPageLink.push(run)
         ended = drill(run.platform, run.endpoint, reason=self.reason, dwell_s=self.seconds)
         facts = ended.to_json()
         run.envelope.add(**facts)

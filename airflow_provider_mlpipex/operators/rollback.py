@@ -31,14 +31,14 @@ class RollbackOperator(TrafficOperator):
     :param release: take only this release away, by its id; where another one serves, nothing is done. Empty: whichever
         serves.
     :param hold: whether no automation may release its lineage here again until somebody resumes
-        (``mlpipex resume``).
+        (``mlpipex resume``); a template may answer ``true`` or ``false``.
     :param only_open: clean up instead, as the teardown of a release: end this run's rollout if it is still on trial,
         and do nothing after a promotion or an ordinary end.
     :param rollout_id: for ``only_open``, the rollout to end.
     """
 
     stage_name = "rollback"
-    template_fields: Sequence[str] = (*TrafficOperator.template_fields, "cause", "release")
+    template_fields: Sequence[str] = (*TrafficOperator.template_fields, "cause", "release", "hold")
     operator_extra_links = (EndpointLink(), HealthPageLink())
 
     def __init__(
@@ -46,7 +46,7 @@ class RollbackOperator(TrafficOperator):
         *,
         cause: str = "manual rollback",
         release: str = "",
-        hold: bool = True,
+        hold: bool | str = True,
         only_open: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -56,6 +56,13 @@ class RollbackOperator(TrafficOperator):
         self.hold = hold
         self.only_open = only_open
 
+    def _holds(self) -> bool:
+        """:raises ConfigurationInvalid: the template answered neither yes nor no: nothing is taken back by a guess."""
+        said = str(self.hold).strip().lower()
+        if said not in ("true", "false"):
+            raise self.invalid("hold", self.hold, "true or false")
+        return said == "true"
+
     def verb(self, run: StageRun) -> dict[str, Any]:
         from airflow_provider_mlpipex.services.rollout import rollback
 
@@ -64,7 +71,7 @@ class RollbackOperator(TrafficOperator):
             report = rollback.end_trial(run.platform, run.endpoint, cause=self.cause, rollout_id=self.rollout_id)
         else:
             report = rollback.answer_request(
-                run.platform, run.endpoint, cause=self.cause, release_id=self.release or None, hold=self.hold
+                run.platform, run.endpoint, cause=self.cause, release_id=self.release or None, hold=self._holds()
             )
         undone = report is not None and bool(report.ended or report.returned_from)
         if undone:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from airflow_provider_mlpipex.domain.errors import MlpipexError
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.rollout.endpoint_hold import held_sentence
 from airflow_provider_mlpipex.domain.rollout.events import AlertDelivery, AlertRaised, AlertRetried, Event
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState, OwedAlert, RolloutResult, UnannouncedEnding
 from airflow_provider_mlpipex.services import journal
@@ -107,8 +108,16 @@ def _tell(
             "rollout": result.rollout_id,
             "serving now": state.current.id if state.current else "nothing",
             "owner": owner,
+            **_held(state, result),
         },
     )
+
+
+def _held(state: EndpointState, result: RolloutResult) -> dict[str, str]:
+    """Of a rollback: what no automation releases again, and until when. Who reads only the alert would wait for it."""
+    if result.ending != "rolled-back" or state.held_back is None:
+        return {}
+    return {"held": f"{held_sentence(state.held_back)}; until somebody resumes: mlpipex resume {state.endpoint}"}
 
 
 def _is_news(result: RolloutResult, policy: dict[str, Any]) -> bool:

@@ -21,6 +21,7 @@ from airflow_provider_mlpipex import (
     IngestOutcomesOperator,
     PromoteModelOperator,
     RegisterModelOperator,
+    RollbackDrillOperator,
     RollbackOperator,
     ScoreBatchOperator,
     ShadowSensor,
@@ -31,12 +32,15 @@ from airflow_provider_mlpipex.domain.errors import (
     PlaneUnavailable,
     ReleaseNotReady,
 )
+from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.events import StageEnded, StageName
 from airflow_provider_mlpipex.operators.base import ManifestOperator
+from airflow_provider_mlpipex.services.rollout import drill as drills
 from airflow_provider_mlpipex.testing.platform import MemoryPlatform
 from tests.airflow.release_run import PRODUCTION, ReleaseRun, TaskRun, failure
 from tests.support.acme import manifest_text
+from tests.support.rollouts import World
 from tests.support.stages import stage_records
 
 #: XCom is kept in Airflow's database: results are pointers and numbers, not data.
@@ -212,6 +216,41 @@ def test_rollback_says_what_it_did_and_a_retry_that_nothing_was_left(second: Rel
     assert again["rolled_back"] is False
     assert second.stages("rollback")[-1].outcome == "skipped"
     assert [e.event.type for e in second.entries].count("rollout-rejected") == 1
+
+
+@pytest.mark.parametrize(("hold", "held"), [(True, True), ("True", True), ("False", False), (False, False)])
+def test_the_form_says_whether_a_rollback_holds(second: ReleaseRun, hold: bool | str, held: bool) -> None:
+    """A form's answer comes as the text that a template makes of it."""
+    second.to_canary(0)
+    second.execute(RollbackOperator(task_id="roll_back", endpoint=str(PRODUCTION), hold=hold))
+    assert (second.state.held_back is not None) == held
+
+
+def test_a_hold_that_is_neither_yes_nor_no_takes_nothing_back(second: ReleaseRun) -> None:
+    second.to_canary(0)
+    sentence, _ = failure(second, RollbackOperator(task_id="roll_back", endpoint=str(PRODUCTION), hold="maybe"))
+    assert "true or false" in sentence
+    assert second.state.rollback is None and second.state.rollout is not None
+
+
+def test_a_drill_goes_there_and_back_and_says_how_long_it_took(
+    first: ReleaseRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = World().manifest.to_json()
+    raw["environments"]["production"]["drills"] = {"allowed": True}
+    world = World(memory=first.platform, manifest=Manifest.model_validate(raw))
+    world.bring("run-1", "1.0.0", to="promoted")
+    world.bring("run-2", "1.1.0", to="promoted")
+    before = world.state
+    assert before.previous is not None
+    monkeypatch.setattr(drills, "drill", partial(drills.drill, wait=world.clock.advance))
+    operator = RollbackDrillOperator(task_id="drill", endpoint=str(PRODUCTION), reason="Tuesday")
+    ended = first.execute(operator)
+    assert ended == {"ok": True, "back_ms": 0.0, "forth_ms": 0.0, "requests": 0, "failed_requests": 0}
+    assert (world.state.current, world.state.previous) == (before.current, before.previous)
+    first.platform.plane.break_release(before.previous.id, ReleaseNotReady("server", value="out of memory"))
+    with pytest.raises(InvariantBroken, match="out of memory"):
+        first.execute(operator)
 
 
 def test_rollback_of_a_release_that_does_not_serve_takes_no_other_away(second: ReleaseRun) -> None:

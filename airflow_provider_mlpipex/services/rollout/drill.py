@@ -10,7 +10,12 @@ from airflow_provider_mlpipex.domain.errors import InvariantBroken, MlpipexError
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout import drill as decisions
-from airflow_provider_mlpipex.domain.rollout.events import Entry, RollbackDrillEnded, TrafficConfirmed
+from airflow_provider_mlpipex.domain.rollout.events import (
+    Entry,
+    RollbackDrillBegan,
+    RollbackDrillEnded,
+    TrafficConfirmed,
+)
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.services import alerts, journal
 from airflow_provider_mlpipex.services.platform import Platform
@@ -131,10 +136,20 @@ def ended_before(platform: Platform, endpoint: EndpointRef) -> Entry | None:
 
 
 def _moves(platform: Platform, endpoint: EndpointRef, began: int) -> tuple[float | None, float | None]:
-    """How long the plane took for each of the two plans."""
-    confirmed = platform.ledger.read(endpoint, after_seq=began, types=("traffic-confirmed",), limit=2)
-    times = [entry.event.acknowledged_ms for entry in confirmed if isinstance(entry.event, TrafficConfirmed)]
-    return (times[0] if times else None), (times[1] if len(times) > 1 else None)
+    """How long the plane took for each of the two plans; ``None`` for one that it has not confirmed."""
+    plan, back, forth = "", None, None
+    types = ("rollback-drill-began", "traffic-confirmed")
+    for entry in platform.ledger.read(endpoint, after_seq=began, types=types, limit=_LATELY):
+        match entry.event:
+            case RollbackDrillBegan() as event:
+                plan = event.plan_id
+            case TrafficConfirmed() as event if event.plan_id == plan:
+                back = event.acknowledged_ms
+            case TrafficConfirmed() as event:
+                forth = event.acknowledged_ms
+            case _:
+                pass
+    return back, forth
 
 
 def _counted(platform: Platform, endpoint: EndpointRef, *, since: datetime) -> tuple[int | None, int | None]:

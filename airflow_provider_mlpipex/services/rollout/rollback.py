@@ -197,7 +197,7 @@ def answer_request(
     before = journal.load(platform, endpoint)
     since = before.seq
     if decided := _decided_before(platform, endpoint, cause=cause):
-        after, since = traffic.converge(platform, endpoint), decided.seq - 1
+        after, since = traffic.converge(platform, endpoint), decided.seq
     else:
         after = roll_back(
             platform,

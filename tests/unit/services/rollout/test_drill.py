@@ -109,6 +109,7 @@ def test_a_previous_release_that_does_not_come_up_fails_the_drill_and_nothing_el
     world.memory.plane.break_release(state.previous.id, ReleaseNotReady("server", value="out of memory"))
     ended = drill(world)
     assert not ended.ok and "out of memory" in ended.detail
+    assert (ended.back_ms, ended.forth_ms) == (None, 0.0)
     assert world.weights == {state.current.id: 10_000}
     assert (world.state.drill, world.state.planned, world.state.confirmed) == (None, state.planned, True)
 

@@ -98,6 +98,19 @@ def test_gates_that_take_back_by_themselves_hold_nothing(world: Committed) -> No
     assert world.opens("run-5", "1.3.0")
 
 
+def test_the_alert_of_a_rollback_says_what_is_held_by_whom_and_until_when(world: Committed) -> None:
+    world.take_back()
+    held = world.memory.alerter.sent[-1].facts["held"]
+    assert held.startswith("ada holds back releases up to 1.2.0 and those of its commit since")
+    assert held.endswith(f"until somebody resumes: mlpipex resume {ENDPOINT}")
+
+
+def test_the_alert_of_gates_that_take_back_by_themselves_speaks_of_no_hold(world: Committed) -> None:
+    world.bring("run-4", "1.3.0", to="watching")
+    world.watch("run-4", "watch", seconds=WATCH_S, failing=0.5)
+    assert "held" not in world.memory.alerter.sent[-1].facts
+
+
 def test_a_caller_may_leave_automation_free(world: Committed) -> None:
     assert "held" not in world.take_back(hold=False).sentence
     assert world.opens("scheduled", "1.2.0")
