@@ -36,7 +36,7 @@ BEFORE = {
 
 
 def run(*, quick: bool = False) -> Table:
-    runs, outages = (6, 12) if quick else (30, 200)
+    runs, outages = (15, 12) if quick else (30, 200)
     table = Table(("what happens", "control", "runs", "taken back", "median s", "before", "bad answers"))
     slowest = 0.0
     for error in ERRORS:

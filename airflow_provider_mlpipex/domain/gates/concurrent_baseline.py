@@ -42,6 +42,8 @@ EXCUSE_ALPHA = 0.05
 #: An excess of less than this part of what a gate allows is none that matters, where the gate does not say what it
 #: detects.
 _MATTERS = 0.5
+#: Between two beginnings of comparisons, of a gate without windows of its own.
+_PACE = timedelta(seconds=30)
 #: Metrics that are counted for every release that answers.
 _OF_TRAFFIC = ("error_rate", "critical_errors", "latency_p50", "latency_p95", "latency_p99")
 
@@ -57,19 +59,20 @@ def compared_since(
     """Beginnings from which candidate and control are compared at ``now``, the latest first.
 
     They stand on the grid of the gate's windows, whose alphas they share, but stay open: a small arm needs longer than
-    one window. Every beginning could be asked; each time twice as far back is enough, because then one of them holds at
-    most as much of the good past as of the failure.
+    one window. Of a gate that is judged over the whole watch they stand half a minute apart: an outage of half a minute
+    is soon outweighed for a small arm by the good minutes before it, and what both releases did in it would not be
+    known. Every beginning could be asked; each time twice as far back is enough, because then one of them holds at most
+    as much of the good past as of the failure.
 
     :param shares_since: when the arms' shares last changed. Nothing is compared across a change: a bad minute in which
         one arm had more of the requests than in a good one would make equal arms look unequal (Simpson's paradox).
     """
-    pace = watch_windows.pace(window, watch)
+    pace, last = watch_windows.pace(window, watch), watch_windows.beginnings(window, watch) - 1
     if pace is None:
-        begins = [began]
-    else:
-        newest = min(watch_windows.beginnings(window, watch) - 1, max(0, (now - began) // pace))
-        back = [0, *(2**power for power in range(newest.bit_length())), newest]
-        begins = sorted({began + (newest - step) * pace for step in back if step <= newest}, reverse=True)
+        pace, last = _PACE, max(0, watch // _PACE - 1)
+    newest = min(last, max(0, (now - began) // pace))
+    back = [0, *(2**power for power in range(newest.bit_length())), newest]
+    begins = sorted({began + (newest - step) * pace for step in back if step <= newest}, reverse=True)
     if shares_since is None or shares_since <= began:
         return tuple(begins)
     return tuple(dict.fromkeys([*(begin for begin in begins if begin > shares_since), shares_since]))

@@ -173,6 +173,18 @@ def test_an_outage_that_outlasts_the_watch_is_no_pass(world: World) -> None:
     assert world.state.current == world.release("1.1.0")
 
 
+def test_an_outage_that_is_over_when_the_limit_breaks_takes_nothing_back() -> None:
+    """A gate over the whole watch breaks late in an outage, when eight good minutes have outweighed it for the arm."""
+    whole = ("max: 2%, window: 1m", "max: 2%")
+    world = watched(World(CONTROL, whole))
+    assert world.watch("run-2", "watch", seconds=480, every=15.0, outage=0.008).status == "watching"
+    for outage in (0.5, 0.5, *[0.008] * 20):
+        world.serve(15.0, outage=outage)
+        world.clock.advance(15.0)
+        assert world.look("run-2", "watch").status == "watching"
+    assert OUTAGE in world.alerts
+
+
 def test_a_release_that_is_worse_than_an_outage_goes_back(world: World) -> None:
     assert world.watch("run-2", "watch", seconds=3 * LOOK_EVERY, outage=0.3).status == "watching"
     seen = world.watch("run-2", "watch", seconds=WATCH_S, outage=0.3, failing=0.9)
