@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout.plane_observation import PlaneObservation, ReleaseStatus
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TrafficPlan
-from airflow_provider_mlpipex.serving.plane.access import ScopedRoute
+from airflow_provider_mlpipex.serving.plane.access import MAX_CONTROL_BYTES, ScopedRoute
 from airflow_provider_mlpipex.serving.plane.control_api import create_app
 from airflow_provider_mlpipex.serving.plane.records import Records
 from airflow_provider_mlpipex.serving.plane.tokens import FILES, SCOPES, IngressScope, Scope, TokenFiles
@@ -216,6 +216,24 @@ async def test_a_drill_begins_when_it_is_written_down_and_ends_whether_or_not_it
     status, done = await ask(tokens, "drill", "DELETE", FAULT, records=records)
     assert (status, done) == (503, ["inject_fault"])
     assert records.asked == [f"fault {fault} holder of the drill token" for fault in ({"error_rate": 1.0}, None)]
+
+
+async def test_a_body_in_chunks_is_read_no_further_than_the_limit(tokens: TokenFiles) -> None:
+    """It does not say how long it is: six hundred megabytes were taken into memory before they were looked at."""
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while sent < 100 * MAX_CONTROL_BYTES:
+            sent += 100_000
+            yield b" " * 100_000
+
+    app = create_app(RunsCurrent(), tokens=tokens)  # type: ignore[arg-type]
+    headers = {"authorization": shown(tokens, "deploy").decode()}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://plane") as client:
+        answer = await client.put(f"{BASE}/plan", headers=headers, content=endless())
+    assert (answer.status_code, answer.json()["error"]) == (422, "ConfigurationInvalid")
+    assert sent <= 2 * MAX_CONTROL_BYTES
 
 
 async def test_every_route_asks_for_a_scope(tokens: TokenFiles) -> None:
