@@ -283,14 +283,7 @@ class EndpointOperator(MlpipexOperator):
 
 
 class TrafficOperator(EndpointOperator):
-    """An operator that shifts traffic: afterwards the plane must do what the ledger says, with releases that answer.
-
-    :param ready_timeout: seconds that a release may take to get ready; building its runtime does not count.
-    """
-
-    def __init__(self, *, ready_timeout: float = 300.0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.ready_timeout = ready_timeout
+    """An operator that shifts traffic: afterwards the plane must do what the ledger says, with releases that answer."""
 
     def healthy_after(self, platform: Platform, endpoint: EndpointRef) -> Mapping[str, Invariant]:
         from airflow_provider_mlpipex.services.rollout import invariants
@@ -303,6 +296,17 @@ class TrafficOperator(EndpointOperator):
                 platform, endpoint
             ),
         }
+
+
+class CandidateOperator(TrafficOperator):
+    """An operator that gives traffic to a candidate, once that is ready.
+
+    :param ready_timeout: seconds that the candidate may take to get ready; building its runtime does not count.
+    """
+
+    def __init__(self, *, ready_timeout: float = 300.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.ready_timeout = ready_timeout
 
 
 def handed_over(value: HandedOver | None, *, parameter: str, by: str) -> Mapping[str, Any]:

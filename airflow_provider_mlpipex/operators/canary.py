@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_provider_mlpipex.links.mlpipex import EndpointLink, HealthPageLink
-from airflow_provider_mlpipex.operators.base import StageRun, TrafficOperator
+from airflow_provider_mlpipex.operators.base import CandidateOperator, StageRun
 
 
-class CanaryDeployOperator(TrafficOperator):
+class CanaryDeployOperator(CandidateOperator):
     """Give the candidate the share of one canary step of the manifest.
 
     Returns when the split is in force. The step before must have passed its gates.

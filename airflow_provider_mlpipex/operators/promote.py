@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_provider_mlpipex.links.mlpipex import EndpointLink, HealthPageLink
-from airflow_provider_mlpipex.operators.base import StageRun, TrafficOperator
+from airflow_provider_mlpipex.operators.base import CandidateOperator, StageRun
 
 
-class PromoteModelOperator(TrafficOperator):
+class PromoteModelOperator(CandidateOperator):
     """Give the candidate all traffic and make it current, once everything that the manifest demands has passed.
 
     Releases older than the previous one are retired, and the registry's alias follows (if the registry answers).

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_provider_mlpipex.links.mlpipex import EndpointLink, HealthPageLink
-from airflow_provider_mlpipex.operators.base import StageRun, TrafficOperator
+from airflow_provider_mlpipex.operators.base import CandidateOperator, StageRun
 
 
-class ShadowDeployOperator(TrafficOperator):
+class ShadowDeployOperator(CandidateOperator):
     """Start the candidate and mirror the manifest's fraction of live requests to it.
 
     Returns when the mirror is in force. A first release and a mere change of policy have nothing to shadow.

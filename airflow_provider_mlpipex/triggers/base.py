@@ -27,7 +27,6 @@ class PollingTrigger(BaseTrigger):
     """Base of the triggers. Holds ids only: whoever restarts it reads everything else from the ledger.
 
     :param mlpipex_conn_id: connection of type ``mlpipex``.
-    :param endpoint: ``environment/name``.
     :param poll_interval: seconds between looks.
     :param give_up_after: seconds of unbroken failure to look, after which the task is told.
     :param task: ``dag_id``, ``run_id``, ``task_id`` and ``try_number`` of the deferred task, for the ledger.
@@ -40,20 +39,18 @@ class PollingTrigger(BaseTrigger):
         self,
         *,
         mlpipex_conn_id: str,
-        endpoint: str,
         poll_interval: float,
         give_up_after: float,
         task: dict[str, Any] | None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's is not annotated
         self.mlpipex_conn_id = mlpipex_conn_id
-        self.endpoint = endpoint
         self.poll_interval = poll_interval
         self.give_up_after = give_up_after
         self.deferred_task = task or {}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        names = ("mlpipex_conn_id", "endpoint", *self.kept, "poll_interval", "give_up_after")
+        names = ("mlpipex_conn_id", *self.kept, "poll_interval", "give_up_after")
         return (
             f"{type(self).__module__}.{type(self).__qualname__}",
             {**{name: getattr(self, name) for name in names}, "task": self.deferred_task},

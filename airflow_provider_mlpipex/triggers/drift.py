@@ -42,7 +42,7 @@ class DriftTrigger(PollingTrigger):
     :param task: ``dag_id``, ``run_id``, ``task_id`` and ``try_number`` of the deferred task.
     """
 
-    kept = ("until", "manifest", "release")
+    kept = ("endpoint", "until", "manifest", "release")
 
     def __init__(
         self,
@@ -58,11 +58,11 @@ class DriftTrigger(PollingTrigger):
     ) -> None:
         super().__init__(
             mlpipex_conn_id=mlpipex_conn_id,
-            endpoint=endpoint,
             poll_interval=poll_interval,
             give_up_after=give_up_after,
             task=task,
         )
+        self.endpoint = endpoint
         self.until = until
         self.manifest = manifest
         self.release = release

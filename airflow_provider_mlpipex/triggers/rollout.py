@@ -42,7 +42,7 @@ class RolloutTrigger(PollingTrigger):
     :param task: ``dag_id``, ``run_id``, ``task_id`` and ``try_number`` of the deferred task, for the ledger.
     """
 
-    kept = ("rollout_id", "stage", "step")
+    kept = ("endpoint", "rollout_id", "stage", "step")
 
     def __init__(
         self,
@@ -58,11 +58,11 @@ class RolloutTrigger(PollingTrigger):
     ) -> None:
         super().__init__(
             mlpipex_conn_id=mlpipex_conn_id,
-            endpoint=endpoint,
             poll_interval=poll_interval,
             give_up_after=give_up_after,
             task=task,
         )
+        self.endpoint = endpoint
         self.rollout_id = rollout_id
         self.stage = stage
         self.step = step

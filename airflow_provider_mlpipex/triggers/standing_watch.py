@@ -67,14 +67,12 @@ class StandingWatchTrigger(PollingTrigger):
         mlpipex_conn_id: str,
         until: str,
         endpoints: Sequence[str] = (),
-        endpoint: str = "",
         poll_interval: float = 5.0,
         give_up_after: float = 600.0,
         task: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(
             mlpipex_conn_id=mlpipex_conn_id,
-            endpoint=endpoint,
             poll_interval=poll_interval,
             give_up_after=give_up_after,
             task=task,

@@ -8,7 +8,6 @@ import json
 import pkgutil
 import textwrap
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -105,7 +104,8 @@ def test_what_concerns_the_plane_alone_is_refused_in_a_connection() -> None:
             settings_of(Connection(conn_id="c", conn_type="mlpipex", extra=json.dumps({name: False})))
 
 
-# What Dag files construct, and the terminal's commands: every parameter is read by the code behind it.
+# Options of the terminal are read by the code behind them; what each changes is in ``test_options``. What Dag files
+# construct is played with two values of each parameter in ``test_task_parameters``.
 
 
 def public_classes() -> Iterator[type]:
@@ -139,28 +139,6 @@ def reads(function: Callable[..., Any], name: str) -> bool:
         for statement in body_of(function).body
         for node in ast.walk(statement)
     )
-
-
-def only_kept(function: Callable[..., Any], name: str) -> str | None:
-    """The attribute that a constructor puts its parameter into, where it does nothing else with it."""
-    kept, loads = None, 0
-    for node in (inner for statement in body_of(function).body for inner in ast.walk(statement)):
-        loads += isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Name) and node.value.id == name:
-            (target,) = node.targets
-            kept = target.attr if isinstance(target, ast.Attribute) else kept
-    return kept if loads == 1 else None
-
-
-@cache
-def attributes_read() -> set[str]:
-    """Every attribute that some module of the provider reads, but in the list of what is rendered or serialised."""
-    return {
-        node.attr
-        for file in ROOT.rglob("*.py")
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
-    }
 
 
 def constructors() -> Iterator[tuple[str, Callable[..., Any], str]]:
@@ -203,14 +181,6 @@ def test_all_of_it_is_walked() -> None:
     helpers = {"main", "terminal", "refusals", "starter", "first_manifest"}
     assert modules - helpers == with_commands
     assert len(OPTIONS) > 60
-
-
-@pytest.mark.parametrize("label", CONSTRUCTED)
-def test_a_parameter_of_a_task_is_read(label: str) -> None:
-    function, name = CONSTRUCTED[label]
-    assert reads(function, name), "the constructor drops it"
-    kept = only_kept(function, name)
-    assert kept is None or kept in attributes_read(), f"nobody reads self.{kept}"
 
 
 @pytest.mark.parametrize("label", [*FUNCTIONS, *OPTIONS])
