@@ -39,6 +39,7 @@ from airflow_provider_mlpipex.domain.rollout.events import Origin
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.services.drift.check import look as look_at_drift
 from airflow_provider_mlpipex.services.platform import Platform
+from airflow_provider_mlpipex.services.rollout.drill import drill
 from airflow_provider_mlpipex.testing.platform import MemoryPlatform, memory_platform
 from airflow_provider_mlpipex.triggers import base, drift, rollout, standing_watch
 from tests.airflow.release_run import PRODUCTION, ReleaseRun
@@ -143,7 +144,7 @@ class Scene:
         ]
         return {
             "entries": entries,
-            "plans": [plan.weights for plan in self.platform.plane.applied],
+            "plans": [(plan.weights, plan.lease_s) for plan in self.platform.plane.applied],
             "labels": sorted(map(str, self.platform.outcomes.labels(PRODUCTION, limit=10))),
             "alerts": [(sent.channel, sent.title, sent.severity) for sent in self.platform.alerter.sent],
             "questions": [(each["options"], each["body"]) for each in self.questions],
@@ -174,6 +175,7 @@ def scene(folder: Path, trained: Reference) -> Iterator[Scene]:
         patch.object(MlpipexHook, "platform", lambda hook, origin: made.hand_out(hook, origin)),
         patch.object(MlpipexHook, "platform_async", lambda hook, origin: made.hand_out_async(hook, origin)),
         patch.object(plane, "ensure", ensure),
+        patch.dict(drill.__kwdefaults__, wait=made.platform.clock.advance),
         patch.object(base, "SETTLE_S", 0.0),
         patch(
             "airflow.providers.standard.operators.hitl.upsert_hitl_detail",
@@ -390,6 +392,17 @@ probe(
     **HOURS,
     **WHERE,
 )
+
+
+def to_drill(made: Scene) -> dict[str, Any]:
+    """Two releases, of a manifest that allows drills."""
+    made.world = World(("    alerts: {on", "    drills: {allowed: true}\n    alerts: {on"), memory=made.platform)
+    made.world.first_release()
+    made.brought("promoted")
+    return {"task_id": "tried", "endpoint": str(PRODUCTION)}
+
+
+probe(provider.RollbackDrillOperator, to_drill, reason=("Tuesday", "Friday"), seconds=(5.0, 6.0), **WHERE)
 
 
 # From data to a model.

@@ -69,4 +69,4 @@ class AppriseAlerter:
 def _calls_nobody(text: str) -> str:
     """``text`` in which no chat finds a mention, or a link of its own. A cause or a batch's name may have been written
     by anybody, and must neither wake a whole channel nor hide where a link leads."""
-    return _MENTION.sub(lambda found: f"{found[0][0]}\N{ZERO WIDTH NON-JOINER}{found[0][1:]}", text)
+    return _MENTION.sub(lambda match: f"{match[0][0]}\N{ZERO WIDTH NON-JOINER}{match[0][1:]}", text)

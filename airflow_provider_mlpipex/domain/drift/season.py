@@ -79,19 +79,19 @@ def explained(chunks: Chunks, season: Season) -> float:
     rows = chunks.counts[first : first + units * width].reshape(units, width, -1).sum(axis=1)
     phase = ((chunks.begin // chunks.slot_s + first) // width + np.arange(units)) % phases
     rows, phase = rows[rows.sum(axis=1) > 0], phase[rows.sum(axis=1) > 0]
-    seen = np.unique(phase)
-    if len(rows) < _TIMES[season] * len(seen) or len(seen) < 2:
+    present = np.unique(phase)
+    if len(rows) < _TIMES[season] * len(present) or len(present) < 2:
         return 0.0
     shares = rows / rows.sum(axis=1, keepdims=True)
-    overall = float(((shares - shares.mean(axis=0)) ** 2).sum())
-    within = sum(float(((part - part.mean(axis=0)) ** 2).sum()) for part in (shares[phase == one] for one in seen))
-    between, free = len(seen) - 1, len(rows) - len(seen)
+    total = float(((shares - shares.mean(axis=0)) ** 2).sum())
+    within = sum(float(((part - part.mean(axis=0)) ** 2).sum()) for part in (shares[phase == each] for each in present))
+    between, free = len(present) - 1, len(rows) - len(present)
     # What so few rows differ by anyway is no difference of their stretches, and comes in about so many directions.
     alike = float((shares.mean(axis=0) ** 2).sum())
     noise, directions = (1.0 - alike) * float((1.0 / rows.sum(axis=1)).mean()), max(1.0, (1.0 - alike) ** 2 / alike)
     largest = 1.0 + _BEYOND_CHANCE * math.sqrt(2.0 / directions * (1.0 / between + 1.0 / free))
-    by_chance = (overall - within) / between < largest * within / free
-    varies, left = overall / (len(rows) - 1) - noise, within / free - noise
+    by_chance = (total - within) / between < largest * within / free
+    varies, left = total / (len(rows) - 1) - noise, within / free - noise
     return 0.0 if by_chance or varies <= 0.0 else 1.0 - max(0.0, left) / varies
 
 

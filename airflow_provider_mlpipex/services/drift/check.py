@@ -302,9 +302,9 @@ def _compared(platform: Platform, blank: DriftCheck) -> DriftCheck:
     if why or served.reference is None:
         return check.model_copy(update={"verdict": "inconclusive", "reason": why})
     looked_at = Window(since=check.since, until=check.until, season=demand.named_season)
-    found = chosen(served.reference, looked_at) if demand.chooses_season else None
-    if found is not None:
-        looked_at = replace(looked_at, season=found.season)
+    chosen_season = chosen(served.reference, looked_at) if demand.chooses_season else None
+    if chosen_season is not None:
+        looked_at = replace(looked_at, season=chosen_season.season)
     reference = in_season(served.reference, looked_at)
     if reference is None:
         why = f"season: {looked_at.season}, and the reference does not know the times of its rows"
@@ -331,9 +331,9 @@ def _compared(platform: Platform, blank: DriftCheck) -> DriftCheck:
         }
     )
     verdict, reason = _with_faults(check, verdict, reason)
-    if found is not None:
-        explains = f"it explains {100 * found.part:.0f}% of how those of {found.column} differ"
-        stretches = "same weekday and hours" if found.season == "week" else "same hours of the day"
+    if chosen_season is not None:
+        explains = f"it explains {100 * chosen_season.part:.0f}% of how those of {chosen_season.column} differ"
+        stretches = "same weekday and hours" if chosen_season.season == "week" else "same hours of the day"
         reason = f"{reason}; compared with the reference of the {stretches}: {explains}"
     return check.model_copy(update={"verdict": verdict, "reason": reason})
 

@@ -15,7 +15,7 @@ from airflow_provider_mlpipex.signatures import Signer
 #: Heads that wait for their receiver; of more, the oldest goes, because a later one of its chain says as much.
 MAX_WAITING = 1_000
 _TIMEOUT_S = 5.0
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 300.0
+_FIRST_PAUSE_S, _MAX_PAUSE_S = 1.0, 300.0
 
 
 class HeadWitness:
@@ -55,7 +55,7 @@ class HeadWitness:
             while (trouble := self._post(line)) is not None:
                 say("receiver of ledger heads", trouble)
                 time.sleep(pause_s)
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                pause_s = min(2 * pause_s, _MAX_PAUSE_S)
 
     def _post(self, line: dict[str, Any]) -> Exception | None:
         import httpx
