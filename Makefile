@@ -42,7 +42,7 @@ ui: ui/node_modules/.installed  ## Check, test and build the page in Airflow's U
 	cd ui && npm run --silent check && npm run --silent test && npm run --silent build
 
 screenshots: install  ## Take docs/screenshots anew: every view of the page, light and dark (needs npm and Chromium).
-	MLPIPEX_SCREENSHOTS=docs/screenshots $(BIN)/python -m pytest -q tests/system/test_health_page.py -k every_view
+	MLPIPEX_SCREENSHOTS=docs/screenshots $(BIN)/python -m pytest -q tests/system/test_health_page_views.py
 
 bench: install  ## Print the ratios of benchmarks/.
 	$(BIN)/python -m benchmarks

@@ -57,6 +57,12 @@ function useColourMode(): number {
   return changes;
 }
 
+/** The shade of a colour that is told apart from the background in light and in dark. */
+function shade(colour: string): string {
+  const dark = document.documentElement.classList.contains("dark");
+  return token(`${colour}-${dark ? "400" : "solid"}`, colour);
+}
+
 function token(name: string, fallback: string): string {
   const found = getComputedStyle(document.documentElement).getPropertyValue(`--chakra-colors-${name}`).trim();
   return found || fallback;
@@ -99,7 +105,7 @@ export function Chart({ title, times, rows, lines, marks = [], format, mustShow 
           { label: "at", value: (_plot, at) => (at === null ? "–" : localTime(new Date(at * 1000))) },
           ...lines.map((line) => ({
             label: line.label,
-            stroke: token(`${line.colour}-solid`, line.colour),
+            stroke: shade(line.colour),
             width: 2,
             spanGaps: false,
             points: { size: 5 },
@@ -116,7 +122,7 @@ export function Chart({ title, times, rows, lines, marks = [], format, mustShow 
               for (const mark of latestMarks.current) {
                 const x = Math.round(drawn.valToPos(mark.at, "x", true)) + 0.5;
                 if (x < bbox.left || x > bbox.left + bbox.width) continue;
-                ctx.strokeStyle = token(`${mark.colour}-solid`, "#888");
+                ctx.strokeStyle = shade(mark.colour);
                 ctx.lineWidth = devicePixelRatio;
                 ctx.setLineDash([4 * devicePixelRatio, 3 * devicePixelRatio]);
                 ctx.beginPath();

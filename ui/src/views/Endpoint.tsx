@@ -43,13 +43,14 @@ export function Endpoint({ endpoint, me }: { readonly endpoint: api.Ref; readonl
           <>
             <Attention answer={answer} />
             <div className="sides">
+              {/* First, for on a telephone everything is below it. */}
+              <div className="aside stack">
+                <RollbackPanel endpoint={answer} me={me} changed={polled.refresh} />
+                <HoldPanel endpoint={answer} me={me} changed={polled.refresh} />
+              </div>
               <div className="stack">
                 <Traffic answer={answer} />
                 <Telemetry endpoint={endpoint} moving={isMoving(answer)} />
-              </div>
-              <div className="stack">
-                <RollbackPanel endpoint={answer} me={me} changed={polled.refresh} />
-                <HoldPanel endpoint={answer} me={me} changed={polled.refresh} />
               </div>
             </div>
             <Releases answer={answer} />

@@ -225,34 +225,36 @@ function Row({ row }: { readonly row: FleetRow }) {
         </div>
       </td>
       <td role="cell" data-label="Rollout">
-        <div>
-          {rollout ? (
-            <>
-              <Link to={places.rollout(row, rollout.id)}>{stageWords(rollout)}</Link>
-              <div className="muted">
-                since <When at={rollout.since} relative />
-              </div>
-            </>
-          ) : null}
-          <div className="row tight">
-            {rollout?.on_hold ? (
-              <Chip tone="amber" title={rollout.hold_cause ?? ""}>
-                rollout on hold
-              </Chip>
+        {rollout || row.held_back || row.doubt || row.rollback_under_way ? (
+          <div>
+            {rollout ? (
+              <>
+                <Link to={places.rollout(row, rollout.id)}>{stageWords(rollout)}</Link>
+                <div className="muted">
+                  began <When at={rollout.since} relative />
+                </div>
+              </>
             ) : null}
-            {row.held_back ? (
-              <Chip tone="amber" title={row.held_back.sentence}>
-                on hold
-              </Chip>
-            ) : null}
-            {row.doubt ? (
-              <Chip tone="purple" title={row.doubt.cause}>
-                promotion in doubt
-              </Chip>
-            ) : null}
-            {row.rollback_under_way ? <Chip tone="red">rolling back</Chip> : null}
+            <div className="row tight">
+              {rollout?.on_hold ? (
+                <Chip tone="amber" title={rollout.hold_cause ?? ""}>
+                  rollout on hold
+                </Chip>
+              ) : null}
+              {row.held_back ? (
+                <Chip tone="amber" title={row.held_back.sentence}>
+                  on hold
+                </Chip>
+              ) : null}
+              {row.doubt ? (
+                <Chip tone="purple" title={row.doubt.cause}>
+                  promotion in doubt
+                </Chip>
+              ) : null}
+              {row.rollback_under_way ? <Chip tone="red">rolling back</Chip> : null}
+            </div>
           </div>
-        </div>
+        ) : null}
       </td>
       <td role="cell" data-label="Rollback">
         <Lamp lamp={row.readiness.lamp} reason={row.readiness.reason} short />
