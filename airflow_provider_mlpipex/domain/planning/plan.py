@@ -137,6 +137,10 @@ def _with_notes(step: PlannedStep, manifest: Manifest, environment: str) -> Plan
         trained = manifest.training is not None and manifest.training.runtime == "serving"
         done = "trained, loaded and asked" if trained else "loaded and asked"
         notes.append(f"before it, the model is {done} its golden rows in runtime {manifest.runtime.version}")
+    said = manifest.environments[environment].drills
+    if said is not None and step.stage == "promote":
+        allowed = "may" if said.allowed else "may not"
+        notes.append(f"what serves here {allowed} be broken on purpose, in drills")
     return step.model_copy(update={"notes": tuple(notes), "gates": gates})
 
 

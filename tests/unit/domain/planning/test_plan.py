@@ -132,3 +132,11 @@ def test_stages_whose_predictions_are_judged_say_so() -> None:
     noted = [step.stage for step in told.steps if "at its end, 1 expectation on what was answered" in step.notes]
     assert noted == ["shadow", "canary", "canary", "canary", "watch"]
     assert "expectation" not in render(plan(make_manifest(), "production"))
+
+
+@pytest.mark.parametrize(("allowed", "said"), [(True, "may be broken on purpose"), (False, "may not be broken")])
+def test_a_plan_says_whether_what_serves_may_be_broken_on_purpose(allowed: bool, said: str) -> None:
+    alerts = "alerts: {on: [rolled-back], channel: on-call}"
+    drills = f"{alerts}\n    drills: {{allowed: {str(allowed).lower()}}}"
+    assert said in render(plan(make_manifest((alerts, drills)), "production"))
+    assert "on purpose" not in render(plan(make_manifest(), "production"))
