@@ -68,11 +68,12 @@ def routes(
     from starlette.responses import JSONResponse
 
     from airflow_provider_mlpipex.serving.plane.access import holder_of, scoped
+    from airflow_provider_mlpipex.serving.plane.control_requests import endpoint_of
 
     rollbacks = ThreadPoolExecutor(ROLLBACK_THREADS, thread_name_prefix="rollback")
 
     async def post_rollback(request: Request) -> Response:
-        endpoint = _endpoint(request)
+        endpoint = endpoint_of(request)
         body = _json(await request.body())
         _refuse_unknown(body, request.query_params)
         cause, claimed = _text(body, "cause") or "manual rollback over HTTP", _text(body, "user")
@@ -102,11 +103,11 @@ def routes(
         return JSONResponse(await asyncio.get_running_loop().run_in_executor(rollbacks, carried_out))
 
     async def get_status(request: Request) -> Response:
-        return JSONResponse(await asyncio.to_thread(endpoint_status, platform, _endpoint(request)))
+        return JSONResponse(await asyncio.to_thread(endpoint_status, platform, endpoint_of(request)))
 
     async def get_history(request: Request) -> Response:
         last, before = _number(request, "last") or TENURES, _number(request, "before")
-        periods = await asyncio.to_thread(tenures, platform, _endpoint(request), last=last, before=before)
+        periods = await asyncio.to_thread(tenures, platform, endpoint_of(request), last=last, before=before)
         return JSONResponse([tenure.to_json() for tenure in periods])
 
     base = "/v1/endpoints/{environment}/{name}"
@@ -159,22 +160,21 @@ def record_taken_back(platform: Platform, endpoint: EndpointRef, taken: TakenBac
 
 def _number(request: Request, field: str) -> int | None:
     """:raises RequestInvalid: it is no number that could be meant."""
+    from airflow_provider_mlpipex.serving.plane.control_requests import whole_number
+
     text = request.query_params.get(field)
     if text is None:
         return None
     most = MAX_TENURES if field == "last" else MAX_SEQ
-    if not text.isascii() or not text.isdigit() or len(text) > 10 or not 1 <= int(text) <= most:
+    number = whole_number(text, at_most=most)
+    if number is None:
         raise RequestInvalid(
             f"address, field {field}",
             value=text[:80],
             limit=f"a whole number from 1 to {most}",
             remedy="correct the request; the seq of a tenure asks for those before it",
         )
-    return int(text)
-
-
-def _endpoint(request: Request) -> EndpointRef:
-    return EndpointRef.parse(f"{request.path_params['environment']}/{request.path_params['name']}")
+    return number
 
 
 def _with_room(make_room: Callable[[], bool], use_case: Callable[[], RollbackReport]) -> RollbackReport:

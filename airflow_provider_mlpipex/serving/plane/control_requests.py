@@ -110,9 +110,16 @@ def read_value(kind: Any, raw: object, field: str) -> Any:
 def count_of(request: Request, field: str) -> int:
     """A number of rows of the query."""
     text = request.query_params.get(field, "")
-    if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= MAX_ROWS:
+    count = whole_number(text, at_most=MAX_ROWS)
+    if count is None:
         raise invalid(field, text[:80], f"a whole number from 1 to {MAX_ROWS}")
-    return int(text)
+    return count
+
+
+def whole_number(text: str, *, at_most: int) -> int | None:
+    """``text`` as a number from 1 on; ``None`` where it is none, in digits that everybody writes."""
+    number = int(text) if re.fullmatch(r"[0-9]{1,10}", text) else 0
+    return number if 1 <= number <= at_most else None
 
 
 def moment_of(request: Request, field: str) -> datetime:
