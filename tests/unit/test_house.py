@@ -15,7 +15,7 @@ from airflow_provider_mlpipex.serving import plane_log
 PACKAGE = Path(airflow_provider_mlpipex.__file__).parent
 ROOT = PACKAGE.parent
 #: About 400 lines; a few more are no reason to split in a hurry.
-MAX_LINES = 450
+MAX_LINES = 420
 MODULES = {str(path.relative_to(PACKAGE)): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 

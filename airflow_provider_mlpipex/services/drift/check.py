@@ -24,7 +24,6 @@ from airflow_provider_mlpipex.domain.errors import (
     DriftFound,
     DriftUndecided,
     InvalidQuantity,
-    ManifestInvalid,
     SketchUnusable,
 )
 from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
@@ -32,10 +31,10 @@ from airflow_provider_mlpipex.domain.manifest.drift_block import DriftSpec
 from airflow_provider_mlpipex.domain.manifest.manifest import Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.events import DriftJudged
-from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.services import alerts, journal
 from airflow_provider_mlpipex.services.drift.attribution import Traced, batch_name, trace
+from airflow_provider_mlpipex.services.drift.demand import current_release, demanded
 from airflow_provider_mlpipex.services.drift.news import away_at, is_history, is_news, is_routine
 from airflow_provider_mlpipex.services.drift.notification import notify
 from airflow_provider_mlpipex.services.drift.page import draw
@@ -256,7 +255,7 @@ def measure(
     :raises PlaneUnavailable: the plane does not answer.
     """
     state = journal.load(platform, endpoint)
-    demand = _demanded(state, manifest)
+    demand = demanded(state, manifest)
     until = until or platform.clock.now()
     since = since or until - demand.window
     if since >= until:
@@ -266,7 +265,7 @@ def measure(
             limit="an end after its beginning",
             remedy="correct since or until",
         )
-    release = release or _current(state)
+    release = release or current_release(state)
     blank = DriftCheck(
         endpoint=endpoint,
         release=release,
@@ -371,32 +370,3 @@ def _measure_of(report: DriftReport, column: str) -> Measure:
     drift = report.of(column)
     failed = [measure.measure for measure in drift.measures if measure.verdict == "fail"] if drift else []
     return failed[0] if failed else "psi"
-
-
-def _demanded(state: EndpointState, manifest: Manifest | None) -> DriftSpec:
-    environment = state.endpoint.environment
-    if manifest is None:
-        if state.current_manifest is None:
-            return DriftSpec()
-        manifest = Manifest.model_validate(state.current_manifest)
-        return manifest.environments[environment].drift or DriftSpec()
-    declared = manifest.environments.get(environment)
-    if declared is None or declared.drift is None:
-        raise ManifestInvalid(
-            f"manifest {manifest.name}, field environments.{environment}.drift",
-            value="missing",
-            limit="the numbers by which drift is judged",
-            remedy="add a drift block, or judge by the manifest that the release was promoted under",
-        )
-    return declared.drift
-
-
-def _current(state: EndpointState) -> str:
-    if state.current is None:
-        raise DriftUndecided(
-            f"drift of {state.endpoint}",
-            value="nothing is current",
-            limit="a current release",
-            remedy="release something first, or name a release",
-        )
-    return state.current.id
