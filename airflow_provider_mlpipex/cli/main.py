@@ -19,6 +19,8 @@ from airflow_provider_mlpipex.cli import (
     drift,
     drill,
     gates,
+    history,
+    hold,
     init,
     labels,
     ledger,
@@ -26,8 +28,9 @@ from airflow_provider_mlpipex.cli import (
     plan,
     quality,
     release,
-    rollout,
+    rollback,
     serve,
+    status,
     tokens,
     training,
     version,
@@ -35,7 +38,7 @@ from airflow_provider_mlpipex.cli import (
 from airflow_provider_mlpipex.cli.refusals import Commands
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False)
-for commands in (init, plan, release, rollout, drill, training, adopt, demo, version):
+for commands in (init, plan, release, hold, status, history, rollback, drill, training, adopt, demo, version):
     app.add_typer(commands.app)
 for name, group in {
     "manifest": manifest,

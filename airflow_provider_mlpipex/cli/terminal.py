@@ -19,6 +19,7 @@ from airflow_provider_mlpipex.services.platform import Platform
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 ManifestFile = Annotated[Path, typer.Argument(help="Deployment manifest (YAML).")]
 Endpoint = Annotated[str, typer.Argument(help="environment/name, for example production/fraud-scorer")]
+Note = Annotated[str, typer.Option(help="Why; goes into the ledger.")]
 
 
 def configured_platform(*, create: bool = False) -> Platform:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import airflow_provider_mlpipex
+from airflow_provider_mlpipex.cli.main import app
 from airflow_provider_mlpipex.serving import plane_log
 
 PACKAGE = Path(airflow_provider_mlpipex.__file__).parent
@@ -44,6 +45,30 @@ def test_the_folders_that_the_architecture_draws_are_those_of_the_tree(layer: st
     folders = {path.name for path in (PACKAGE / layer).iterdir() if (path / "__init__.py").exists()}
     missing = {name for name in folders if not re.search(rf"\b{name}\b", drawn)}
     assert missing == set()
+
+
+def test_the_architecture_draws_everything_at_the_root() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    (drawing,) = re.findall(r"```\n(dags/.*?)```", text, re.DOTALL)
+    folders = {f"{path.name}/" for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    modules = {path.name for path in PACKAGE.glob("*.py")} - {"__init__.py", "__main__.py", "get_provider_info.py"}
+    assert {name for name in folders | modules if name not in drawing} == set()
+
+
+def test_every_command_of_the_terminal_has_the_module_of_its_name() -> None:
+    """Who looks for ``mlpipex history`` opens ``cli/history.py``; five verbs share a module with their like."""
+    shared = {"pause": "hold", "resume": "hold", "skip": "hold", "abort": "hold", "promote": "release"}
+    commands = [
+        *app.registered_commands,
+        *(c for group in app.registered_groups if not group.name for c in group.typer_instance.registered_commands),
+    ]
+    named = {c.name or c.callback.__name__: c.callback.__module__.rpartition(".")[2] for c in commands}
+    groups = {group.name: group.typer_instance for group in app.registered_groups if group.name}
+    named |= {
+        name: group.registered_commands[0].callback.__module__.rpartition(".")[2] for name, group in groups.items()
+    }
+    named.pop("reproduce")  # of trainings
+    assert {name: module for name, module in named.items() if module != name} == shared
 
 
 #: Words that once named everything and so nothing, and what is said instead.

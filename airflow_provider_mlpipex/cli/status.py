@@ -1,4 +1,4 @@
-"""What an endpoint serves, what it served when, and the way back: ``mlpipex status``, ``history``, ``rollback``."""
+"""``mlpipex status``: what an endpoint serves, by the ledger and by the plane."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ import typer
 
 from airflow_provider_mlpipex.cli.terminal import (
     AsJson,
-    Endpoint,
     configured_platform,
     emit,
-    emit_each,
     known_endpoint,
 )
-from airflow_provider_mlpipex.domain.fields.quantities import format_ratio, parse_moment
+from airflow_provider_mlpipex.domain.fields.quantities import format_ratio
 from airflow_provider_mlpipex.domain.rollout.endpoint_hold import held_sentence
-from airflow_provider_mlpipex.domain.rollout.events import Entry, RoutineRecord
 from airflow_provider_mlpipex.domain.rollout.state import HeldBack
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT
 from airflow_provider_mlpipex.services import journal
@@ -89,73 +86,3 @@ def _shares(plane: dict[str, Any]) -> str:
 
 def _minute(moment: str) -> str:
     return f"{datetime.fromisoformat(moment):%Y-%m-%d %H:%M} UTC"
-
-
-@app.command()
-def history(
-    endpoint: Endpoint,
-    at: Annotated[str, typer.Option(help="ISO 8601 time, UTC if it names no zone.")] = "",
-    events: Annotated[bool, typer.Option(help="Every ledger entry instead of tenures.")] = False,
-    routine: Annotated[bool, typer.Option(help="What decided nothing instead, until it is pruned.")] = False,
-    last: Annotated[int, typer.Option(min=0, help="Only so many, the latest.")] = 0,
-    as_json: AsJson = False,
-) -> None:
-    """Which release was current when; with --at, the whole state at that moment."""
-    from airflow_provider_mlpipex.services.rollout.history import as_of, facts
-    from airflow_provider_mlpipex.services.rollout.tenures import tenures
-
-    platform = configured_platform()
-    ref = known_endpoint(platform, endpoint)
-    if at:
-        state = as_of(platform, ref, parse_moment(at, what="--at"))
-        current = state.current.id if state.current else "nothing"
-        emit(state.to_json(), as_json, lambda: f"{ref} at {at}: {current} (ledger entry {state.seq})")
-    elif events or routine:
-        # One by one, so that a chain of years takes no more memory than one of a day.
-        emit_each(
-            ((fact.to_json(), _fact_line(fact)) for fact in facts(platform, ref, routine=routine, last=last)), as_json
-        )
-    else:
-        periods = tenures(platform, ref, last=last or None)
-        emit(
-            [tenure.to_json() for tenure in periods],
-            as_json,
-            lambda: (
-                "\n".join(
-                    f"{t.since:%Y-%m-%d %H:%M:%S} – {f'{t.until:%Y-%m-%d %H:%M:%S}' if t.until else 'now':19}"
-                    f"  {t.release}  {t.ended_by}"
-                    for t in periods
-                )
-                or f"{ref}: nothing has been released"
-            ),
-        )
-
-
-def _fact_line(fact: Entry | RoutineRecord) -> str:
-    number = fact.seq if isinstance(fact, Entry) else ""
-    return (
-        f"{number:5} {fact.recorded_at:%Y-%m-%d %H:%M:%S} {fact.event.type:18} {fact.origin.kind} "
-        f"{fact.origin.task_id or fact.origin.user}"
-    )
-
-
-@app.command()
-def rollback(
-    endpoint: Endpoint,
-    cause: Annotated[str, typer.Option(help="Why; goes into ledger and alert.")] = "manual rollback",
-    release: Annotated[str | None, typer.Option(help="Only if this release serves: safe to run again.")] = None,
-    rollout: Annotated[str | None, typer.Option(help="Undo this rollout and nothing else.")] = None,
-    hold: Annotated[bool, typer.Option(help="Keep automation from releasing its lineage again.")] = True,
-    as_json: AsJson = False,
-) -> None:
-    """Return all traffic to the last good release, now. Needs no Airflow, no registry and no build.
-
-    A rollout that merely waits, without traffic, is rejected with it.
-    """
-    from airflow_provider_mlpipex.services.rollout.rollback import answer_request
-
-    platform = configured_platform()
-    report = answer_request(
-        platform, known_endpoint(platform, endpoint), cause=cause, rollout_id=rollout, release_id=release, hold=hold
-    )
-    emit({**report.to_json(), "done": report.sentence}, as_json, lambda: report.sentence)
