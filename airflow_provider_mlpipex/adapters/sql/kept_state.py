@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -86,6 +86,11 @@ def summaries(connection: sa.Connection, heads: sa.Select[Any]) -> list[tuple[En
     return [(EndpointRef.parse(row.endpoint), _summary(row.state)) for row in connection.execute(query)]
 
 
+#: Summaries that a process keeps: those of a large fleet, whose list is asked for every few seconds.
+_KEPT_SUMMARIES = 2000
+
+
+@lru_cache(_KEPT_SUMMARIES)
 def _summary(state: str | None) -> EndpointSummary | None:
     try:
         return None if state is None else EndpointSummary.model_validate_json(state)

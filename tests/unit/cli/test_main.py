@@ -48,6 +48,7 @@ COMMANDS = [
     ["status"],
     ["history"],
     ["rollback"],
+    ["drill"],
     ["reproduce"],
     ["audit", "accept-head"],
     ["audit", "verify"],
