@@ -16,7 +16,7 @@ from airflow_provider_mlpipex.domain.drift.references import Reference
 from airflow_provider_mlpipex.domain.drift.report import BatchFaults
 from airflow_provider_mlpipex.domain.drift.served import BatchSketches, ServedSketches
 from airflow_provider_mlpipex.domain.errors import MlpipexError, PlaneUnavailable, PlanRefused
-from airflow_provider_mlpipex.domain.gates.evidence import Split, Telemetry
+from airflow_provider_mlpipex.domain.gates.evidence import Groups, Split, Telemetry
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.outcomes.labelled_predictions import ServedAnswers
 from airflow_provider_mlpipex.domain.predictions import PredictionSample
@@ -320,6 +320,15 @@ class MemoryPlane:
             before = held.split or Split(since=self._clock.now(), weights=held.plan.weights, units={})
             units = {release: before.units.get(release, 0) + users.get(release, 0) for release in held.plan.weights}
             held.split = before.model_copy(update={"units": units, "users": before.users + sum(users.values())})
+
+    def tell_groups(self, endpoint: EndpointRef, groups: Mapping[str, Groups]) -> None:
+        """What became of the requests of users since the plan in force came, by release and group of users. The
+        requests themselves are told of by :meth:`serve`."""
+        with self._lock:
+            held = self._endpoints[endpoint]
+            if held.split is None:
+                raise ValueError(f"no users were sent anywhere by the plan in force of {endpoint}: send_users first")
+            held.split = held.split.model_copy(update={"groups": dict(groups)})
 
     def answer(
         self,

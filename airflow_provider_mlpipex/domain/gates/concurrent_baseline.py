@@ -29,7 +29,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from airflow_provider_mlpipex.domain.gates import watch_windows
-from airflow_provider_mlpipex.domain.gates.evidence import Evidence
+from airflow_provider_mlpipex.domain.gates.evidence import Evidence, Groups
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult
 from airflow_provider_mlpipex.domain.statistics import clumps
@@ -197,6 +197,29 @@ def in_clumps(
     if clumps.mean_exceeds([events / trials for events, trials in own], allowed, alpha=alpha):
         return failed
     waits = f"failures come in clumps, so {len(own)} blocks of time are counted, and do not show it yet"
+    return failed.model_copy(update={"verdict": "inconclusive", "reason": f"{waits}: {failed.reason}"})
+
+
+def in_users(gate: Gate, failed: GateResult, own: Groups, beside: Groups, *, alpha: float) -> GateResult:
+    """What a gate on errors says whose limit is broken, where failures come from few users: still ``fail`` if groups of
+    users, and not only requests, show it. A user stays with a release, so one who fails all day whatever he is answered
+    by makes that release look bad, in every minute.
+
+    :param own: of the candidate, ``beside`` of the current release.
+    """
+    allowed, seen = _allowed(gate), failed.evidence.summary
+    if failed.verdict != "fail" or gate.counts or gate.quantile is not None or not 0.0 < allowed < 1.0:
+        return failed
+    # Groups that hold less than half of it say nothing of the rest: users who are not named, refusals told of later.
+    bad, asked = sum(events for events, _ in own), sum(trials for _, trials in own)
+    if not isinstance(seen, Counted) or 2 * asked < seen.trials or 2 * bad < seen.events:
+        return failed
+    if not (clumps.are_clumped(own) or clumps.are_clumped(beside)):
+        return failed
+    shares = [events / trials for events, trials in own if trials]
+    if clumps.mean_exceeds(shares, allowed, alpha=alpha):
+        return failed
+    waits = f"failures come from few users, so {len(shares)} groups of users are counted, and do not show it yet"
     return failed.model_copy(update={"verdict": "inconclusive", "reason": f"{waits}: {failed.reason}"})
 
 

@@ -114,19 +114,28 @@ class ReleaseTelemetry(Value):
         return self.errors / self.requests if self.requests else None
 
 
-class Split(Value):
+#: (failed, answered) requests of each group of users.
+Groups = tuple[tuple[int, int], ...]
+
+
+class Split(Recorded):
     """Who was sent to which release since the plan in force split the requests as it does.
 
     :param weights: planned, by release; of their sum each has its share.
     :param units: by release: users where requests say whose they are, which stay where they were sent, and every
         request that does not. Each is counted once, by its first request.
     :param users: how many of the units are users.
+    :param groups: by release: what became of the requests of users, by groups that users are put into by a hash.
+        ``None`` where no request says whose it is, or nobody counts.
     """
+
+    added_later = frozenset({"groups"})
 
     since: datetime
     weights: dict[str, int]
     units: dict[str, int]
     users: int = 0
+    groups: dict[str, Groups] | None = None
 
 
 class Telemetry(Recorded):

@@ -250,7 +250,8 @@ def _clumps(spec: EnvironmentSpec, stage: LiveStage, lasting: timedelta) -> tupl
     dearest = max((blocks_to_exceed(share, alpha=alpha) for share, alpha in shares if 0.0 < share < 1.0), default=0)
     block = format_duration(block_of(lasting))
     counted = f"where the current release fails in clumps, blocks of {block} are counted, not requests"
-    return (f"{counted}: a total failure shows after {dearest} of them",) if dearest else ()
+    users = "; where few users fail, groups of users are: in as many of them" if stage == "canary" else ""
+    return (f"{counted}: a total failure shows after {dearest} of them{users}",) if dearest else ()
 
 
 def _offline(gate: Gate) -> PlannedGate:

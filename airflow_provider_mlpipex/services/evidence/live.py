@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from airflow_provider_mlpipex.domain.errors import MlpipexError
-from airflow_provider_mlpipex.domain.gates.evidence import Evidence, ReleaseTelemetry, Source, Telemetry
+from airflow_provider_mlpipex.domain.gates.evidence import Evidence, Groups, ReleaseTelemetry, Source, Telemetry
 from airflow_provider_mlpipex.domain.gates.metrics import METRICS, PAIRED
 from airflow_provider_mlpipex.domain.gates.split import mismatch
 from airflow_provider_mlpipex.domain.names import EndpointRef
@@ -26,12 +26,14 @@ MAX_DROPPED_SHARE = 0.01
 class Measurement(NamedTuple):
     """``source.metric`` -> evidence, and the paired comparison that some of it comes from.
 
-    ``wrong_split`` says so where requests do not come to the releases by the shares of the plan.
+    ``wrong_split`` says so where requests do not come to the releases by the shares of the plan; ``groups`` hold what
+    became of the requests of users, by release, since the plan in force splits them.
     """
 
     evidence: dict[str, Evidence]
     comparison: ShadowComparison | None = None
     wrong_split: str | None = None
+    groups: Mapping[str, Groups] | None = None
 
 
 def measure(
@@ -80,7 +82,8 @@ def measured(
         served, lossy = telemetry.of(judged), comparison.dropped_share > MAX_DROPPED_SHARE
         evidence.extend(from_comparison(comparison, mirrored=served.requests if served else 0, lossy=lossy))
     wrong_split = mismatch(telemetry.split) if telemetry.split else None
-    return Measurement({item.key: item for item in evidence}, comparison, wrong_split)
+    groups = telemetry.split.groups if telemetry.split else None
+    return Measurement({item.key: item for item in evidence}, comparison, wrong_split, groups)
 
 
 def measure_blocks(

@@ -13,6 +13,7 @@ from airflow_provider_mlpipex.domain.gates.concurrent_baseline import (
     after_promotion,
     in_clumps,
     in_trial,
+    in_users,
 )
 from airflow_provider_mlpipex.domain.gates.evidence import Evidence, Source
 from airflow_provider_mlpipex.domain.gates.gate import Gate
@@ -109,6 +110,7 @@ class GateMonitor:
         if self.source != "serving":
             result, stands = in_trial(gate, decisive, compared[0] if compared else None, alpha=alpha, share=share)
             result = self._in_clumps(gate, result, windows) if result.verdict == "fail" else result
+            result = self._in_users(gate, result, windows) if result.verdict == "fail" else result
         else:
             alone = windows.alone
             result, stands = after_promotion(
@@ -159,6 +161,12 @@ class GateMonitor:
         ]
         before, blocks = ([each[gate.metric] for each in part if gate.metric in each] for part in parts)
         return in_clumps(gate, failed, blocks, before, alpha=windows.alpha)
+
+    def _in_users(self, gate: Gate, failed: GateResult, windows: GateWindows) -> GateResult:
+        """A failure is held against the users whom it hit, where requests say whose they are."""
+        groups = next((measured.groups for measured in self._measured.values() if measured.groups), None) or {}
+        own, beside = groups.get(self.judged, ()), groups.get(self.beside or "", ())
+        return in_users(gate, failed, own, beside, alpha=windows.alpha)
 
     def _evidence(self, gate: Gate, since: datetime) -> Evidence | None:
         if since in self.surveyed:

@@ -216,11 +216,13 @@ class AttemptTail:
         named = {slug: release for release in releases if (slug := slug_of(release)) in units}
         if len(named) < len(units):
             return None
+        groups = {release: counts.groups(slug) for slug, release in named.items()}
         return Split(
             since=datetime.fromtimestamp(counts.since, tz=UTC),
             weights={release: counts.weights[slug] for slug, release in named.items()},
             units={release: units[slug] for slug, release in named.items()},
             users=users,
+            groups=groups if any(groups.values()) else None,
         )
 
     def _add(self, line: bytes) -> int | None:
@@ -253,11 +255,13 @@ class AttemptTail:
             for bucket in buckets:
                 bucket.unfinished += 1
             return ended
+        # Also with 200, which MLflow's contract gives an answer that is no number.
+        failed = code >= 500 or code == 0 or by_model
+        self._count_answer(attempt, owner, failed=failed)
         took = bisect.bisect_left(BOUNDS_MS, elapsed_ms)
         for bucket in buckets:
             bucket.requests += 1
-            # Also with 200, which MLflow's contract gives an answer that is no number.
-            if code >= 500 or code == 0 or by_model:
+            if failed:
                 bucket.errors += 1
             elif code >= 400:
                 bucket.client_errors += 1
@@ -276,6 +280,12 @@ class AttemptTail:
             return
         is_user = unit != BY_CHANCE
         split.add(assigned[1], unit if is_user else str(attempt["rid"]), is_user=is_user, began=float(attempt["ts"]))
+
+    def _count_answer(self, attempt: dict[str, Any], owner: tuple[str, str], *, failed: bool) -> None:
+        """What became of a split request of a user: of whoever answered it."""
+        unit, split = attempt.get("unit"), self._splits.get(owner[0])
+        if split is not None and isinstance(unit, str) and unit and unit != BY_CHANCE:
+            split.answered(owner[1], unit, failed=failed, began=float(attempt["ts"]))
 
     def _sum(self, endpoint: EndpointRef, release: str, start: float, end: float) -> ReleaseTelemetry:
         counts = self._counts.get((str(endpoint), slug_of(release)))

@@ -1,4 +1,5 @@
-"""Who was sent to which release: users and requests, each counted once, in a bounded sketch that holds no name.
+"""Who was sent to which release: users and requests, each counted once, in a bounded sketch that holds no name. And
+what became of the requests of users, by groups of them: a few who fail all day make many failures, and are few.
 
 Whether one was counted before is asked of a Bloom filter. It may take a new one for one that it knows, the more so the
 fuller it is, but whoever it overlooks does not depend on where that one was sent: what is counted stays a fair sample
@@ -8,12 +9,15 @@ of the split, and memory does not grow with users.
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections import Counter
 from collections.abc import Mapping
 
 #: 128 KiB. At 200,000 users and requests one in twelve new ones is overlooked.
 _BITS = 1 << 20
 _HASHES = 4
+#: Groups that users are put into, by a hash that has nothing to do with where they are sent.
+GROUPS = 64
 #: Seconds that are kept apart, so that a window may end before the last of them.
 _FINE_S = 120
 
@@ -33,6 +37,21 @@ class SplitCounts:
         self._by_second: dict[int, Counter[tuple[str, bool]]] = {}
         self._before: Counter[tuple[str, bool]] = Counter()
         self._folded_until = 0
+        self._failed = {slug: [0] * GROUPS for slug in weights}
+        self._answered = {slug: [0] * GROUPS for slug in weights}
+
+    def answered(self, slug: str, user: str, *, failed: bool, began: float) -> None:
+        """``slug`` has answered a request of ``user``, or failed it."""
+        if began < self.since or slug not in self.weights:
+            return
+        group = zlib.crc32(user.encode()) % GROUPS
+        self._answered[slug][group] += 1
+        self._failed[slug][group] += failed
+
+    def groups(self, slug: str) -> tuple[tuple[int, int], ...]:
+        """Failed ones and requests of each group of users that ``slug`` has answered; empty without any."""
+        counted = zip(self._failed[slug], self._answered[slug], strict=True)
+        return tuple(counted) if any(self._answered[slug]) else ()
 
     def add(self, slug: str, unit: str, *, is_user: bool, began: float) -> None:
         """A request of ``unit`` was sent to ``slug``."""

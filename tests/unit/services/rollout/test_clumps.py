@@ -75,3 +75,31 @@ def test_a_plane_that_answers_no_blocks_makes_nothing_clumped() -> None:
 
     world.memory.plane.telemetry = only_whole  # type: ignore[method-assign,assignment]
     assert minute(world, failing=30, current_failing=0).status == "ended", "fail closed"
+
+
+# Users who fail, whoever answers them.
+
+
+def with_users(*, failing: list[int], current_failing: list[int]) -> WatchResult:
+    """One look at a canary of which 1,000 requests are of users in ten groups: 100 of each, so many of which fail."""
+    world = World(ERRORS_ONLY)
+    first = world.first_release()
+    world.bring("run-2", "1.1.0", to="canary-1")
+    candidate, plane = world.release("1.1.0"), world.memory.plane
+    sides = {candidate.id: failing, first.id: current_failing}
+    plane.send_users(ENDPOINT, dict.fromkeys(sides, 500))
+    plane.tell_groups(ENDPOINT, {release: tuple((bad, 100) for bad in groups) for release, groups in sides.items()})
+    for release, groups in sides.items():
+        plane.serve(ENDPOINT, release, requests=1000, errors=sum(groups))
+    return after_a_minute(world, 1)
+
+
+def test_a_user_who_fails_all_day_takes_nothing_back() -> None:
+    seen = with_users(failing=[60, *[0] * 9], current_failing=[0] * 10)
+    assert (seen.status, seen.verdict) == ("watching", "inconclusive")
+    assert "failures come from few users, so 10 groups of users are counted" in seen.results[-1].reason
+
+
+def test_a_release_that_fails_its_users_goes_back() -> None:
+    assert with_users(failing=[60] * 10, current_failing=[0] * 10).status == "ended"
+    assert with_users(failing=[6] * 10, current_failing=[0] * 10).status == "ended", "6 %, of everybody alike"

@@ -520,6 +520,29 @@ def test_users_and_requests_without_one_are_units_of_the_split_and_nobody_else_i
     assert counted.weights == {OLD.id: 9_500, NEW.id: 500}
 
 
+def test_what_became_of_users_is_counted_for_whoever_answered_them(split: Log) -> None:
+    """The candidate fails somebody, and current answers him: a failure of one and an answer of the other."""
+    soon = {"ts": f"{time.time() + 0.01:.6f}", "ms": 0}
+    split.tail.owners = {"new.sock": (str(FRAUD), NEW.slug), "old.sock": (str(FRAUD), OLD.slug)}
+    split.write(
+        attempt(cluster=over(NEW.id, OLD.id), host="/state/sock/new.sock", code=503, unit="1f" * 8, **soon),
+        attempt(cluster=over(NEW.id, OLD.id), host="/state/sock/old.sock", unit="1f" * 8, **soon),
+        attempt(unit="2e" * 8, **soon),
+        attempt(unit="by-chance", **soon),
+        attempt(unit="3d" * 8, code=0, **soon),
+    )
+    counted = sent(split)
+    assert counted is not None and counted.groups is not None
+    assert [group for group in counted.groups[NEW.id] if group[1]] == [(1, 1)]
+    assert sorted(group for group in counted.groups[OLD.id] if group[1]) in ([(0, 1), (0, 1)], [(0, 2)])
+
+
+def test_without_users_there_are_no_groups(split: Log) -> None:
+    split.write(attempt(unit="by-chance", ts=f"{time.time() + 0.01:.6f}", ms=0))
+    counted = sent(split)
+    assert counted is not None and counted.groups is None and "groups" not in counted.to_json()
+
+
 def test_the_count_begins_anew_with_other_shares_and_only_then(split: Log) -> None:
     split.write(attempt(unit="1f" * 8, ts=f"{time.time() + 0.01:.6f}", ms=0))
     first = sent(split)

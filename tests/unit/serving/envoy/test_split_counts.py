@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
+from scipy import stats
 
-from airflow_provider_mlpipex.serving.envoy.split_counts import SplitCounts
+from airflow_provider_mlpipex.serving.envoy.split_counts import GROUPS, SplitCounts
 
 WEIGHTS = {"old": 9_500, "new": 500}
 
@@ -63,3 +64,30 @@ def test_whom_a_full_sketch_overlooks_does_not_hang_on_where_he_was_sent(users: 
     assert of_users == total and 0.8 * users < total <= users
     share, deviation = sent["new"] / users, (0.05 * 0.95 / total) ** 0.5
     assert abs(counted["new"] / total - share) < 4 * deviation
+
+
+def test_what_became_of_users_is_counted_by_groups_in_which_each_user_stays() -> None:
+    split = counts()
+    for second in range(40):
+        split.answered("new", "always fails", failed=True, began=1000.0 + second)
+        split.answered("new", f"u-{second}", failed=False, began=1000.0 + second)
+    groups = split.groups("new")
+    assert len(groups) == GROUPS and sum(requests for _, requests in groups) == 80
+    assert [failed for failed, _ in groups if failed] == [40], "one group holds him"
+    assert split.groups("old") == ()
+
+
+def test_answers_of_another_plan_are_in_no_group() -> None:
+    split = counts()
+    split.answered("new", "u-1", failed=True, began=999.0)
+    split.answered("older", "u-1", failed=True, began=1001.0)
+    assert split.groups("new") == ()
+
+
+def test_groups_have_nothing_to_do_with_where_users_are_sent() -> None:
+    """Of users by their pseudonyms, whatever half of them: each group gets its part, by SciPy's chi-square test."""
+    split = counts()
+    for user in range(20_000):
+        split.answered("old" if user % 2 else "new", f"{user:032x}", failed=False, began=1000.0)
+    for slug in WEIGHTS:
+        assert stats.chisquare([requests for _, requests in split.groups(slug)]).pvalue > 1e-4
