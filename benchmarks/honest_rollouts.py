@@ -20,11 +20,11 @@ from airflow_provider_mlpipex.domain.gates.concurrent_baseline import in_clumps,
 from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.gates.judging import judge
-from airflow_provider_mlpipex.domain.gates.patience import settle
+from airflow_provider_mlpipex.domain.gates.patience import PATIENCE, settle
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec
 from airflow_provider_mlpipex.domain.planning.honest_release import patience_at, waits
 from airflow_provider_mlpipex.domain.planning.live_gates import LiveGate, live_gates
-from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE, block_of
+from airflow_provider_mlpipex.domain.planning.sampling import block_of
 from airflow_provider_mlpipex.domain.planning.synthetic_evidence import MOMENT, allowed_share
 from airflow_provider_mlpipex.domain.statistics.confidence import log_evidence_against
 from airflow_provider_mlpipex.domain.statistics.summaries import Counted, Summary, Timed

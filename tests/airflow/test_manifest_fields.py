@@ -47,8 +47,8 @@ from airflow_provider_mlpipex.services.training.register import register_model
 from airflow_provider_mlpipex.services.training.snapshots import snapshot_dataset
 from airflow_provider_mlpipex.services.training.train import train_model
 from airflow_provider_mlpipex.serving.envoy import config as envoy_config
-from airflow_provider_mlpipex.serving.envoy.access import IngressTokens
 from airflow_provider_mlpipex.serving.envoy.config import Routing
+from airflow_provider_mlpipex.serving.envoy.ingress_tokens import IngressTokens
 from airflow_provider_mlpipex.testing.features import EVENT
 from airflow_provider_mlpipex.testing.platform import memory_platform
 from tests.support import acme, flights_store

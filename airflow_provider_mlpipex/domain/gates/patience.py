@@ -19,6 +19,9 @@ from airflow_provider_mlpipex.domain.statistics import summaries
 from airflow_provider_mlpipex.domain.statistics.binomial import at_most
 from airflow_provider_mlpipex.domain.statistics.summaries import Counted, Timed
 
+#: A trial that is still undecided after this many times its planned duration is put before a person; where traffic is
+#: thin, after more of them (``honest_release.patience_at``).
+PATIENCE = 3.0
 #: Chance that a release passes at the end of the patience which exceeds its limit by more than matters.
 BUDGET = 0.05
 #: Expected bad ones from which Chernoff's bound is taken for the binomial tail: by then they differ by next to nothing.

@@ -15,10 +15,9 @@ from __future__ import annotations
 import math
 
 from airflow_provider_mlpipex.domain.fields.quantities import Ratio
-from airflow_provider_mlpipex.domain.gates.patience import excludes, largest_share
+from airflow_provider_mlpipex.domain.gates.patience import PATIENCE, excludes, largest_share
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec
 from airflow_provider_mlpipex.domain.planning.live_gates import LiveGate, live_gates
-from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE
 from airflow_provider_mlpipex.domain.planning.synthetic_evidence import allowed_share
 from airflow_provider_mlpipex.domain.statistics.binomial import more_than
 from airflow_provider_mlpipex.domain.values import Value

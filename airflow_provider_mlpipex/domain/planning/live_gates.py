@@ -8,10 +8,11 @@ from datetime import timedelta
 
 from airflow_provider_mlpipex.domain.gates.concurrent_baseline import is_compared
 from airflow_provider_mlpipex.domain.gates.gate import LIVE_SOURCES, Gate
+from airflow_provider_mlpipex.domain.gates.patience import PATIENCE
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec
 from airflow_provider_mlpipex.domain.planning.canary_schedule import step_durations
 from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, alpha_of
-from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE, expected_samples, ignored, spans_canary
+from airflow_provider_mlpipex.domain.planning.sampling import expected_samples, ignored, spans_canary
 
 
 @dataclass(frozen=True)

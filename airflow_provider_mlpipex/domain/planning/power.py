@@ -22,10 +22,11 @@ from airflow_provider_mlpipex.domain.gates.concurrent_baseline import breaks_too
 from airflow_provider_mlpipex.domain.gates.evidence import Evidence
 from airflow_provider_mlpipex.domain.gates.gate import Gate
 from airflow_provider_mlpipex.domain.gates.judging import judge
+from airflow_provider_mlpipex.domain.gates.patience import PATIENCE
 from airflow_provider_mlpipex.domain.gates.verdict import VerdictName
 from airflow_provider_mlpipex.domain.planning import synthetic_evidence
 from airflow_provider_mlpipex.domain.planning.live_gates import LiveGate
-from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE, needed_duration
+from airflow_provider_mlpipex.domain.planning.sampling import needed_duration
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import EVEN_ARMS, TOTAL_WEIGHT
 from airflow_provider_mlpipex.domain.statistics.binomial import more_than
 from airflow_provider_mlpipex.domain.statistics.detection import smallest_excess, trials_to_detect

@@ -10,9 +10,6 @@ from airflow_provider_mlpipex.domain.manifest.stage_blocks import CanarySpec
 
 #: From the decision to the last request that the bad release answers; the embedded plane needs milliseconds.
 REVERT = timedelta(seconds=1)
-#: A trial that is still undecided after this many times its planned duration is put before a person; where traffic is
-#: thin, after more of them (``honest_release.patience_at``).
-PATIENCE = 3.0
 _LOOKS = 10
 _MIN_PAUSE, _MAX_PAUSE = timedelta(seconds=1), timedelta(seconds=15)
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from airflow_provider_mlpipex.domain.fields.quantities import format_duration, format_rate, format_ratio
 from airflow_provider_mlpipex.domain.fields.yaml_text import FieldPath, Problem
+from airflow_provider_mlpipex.domain.gates.patience import PATIENCE
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec
 from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage
 from airflow_provider_mlpipex.domain.planning.honest_release import GOOD, MOSTLY, patience_at, stays_undecided, waits
@@ -19,7 +20,6 @@ from airflow_provider_mlpipex.domain.planning.power import (
     soonest_failure,
     time_to_decide,
 )
-from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE
 from airflow_provider_mlpipex.domain.validation.live_rules import MIN_SHARE
 
 _BLOCKS: dict[LiveStage, str] = {"shadow": "shadow", "canary": "canary", "watch": "rollback"}

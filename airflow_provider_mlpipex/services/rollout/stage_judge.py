@@ -12,6 +12,7 @@ from airflow_provider_mlpipex.domain.gates import judging, patience
 from airflow_provider_mlpipex.domain.gates.concurrent_baseline import compared_since, is_compared
 from airflow_provider_mlpipex.domain.gates.evidence import Source
 from airflow_provider_mlpipex.domain.gates.gate import LIVE_SOURCES, Gate, known_metric
+from airflow_provider_mlpipex.domain.gates.patience import PATIENCE
 from airflow_provider_mlpipex.domain.gates.verdict import GateResult, VerdictName
 from airflow_provider_mlpipex.domain.gates.watch_windows import open_since
 from airflow_provider_mlpipex.domain.manifest.drift_block import DriftSpec
@@ -19,7 +20,7 @@ from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, M
 from airflow_provider_mlpipex.domain.planning.canary_schedule import step_durations
 from airflow_provider_mlpipex.domain.planning.false_alarms import LiveStage, alpha_of, stage_gates
 from airflow_provider_mlpipex.domain.planning.honest_release import patience_at
-from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE, block_of, ignored, spans_canary
+from airflow_provider_mlpipex.domain.planning.sampling import block_of, ignored, spans_canary
 from airflow_provider_mlpipex.domain.rollout.control_arm import settling
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState, Rollout
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT

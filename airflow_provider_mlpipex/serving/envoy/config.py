@@ -37,8 +37,8 @@ from airflow_provider_mlpipex.domain.rollout.traffic_plan import (
     StickyHeader,
     TrafficPlan,
 )
-from airflow_provider_mlpipex.serving.envoy.access import IngressTokens, rules_for
 from airflow_provider_mlpipex.serving.envoy.extensions import HTTP, LUA, RBAC, TYPE
+from airflow_provider_mlpipex.serving.envoy.ingress_tokens import IngressTokens, rules_for
 from airflow_provider_mlpipex.serving.limits import (
     MAX_BODY_BYTES,
 )

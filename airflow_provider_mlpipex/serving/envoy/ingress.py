@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import time
 from collections.abc import Sequence
@@ -21,9 +20,10 @@ from typing import Any
 
 from airflow_provider_mlpipex.atomic import atomic_write
 from airflow_provider_mlpipex.domain.errors import PlaneUnavailable, PlanRefused
+from airflow_provider_mlpipex.serving.envoy import access_log
 from airflow_provider_mlpipex.serving.envoy import config as envoy_config
 from airflow_provider_mlpipex.serving.envoy import listener as envoy_listener
-from airflow_provider_mlpipex.serving.envoy.access import IngressTokens
+from airflow_provider_mlpipex.serving.envoy.ingress_tokens import IngressTokens
 from airflow_provider_mlpipex.serving.envoy.paths import Paths
 from airflow_provider_mlpipex.serving.envoy.process import Envoy, read_json
 from airflow_provider_mlpipex.serving.limits import max_connections
@@ -34,8 +34,6 @@ ACK_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 20.0
 #: A restarted Envoy serves after 0.1 to 0.4 s; a verb that meets none at all waits no longer than this.
 RESTART_TIMEOUT_S = 5.0
-#: Size at which the log of answered requests is put aside, in place of the one put aside before.
-ACCESS_LOG_BYTES = 64_000_000
 _POLL_S = 0.002
 #: Why a request was refused -> Envoy's counter of it.
 _REFUSED_STATS = {
@@ -197,9 +195,7 @@ class Ingress:
         :raises PlaneUnavailable: an Envoy is away; it opens its logs when it starts.
         """
         for envoy in self.envoys:
-            access = envoy.paths.access_log
-            if access.exists() and access.stat().st_size > ACCESS_LOG_BYTES:
-                os.replace(access, access.with_suffix(".1.jsonl"))
+            if access_log.put_aside(envoy.paths.access_log):
                 self._reopen_due.append(envoy)
         while self._reopen_due:
             self._reopen_due[0].reopen_logs()

@@ -13,9 +13,9 @@ from airflow_provider_mlpipex.domain.rollout.traffic_plan import (
     TRIAL_HEADER,
     VARIANT_HEADER,
 )
-from airflow_provider_mlpipex.serving.envoy.access import IngressTokens, has, rules_for
 from airflow_provider_mlpipex.serving.envoy.config import BY_CHANCE, ROUTES
 from airflow_provider_mlpipex.serving.envoy.extensions import LUA, RBAC, TYPE
+from airflow_provider_mlpipex.serving.envoy.ingress_tokens import IngressTokens, has, rules_for
 from airflow_provider_mlpipex.serving.envoy.paths import Paths
 from airflow_provider_mlpipex.serving.limits import (
     HEADERS_S,

@@ -13,8 +13,8 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TIMEOUT_S, TrafficPlan
 from airflow_provider_mlpipex.serving.envoy import config as envoy_config
-from airflow_provider_mlpipex.serving.envoy.access import IngressTokens
 from airflow_provider_mlpipex.serving.envoy.ingress import RESTART_TIMEOUT_S, Ingress
+from airflow_provider_mlpipex.serving.envoy.ingress_tokens import IngressTokens
 from airflow_provider_mlpipex.serving.plane.state import EndpointMemory, PlaneMemory, write_memory
 from airflow_provider_mlpipex.serving.plane.unrecorded import TakenBack
 from airflow_provider_mlpipex.serving.reserve import Reserve

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
-from airflow_provider_mlpipex.serving.envoy.access import IngressTokens
+from airflow_provider_mlpipex.serving.envoy.ingress_tokens import IngressTokens
 from airflow_provider_mlpipex.serving.state_dir import read_or_make_token, write_token
 
 Scope = Literal["read", "rollback", "deploy", "drill"]

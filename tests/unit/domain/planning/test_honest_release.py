@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from airflow_provider_mlpipex.domain.errors import ManifestInvalid
-from airflow_provider_mlpipex.domain.gates.patience import excludes
+from airflow_provider_mlpipex.domain.gates.patience import PATIENCE, excludes
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec
 from airflow_provider_mlpipex.domain.planning.honest_release import patience_at, waiting, waits
 from airflow_provider_mlpipex.domain.planning.plan import plan, render
-from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE
 from airflow_provider_mlpipex.domain.statistics.binomial import at_most, more_than
 from tests.support.manifests import make_manifest
 

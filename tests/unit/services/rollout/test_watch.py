@@ -13,7 +13,7 @@ from airflow_provider_mlpipex.domain.errors import (
     ReleaseNotReady,
     RolloutOnHold,
 )
-from airflow_provider_mlpipex.domain.planning.sampling import PATIENCE
+from airflow_provider_mlpipex.domain.gates.patience import PATIENCE
 from airflow_provider_mlpipex.domain.rollout.events import (
     GatesJudged,
     RollbackDecided,

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from airflow_provider_mlpipex.domain.errors import PlaneUnavailable, PlanRefused
+from airflow_provider_mlpipex.serving.envoy import access_log
 from airflow_provider_mlpipex.serving.envoy import ingress as envoy_ingress
 from airflow_provider_mlpipex.serving.envoy.ingress import Ingress
 from airflow_provider_mlpipex.serving.envoy.paths import Paths
@@ -121,7 +122,7 @@ def test_an_envoy_that_is_away_is_unavailable(ingress: Ingress, admin: Admin, pa
 def test_the_log_of_answers_is_put_aside_when_it_is_large(
     ingress: Ingress, admin: Admin, paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(envoy_ingress, "ACCESS_LOG_BYTES", 10)
+    monkeypatch.setattr(access_log, "MAX_BYTES", 10)
     ingress.bound_logs()
     paths.access_log.write_text("small")
     ingress.bound_logs()

@@ -12,8 +12,8 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.release.release import Release
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import Mirror, TrafficPlan
 from airflow_provider_mlpipex.serving.envoy import config as envoy_config
-from airflow_provider_mlpipex.serving.envoy.access import IngressTokens
 from airflow_provider_mlpipex.serving.envoy.config import cluster_name
+from airflow_provider_mlpipex.serving.envoy.ingress_tokens import IngressTokens
 from airflow_provider_mlpipex.serving.model_server.spec import ModelServerSpec
 from airflow_provider_mlpipex.serving.plane.recovery import take_up
 from airflow_provider_mlpipex.serving.plane.state import EndpointMemory, PlaneMemory, find_plane_id, write_memory
