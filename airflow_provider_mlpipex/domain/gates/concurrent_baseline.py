@@ -207,12 +207,12 @@ def in_users(gate: Gate, failed: GateResult, own: Groups, beside: Groups, *, alp
 
     :param own: of the candidate, ``beside`` of the current release.
     """
-    allowed, seen = _allowed(gate), failed.evidence.summary
+    allowed, summary = _allowed(gate), failed.evidence.summary
     if failed.verdict != "fail" or gate.counts or gate.quantile is not None or not 0.0 < allowed < 1.0:
         return failed
     # Groups that hold less than half of it say nothing of the rest: users who are not named, refusals told of later.
     bad, asked = sum(events for events, _ in own), sum(trials for _, trials in own)
-    if not isinstance(seen, Counted) or 2 * asked < seen.trials or 2 * bad < seen.events:
+    if not isinstance(summary, Counted) or 2 * asked < summary.trials or 2 * bad < summary.events:
         return failed
     if not (clumps.are_clumped(own) or clumps.are_clumped(beside)):
         return failed

@@ -12,6 +12,7 @@ from pydantic import (
 
 from airflow_provider_mlpipex.domain.changes import CHANGE_ORDER, Change, ChangeKind
 from airflow_provider_mlpipex.domain.fields.quantities import Duration, format_duration, parse_duration
+from airflow_provider_mlpipex.domain.fields.yaml_text import FieldPath, Problem
 from airflow_provider_mlpipex.domain.manifest.gates_diff import (
     NONE,
     Strictness,
@@ -70,6 +71,18 @@ def stricter_review(current: ReviewSpec | None, candidate: ReviewSpec | None) ->
         ),
         timeout=min(current.timeout, candidate.timeout),
     )
+
+
+def broken_rules(review: ReviewSpec | None, path: FieldPath) -> Iterator[Problem]:
+    """What cannot be meant; ``path``: of the environment."""
+    both = [kind for kind in review.auto_approve if kind in review.required_for] if review else []
+    if both:
+        yield Problem(
+            (*path, "review", "auto_approve"),
+            ", ".join(both),
+            "a kind of change is approved by a person or by this policy, not by both",
+            "remove it from auto_approve or from required_for",
+        )
 
 
 def diff_review(path: str, before: ReviewSpec | None, after: ReviewSpec | None) -> Iterator[Change]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import timedelta
 from typing import Literal
 
-from airflow_provider_mlpipex.domain.fields.quantities import Duration, Rate, parse_duration
+from airflow_provider_mlpipex.domain.fields.quantities import Duration, Rate, format_duration, parse_duration
 from airflow_provider_mlpipex.domain.fields.types import (
     HeaderName,
 )
+from airflow_provider_mlpipex.domain.fields.yaml_text import Problem
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import StickyHeader
 from airflow_provider_mlpipex.domain.values import Recorded
+
+MIN_LEASE = timedelta(seconds=30)
 
 
 class TrafficSpec(Recorded):
@@ -33,3 +38,14 @@ class TrafficSpec(Recorded):
     fallback: Literal["previous", "none"] | None = None
 
     added_later = frozenset({"fallback"})
+
+
+def broken_rules(traffic: TrafficSpec) -> Iterator[Problem]:
+    """What cannot be meant."""
+    if timedelta(0) < traffic.lease < MIN_LEASE:
+        yield Problem(
+            ("traffic", "lease"),
+            format_duration(traffic.lease),
+            f"at least {format_duration(MIN_LEASE)}: a watcher looks every few seconds, and a task may be late",
+            "write for example 60s",
+        )

@@ -12,7 +12,7 @@ from airflow_provider_mlpipex.domain.fields.yaml_text import FieldPath, Problem
 from airflow_provider_mlpipex.domain.gates.gate import LIVE_SOURCES, Gate, known_metric
 from airflow_provider_mlpipex.domain.gates.metrics import TASK_METRICS
 from airflow_provider_mlpipex.domain.gates.misreadings import Misreading, find_misreading
-from airflow_provider_mlpipex.domain.manifest import drift_block, features_block
+from airflow_provider_mlpipex.domain.manifest import drift_block, features_block, review_block, traffic_block
 from airflow_provider_mlpipex.domain.manifest.evaluation_block import Labels
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.validation import adoption_rules, live_rules, quality_rules, slice_rules
@@ -27,7 +27,6 @@ BLOCK_SOURCES: dict[Block, tuple[str, ...]] = {
     "outcomes": ("outcomes",),
 }
 #: Twice the longest pause between two looks of a watcher (``sampling.look_every``).
-MIN_LEASE = timedelta(seconds=30)
 #: Metrics that need probabilities, which ``predict`` does not give.
 _OF_PROBABILITIES = ("auc", "log_loss", "brier")
 
@@ -40,13 +39,19 @@ def broken_rules(manifest: Manifest, *, prove: bool = True) -> list[Problem]:
     """
     target = manifest.labels.target if manifest.labels else None
     features = features_block.broken_rules(manifest.features, target=target)
-    problems = [*_training(manifest), *_runtime(manifest), *features, *_durations(manifest), *_lease(manifest)]
+    problems = [
+        *_training(manifest),
+        *_runtime(manifest),
+        *features,
+        *_durations(manifest),
+        *traffic_block.broken_rules(manifest.traffic),
+    ]
     problems += adoption_rules.broken_rules(manifest)
     problems += quality_rules.broken_rules(manifest)
     problems += slice_rules.broken_rules(manifest)
     for name, environment in manifest.environments.items():
         path: FieldPath = ("environments", name)
-        problems += _review(environment, path)
+        problems += review_block.broken_rules(environment.review, path)
         problems += _offline(manifest, environment, path)
         problems += _outcomes(manifest, environment, path)
         problems += live_rules.broken_rules(manifest.traffic.expected_rate, environment, path)
@@ -211,28 +216,6 @@ def _durations(manifest: Manifest) -> Iterator[Problem]:
     for at, duration in stated:
         if duration is not None and duration <= timedelta(0):
             yield Problem(at, format_duration(duration), "longer than nothing", "write for example 30m")
-
-
-def _lease(manifest: Manifest) -> Iterator[Problem]:
-    if timedelta(0) < manifest.traffic.lease < MIN_LEASE:
-        yield Problem(
-            ("traffic", "lease"),
-            format_duration(manifest.traffic.lease),
-            f"at least {format_duration(MIN_LEASE)}: a watcher looks every few seconds, and a task may be late",
-            "write for example 60s",
-        )
-
-
-def _review(environment: EnvironmentSpec, path: FieldPath) -> Iterator[Problem]:
-    review = environment.review
-    both = [kind for kind in review.auto_approve if kind in review.required_for] if review else []
-    if both:
-        yield Problem(
-            (*path, "review", "auto_approve"),
-            ", ".join(both),
-            "a kind of change is approved by a person or by this policy, not by both",
-            "remove it from auto_approve or from required_for",
-        )
 
 
 def _offline(manifest: Manifest, environment: EnvironmentSpec, path: FieldPath) -> Iterator[Problem]:
