@@ -31,6 +31,8 @@ VIEWS = {
     "batch": (f"/e/{ENDPOINT}/batch", {"id": "in-kilometres/2026-11-27"}, "score_nightly · score"),
     "history": (f"/e/{ENDPOINT}/history", {}, "Verify the chain"),
 }
+#: Pictures are kept of all views on a desk, and of these on a telephone as well.
+DESK, ON_A_TELEPHONE = 1280, ("fleet", "endpoint")
 #: The moment of ui/test/fixtures.ts.
 NOW = "2026-11-28T14:03:00Z"
 
@@ -61,7 +63,7 @@ def recorded_answers(tmp_path_factory: pytest.TempPathFactory) -> str:
         }};"""
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [DESK, 390])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_view_is_readable(visitors: Visitors, recorded_answers: str, theme: str, width: int) -> None:
     """By axe no serious finding, nothing wider than the window, and no fault; ``make screenshots`` keeps pictures."""
@@ -92,7 +94,7 @@ def test_every_view_is_readable(visitors: Visitors, recorded_answers: str, theme
 def _keep(page: Any, name: str, theme: str, width: int) -> None:
     """A picture of the whole view in the folder that ``MLPIPEX_SCREENSHOTS`` names, of 128 colours to be small."""
     folder = os.environ.get(SCREENSHOTS)
-    if not folder:
+    if not folder or (width < DESK and name not in ON_A_TELEPHONE):
         return
     from PIL import Image
 
@@ -102,5 +104,5 @@ def _keep(page: Any, name: str, theme: str, width: int) -> None:
     page.wait_for_timeout(500)  # charts follow the size of their box
     taken = Image.open(io.BytesIO(page.screenshot())).convert("RGB").quantize(128)
     Path(folder).mkdir(parents=True, exist_ok=True)
-    taken.save(Path(folder) / f"{name}-{theme}{'-phone' if width < 600 else ''}.png", optimize=True)
+    taken.save(Path(folder) / f"{name}-{theme}{'-phone' if width < DESK else ''}.png", optimize=True)
     page.set_viewport_size(size)
