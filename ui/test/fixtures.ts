@@ -139,6 +139,8 @@ export const HURT = row({
   attention: ["error rate 4.1% against a limit of 1% for 4 minutes"],
 });
 
+export const DRILL: T.Drill = { seq: 201, at: ago(86_400 * 12), by: "dana", ok: true, from_release: CURRENT, to_release: PREVIOUS, back_ms: 212, forth_ms: 240, requests: 1_832, failed_requests: 0, detail: "" };
+
 const READINESS: T.Readiness = {
   lamp: "amber",
   reason: "the previous release was restarted twice within the hour",
@@ -146,7 +148,7 @@ const READINESS: T.Readiness = {
     { name: "release to return to", ok: true, detail: `${PREVIOUS} is ready` },
     { name: "serving plane", ok: true, detail: "" },
   ],
-  last_drill: null,
+  last_drill: DRILL,
 };
 
 export const ENDPOINT: T.Endpoint = {
@@ -361,6 +363,9 @@ export const ANSWERS: Record<string, unknown> = {
     { seq: 408, at: ago(900), type: "canary-stepped", subject: RUN, summary: "canary step 2 of 3: 50%", origin: ORIGIN, hash: "ab12", event: {} },
   ]),
   "{e}/rollback": ANSWER,
+  "{e}/drill": DRILL,
+  "{e}/confirm": ENDPOINT,
+  "{e}/abort": ANSWER,
   "{e}/hold": ENDPOINT,
   "{e}/resume": ENDPOINT,
 };

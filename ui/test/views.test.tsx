@@ -211,6 +211,50 @@ describe("a rollback by click", () => {
   });
 });
 
+describe("hold and drill", () => {
+  async function press(button: string, verb: string, reason: string) {
+    open(ENDPOINT);
+    const found = await screen.findByRole<HTMLButtonElement>("button", { name: button });
+    await waitFor(() => expect(found.disabled).toBe(false));
+    fireEvent.click(found);
+    const box = within(await screen.findByRole("dialog"));
+    fireEvent.change(box.getByRole("textbox"), { target: { value: reason } });
+    fireEvent.click(box.getByRole("button", { name: verb }));
+    return box;
+  }
+
+  it("says how long each way of a drill took, and who was hurt by it", async () => {
+    serve();
+    const box = await press("Drill", "Roll back and forward now", "every month");
+    expect(await box.findByText(/The way back works: back in 212 ms, forth in 240 ms; 0 of 1,832 requests failed/)).toBeTruthy();
+  });
+
+  it("says so of a drill that never came back, without a number that nobody knows", async () => {
+    serve({ "/drill": { ...fixtures.DRILL, ok: false, back_ms: 212, forth_ms: null, requests: null, failed_requests: null, detail: "the plan was not seen in force" } });
+    const box = await press("Drill", "Roll back and forward now", "every month");
+    expect(await box.findByText(/The drill failed: back in 212 ms, forth in –. the plan was not seen in force/)).toBeTruthy();
+  });
+
+  it("holds the rollout that is under way, and keeps saying so when the buttons change", async () => {
+    const held = { ...fixtures.ENDPOINT, row: { ...fixtures.HURT, rollout: { ...fixtures.HURT.rollout, on_hold: true, hold_cause: "numbers look odd" } } };
+    let isHeld = false;
+    const asked = serve({ "/fraud-scorer": () => (isHeld ? held : fixtures.ENDPOINT), "/hold": () => ((isHeld = true), held) });
+    const box = await press("Hold the rollout", "Hold", "numbers look odd");
+    expect(await box.findByText("On hold.")).toBeTruthy();
+    expect(await screen.findByText("The rollout waits for a person")).toBeTruthy();
+    expect(box.getByText("On hold.")).toBeTruthy();
+    const sent = asked.find(({ init }) => init?.method === "POST");
+    expect(JSON.parse(String(sent?.init?.body))).toEqual({ reason: "numbers look odd", rollout: fixtures.RUN });
+  });
+
+  it("is shut where the manifest does not allow a drill, and says so", async () => {
+    serve({ "/fraud-scorer": { ...fixtures.ENDPOINT, may: { drill: false, why_not_drill: "The manifest does not allow it." } } });
+    open(ENDPOINT);
+    expect((await screen.findByRole<HTMLButtonElement>("button", { name: "Drill" })).disabled).toBe(true);
+    expect(screen.getByText("The manifest does not allow it.")).toBeTruthy();
+  });
+});
+
 describe("a gate", () => {
   it("says why not yet, what broke, and when it can be decided", async () => {
     serve();

@@ -125,8 +125,9 @@ export interface Drill {
   ok: boolean;
   from_release: string;
   to_release: string;
-  back_ms: number;
-  forth_ms: number;
+  /** Until the previous release had all requests; `null`: it never did. */
+  back_ms: number | null;
+  forth_ms: number | null;
   requests: number | null;
   failed_requests: number | null;
   detail: string;
@@ -136,7 +137,7 @@ export interface Readiness {
   lamp: LampColour;
   reason: string | null;
   checks: { name: string; ok: boolean | null; detail: string }[];
-  last_drill?: Drill | null;
+  last_drill: Drill | null;
 }
 
 export interface Endpoint {
@@ -167,8 +168,8 @@ export interface Endpoint {
   held_back: HeldBack | null;
   readiness: Readiness;
   plane_error: string | null;
-  /** Not there where the provider has no drills. */
-  may?: { drill: boolean; why_not_drill: string | null };
+  /** What the manifest allows; what the user may do at all is in {@link Me}. */
+  may: { drill: boolean; why_not_drill: string | null };
 }
 
 export interface Origin {

@@ -89,14 +89,12 @@ export function HoldPanel({ endpoint, me, changed }: { readonly endpoint: Endpoi
       },
     };
   }
-  if (may) {
-    deeds.drill = {
-      title: `Drill ${row.endpoint}`,
-      verb: "Roll back and forward now",
-      says: "The endpoint is really rolled back and forward again, and the seconds and failed requests are kept in the ledger.",
-      act: async (reason, key) => drilled(await api.drill(row, { reason }, key)),
-    };
-  }
+  deeds.drill = {
+    title: `Drill ${row.endpoint}`,
+    verb: "Roll back and forward now",
+    says: "Every request really goes to the previous release for a moment, and back. The seconds and failed requests are kept in the ledger.",
+    act: async (reason, key) => drilled(await api.drill(row, { reason }, key)),
+  };
   const last = endpoint.readiness.last_drill;
   const label: Record<Verb, string> = {
     hold: rollout && !stopped ? "Hold the rollout" : "Hold the endpoint",
@@ -127,16 +125,16 @@ export function HoldPanel({ endpoint, me, changed }: { readonly endpoint: Endpoi
             key={verb}
             size="sm"
             variant="outline"
-            disabled={!allowed || (verb === "drill" && !may?.drill)}
-            title={verb === "drill" ? (may?.why_not_drill ?? undefined) : undefined}
+            disabled={!allowed || (verb === "drill" && !may.drill)}
+            title={verb === "drill" ? (may.why_not_drill ?? undefined) : undefined}
             onClick={() => setShown(deeds[verb])}
           >
             {label[verb]}
           </Button>
         ))}
       </div>
-      {may && !may.drill && may.why_not_drill ? <p className="muted">{may.why_not_drill}</p> : null}
-      {may ? <Facts items={[["Last drill", last ? <span><When at={last.at} relative /> by {last.by}. {drilled(last)}</span> : "none yet"]]} /> : null}
+      {!may.drill && may.why_not_drill ? <p className="muted">{may.why_not_drill}</p> : null}
+      <Facts items={[["Last drill", last ? <span><When at={last.at} relative /> by {last.by}. {drilled(last)}</span> : "none yet"]]} />
       <ReasonDialog
         open={shown !== undefined}
         title={shown?.title ?? ""}
