@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -216,3 +218,30 @@ def test_airflow_itself_lists_the_page(served: World) -> None:
     (plugin,) = [each for each in menu.json()["plugins"] if each["name"] == "mlpipex"]
     assert {app["destination"] for app in plugin["react_apps"]} == {"nav", "dag_run"}
     assert [app["url_prefix"] for app in plugin["fastapi_apps"]] == ["/mlpipex"]
+
+
+def test_a_connection_that_is_not_there_is_named_with_what_to_do(
+    airflow_db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__MLPIPEX__CONN_ID", "nobody_made_it")
+    refused = client_of("viewer").get(f"{API}/fleet")
+    assert (refused.status_code, refused.json()["error"]) == (503, "ConfigurationInvalid")
+    assert refused.json()["value"] == "nobody_made_it" and "[mlpipex] conn_id" in refused.json()["remedy"]
+
+
+def test_a_connection_of_airflows_database_is_used_as_the_api_server_uses_it(
+    airflow_db: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from airflow.models import Connection
+    from airflow.utils.session import create_session
+
+    stored = Connection(conn_id="of_a_team", conn_type="mlpipex", host="127.0.0.1", port=9, password="not-a-secret")
+    stored.set_extra(json.dumps({"ledger_url": f"sqlite:///{tmp_path}/nothing-yet.db"}))
+    with create_session() as session:
+        session.add(stored)
+    monkeypatch.setenv("AIRFLOW__MLPIPEX__CONN_ID", "of_a_team")
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
+    page = client_of("viewer").get(f"{API}/fleet").json()
+    assert page["items"] == [] and page["plane"]["reachable"] is False
+    assert "127.0.0.1:9" in page["plane"]["why_not"]
+    assert not (tmp_path / "nothing-yet.db").exists(), "who only looks makes no ledger"

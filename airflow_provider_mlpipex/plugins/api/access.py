@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 
 from airflow.api_fastapi.auth.managers.models.resource_details import AccessView, DagAccessEntity
 from airflow.api_fastapi.core_api.security import get_user, requires_access_dag, requires_access_view
+from airflow.sdk.exceptions import AirflowNotFoundException
 from fastapi import Depends, HTTPException, Request
 
-from airflow_provider_mlpipex.domain.errors import NotPermitted, RequestInvalid, TooManyRequests
+from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, NotPermitted, RequestInvalid, TooManyRequests
 from airflow_provider_mlpipex.domain.rollout.events import Origin
 from airflow_provider_mlpipex.hooks.mlpipex import MlpipexHook
 from airflow_provider_mlpipex.plugins.api.settings import base_url, connection_id, rollback_dag_id
@@ -54,8 +55,19 @@ def name_of(user: BaseUser) -> str:
 
 
 def platform_of(user: Annotated[Any, Depends(get_user)]) -> Platform:
-    """The ports of the configured connection, on behalf of whoever is logged in. Nothing is contacted yet."""
-    return MlpipexHook(connection_id()).platform(Origin(kind="http", user=name_of(user)))
+    """The ports of the configured connection, on behalf of whoever is logged in. Nothing is contacted yet.
+
+    :raises ConfigurationInvalid: there is no such connection, or it cannot work.
+    """
+    try:
+        return MlpipexHook(connection_id()).platform(Origin(kind="http", user=name_of(user)))
+    except AirflowNotFoundException:
+        raise ConfigurationInvalid(
+            "connection of the health page",
+            value=connection_id(),
+            limit="a connection of type mlpipex that Airflow knows",
+            remedy="add it under Admin, Connections, or name another one: [mlpipex] conn_id",
+        ) from None
 
 
 #: What a route works with.

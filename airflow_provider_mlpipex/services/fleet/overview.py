@@ -98,6 +98,8 @@ def _survey(platform: Platform, summaries: Sequence[EndpointSummary], now: datet
         if each.planned is not None
     ]
     try:
+        if not asked:
+            platform.plane.heads()  # of nothing a plane is not asked, and nobody knows whether it answers
         return platform.plane.survey(asked, until=now), ""
     except MlpipexError as error:
         return PlaneSurvey(plans={}, telemetry={}), _shortly(error)

@@ -395,3 +395,17 @@ def test_only_the_last_environment_that_serves_asks_for_a_word_before_it_is_brok
     }
     manifest = manifest.model_copy(update={"environments": environments})
     assert {name: manifest.drills_in(name) for name in environments} == allowed
+
+
+def test_a_drill_less_often_is_looser_and_one_more_often_is_stricter() -> None:
+    weekly, monthly, never = (
+        make_manifest((ALERTS, f"{ALERTS}\n    drills: {{allowed: true{every}}}"))
+        for every in (", every: 7d", ", every: 30d", "")
+    )
+    for before, after, kind in (
+        (weekly, monthly, "gate-loosened"),
+        (monthly, weekly, "gate-tightened"),
+        (monthly, never, "gate-loosened"),
+        (never, weekly, "gate-tightened"),
+    ):
+        assert [(change.kind, change.what) for change in diff(before, after)] == [(kind, f"{PRODUCTION}.drills every")]
