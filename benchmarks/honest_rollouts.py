@@ -3,14 +3,15 @@
 Whole shadows and canaries with their patience, judged every half minute by the product's own rules (``judge``,
 ``in_trial``, ``in_clumps``, ``settle``), also in worlds where requests do not fail independently of one another: a
 machine that slows both releases, an upstream that fails both, minutes that are bad as a whole. Beside it the rules of
-before: a limit by itself, and undecided goes back. Then what is found of releases that are bad in the canary.
+before: a limit by itself, and undecided goes back. Then what is found of releases that are bad in the canary. Some of
+each world are *played*: whole rollouts with their watch, on the platform in memory, by the product's own ``watch.look``
+as often as its watcher looks, so that nothing rests on these rules being written down here.
 The manifest of 3 a second has four times the time a step, and a tenth of the samples, which validation asks of it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -28,30 +29,20 @@ from airflow_provider_mlpipex.domain.planning.sampling import block_of
 from airflow_provider_mlpipex.domain.planning.synthetic_evidence import MOMENT, allowed_share
 from airflow_provider_mlpipex.domain.statistics.confidence import log_evidence_against
 from airflow_provider_mlpipex.domain.statistics.summaries import Counted, Summary, Timed
+from benchmarks.rollouts import BEFORE, BLOCK_S, Bad, PlayedRollout, World
 from benchmarks.table import Bar, Table
 
 SEED = 20130501
-LOOK_S = 30
-#: Looks before a stage in which the current release is asked whether it fails in clumps.
-BEFORE = 60
 FALSE_ALARMS = 0.05
 #: Share of the requests that fail, and that are slower than the limit, at half of what the gates allow.
 ERRORS, SLOW = 0.01, 0.05
 
 
-class Bad(NamedTuple):
-    """Chance, in each look's half minute, that a request fails or is slow: of the candidate, of the current release."""
-
-    errors: tuple[np.ndarray, np.ndarray]
-    slow: tuple[np.ndarray, np.ndarray]
-
-
 #: World -> what its releases need of each limit.
 _NEEDS = {"0.8 of each limit, 30/s": 0.8, "0.8 of each limit, 3/s": 0.8, "half of each limit, 30/s": 0.5}
-World = Callable[[np.random.Generator, str, int], Bad]
 
 
-def environment(*, step: str, shadow: str, samples: int) -> EnvironmentSpec:
+def environment(*, step: str, shadow: str, samples: int, watched: bool = False) -> EnvironmentSpec:
     def gates(source: str) -> list[dict[str, object]]:
         return [
             {"name": "errors", "metric": f"{source}.error_rate", "max": "1%", "min_samples": samples},
@@ -64,32 +55,44 @@ def environment(*, step: str, shadow: str, samples: int) -> EnvironmentSpec:
             "false_alarms": FALSE_ALARMS,
             "shadow": {"fraction": "50%", "duration": shadow, "gates": gates("shadow")},
             "canary": {"steps": steps, "step_duration": step, "gates": gates("canary")},
+            **({"rollback": {"window": "30m", "control": "5%", "gates": gates("serving")}} if watched else {}),
         }
     )
 
 
-BUSY, QUIET = environment(step="10m", shadow="30m", samples=500), environment(step="40m", shadow="30m", samples=50)
+BUSY, QUIET = (
+    [environment(step=step, shadow="30m", samples=samples, watched=watched) for watched in (False, True)]
+    for step, samples in (("10m", 500), ("40m", 50))
+)
 
 
 def run(*, quick: bool = False) -> Table:
     many, some = (40, 20) if quick else (1000, 200)
     table = Table(("world", "rule", "rollouts", "taken back", "waits", "promoted", "plan says"))
+    played: dict[str, Counter[str]] = {}
     back: dict[str, float] = {}
     stopped: dict[str, float] = {}
     for name, world, rate, runs in _worlds(many, some):
         for rule in ("before", "now"):
-            spec = BUSY if rate > 10 else QUIET
+            spec, whole = BUSY if rate > 10 else QUIET
             endings = Counter(
                 _rollout(spec, world, np.random.default_rng([SEED, number]), rate, old=rule == "before")
                 for number in range(runs if rule == "now" else max(20, runs // 5))
             )
-            total = endings.total()
-            shown = [f"{100 * endings[ending] / total:.1f}%" for ending in ("back", "waits", "promoted")]
+            total, shown = endings.total(), _shares(endings)
             table.rows.append((name, rule, total, *shown, _planned(spec, name, rate) if rule == "now" else ""))
             if rule == "now":
                 back[name] = 100 * endings["back"] / total
                 stopped[name] = back[name] + 100 * endings["waits"] / total
+        played[name] = Counter(
+            PlayedRollout(whole, world, np.random.default_rng([SEED, number]), rate=rate).play()
+            for number in range(1 if quick else 10)
+        )
+        table.rows.append((name, "played", played[name].total(), *_shares(played[name]), ""))
+    honest = sum((played[name] for name in _NEEDS), Counter[str]())
     table.bars = [
+        Bar("played, 0.8 and half of each limit: back or waits", _not_promoted(honest), 100 * FALSE_ALARMS, "%"),
+        Bar("played, 5% and 2% errors in the canary: not promoted", _not_promoted(_bad_ones(played)), 95.0, "%", True),
         *(Bar(f"{name}: back or waits", stopped[name], 100 * FALSE_ALARMS, "%") for name in back if name in _NEEDS),
         *(Bar(f"{name}: taken back", back[name], 0.0, "%") for name in ("slow machine", "outage of both")),
         Bar("bursts of both: taken back", back["bursts of both"], 0.0, "%"),
@@ -98,6 +101,18 @@ def run(*, quick: bool = False) -> Table:
         Bar("2% errors in the canary: not promoted", stopped["2% errors in the canary"], 95.0, "%", at_least=True),
     ]
     return table
+
+
+def _shares(endings: Counter[str]) -> list[str]:
+    return [f"{100 * endings[ending] / endings.total():.1f}%" for ending in ("back", "waits", "promoted")]
+
+
+def _not_promoted(endings: Counter[str]) -> float:
+    return 100 * (1 - endings["promoted"] / endings.total())
+
+
+def _bad_ones(played: dict[str, Counter[str]]) -> Counter[str]:
+    return played["5% errors in the canary"] + played["2% errors in the canary"]
 
 
 def _planned(spec: EnvironmentSpec, world: str, rate: float) -> str:
@@ -145,7 +160,8 @@ def _slow_machine(generator: np.random.Generator, stage: str, looks: int) -> Bad
 def _outage(generator: np.random.Generator, stage: str, looks: int) -> Bad:
     """Half of each limit, and both fail 30 % for half a minute of every stage."""
     errors, slow = _flat(0.5 * ERRORS, looks), _flat(0.5 * SLOW, looks)
-    errors[BEFORE + int(generator.integers(20))] = 0.3
+    if looks > BEFORE:
+        errors[BEFORE + int(generator.integers(20))] = 0.3
     return Bad((errors, errors), (slow, slow))
 
 
@@ -180,7 +196,7 @@ class Arm(NamedTuple):
 
 
 def _arm(generator: np.random.Generator, rate: float, errors: np.ndarray, slow: np.ndarray) -> Arm:
-    requests = generator.poisson(rate * LOOK_S, errors.size)
+    requests = generator.poisson(rate * BLOCK_S, errors.size)
     parts = (requests, generator.binomial(requests, errors), generator.binomial(requests, slow))
     return Arm(*(np.concatenate([[0], np.cumsum(part)]) for part in parts))
 
@@ -211,7 +227,7 @@ def _stage(
     patience: float,
 ) -> str:
     first, duration = gates[0], gates[0].duration
-    due = int(duration.total_seconds()) // LOOK_S
+    due = int(duration.total_seconds()) // BLOCK_S
     looks = int(patience * due)
     bad = world(generator, stage, BEFORE + looks)
     share, beside = (1.0, 0.0) if old and first.share == 0.95 else (first.share, first.baseline_share)
@@ -238,7 +254,7 @@ def _verdict(live: LiveGate, own: Arm, base: Arm, before: Arm, look: int, *, las
     beyond = log_evidence_against(allowed, bad, requests) > 0.999 * -np.log(live.alpha)
     if not beyond and not last:
         return "inconclusive"
-    now = MOMENT + timedelta(seconds=look * LOOK_S)
+    now = MOMENT + timedelta(seconds=look * BLOCK_S)
     evidence = _evidence(gate, own, base, 0, look)
     result = judge(gate, evidence, now=now, alpha=live.alpha)
     if old:
@@ -246,7 +262,7 @@ def _verdict(live: LiveGate, own: Arm, base: Arm, before: Arm, look: int, *, las
     share = live.baseline_share / (live.share + live.baseline_share)
     result, _ = in_trial(gate, result, evidence, alpha=live.alpha, share=share)
     if result.verdict == "fail":
-        width = max(1, int(block_of(live.duration).total_seconds()) // LOOK_S)
+        width = max(1, int(block_of(live.duration).total_seconds()) // BLOCK_S)
         blocks = [_evidence(gate, own, base, at, at + width) for at in range(0, look - width + 1, width)]
         earlier = [_evidence(gate, before, before, at, at + width) for at in range(0, BEFORE - width + 1, width)]
         result = in_clumps(gate, result, blocks, earlier, alpha=live.alpha)
@@ -282,6 +298,6 @@ def _evidence(gate: Gate, own: Arm, base: Arm, since: int, until: int) -> Eviden
         baseline=value(bad_beside, beside),
         baseline_samples=beside,
         baseline_summary=_summary(gate, bad_beside, beside) if beside else None,
-        since=MOMENT + timedelta(seconds=since * LOOK_S),
-        until=MOMENT + timedelta(seconds=until * LOOK_S),
+        since=MOMENT + timedelta(seconds=since * BLOCK_S),
+        until=MOMENT + timedelta(seconds=until * BLOCK_S),
     )

@@ -1,22 +1,27 @@
-"""A watched promotion, played on the platform in memory and looked at by the product's own ``look``."""
+"""Whole rollouts, and watched promotions, on the platform in memory, looked at by the product's own ``look``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from airflow_provider_mlpipex.domain.manifest.manifest import EnvironmentSpec, Manifest
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.planning.live_gates import LiveGate, live_gates
+from airflow_provider_mlpipex.domain.planning.sampling import look_every
+from airflow_provider_mlpipex.domain.planning.synthetic_evidence import allowed_share
 from airflow_provider_mlpipex.domain.release.release import DatasetSnapshot, ModelVersion, Release, RuntimeEnvironment
 from airflow_provider_mlpipex.domain.rollout.events import RolloutOpened, RolloutPolicy
-from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT
+from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT, TrafficPlan
+from airflow_provider_mlpipex.domain.statistics.confidence import log_evidence_against
 from airflow_provider_mlpipex.domain.values import digest_of
 from airflow_provider_mlpipex.services import journal
-from airflow_provider_mlpipex.services.rollout import promote, watch
-from airflow_provider_mlpipex.testing.platform import memory_platform
+from airflow_provider_mlpipex.services.rollout import promote, trial, watch
+from airflow_provider_mlpipex.services.rollout.opening import policy_of
+from airflow_provider_mlpipex.testing.platform import MemoryPlatform, memory_platform
 
 ENDPOINT = EndpointRef(environment="production", name="simulated")
 _NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -52,7 +57,7 @@ def play_watch(
     """
     platform = memory_platform()
     spec = EnvironmentSpec.model_validate({"rollback": rollback})
-    manifest, control = _manifest(spec), spec.rollback.control if spec.rollback else None
+    manifest, control = _manifest(spec, rate=rate), spec.rollback.control if spec.rollback else None
     for number, version in enumerate(("1.0.0", "1.1.0"), start=1):
         policy = RolloutPolicy(
             offline_gates=False,
@@ -91,7 +96,131 @@ def play_watch(
     return Watched(None, bad, notified)
 
 
-def _manifest(environment: EnvironmentSpec) -> Manifest:
+class Bad(NamedTuple):
+    """Chance, in each half minute of a stage, that a request fails or is slow: of the candidate, of the current one."""
+
+    errors: tuple[np.ndarray, np.ndarray]
+    slow: tuple[np.ndarray, np.ndarray]
+
+
+#: (generator, stage, half minutes) -> the chances in each of them; the first :data:`BEFORE` lie before the stage.
+World = Callable[[np.random.Generator, str, int], Bad]
+Ended = Literal["back", "waits", "promoted"]
+#: Seconds for which a chance holds, how many such blocks lie before a shadow, and times the length of a stage that
+#: chances are drawn for.
+BLOCK_S, BEFORE, _ROOM = 30, 60, 7
+_FAST_MS, _SLOW_MS = 60.0, 480.0
+
+
+class PlayedRollout:
+    """One rollout of a candidate, from the shadow to the end of its watch.
+
+    A look that can neither end a stage nor let it pass is left out: before a stage is due only a limit that the
+    candidate has broken by itself can end it, and the martingale of that is asked here.
+    """
+
+    #: Where it is, or has ended.
+    stage: watch.WatchedStage = "shadow"
+
+    def __init__(self, spec: EnvironmentSpec, world: World, generator: np.random.Generator, *, rate: float) -> None:
+        self.platform: MemoryPlatform = memory_platform()
+        self._spec, self._world, self._generator, self._rate = spec, world, generator, rate
+        manifest = _manifest(spec, rate=rate)
+        self._releases = _release("1.0.0", manifest), _release("1.1.0", manifest)
+        for number, release in enumerate(self._releases, start=1):
+            state = journal.load(self.platform, ENDPOINT)
+            policy = policy_of(state, manifest, release.model).model_copy(update={"lease_s": 1e6, "review": False})
+            opened = RolloutOpened(
+                rollout_id=f"run-{number}", release=release, policy=policy, manifest=manifest.to_json()
+            )
+            journal.note(self.platform, ENDPOINT, opened)
+            if number == 1:
+                promote.promote(self.platform, endpoint=ENDPOINT, rollout_id="run-1", timeout_s=1.0)
+        #: Requests of the candidate since its stage began, failed and slow ones.
+        self._since = [0, 0, 0]
+        self._live: dict[tuple[str, int | None], list[LiveGate]] = {}
+        for live in live_gates(spec, rate):
+            self._live.setdefault((live.stage, live.step), []).append(live)
+
+    def play(self) -> Ended:
+        before = self._world(self._generator, "before", BEFORE)
+        for block in range(BEFORE):
+            self._pass_time(before, block, float(BLOCK_S))
+        if self._spec.shadow:
+            trial.start_shadow(self.platform, endpoint=ENDPOINT, rollout_id="run-2", timeout_s=1.0)
+            ended = self._stage("shadow", None, self._spec.shadow.duration)
+            if ended != "promoted":
+                return ended
+        canary = self._spec.canary
+        for step in range(len(canary.steps) if canary else 0):
+            assert canary is not None and canary.step_duration is not None
+            trial.step_canary(self.platform, endpoint=ENDPOINT, rollout_id="run-2", step=step, timeout_s=1.0)
+            ended = self._stage("canary", step, canary.step_duration)
+            if ended != "promoted":
+                return ended
+        promote.promote(self.platform, endpoint=ENDPOINT, rollout_id="run-2", timeout_s=1.0)
+        rollback = self._spec.rollback
+        return self._stage("watch", None, rollback.window) if rollback else "promoted"
+
+    def _stage(self, stage: watch.WatchedStage, step: int | None, duration: timedelta) -> Ended:
+        self.stage, self._since = stage, [0, 0, 0]
+        due, every = duration.total_seconds(), look_every(duration).total_seconds()
+        bad, broken = self._world(self._generator, stage, BEFORE + _ROOM * int(due) // BLOCK_S), False
+        passed, pause = 0.0, every
+        while passed < _ROOM * due:
+            plan = self._plan()
+            self._pass_time(bad, BEFORE + int(passed) // BLOCK_S, pause)
+            passed, pause = passed + pause, every
+            broken = broken or self._may_fail(stage, step)
+            if passed < due and not broken:
+                continue
+            seen = watch.look(
+                self.platform, endpoint=ENDPOINT, rollout_id="run-2", stage=stage, step=-1 if step is None else step
+            )
+            if seen.status == "ended":
+                return "back"
+            if seen.status == "passed":
+                return "promoted"
+            if seen.cause.startswith("on hold"):
+                return "waits"
+            pause = min(every, seen.look_again_s or every)
+            if self._plan() != plan and stage != "watch":
+                self._since = [0, 0, 0]
+        return "waits"
+
+    def _plan(self) -> TrafficPlan:
+        plan = self.platform.plane.plan_in_force(ENDPOINT)
+        assert plan is not None
+        return plan
+
+    def _may_fail(self, stage: str, step: int | None) -> bool:
+        requests, errors, slow = self._since
+        return any(
+            log_evidence_against(allowed_share(live.gate), slow if live.gate.quantile else errors, requests)
+            > 0.99 * -np.log(live.alpha)
+            for live in self._live[stage, step]
+        )
+
+    def _pass_time(self, bad: Bad, block: int, seconds: float) -> None:
+        """Requests of so many seconds, as the plan in force spreads and mirrors them."""
+        plan, plane, chance = self._plan(), self.platform.plane, self._generator
+        shares = {release: weight / TOTAL_WEIGHT for release, weight in plan.weights.items()}
+        if plan.mirror is not None:
+            shares[plan.mirror.release] = plan.mirror.fraction
+            plane.answer_pairs(ENDPOINT, primary=plan.current, shadow=plan.mirror.release, pairs=1)
+        for release, share in shares.items():
+            is_old = release == self._releases[0].id
+            requests = int(chance.poisson(self._rate * share * seconds))
+            slow = int(chance.binomial(requests, bad.slow[is_old][block]))
+            failed = [int(chance.binomial(part, bad.errors[is_old][block])) for part in (requests - slow, slow)]
+            plane.serve(ENDPOINT, release, requests=requests - slow, errors=failed[0], latency_ms=_FAST_MS)
+            plane.serve(ENDPOINT, release, requests=slow, errors=failed[1], latency_ms=_SLOW_MS)
+            if not is_old:
+                self._since = [a + b for a, b in zip(self._since, (requests, sum(failed), slow), strict=True)]
+        self.platform.clock.advance(seconds)
+
+
+def _manifest(environment: EnvironmentSpec, *, rate: float) -> Manifest:
     return Manifest.model_validate(
         {
             "apiVersion": "mlpipex/v1",
@@ -102,6 +231,7 @@ def _manifest(environment: EnvironmentSpec) -> Manifest:
             "runtime": {"version": "1.0.0", "environment": "provider"},
             "data": {"source": "acme:load", "time_column": "at", "window": {"train": "60d", "evaluate": "30d"}},
             "features": {"columns": ["amount"]},
+            "traffic": {"expected_rate": f"{rate:g}/s"},
             "environments": {ENDPOINT.environment: environment.to_json()},
         }
     )
