@@ -12,6 +12,7 @@ from airflow_provider_mlpipex.domain.errors import LedgerTampered
 from airflow_provider_mlpipex.domain.rollout.events import BatchServed, DriftJudged, Origin, OutcomesJudged
 from airflow_provider_mlpipex.domain.rollout.hash_chain import verify
 from airflow_provider_mlpipex.domain.values import digest_of
+from airflow_provider_mlpipex.operators.base import ROLLOUT_ID
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.rollout.tenures import tenures
 from airflow_provider_mlpipex.testing import use_platform
@@ -135,11 +136,14 @@ def test_a_plane_that_is_away_costs_the_gates_and_not_the_rollout(served: World,
     assert detail["trouble"] or now["gates"]
 
 
-def test_a_dag_run_finds_its_rollouts(served: World, viewer: TestClient) -> None:
+@pytest.mark.parametrize("rollout_id", [f"release/{RUN}", RUN])
+def test_a_dag_run_finds_its_rollouts(served: World, viewer: TestClient, rollout_id: str) -> None:
+    """By the id that operators give them (``ROLLOUT_ID``), and by the run's own."""
+    assert ROLLOUT_ID == "{{ dag.dag_id }}/{{ run_id }}"
     task = Origin(kind="task", dag_id="release", run_id=RUN, task_id="gates")
-    World(memory=served.memory.acting_as(task)).bring(RUN, "1.2.0", to="opened")  # type: ignore[arg-type]
-    found = viewer.get(f"{API}/rollouts", params={"dag": "release", "run": RUN}).json()["items"]
-    assert found == [{"endpoint": str(ENDPOINT), "id": RUN}]
+    World(memory=served.memory.acting_as(task)).bring(rollout_id, "1.2.0", to="opened")  # type: ignore[arg-type]
+    listed = viewer.get(f"{API}/rollouts", params={"dag": "release", "run": RUN}).json()["items"]
+    assert listed == [{"endpoint": str(ENDPOINT), "id": rollout_id}]
     assert viewer.get(f"{API}/rollouts", params={"dag": "other", "run": RUN}).json()["items"] == []
     (line,) = ask(viewer, "rollouts", limit=1)["items"]
     assert line["origin"]["href"] == "/dags/release/runs/manual__2026-03-02T00%3A00%3A00%2B00%3A00%2Fx%20y/tasks/gates"

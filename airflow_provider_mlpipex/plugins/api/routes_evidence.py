@@ -39,8 +39,8 @@ def get_drift(
 ) -> Response:
     """Looks at drift that brought news, the newest first."""
     journal.load_known(platform, endpoint)
-    report = platform.ledger.read(endpoint, types=("drift-judged",), before_seq=before, newest_first=True, limit=limit)
-    items = [_drift(entry) for entry in report]
+    entries = platform.ledger.read(endpoint, types=("drift-judged",), before_seq=before, newest_first=True, limit=limit)
+    items = [_drift(entry) for entry in entries]
     return answers.answer(request, shapes.DriftPage(items=items, next=ledger_answers.following(items, limit)))
 
 
@@ -86,10 +86,10 @@ def get_drift_event(
                 update={"share": max(shares.values(), default=None), "rows": int(each.get("rows", 0))}
             )
         )
-    report = shapes.DriftEvent(
+    facts = shapes.DriftEvent(
         summary=_drift(entry), facts=judged.facts, columns=list(judged.facts.get("columns", ())), batches=batches
     )
-    return answers.answer(request, report)
+    return answers.answer(request, facts)
 
 
 @router.get("/batches", response_model=shapes.BatchPage)
@@ -98,9 +98,9 @@ def get_batches(
 ) -> Response:
     """Batches that tasks have sent, the newest first."""
     journal.load_known(platform, endpoint)
-    report = platform.ledger.read(endpoint, types=("batch-served",), before_seq=before, newest_first=True, limit=limit)
-    items = [_served(entry) for entry in report]
-    page = shapes.BatchPage(items=items, next=report[-1].seq if len(report) == limit else None)
+    entries = platform.ledger.read(endpoint, types=("batch-served",), before_seq=before, newest_first=True, limit=limit)
+    items = [_served(entry) for entry in entries]
+    page = shapes.BatchPage(items=items, next=entries[-1].seq if len(entries) == limit else None)
     return answers.answer(request, page)
 
 
@@ -118,8 +118,8 @@ def get_batch(request: Request, platform: Acting, endpoint: Endpoint, id: Batch)
 
 def _batch(platform: Platform, endpoint: Endpoint, name: str) -> shapes.BatchLine | None:
     types = ("batch-served",)
-    report = platform.ledger.read(endpoint, types=types, subject=name, newest_first=True, limit=1)
-    return _served(report[0]) if report else None
+    entries = platform.ledger.read(endpoint, types=types, subject=name, newest_first=True, limit=1)
+    return _served(entries[0]) if entries else None
 
 
 def _served(entry: Entry) -> shapes.BatchLine:
@@ -169,7 +169,7 @@ def get_rows(
         for row in sample.rows
     ]
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    report = shapes.Rows(
+    facts = shapes.Rows(
         release=release,
         columns=columns,
         rows=[finite(row) for row in rows],
@@ -177,7 +177,7 @@ def get_rows(
         total=sample.total,
         dropped_share=sample.dropped_share,
     )
-    return answers.answer(request, report)
+    return answers.answer(request, facts)
 
 
 @router.get("/quality", response_model=shapes.QualityPage)
@@ -187,19 +187,19 @@ def get_quality(request: Request, platform: Acting, endpoint: Endpoint, limit: L
     return answers.answer(request, shapes.QualityPage(items=items, next=None))
 
 
-def _quality(report: Entry | RoutineRecord) -> shapes.QualityLine:
-    ended = report.event
+def _quality(entry: Entry | RoutineRecord) -> shapes.QualityLine:
+    ended = entry.event
     assert isinstance(ended, StageEnded)
     verdict = ended.facts.get("verdict") or _VERDICTS.get(ended.outcome, "inconclusive")
     reason = (ended.error or {}).get("value") or ended.facts.get("reason") or ended.outcome
     return shapes.QualityLine.model_validate(
         {
-            "seq": report.seq if isinstance(report, Entry) else None,
-            "at": report.recorded_at,
+            "seq": entry.seq if isinstance(entry, Entry) else None,
+            "at": entry.recorded_at,
             "verdict": verdict,
             "reason": str(reason),
             "facts": ended.facts,
-            "origin": ledger_answers.origin(report.origin),
+            "origin": ledger_answers.origin(entry.origin),
         }
     )
 
@@ -210,7 +210,7 @@ def get_outcomes(
 ) -> Response:
     """What late labels said of releases, the newest first."""
     journal.load_known(platform, endpoint)
-    report = platform.ledger.read(
+    entries = platform.ledger.read(
         endpoint, types=("outcomes-judged",), before_seq=before, newest_first=True, limit=limit
     )
     items = [
@@ -224,7 +224,7 @@ def get_outcomes(
             verdict=judged.verdict,
             gates=[ledger_answers.gate(result) for result in judged.results],
         )
-        for entry in report
+        for entry in entries
         if isinstance(judged := entry.event, OutcomesJudged)
     ]
     return answers.answer(request, shapes.OutcomePage(items=items, next=ledger_answers.following(items, limit)))

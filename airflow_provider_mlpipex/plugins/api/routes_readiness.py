@@ -36,8 +36,8 @@ def get_drills(
     """Drills, the newest first."""
     journal.load_known(platform, endpoint)
     types = ("rollback-drill-ended",)
-    report = platform.ledger.read(endpoint, types=types, before_seq=before, newest_first=True, limit=limit)
-    items = [answers.drill(entry) for entry in report]
+    entries = platform.ledger.read(endpoint, types=types, before_seq=before, newest_first=True, limit=limit)
+    items = [answers.drill(entry) for entry in entries]
     return answers.answer(request, responses.DrillPage(items=items, next=ledger_answers.following(items, limit)))
 
 

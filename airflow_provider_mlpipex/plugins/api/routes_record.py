@@ -54,7 +54,7 @@ def get_entries(
 ) -> Response:
     """Entries of the ledger, the newest first."""
     journal.load_known(platform, endpoint)
-    report = platform.ledger.read(
+    entries = platform.ledger.read(
         endpoint,
         before_seq=before,
         types=tuple(filter(None, types.split(",")))[:4],
@@ -62,7 +62,7 @@ def get_entries(
         newest_first=True,
         limit=limit,
     )
-    items = [ledger_answers.entry(each) for each in report]
+    items = [ledger_answers.entry(each) for each in entries]
     return answers.answer(request, shapes.EntryPage(items=items, next=ledger_answers.following(items, limit)))
 
 
@@ -75,7 +75,7 @@ def get_as_of(
     then = moment(at, "at")
     state = as_of(platform, endpoint, then)
     last = platform.ledger.read(endpoint, after_seq=state.seq - 1, before_seq=state.seq + 1) if state.seq else []
-    report = shapes.AsOf(
+    facts = shapes.AsOf(
         at=then,
         seq=state.seq,
         current=answers.release(state.current, None),
@@ -87,7 +87,7 @@ def get_as_of(
         approved_by=record.approved_by(platform, endpoint, then),
         audit=f"entry {state.seq}, hash {last[0].hash[:12]}" if last else "no entry yet",
     )
-    return answers.answer(request, report)
+    return answers.answer(request, facts)
 
 
 @router.get("/decisions", response_model=shapes.DecisionPage)
@@ -99,19 +99,19 @@ def get_decisions(
     return answers.answer(request, shapes.DecisionPage(items=items, next=ledger_answers.following(items, limit)))
 
 
-def _decision(report: record.Decision) -> shapes.DecisionFacts:
-    release = report.opened.release if report.opened else None
+def _decision(decision: record.Decision) -> shapes.DecisionFacts:
+    release = decision.opened.release if decision.opened else None
     return shapes.DecisionFacts(
-        seq=report.entry.seq,
-        at=report.entry.recorded_at,
-        kind=report.kind,
-        rollout=getattr(report.entry.event, "rollout_id", ""),
+        seq=decision.entry.seq,
+        at=decision.entry.recorded_at,
+        kind=decision.kind,
+        rollout=getattr(decision.entry.event, "rollout_id", ""),
         release=release.id if release else None,
-        by=report.by,
-        cause=report.cause,
-        approved_by=report.approved_by,
-        evidence=[ledger_answers.gate(each) for each in report.evidence],
-        hash=report.entry.hash,
+        by=decision.by,
+        cause=decision.cause,
+        approved_by=decision.approved_by,
+        evidence=[ledger_answers.gate(each) for each in decision.evidence],
+        hash=decision.entry.hash,
         manifest_digest=release.manifest_digest if release else None,
         artifact_digest=release.model.artifact_digest if release else None,
         runtime_digest=release.runtime.digest if release else None,
@@ -146,9 +146,9 @@ def get_alerts(
 @router.get("/audit", response_model=shapes.AuditFacts)
 def get_audit(request: Request, platform: Acting, endpoint: Endpoint) -> Response:
     """Whether the chain holds the head that was noted outside its database."""
-    report = record.audit(platform, endpoint)
+    checked = record.audit(platform, endpoint)
     facts = shapes.AuditFacts(
-        entries=report.entries, head=report.head, noted=report.noted, agrees=report.agrees, detail=report.detail
+        entries=checked.entries, head=checked.head, noted=checked.noted, agrees=checked.agrees, detail=checked.detail
     )
     return answers.answer(request, facts)
 
@@ -163,5 +163,5 @@ def get_verified(
 ) -> Response:
     """Verify a page of the chain: every link, and every hash of its content."""
     until, head = record.verify(platform, endpoint, after=after, limit=limit)
-    report = shapes.Verified(verified_until=until, head=head, next=until if until < head else None)
-    return answers.answer(request, report)
+    facts = shapes.Verified(verified_until=until, head=head, next=until if until < head else None)
+    return answers.answer(request, facts)

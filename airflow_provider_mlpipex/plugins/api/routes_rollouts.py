@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
 from airflow_provider_mlpipex.domain.errors import RequestInvalid
-from airflow_provider_mlpipex.domain.rollout.events import GatesJudged
+from airflow_provider_mlpipex.domain.rollout.events import Entry, GatesJudged, ReviewDecided
 from airflow_provider_mlpipex.plugins.api import answers, ledger_answers, responses
 from airflow_provider_mlpipex.plugins.api import responses_rollouts as shapes
 from airflow_provider_mlpipex.plugins.api.access import Acting
@@ -54,8 +54,8 @@ def get_rollouts_of_run(
     run: Annotated[str, Query(min_length=1, max_length=250)],
 ) -> Response:
     """What one Dag run has released, and where."""
-    report = rollouts.of_run(platform, dag_id=dag, run_id=run)
-    names = [shapes.RolloutName(endpoint=str(endpoint), id=rollout_id) for endpoint, rollout_id in report]
+    opened = rollouts.of_run(platform, dag_id=dag, run_id=run)
+    names = [shapes.RolloutName(endpoint=str(endpoint), id=rollout_id) for endpoint, rollout_id in opened]
     return answers.answer(request, shapes.RolloutNames(items=names))
 
 
@@ -74,30 +74,32 @@ def get_rollouts(
 @router.get(f"{_HERE}/rollout", response_model=shapes.RolloutDetail)
 def get_rollout(request: Request, platform: Acting, endpoint: Endpoint, id: Id) -> Response:
     """One rollout: stages, gates, and what changes by it. The stage under way is judged by what is measured now."""
-    report = rollouts.view(platform, endpoint, id)
-    release = answers.release(report.line.event.release, None)
-    review = report.review.event if report.review else None
+    view = rollouts.view(platform, endpoint, id)
+    release = answers.release(view.line.event.release, None)
     assert release is not None
     detail = shapes.RolloutDetail(
-        summary=ledger_answers.rollout_line(report.line),
+        summary=ledger_answers.rollout_line(view.line),
         release=release,
-        baseline=report.baseline.id if report.baseline else None,
-        changes=[responses.ChangeFacts.model_validate(change.to_json()) for change in report.changes],
-        stages=[ledger_answers.stage(each) for each in report.stages],
-        review=None
-        if report.review is None or review is None
-        else shapes.ReviewAnswer.model_validate(
-            {
-                "approved": getattr(review, "approved", None),
-                "by": getattr(review, "reviewer", ""),
-                "note": getattr(review, "note", ""),
-                "automatic": getattr(review, "automatic", ""),
-                "at": report.review.recorded_at,
-            }
-        ),
-        trouble=report.trouble or None,
+        baseline=view.baseline.id if view.baseline else None,
+        changes=[responses.ChangeFacts.model_validate(change.to_json()) for change in view.changes],
+        stages=[ledger_answers.stage(each) for each in view.stages],
+        review=_review(view.review),
+        trouble=view.trouble or None,
     )
     return answers.answer(request, detail)
+
+
+def _review(entry: Entry | None) -> shapes.ReviewAnswer | None:
+    if entry is None or not isinstance(entry.event, ReviewDecided):
+        return None
+    decided = entry.event
+    return shapes.ReviewAnswer(
+        approved=decided.approved,
+        by=decided.reviewer,
+        note=decided.note,
+        automatic=decided.automatic,
+        at=entry.recorded_at,
+    )
 
 
 @router.get(f"{_HERE}/looks", response_model=shapes.LookPage)
@@ -110,8 +112,8 @@ def get_looks(
     limit: Annotated[int, Query(ge=1, le=200)] = 200,
 ) -> Response:
     """Looks at one gate in order, the latest of them."""
-    report = rollouts.looks(platform, endpoint, rollout, gate)[-limit:]
-    return answers.answer(request, shapes.LookPage(items=[ledger_answers.look(each) for each in report], next=None))
+    looks = rollouts.looks(platform, endpoint, rollout, gate)[-limit:]
+    return answers.answer(request, shapes.LookPage(items=[ledger_answers.look(each) for each in looks], next=None))
 
 
 @router.get(f"{_HERE}/telemetry", response_model=shapes.SeriesFacts)
@@ -123,15 +125,15 @@ def get_telemetry(
     points: Annotated[int, Query(ge=1, le=series.MAX_POINTS)] = 60,
 ) -> Response:
     """Requests, errors and latency of every release, and the rollout's events, on one axis."""
-    report = series.series(platform, endpoint, since=window[0], until=window[1], points=points)
-    return answers.answer(request, _series(report))
+    served = series.series(platform, endpoint, since=window[0], until=window[1], points=points)
+    return answers.answer(request, _series(served))
 
 
-def _series(report: series.Series) -> shapes.SeriesFacts:
+def _series(served: series.Series) -> shapes.SeriesFacts:
     return shapes.SeriesFacts(
-        since=report.since,
-        until=report.until,
-        step_s=report.step.total_seconds(),
+        since=served.since,
+        until=served.until,
+        step_s=served.step.total_seconds(),
         releases=[
             shapes.ReleasePoints(
                 release=each.release,
@@ -150,7 +152,7 @@ def _series(report: series.Series) -> shapes.SeriesFacts:
                     for point in each.points
                 ],
             )
-            for each in report.releases
+            for each in served.releases
         ],
         events=[
             shapes.Mark(
@@ -159,10 +161,10 @@ def _series(report: series.Series) -> shapes.SeriesFacts:
                 type=entry.event.type,
                 summary=ledger_answers.summary_of(entry.event),
             )
-            for entry in report.events
+            for entry in served.events
         ],
-        complete=report.complete,
-        detail=report.detail,
+        complete=served.complete,
+        detail=served.detail,
     )
 
 

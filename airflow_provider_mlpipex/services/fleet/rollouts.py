@@ -123,12 +123,19 @@ def open_line(platform: Platform, state: EndpointState) -> RolloutLine | None:
 
 
 def of_run(platform: Platform, *, dag_id: str, run_id: str) -> tuple[tuple[EndpointRef, str], ...]:
-    """Endpoint and rollout of every one that a Dag run has opened: by convention its id is the run's."""
-    collected = []
+    """Endpoint and rollout of every one that a Dag run has opened.
+
+    Their id is ``dag/run`` unless a Dag says otherwise; then it may be the run's own, which another Dag's run may have
+    too: so whoever opened it must be of this Dag.
+    """
+    opened = []
     for endpoint in platform.ledger.endpoints():
-        opened = platform.ledger.read(endpoint, types=("rollout-opened",), subject=run_id, newest_first=True, limit=1)
-        collected += [(endpoint, run_id) for entry in opened if entry.origin.dag_id in ("", dag_id)]
-    return tuple(collected)
+        for rollout_id in (f"{dag_id}/{run_id}", run_id):
+            entries = platform.ledger.read(
+                endpoint, types=("rollout-opened",), subject=rollout_id, newest_first=True, limit=1
+            )
+            opened += [(endpoint, rollout_id) for entry in entries if entry.origin.dag_id in ("", dag_id)]
+    return tuple(opened)
 
 
 def view(platform: Platform, endpoint: EndpointRef, rollout_id: str) -> RolloutView:
