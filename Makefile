@@ -50,7 +50,7 @@ bench: install  ## Print the ratios of benchmarks/.
 audit: install  ## Ask the vulnerability service about the pinned packages (needs the network).
 	$(BIN)/uv tool run --from pip-audit pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
 
-machine:  ## Install what some tests need beside Python (PostgreSQL, docker-compose, Chromium), where that is possible.
+machine:  ## Install what some tests need beside Python (PostgreSQL, docker-compose, Chromium, Prometheus), where that is possible.
 	sh .ci/prepare_machine
 
 clean:  ## Remove the environment and everything that demo and tests left.

@@ -37,6 +37,11 @@ class Bucket:
         for at, count in other.latency.items():
             latency[at] = latency.get(at, 0) + count
 
+    def blame(self) -> None:
+        """What was counted as the client's error was the release's."""
+        self.client_errors -= 1
+        self.errors += 1
+
 
 @dataclass(frozen=True, slots=True)
 class Horizon:

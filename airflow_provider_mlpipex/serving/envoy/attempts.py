@@ -13,6 +13,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,6 +32,7 @@ from airflow_provider_mlpipex.domain.rollout.traffic_plan import (
 from airflow_provider_mlpipex.serving.envoy.attempt_counts import AttemptCounts, Bucket, Horizon
 from airflow_provider_mlpipex.serving.envoy.config import BY_CHANCE, read_cluster_name
 from airflow_provider_mlpipex.serving.envoy.refusals import Refusals
+from airflow_provider_mlpipex.serving.envoy.running_totals import RunningTotals, Total
 from airflow_provider_mlpipex.serving.envoy.split_counts import SplitCounts
 from airflow_provider_mlpipex.serving.steady_clock import SteadyClock
 from airflow_provider_mlpipex.serving.timeouts import request_limit_s
@@ -127,6 +129,7 @@ class AttemptTail:
         #: Endpoint -> the split of its plan in force, where that has more than one release.
         self._splits: dict[str, SplitCounts] = {}
         self._refusals = Refusals()
+        self._totals = RunningTotals()
         self._horizon = Horizon()
         self._lock = threading.Lock()
         self._read_until = 0.0
@@ -161,11 +164,15 @@ class AttemptTail:
                     ended = [moment for line in stream if (moment := self._add(line)) is not None]
                 self._held_since = max(self._held_since, float(min(ended, default=int(time.time()))))
         self.poll()
+        with self._lock:
+            # Whoever collects them has had these from the supervisor before this one.
+            self._totals = RunningTotals()
 
     def split(self, plan: TrafficPlan) -> None:
         """``plan`` is in force from now on: who is sent where is counted by its shares. The same shares count on."""
         weights = {slug_of(release): weight for release, weight in plan.weights.items()}
         with self._lock:
+            self._totals.follow(plan)
             known = self._splits.get(str(plan.endpoint))
             if len(weights) < 2:
                 self._splits.pop(str(plan.endpoint), None)
@@ -173,6 +180,11 @@ class AttemptTail:
                 # Of a request that fails, current is asked when the candidate has had its time.
                 settles_s = 2 * request_limit_s(plan.timeout_s or TIMEOUT_S) + SETTLED_S
                 self._splits[str(plan.endpoint)] = SplitCounts(weights, since=time.time(), settles_s=settles_s)
+
+    def totals(self) -> dict[tuple[str, str], Total]:
+        """Since this tail began: (endpoint, role) -> what was answered."""
+        with self._lock:
+            return {key: replace(total, latency=dict(total.latency)) for key, total in self._totals.of.items()}
 
     def telemetry(self, endpoint: EndpointRef, releases: list[str], *, since: datetime, until: datetime) -> Telemetry:
         """Counts of ``releases`` in the window. Seconds, and past ten minutes, are counted whole: those that *begin* in
@@ -249,7 +261,8 @@ class AttemptTail:
         if owner is None or flags & _NOT_THE_RELEASE:
             return None
         self._count_unit(attempt, cluster)
-        buckets = self._counts[owner].at(ended, self._horizon)
+        total = self._totals.find(owner)
+        buckets = (*self._counts[owner].at(ended, self._horizon), total)
         if code == 0 and not flags - {"", "-"}:
             # Nothing went wrong with it: the client hung up, or another release that was asked beside it was faster.
             for bucket in buckets:
@@ -265,7 +278,9 @@ class AttemptTail:
                 bucket.errors += 1
             elif code >= 400:
                 bucket.client_errors += 1
-            bucket.latency[took] = bucket.latency.get(took, 0) + 1
+            if bucket is not total:
+                bucket.latency[took] = bucket.latency.get(took, 0) + 1
+        total.time(elapsed_ms)
         if fault == REFUSED_ROWS and 400 <= code < 500:
             self._refusals.refused(rid, buckets)
         elif owner != asked and 200 <= code < 400 and not by_model:

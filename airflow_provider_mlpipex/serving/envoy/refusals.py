@@ -27,7 +27,8 @@ class Refusals:
     def refused(self, request_id: str, buckets: tuple[Bucket, ...]) -> None:
         """A candidate refused it, and that is counted in ``buckets`` as the client's error."""
         if request_id in self._answered:
-            _blame(buckets)
+            for bucket in buckets:
+                bucket.blame()
         else:
             _remember(self._refused, request_id, buckets)
 
@@ -35,15 +36,10 @@ class Refusals:
         """Another release than the one that was asked first has answered it."""
         buckets = self._refused.pop(request_id, None)
         if buckets is not None:
-            _blame(buckets)
+            for bucket in buckets:
+                bucket.blame()
         else:
             _remember(self._answered, request_id, None)
-
-
-def _blame(buckets: tuple[Bucket, ...]) -> None:
-    for bucket in buckets:
-        bucket.client_errors -= 1
-        bucket.errors += 1
 
 
 def _remember(known: OrderedDict[str, _V], request_id: str, value: _V) -> None:

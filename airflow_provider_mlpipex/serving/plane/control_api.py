@@ -49,6 +49,7 @@ from airflow_provider_mlpipex.serving.plane.control_requests import (
     slices_of,
 )
 from airflow_provider_mlpipex.serving.plane.lanes import Lane
+from airflow_provider_mlpipex.serving.plane.metrics import METRICS_TYPE
 from airflow_provider_mlpipex.serving.plane.records import Records, TakesAnything
 from airflow_provider_mlpipex.serving.plane.supervisor import Supervisor
 from airflow_provider_mlpipex.serving.plane.tokens import TokenFiles
@@ -240,6 +241,9 @@ def create_app(
             return JSONResponse({"status": "Envoy is being restarted"})
         return JSONResponse({"status": "serving", "refused": refused})
 
+    async def metrics(_: Request) -> Response:
+        return Response(await reading.run(supervisor.metrics), media_type=METRICS_TYPE)
+
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
@@ -256,6 +260,8 @@ def create_app(
         routes=[
             scoped("read", "/v1/openapi.json", get_openapi, **OPERATIONS["get_openapi"]),
             scoped("read", "/v1/health", health, **OPERATIONS["health"]),
+            # Where Prometheus looks unless it is told otherwise.
+            scoped("read", "/metrics", metrics, **OPERATIONS["metrics"]),
             scoped("read", "/v1/survey", post_survey, methods=["POST"], **OPERATIONS["post_survey"]),
             scoped("read", base, get_endpoint, **OPERATIONS["get_endpoint"]),
             # What a rollback needs of these two; anything else wants deploy, which is asked for once the body is read.

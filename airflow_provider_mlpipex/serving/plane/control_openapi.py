@@ -112,6 +112,7 @@ _SLICES = query("slice", "array", required=False, items=_TEXT)
 OPERATIONS: dict[str, dict[str, Any]] = {
     "get_openapi": {"summary": "This document"},
     "health": {"summary": "Whether Envoy serves, and what the ingress refused"},
+    "metrics": {"summary": "What Prometheus scrapes"},
     "post_survey": {"summary": "Telemetry of many endpoints at once", "requestBody": body(_SURVEY)},
     "get_endpoint": {"summary": "Traffic plan in force, and the releases that run"},
     "put_plan": {

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -22,7 +23,9 @@ from airflow_provider_mlpipex.serving.artifacts import ArtifactCache
 from airflow_provider_mlpipex.serving.envoy.config import cluster_name
 from airflow_provider_mlpipex.serving.model_server.interpreter import server_environment
 from airflow_provider_mlpipex.serving.model_server.spec import FAILURE_FILE, FAULT_FILE, ModelServerSpec, read_failure
+from airflow_provider_mlpipex.serving.plane.memory import resident_bytes
 from airflow_provider_mlpipex.serving.plane.runtimes import RuntimeCache
+from airflow_provider_mlpipex.serving.prediction_log.reader import read_stats
 from airflow_provider_mlpipex.serving.processes import ProcessKeeper
 from airflow_provider_mlpipex.serving.state_dir import Places
 from airflow_provider_mlpipex.serving.turns import whose_turn
@@ -40,6 +43,19 @@ STANDBY = "standby"
 def standby_name(endpoint: EndpointRef, release_id: str) -> str:
     """``production--flight-delay--1-1-0-rt1-0-0-3fa9c2d1--standby``"""
     return f"{cluster_name(endpoint, release_id)}--{STANDBY}"
+
+
+@dataclass(frozen=True)
+class ServerFigures:
+    """The processes of one release in numbers.
+
+    :param resident_bytes: of all of them, the standby included. :param dropped_predictions: that its log has lost.
+    """
+
+    listens: bool
+    resident_bytes: int
+    restarts: int
+    dropped_predictions: int
 
 
 class Fleet:
@@ -184,6 +200,17 @@ class Fleet:
         with socket.socket(socket.AF_UNIX) as asking:
             asking.setblocking(False)
             return asking.connect_ex(str(self._places.socket(endpoint, release_id))) == 0
+
+    def figures(self, endpoint: EndpointRef, release_id: str) -> ServerFigures:
+        """Waits for nobody."""
+        names = (cluster_name(endpoint, release_id), standby_name(endpoint, release_id))
+        children = [child for name in names if (child := self._keeper.children.get(name)) is not None]
+        return ServerFigures(
+            listens=self.listens(endpoint, release_id),
+            resident_bytes=sum(resident_bytes(child.pid) for child in children),
+            restarts=sum(child.restarts for child in children),
+            dropped_predictions=read_stats(self._places.prediction_log(endpoint, release_id)).dropped,
+        )
 
     def set_fault(self, endpoint: EndpointRef, release_id: str, fault: dict[str, float] | None) -> None:
         """Break a model server on purpose, or mend it (``None``)."""

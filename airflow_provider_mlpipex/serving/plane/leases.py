@@ -24,7 +24,12 @@ class Lease(Value):
     @property
     def is_over(self) -> bool:
         """Also when the machine was started anew: nobody watched meanwhile."""
-        return self.boot != boot_id() or uptime_s() >= self.ends
+        return self.left_s <= 0.0
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until it is over; nothing left after the machine was started anew."""
+        return self.ends - uptime_s() if self.boot == boot_id() else 0.0
 
 
 def lease_for(seconds: float | None) -> Lease | None:

@@ -49,6 +49,7 @@ from airflow_provider_mlpipex.serving.plane.leases import lease_for
 from airflow_provider_mlpipex.serving.plane.ledger_heads import LedgerHeads
 from airflow_provider_mlpipex.serving.plane.liveness import Liveness
 from airflow_provider_mlpipex.serving.plane.memory import MemoryWatch, usual_limit
+from airflow_provider_mlpipex.serving.plane.metrics import PlaneMetrics
 from airflow_provider_mlpipex.serving.plane.recovery import take_up
 from airflow_provider_mlpipex.serving.plane.revival import Revival
 from airflow_provider_mlpipex.serving.plane.standbys import Standbys
@@ -143,6 +144,7 @@ class Supervisor:
             but=[envoy.name for envoy in self._ingress.envoys],
             say=self._say,
         )
+        self._metrics = PlaneMetrics(self._tail, self._desired, self._fleet, self._heads, self._ingress)
         self._fallbacks = Fallbacks(self._desired.plans, self.telemetry, on_fallback, self._say)
         self._unrecorded = Unrecorded(self._desired.taken_back, partial(on_taken_back, self), self._say)
         self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
@@ -400,6 +402,10 @@ class Supervisor:
     def refusals(self) -> dict[str, int]:
         """Requests that never reached a model server, by why, since Envoy's start."""
         return self._ingress.refusals()
+
+    def metrics(self) -> bytes:
+        """In Prometheus' text format, see :mod:`.metrics`."""
+        return self._metrics.text()
 
     def telemetry(self, endpoint: EndpointRef, *, since: datetime, until: datetime) -> Telemetry:
         return self._tail.telemetry(endpoint, list(self._desired.of(endpoint).releases), since=since, until=until)

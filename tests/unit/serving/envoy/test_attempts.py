@@ -146,6 +146,20 @@ def test_a_refusal_is_not_blamed_twice_and_not_by_another_request(log: Log) -> N
     assert (log.seen(NEW.id).errors, log.seen(NEW.id).client_errors) == (1, 0)
 
 
+def test_a_counter_never_falls_whatever_turns_out_later(log: Log) -> None:
+    log.tail.owners = {"new.sock": (str(FRAUD), NEW.slug), "old.sock": (str(FRAUD), OLD.slug)}
+    log.tail.split(TrafficPlan(endpoint=FRAUD, current=OLD.id, candidate=NEW.id, candidate_weight=500, lease_s=60))
+    refused, answered = tried("r-1", 200)
+    log.write(refused)
+    log.tail.poll()
+    before = log.tail.totals()[str(FRAUD), "candidate"]
+    log.write(answered)
+    log.tail.poll()
+    after = log.tail.totals()[str(FRAUD), "candidate"]
+    assert (before.client_errors, before.errors) == (1, 0)
+    assert (after.client_errors, after.errors) == (1, 1)
+
+
 def test_refusals_that_nobody_answers_hold_no_memory(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refusals, "_MAX_REMEMBERED", 3)
     log.tail.owners = {"new.sock": (str(FRAUD), NEW.slug), "old.sock": (str(FRAUD), OLD.slug)}
