@@ -79,6 +79,18 @@ class DriftSpec(Recorded):
         return self.season is None and self.cycle is not False
 
     @property
+    def compares(self) -> str:
+        """What is compared with what, in words."""
+        seasons = {"day": "the same hours", "week": "the same weekday and hours", "none": "all rows"}
+        if self.cycle is False:
+            beside = "all rows of the reference, whatever their time"
+        elif self.season is not None:
+            beside = f"{seasons[self.season]} of the reference"
+        else:
+            beside = "the reference; its weekdays and hours apart, where its rows say that they matter"
+        return f"windows of {format_duration(self.window)} beside {beside}"
+
+    @property
     def tests_batches(self) -> bool:
         return self.batches is not False
 

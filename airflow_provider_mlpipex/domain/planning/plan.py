@@ -72,7 +72,8 @@ class PlannedStep(Value):
 
 class RolloutPlan(Value):
     """``time_to_promote`` leaves out training and people; ``review_at_most`` is what people may add.
-    ``time_to_roll_back`` is the latest of every step. ``sequences`` of looks share ``false_alarms``."""
+    ``time_to_roll_back`` is the latest of every step. ``sequences`` of looks share ``false_alarms``. ``drift`` says
+    with what a window is compared that is looked at for drift."""
 
     manifest: Name
     environment: Name
@@ -86,6 +87,7 @@ class RolloutPlan(Value):
     false_alarms: Ratio
     sequences: int
     waiting: Waiting | None = None
+    drift: str | None = None
 
 
 def plan(manifest: Manifest, environment: str) -> RolloutPlan:
@@ -119,6 +121,7 @@ def plan(manifest: Manifest, environment: str) -> RolloutPlan:
         false_alarms=spec.false_alarms,
         sequences=sequences(spec),
         waiting=waiting(spec, manifest.traffic.expected_rate) if manifest.traffic.expected_rate and trial else None,
+        drift=spec.drift.compares if spec.drift else None,
     )
 
 
@@ -353,6 +356,8 @@ def render(plan: RolloutPlan) -> str:
         lines.append(f"  False alarms       at most {format_ratio(plan.false_alarms)} a rollout, {shared}")
     if plan.waiting is not None:
         lines += _waits(plan.waiting)
+    if plan.drift is not None:
+        lines.append(f"  Drift              {plan.drift}")
     return "\n".join(lines)
 
 

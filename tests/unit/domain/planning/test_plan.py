@@ -140,3 +140,18 @@ def test_a_plan_says_whether_what_serves_may_be_broken_on_purpose(allowed: bool,
     drills = f"{alerts}\n    drills: {{allowed: {str(allowed).lower()}}}"
     assert said in render(plan(make_manifest((alerts, drills)), "production"))
     assert "on purpose" not in render(plan(make_manifest(), "production"))
+
+
+@pytest.mark.parametrize(
+    ("block", "says"),
+    [
+        ("", "windows of 1d beside the reference; its weekdays and hours apart, where its rows say that they matter"),
+        ("season: week", "windows of 1d beside the same weekday and hours of the reference"),
+        ("window: 6h, season: none", "windows of 6h beside all rows of the reference"),
+        ("cycle: false", "windows of 1d beside all rows of the reference, whatever their time"),
+    ],
+)
+def test_the_plan_says_with_what_drift_is_compared(block: str, says: str) -> None:
+    text = render(plan(make_manifest(("    alerts: {on", f"    drift: {{{block}}}\n    alerts: {{on")), "production"))
+    assert f"Drift              {says}" in text
+    assert "Drift  " not in render(plan(make_manifest(), "production"))
