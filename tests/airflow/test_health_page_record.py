@@ -13,6 +13,7 @@ from airflow_provider_mlpipex.domain.rollout.events import BatchServed, DriftJud
 from airflow_provider_mlpipex.domain.rollout.hash_chain import verify
 from airflow_provider_mlpipex.domain.values import digest_of
 from airflow_provider_mlpipex.operators.base import ROLLOUT_ID
+from airflow_provider_mlpipex.plugins.api import routes_rollouts
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.rollout.tenures import tenures
 from airflow_provider_mlpipex.testing import use_platform
@@ -29,6 +30,13 @@ def world() -> Any:
     played = World()
     with use_platform(played.memory):
         yield played
+
+
+@pytest.fixture(autouse=True)
+def nothing_shared() -> None:
+    """Worlds of two tests are alike to the entry."""
+    routes_rollouts.views.clear()
+    routes_rollouts.series_of_looks.clear()
 
 
 @pytest.fixture
@@ -102,6 +110,25 @@ def test_gates_under_way_say_what_they_would_decide_and_when(served: World, view
     assert [each["seq"] for each in series] == [0] * len(series)
     assert len(series) > 5 and series[-1]["samples"] == waiting[0]["samples"]
     assert [each["samples"] for each in series] == sorted(each["samples"] for each in series)
+
+
+def test_ten_people_on_a_rollout_ask_the_plane_once_and_miss_nothing(
+    served: World, viewer: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.bring(RUN, "1.2.0", to="canary-0")
+    calls: list[str] = []
+    telemetry = served.memory.plane.telemetry
+
+    def counted(endpoint: Any, **window: Any) -> Any:
+        calls.append(str(endpoint))
+        return telemetry(endpoint, **window)
+
+    monkeypatch.setattr(served.memory.plane, "telemetry", counted)
+    first = ask(viewer, "rollout", id=RUN)
+    asked = len(calls)
+    assert asked and all(ask(viewer, "rollout", id=RUN) == first for _ in range(9)) and len(calls) == asked
+    served.roll_back("bad")
+    assert ask(viewer, "rollout", id=RUN)["summary"]["ending"] == "rolled-back", "what was written since is there"
 
 
 def test_false_alarms_are_spent_from_all_of_them_to_none(served: World, viewer: TestClient) -> None:

@@ -9,15 +9,22 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
 from airflow_provider_mlpipex.domain.errors import RequestInvalid
+from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.events import Entry, GatesJudged, ReviewDecided
 from airflow_provider_mlpipex.plugins.api import answers, ledger_answers, responses
 from airflow_provider_mlpipex.plugins.api import responses_rollouts as shapes
 from airflow_provider_mlpipex.plugins.api.access import Acting
+from airflow_provider_mlpipex.plugins.api.recent import Recent
 from airflow_provider_mlpipex.plugins.api.routes_endpoint import Endpoint
+from airflow_provider_mlpipex.plugins.api.settings import connection_id
 from airflow_provider_mlpipex.services import journal
 from airflow_provider_mlpipex.services.fleet import rollouts, series
+from airflow_provider_mlpipex.services.platform import Platform
 
 router = APIRouter(tags=["rollouts"])
+#: The stage under way is judged anew every few seconds; a series of looks judges a dozen moments of it.
+views: Recent[rollouts.RolloutView] = Recent(5.0)
+series_of_looks: Recent[tuple[rollouts.GateLook, ...]] = Recent(30.0)
 _HERE = "/endpoints/{environment}/{name}"
 #: Run ids hold "+", ":" and "/": they travel in the query, never in the path.
 Id = Annotated[str, Query(min_length=1, max_length=500)]
@@ -74,7 +81,7 @@ def get_rollouts(
 @router.get(f"{_HERE}/rollout", response_model=shapes.RolloutDetail)
 def get_rollout(request: Request, platform: Acting, endpoint: Endpoint, id: Id) -> Response:
     """One rollout: stages, gates, and what changes by it. The stage under way is judged by what is measured now."""
-    view = rollouts.view(platform, endpoint, id)
+    view = views.get(_key(platform, endpoint, id), lambda: rollouts.view(platform, endpoint, id))
     release = answers.release(view.line.event.release, None)
     assert release is not None
     detail = shapes.RolloutDetail(
@@ -87,6 +94,11 @@ def get_rollout(request: Request, platform: Acting, endpoint: Endpoint, id: Id) 
         trouble=view.trouble or None,
     )
     return answers.answer(request, detail)
+
+
+def _key(platform: Platform, endpoint: EndpointRef, rollout_id: str) -> tuple[str, str, str, int]:
+    """Of what is shared: nothing that was written since is missing in it."""
+    return connection_id(), str(endpoint), rollout_id, journal.load_known(platform, endpoint).seq
 
 
 def _review(entry: Entry | None) -> shapes.ReviewAnswer | None:
@@ -112,7 +124,8 @@ def get_looks(
     limit: Annotated[int, Query(ge=1, le=200)] = 200,
 ) -> Response:
     """Looks at one gate in order, the latest of them."""
-    looks = rollouts.looks(platform, endpoint, rollout, gate)[-limit:]
+    key = (*_key(platform, endpoint, rollout), gate)
+    looks = series_of_looks.get(key, lambda: rollouts.looks(platform, endpoint, rollout, gate))[-limit:]
     return answers.answer(request, shapes.LookPage(items=[ledger_answers.look(each) for each in looks], next=None))
 
 
