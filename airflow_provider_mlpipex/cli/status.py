@@ -26,11 +26,13 @@ app = typer.Typer()
 @app.command()
 def status(endpoint: Annotated[str, typer.Argument()] = "", as_json: AsJson = False) -> None:
     """What an endpoint serves now (all endpoints without an argument)."""
+    from airflow_provider_mlpipex.services.fleet.overview import overview
     from airflow_provider_mlpipex.services.rollout.status import endpoint_status
 
     platform = configured_platform()
     endpoints = [known_endpoint(platform, endpoint)] if endpoint else platform.ledger.endpoints()
-    statuses = [endpoint_status(platform, each) for each in endpoints]
+    lamps = {each.summary.endpoint: each.readiness.to_json() for each in overview(platform).endpoints}
+    statuses = [{**endpoint_status(platform, each), "readiness": lamps.get(each)} for each in endpoints]
     emit(statuses, as_json, lambda: "\n".join("\n".join(_status_lines(each)) for each in statuses) or journal.NO_LEDGER)
 
 
@@ -57,6 +59,10 @@ def _status_lines(status: dict[str, Any]) -> Iterator[str]:
             if on_plane["detail"]:
                 times = f", ended {on_plane['restarts']} x" if on_plane["restarts"] else ""
                 yield f"  {on_plane['state']:<9}  {release}{times}: {on_plane['detail']}"
+    for check in (status["readiness"] or {}).get("checks", ()):
+        # What else would stand in the way is said by other lines.
+        if check["name"] in ("warm", "drill") and check["ok"] is False:
+            yield f"  ATTENTION  NO WAY BACK NOW: {check['detail']}"
     if status["incident"]:
         yield f"  ATTENTION  UNHEALTHY since {status['incident']['since'][:16]} ({status['incident']['cause']})"
     if status["held_back"]:

@@ -48,6 +48,16 @@ def test_where_a_rollback_would_not_work_it_fails_and_says_why(calm: Platform) -
     assert "the drill FAILED" in result.stdout and "out of memory" in result.stderr
 
 
+def test_status_says_where_there_is_no_way_back_and_why(calm: Platform) -> None:
+    assert answer("status", str(ENDPOINT))[0]["readiness"]["lamp"] == "green"
+    assert "NO WAY BACK" not in run("status").stdout
+    assert isinstance(calm.plane, MemoryPlane)
+    previous = make_release("1.0.0").id
+    calm.plane.break_release(previous, ReleaseNotReady("server", value="out of memory"))
+    assert answer("status", str(ENDPOINT))[0]["readiness"]["lamp"] == "red"
+    assert f"NO WAY BACK NOW: {previous} is cold" in run("status").stdout
+
+
 def test_the_manifests_word_is_asked_for(two_releases: Platform) -> None:
     refused = refusal("drill", str(ENDPOINT))
     assert (refused["error"], refused["limit"]) == ("NotPermitted", "environments.production.drills.allowed: true")
