@@ -29,6 +29,7 @@ from airflow_provider_mlpipex.cli import (
     quality,
     release,
     rollback,
+    rules,
     serve,
     status,
     tokens,
@@ -38,7 +39,7 @@ from airflow_provider_mlpipex.cli import (
 from airflow_provider_mlpipex.cli.refusals import Commands
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False)
-for commands in (init, plan, release, hold, status, history, rollback, drill, training, adopt, demo, version):
+for commands in (init, plan, rules, release, hold, status, history, rollback, drill, training, adopt, demo, version):
     app.add_typer(commands.app)
 for name, group in {
     "manifest": manifest,

@@ -11,6 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+#: Where the pages of this version's runbooks are read, unless somebody keeps them elsewhere.
+RUNBOOKS = "https://github.com/mlpipex/airflow-provider-mlpipex/blob/main/docs/runbooks"
+
 
 class MlpipexError(Exception):
     """Root of every error the provider raises on purpose.

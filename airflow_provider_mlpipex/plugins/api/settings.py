@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 
 from airflow.configuration import conf
 
+from airflow_provider_mlpipex.domain.errors import RUNBOOKS
+
 SECTION = "mlpipex"
 #: Under which Airflow mounts the app.
 PREFIX = "/mlpipex"
-#: Where runbooks are read, if the configuration says nothing else.
-RUNBOOKS = "https://github.com/mlpipex/airflow-provider-mlpipex/blob/main/docs/runbooks"
 
 
 def connection_id() -> str:
