@@ -16,6 +16,7 @@ from airflow_provider_mlpipex.cli import (
     alerts,
     audit,
     demo,
+    diagnose,
     drift,
     drill,
     gates,
@@ -39,7 +40,9 @@ from airflow_provider_mlpipex.cli import (
 from airflow_provider_mlpipex.cli.refusals import Commands
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False)
-for commands in (init, plan, rules, release, hold, status, history, rollback, drill, training, adopt, demo, version):
+for commands in (
+    init, plan, rules, release, hold, status, diagnose, history, rollback, drill, training, adopt, demo, version
+):  # fmt: skip
     app.add_typer(commands.app)
 for name, group in {
     "manifest": manifest,

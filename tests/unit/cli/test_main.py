@@ -36,6 +36,7 @@ COMMANDS = [
     ["adopt"],
     ["init"],
     ["plan"],
+    ["rules"],
     ["release"],
     ["promote"],
     ["pause"],
@@ -46,6 +47,7 @@ COMMANDS = [
     ["tokens", "list"],
     ["tokens", "rotate"],
     ["status"],
+    ["diagnose"],
     ["history"],
     ["rollback"],
     ["drill"],
@@ -531,3 +533,11 @@ def test_demo_with_json_keeps_the_story_off_standard_output(tmp_path: Path, monk
     assert result.stderr == "once True, ports auto\n"
     plain = run("demo")
     assert (plain.exit_code, plain.stdout) == (1, "once False, ports default\n")
+
+
+def test_diagnose_says_what_is_wrong_and_where_to_read_on(platform: Platform) -> None:
+    release(platform, make_release("1.0.0"))
+    platform.plane.telemetry_trouble = "the log was cut"  # type: ignore[attr-defined]
+    assert [finding["runbook"] for finding in answer("diagnose", str(ENDPOINT))] == ["gate-undecided"]
+    said = run("diagnose", str(ENDPOINT)).stdout
+    assert said.startswith("1. nobody can tell how it serves\n   the log was cut\n") and "gate-undecided.md" in said
