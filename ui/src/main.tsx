@@ -92,8 +92,12 @@ function OfEndpoint({ view, me }: { readonly view: View; readonly me: Me | undef
   }
 }
 
+/** Who may do nothing, for as long as nobody says who it is. */
+const NOBODY: Me = { user: "", may_write: false, why_not: null, rollback_dag: "", version: "" };
+
 function Pages() {
-  const { data: me } = usePoll("me", api.me);
+  const asked = usePoll("me", api.me);
+  const me = asked.data ?? (asked.problem ? { ...NOBODY, why_not: `What you may do is not known: ${asked.problem.detail}` } : undefined);
   return (
     <Routes>
       <Route index element={<Fleet />} />

@@ -203,6 +203,13 @@ describe("a rollback by click", () => {
     expect(box.getByRole("button", { name: "Roll back now" })).toBeTruthy();
   });
 
+  it("is shut while nobody can say what the user may do, and says so", async () => {
+    serve({ "/me": 503 });
+    open(ENDPOINT);
+    await screen.findByText("What you may do is not known: answer 503");
+    expect(screen.getByRole<HTMLButtonElement>("button", { name: "Roll back" }).disabled).toBe(true);
+  });
+
   it("is shut for a viewer, who reads why", async () => {
     serve({ "/me": fixtures.VIEWER });
     open(ENDPOINT);
