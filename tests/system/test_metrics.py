@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,6 +130,32 @@ def test_a_quantile_is_what_envoy_measured(plane: RealPlane, prometheus: Prometh
     )
     after = by_role(prometheus, 'mlpipex_request_duration_seconds_bucket{le="0.25"}').get("current", 0.0)
     assert after == before, "300 ms are slower than 250"
+
+
+def panels() -> list[tuple[str, str]]:
+    """Title and query of every panel of the dashboard, with what Grafana would put in for its variables."""
+    dashboard = json.loads((Path(__file__).parents[2] / "docs" / "grafana-dashboard.json").read_text())
+    variables = {
+        "$environment": FLIGHTS.environment,
+        "$endpoint": FLIGHTS.name,
+        "$__rate_interval": "1m",
+        "$__range": "5m",
+    }
+    queries = [(panel["title"], target["expr"]) for panel in dashboard["panels"] for target in panel["targets"]]
+    for name, value in variables.items():
+        queries = [(title, query.replace(name, value)) for title, query in queries]
+    return queries
+
+
+@pytest.mark.parametrize(("title", "query"), panels(), ids=[title for title, _ in panels()])
+def test_every_panel_of_the_dashboard_has_something_to_show(
+    plane: RealPlane, prometheus: Prometheus, title: str, query: str
+) -> None:
+    assert "$" not in query
+    if not prometheus.query("mlpipex_requests_total"):
+        plane.port.apply(plan_of(plane, current=CURRENT))
+        ask(plane, 1)
+    until(lambda: bool(prometheus.query(query)), within_s=60, what=title)
 
 
 def test_a_release_that_was_killed_shows(plane: RealPlane, prometheus: Prometheus) -> None:
