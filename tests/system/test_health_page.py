@@ -152,7 +152,7 @@ def test_a_rollback_by_click_returns_traffic(site: Site) -> None:
         assert site.served == before.id, "nothing is done without a reason"
         dialog.get_by_label("Reason").fill(REASON)
         dialog.get_by_role("button", name="Roll back now").click()
-        dialog.get_bytext_of(re.compile(r"Traffic has returned in [\d.]+ (ms|s)")).wait_for()
+        dialog.get_by_text(re.compile(r"Traffic has returned in [\d.]+ (ms|s)")).wait_for()
         assert after.id in dialog.innertext_of()
         answered = Counter(traffic.answers)
         traffic.wait_for(20)
@@ -164,7 +164,7 @@ def test_a_rollback_by_click_returns_traffic(site: Site) -> None:
     assert (entry.origin.kind, entry.origin.user) == ("http", "op")
     assert REASON in entry.event.cause
     # The page, which was never loaded anew, shows what is true now, and that automation waits for a person.
-    page.get_bytext_of("On hold").first.wait_for()
+    page.get_by_text("On hold").first.wait_for()
     page.get_by_role("button", name="Roll back").wait_for()
     assert page.get_by_role("button", name="Roll back").is_disabled()
     assert page.faults == []
