@@ -153,7 +153,7 @@ def test_a_rollback_by_click_returns_traffic(site: Site) -> None:
         dialog.get_by_label("Reason").fill(REASON)
         dialog.get_by_role("button", name="Roll back now").click()
         dialog.get_by_text(re.compile(r"Traffic has returned in [\d.]+ (ms|s)")).wait_for()
-        assert after.id in dialog.innertext_of()
+        assert after.id in dialog.inner_text()
         answered = Counter(traffic.answers)
         traffic.wait_for(20)
         assert set(traffic.answers - answered) == {(200, 1)}, "whoever asks now is answered by the previous release"
