@@ -52,7 +52,8 @@ def register(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
-        log.error("unexpected error of the health page's API", exc_info=error)
+        # Asked from within the except clause of Starlette, so the traceback is there.
+        log.exception("unexpected error of the health page's API")
         return problem(
             MlpipexError(
                 f"{request.method} {request.url.path}",
