@@ -79,7 +79,7 @@ def harmless(plane: RealPlane, answer: httpx.Response) -> None:
 
 def test_every_route_is_described_and_named_by_its_scope(plane: RealPlane, document: dict[str, Any]) -> None:
     served = {
-        ("GET", "/v1/openapi.json"), ("GET", "/v1/health"), ("POST", "/v1/survey"),
+        ("GET", "/v1/openapi.json"), ("GET", "/v1/health"), ("GET", "/metrics"), ("POST", "/v1/survey"),
         ("GET", "/v1/ledger-heads"),
         *((verb, f"/v1/endpoints/{{environment}}/{{name}}{path}") for verb, path in (
             ("GET", ""), ("PUT", "/plan"), ("GET", "/ledger-head"), ("PUT", "/ledger-head"),
