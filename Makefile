@@ -9,8 +9,9 @@ PORTS ?= default
 DEMO ?= stay
 PYTEST ?=
 # Tests run in so many processes, a file of them in one: what is expensive to start is shared by a file. The files come
-# in the order of tests/conftest.py.
-PROCESSES ?= 2
+# in the order of tests/conftest.py. One more than the cores that this must be quick on: the tests of a live Airflow, a
+# real plane and a browser mostly wait.
+PROCESSES ?= 3
 
 # Hundreds of processes start in tests and demo: each would compile the whole package anew.
 unexport PYTHONDONTWRITEBYTECODE
