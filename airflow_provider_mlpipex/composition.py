@@ -15,8 +15,8 @@ from typing import Any
 from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid
-from airflow_provider_mlpipex.domain.fields.urls import without_credentials
 from airflow_provider_mlpipex.domain.rollout.events import Origin
+from airflow_provider_mlpipex.domain.urls import without_credentials
 from airflow_provider_mlpipex.domain.values import Value
 from airflow_provider_mlpipex.ports import ServingPlane
 from airflow_provider_mlpipex.services.platform import Platform

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from airflow_provider_mlpipex.domain.urls import hide_credentials
+
 #: Where the pages of this version's runbooks are read, unless somebody keeps them elsewhere.
 RUNBOOKS = "https://github.com/mlpipex/airflow-provider-mlpipex/blob/main/docs/runbooks"
 
@@ -29,10 +31,11 @@ class MlpipexError(Exception):
     transient: ClassVar[bool] = False
 
     def __init__(self, thing: str, *, value: object = None, limit: str = "", remedy: str = "") -> None:
-        self.thing = thing
-        self.value = value
-        self.limit = limit
-        self.remedy = remedy
+        # What a library says of an address that it was given may hold its password.
+        self.thing = hide_credentials(thing)
+        self.value = hide_credentials(value) if isinstance(value, str) else value
+        self.limit = hide_credentials(limit)
+        self.remedy = hide_credentials(remedy)
         #: The class that it was raised as; another version of the provider may have one that is not known here.
         self.kind = type(self).__name__
         super().__init__(str(self))

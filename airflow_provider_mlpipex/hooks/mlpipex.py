@@ -13,8 +13,8 @@ from airflow.sdk import BaseHook
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, MlpipexError
-from airflow_provider_mlpipex.domain.fields.urls import secrets_of
 from airflow_provider_mlpipex.domain.names import EndpointRef
+from airflow_provider_mlpipex.domain.urls import secrets_of
 
 if TYPE_CHECKING:
     import pandas as pd

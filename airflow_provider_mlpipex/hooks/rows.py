@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, DataQualityFailed, TableUnavailable
-from airflow_provider_mlpipex.domain.fields.urls import without_credentials
 from airflow_provider_mlpipex.domain.manifest.evaluation_block import EvaluationSpec
+from airflow_provider_mlpipex.domain.urls import without_credentials
 
 if TYPE_CHECKING:
     import pandas as pd

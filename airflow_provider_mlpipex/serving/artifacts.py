@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from airflow_provider_mlpipex.domain.errors import ArtifactMismatch, RegistryUnavailable
+from airflow_provider_mlpipex.domain.urls import hide_credentials
 from airflow_provider_mlpipex.serving import cancelling
 
 #: Written by MLflow into a download, never into what was logged.
@@ -131,7 +132,8 @@ def _obtain(uri: str, scratch: Path, tracking_uri: str) -> Path:
     except subprocess.TimeoutExpired:
         raise _unavailable(uri, f"no download within {DOWNLOAD_TIMEOUT_S} s") from None
     if done.returncode != 0:
-        raise _unavailable(uri, (done.stderr.strip().splitlines() or ["no message"])[-1][:300])
+        said = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise _unavailable(uri, hide_credentials(said)[:300])
     # MLflow downloads a directory either as itself or as one directory inside the target.
     inside = list(target.iterdir())
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else target

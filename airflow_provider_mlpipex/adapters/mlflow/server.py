@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_mlpipex.adapters.mlflow.model import settle_environment
 from airflow_provider_mlpipex.domain.errors import ConfigurationInvalid, NotAuthorised, RegistryUnavailable
-from airflow_provider_mlpipex.domain.fields.urls import without_credentials
+from airflow_provider_mlpipex.domain.urls import hide_credentials, without_credentials
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -83,7 +83,7 @@ class MlflowServer:
     def _away(self, doing: str, cause: object) -> RegistryUnavailable:
         return RegistryUnavailable(
             f"MLflow at {self._address}: {doing}",
-            value=str(cause)[:300].replace(self.tracking_uri, self._address),
+            value=hide_credentials(str(cause).replace(self.tracking_uri, self._address))[:300],
             limit=f"an answer to /health within {_PROBE_TIMEOUT_S:g} s",
             remedy="start the server or correct the address, then run the task again",
         )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_mlpipex.domain.fields.urls import without_credentials
+from airflow_provider_mlpipex.domain.urls import without_credentials
 from airflow_provider_mlpipex.signatures import Signer
 
 #: Heads that wait for their receiver; of more, the oldest goes, because a later one of its chain says as much.

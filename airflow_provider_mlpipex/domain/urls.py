@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 #: Query fields that hold a secret in the addresses of databases and services.
 _SECRET_FIELDS = ("password", "passwd", "pwd", "token", "secret", "key", "sig", "signature")
 _HIDDEN = "***"
+_CREDENTIALS = re.compile(r"://[^/\s@]+@")
 
 
 def without_credentials(url: str) -> str:
@@ -29,6 +31,15 @@ def without_credentials(url: str) -> str:
     # Put together by hand: urllib leaves out an empty authority, and SQLite's slashes say that it is empty.
     behind = "".join(mark + text for mark, text in (("?", query), ("#", parts.fragment)) if text)
     return f"{parts.scheme}://{host}{parts.path}{behind}"
+
+
+def hide_credentials(text: str) -> str:
+    """``text``, which some library wrote, with user and password of every address in it hidden. Cut it afterwards.
+
+    >>> hide_credentials("Max retries exceeded: http://ada:s3cret@mlflow:5000/api")
+    'Max retries exceeded: http://***@mlflow:5000/api'
+    """
+    return _CREDENTIALS.sub(f"://{_HIDDEN}@", text)
 
 
 def secrets_of(url: str) -> tuple[str, ...]:

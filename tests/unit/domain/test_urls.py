@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.engine import URL, make_url
 
-from airflow_provider_mlpipex.domain.fields.urls import secrets_of, without_credentials
+from airflow_provider_mlpipex.domain.errors import RegistryUnavailable
+from airflow_provider_mlpipex.domain.urls import hide_credentials, secrets_of, without_credentials
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=6, max_size=20)
 
@@ -42,3 +43,19 @@ def test_a_secret_in_the_query_is_hidden_too() -> None:
     url = "https://mlflow.example/?access_token=abc123&tab=runs"
     assert without_credentials(url) == "https://mlflow.example/?access_token=***&tab=runs"
     assert secrets_of(url) == ("abc123",)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("GET http://ada:horse@mlflow:5000/api?x=1 failed", "GET http://***@mlflow:5000/api?x=1 failed"),
+        ("postgresql+psycopg://ada:ho%2Frse@db/ledger", "postgresql+psycopg://***@db/ledger"),
+        ("no login at http://mlflow/team@example.com", "no login at http://mlflow/team@example.com"),
+        ("ask ada@example.com", "ask ada@example.com"),
+    ],
+)
+def test_a_password_in_what_a_library_says_is_hidden_and_in_every_error(said: str, shown: str) -> None:
+    assert hide_credentials(said) == shown
+    error = RegistryUnavailable(said, value=said, limit=said, remedy=said)
+    assert "horse" not in str(error) and "horse" not in str(error.as_dict())
+    assert error.value == shown
