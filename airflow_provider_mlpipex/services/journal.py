@@ -60,6 +60,21 @@ def load_known(platform: Platform, endpoint: EndpointRef) -> EndpointState:
     )
 
 
+def newest(
+    platform: Platform,
+    endpoint: EndpointRef,
+    *types: str,
+    subject: str | None = None,
+    before_seq: int | None = None,
+    until: datetime | None = None,
+) -> Entry | None:
+    """The last entry of one of these types; ``None`` where there is none."""
+    entries = platform.ledger.read(
+        endpoint, types=types, subject=subject, before_seq=before_seq, until=until, newest_first=True, limit=1
+    )
+    return entries[0] if entries else None
+
+
 def walk(
     platform: Platform,
     endpoint: EndpointRef,

@@ -89,20 +89,14 @@ def gate(source: JudgedGate | GateResult) -> rollouts.GateFacts:
     judged = source if isinstance(source, JudgedGate) else JudgedGate(result=source)
     result, evidence = judged.result, judged.result.evidence
     return rollouts.GateFacts(
+        **_judged(result),
         gate=result.gate,
-        verdict=result.verdict,
         advisory=result.advisory,
         rule=result.rule,
         reason=result.reason,
         source=evidence.source,
         metric=evidence.metric,
         about=evidence.about,
-        value=number(evidence.value),
-        baseline=number(evidence.baseline),
-        threshold=number(result.threshold),
-        margin=number(result.margin),
-        interval=_interval(result),
-        samples=evidence.samples,
         baseline_samples=evidence.baseline_samples,
         since=evidence.since,
         until=evidence.until,
@@ -116,8 +110,18 @@ def gate(source: JudgedGate | GateResult) -> rollouts.GateFacts:
     )
 
 
-def _interval(result: GateResult) -> tuple[float | None, float | None] | None:
-    return None if result.interval is None else (number(result.interval[0]), number(result.interval[1]))
+def _judged(result: GateResult) -> dict[str, Any]:
+    """The fields of :class:`JudgedFacts`."""
+    evidence, interval = result.evidence, result.interval
+    return {
+        "verdict": result.verdict,
+        "value": number(evidence.value),
+        "baseline": number(evidence.baseline),
+        "threshold": number(result.threshold),
+        "margin": number(result.margin),
+        "interval": None if interval is None else (number(interval[0]), number(interval[1])),
+        "samples": evidence.samples,
+    }
 
 
 def stage(source: Stage) -> rollouts.StageFacts:
@@ -159,15 +163,4 @@ def rollout_line(source: RolloutLine) -> responses.RolloutLine:
 
 def look(source: GateLook) -> rollouts.LookFacts:
     """One look at a gate."""
-    result, evidence = source.result, source.result.evidence
-    return rollouts.LookFacts(
-        seq=source.seq,
-        at=source.at,
-        verdict=result.verdict,
-        value=number(evidence.value),
-        baseline=number(evidence.baseline),
-        threshold=number(result.threshold),
-        margin=number(result.margin),
-        interval=_interval(result),
-        samples=evidence.samples,
-    )
+    return rollouts.LookFacts(seq=source.seq, at=source.at, **_judged(source.result))

@@ -25,25 +25,30 @@ class RolloutNames(Answer):
     items: list[RolloutName]
 
 
-class GateFacts(Answer):
-    """:param interval: of the margin. :param alpha: of this gate's sequence of looks, all of them together.
-    :param alpha_left: of the false alarms that the environment allows. :param why_not_yet: where it cannot tell yet.
-    """
+class JudgedFacts(Answer):
+    """What one judging of a gate saw. :param interval: of the margin."""
 
-    gate: str
     verdict: VerdictName
-    advisory: bool
-    rule: str
-    reason: str
-    source: str
-    metric: str
-    about: str | None
     value: float | None
     baseline: float | None
     threshold: float | None
     margin: float | None
     interval: tuple[float | None, float | None] | None
     samples: int
+
+
+class GateFacts(JudgedFacts):
+    """:param alpha: of this gate's sequence of looks, all of them together.
+    :param alpha_left: of the false alarms that the environment allows. :param why_not_yet: where it cannot tell yet.
+    """
+
+    gate: str
+    advisory: bool
+    rule: str
+    reason: str
+    source: str
+    metric: str
+    about: str | None
     baseline_samples: int
     since: datetime
     until: datetime
@@ -88,18 +93,11 @@ class RolloutDetail(Answer):
     trouble: str | None
 
 
-class LookFacts(Answer):
+class LookFacts(JudgedFacts):
     """:param seq: 0: judged again for this answer, by what was measured up to then."""
 
     seq: int
     at: datetime
-    verdict: VerdictName
-    value: float | None
-    baseline: float | None
-    threshold: float | None
-    margin: float | None
-    interval: tuple[float | None, float | None] | None
-    samples: int
 
 
 class LookPage(Answer):

@@ -100,8 +100,7 @@ def get_batches(
     journal.load_known(platform, endpoint)
     entries = platform.ledger.read(endpoint, types=("batch-served",), before_seq=before, newest_first=True, limit=limit)
     items = [_served(entry) for entry in entries]
-    page = shapes.BatchPage(items=items, next=entries[-1].seq if len(entries) == limit else None)
-    return answers.answer(request, page)
+    return answers.answer(request, shapes.BatchPage(items=items, next=ledger_answers.following(items, limit)))
 
 
 @router.get("/batch", response_model=shapes.BatchLine)
@@ -117,9 +116,8 @@ def get_batch(request: Request, platform: Acting, endpoint: Endpoint, id: Batch)
 
 
 def _batch(platform: Platform, endpoint: Endpoint, name: str) -> shapes.BatchLine | None:
-    types = ("batch-served",)
-    entries = platform.ledger.read(endpoint, types=types, subject=name, newest_first=True, limit=1)
-    return _served(entries[0]) if entries else None
+    entry = journal.newest(platform, endpoint, "batch-served", subject=name)
+    return _served(entry) if entry else None
 
 
 def _served(entry: Entry) -> shapes.BatchLine:

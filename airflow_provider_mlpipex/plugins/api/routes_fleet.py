@@ -80,9 +80,7 @@ def _sorted(line: Sequence[Overview], order: Order) -> list[Overview]:
         case "name":
             return list(line)
         case "age":
-            return sorted(
-                line, key=lambda each: each.summary.current_since.timestamp() if each.summary.current_since else 0
-            )
+            return sorted(line, key=_since)
         case "requests":
             return sorted(line, key=lambda each: -(each.served.requests if each.served else 0))
         case _:

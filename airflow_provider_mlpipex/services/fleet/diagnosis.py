@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from airflow_provider_mlpipex.domain.errors import MlpipexError, NotFound
 from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.endpoint_hold import held_sentence
-from airflow_provider_mlpipex.domain.rollout.events import Entry
 from airflow_provider_mlpipex.domain.rollout.plane_observation import PlaneObservation
 from airflow_provider_mlpipex.domain.rollout.state import EndpointState
 from airflow_provider_mlpipex.domain.values import Value
@@ -127,21 +126,17 @@ def _of_what_waits(state: EndpointState) -> Iterator[Finding]:
 
 def _of_stages(platform: Platform, endpoint: EndpointRef) -> Iterator[Finding]:
     """The last failure of a stage, unless a release was promoted since; and drift, where the last look found some."""
-    last = _newest(platform, endpoint, "stage-ended", "promoted")
+    last = journal.newest(platform, endpoint, "stage-ended", "promoted")
     if last is not None and last.event.type == "stage-ended" and (error := last.event.error):
         yield Finding(
             what=f"{last.event.stage} failed at {last.recorded_at:%Y-%m-%d %H:%M} UTC",
             evidence=": ".join(str(part) for part in (error.get("thing"), error.get("value")) if part),
             runbook=str(error.get("runbook") or "unexpected"),
         )
-    drift = _newest(platform, endpoint, "drift-judged")
+    drift = journal.newest(platform, endpoint, "drift-judged")
     if drift is not None and drift.event.type == "drift-judged" and drift.event.verdict == "fail":
         yield Finding(
             what=f"what is served has drifted, by {drift.event.until:%Y-%m-%d %H:%M} UTC",
             evidence=drift.event.reason,
             runbook="drift-found",
         )
-
-
-def _newest(platform: Platform, endpoint: EndpointRef, *types: str) -> Entry | None:
-    return next(iter(platform.ledger.read(endpoint, types=types, newest_first=True, limit=1)), None)

@@ -54,13 +54,12 @@ def view(platform: Platform, endpoint: EndpointRef) -> EndpointView:
         on_plane = platform.plane.observe(endpoint)
     except MlpipexError:
         on_plane = None  # the overview says why
-    last = platform.ledger.read(endpoint, types=("rollback-drill-ended",), newest_first=True, limit=1)
     return EndpointView(
         overview=endpoint_overview(platform, state, on_plane=on_plane),
         state=state,
         on_plane=on_plane,
         rollout=open_line(platform, state),
-        last_drill=next(iter(last), None),
+        last_drill=journal.newest(platform, endpoint, "rollback-drill-ended"),
         why_not_drill=_why_not_drill(state),
         offer=offered,
         why_not=why_not,

@@ -65,10 +65,7 @@ def _decision(platform: Platform, entry: Entry) -> Decision:
     rollout = event.rollout_id
 
     def last(kind: str) -> Entry | None:
-        entries = platform.ledger.read(
-            endpoint, types=(kind,), subject=rollout, before_seq=entry.seq + 1, newest_first=True, limit=1
-        )
-        return entries[0] if entries else None
+        return journal.newest(platform, endpoint, kind, subject=rollout, before_seq=entry.seq + 1)
 
     opened, review, judged = last("rollout-opened"), last("review-decided"), last("gates-judged")
     decided = last("rollback-decided") if isinstance(event, RolledBack) else None
@@ -78,7 +75,6 @@ def _decision(platform: Platform, entry: Entry) -> Decision:
         cause = event.cause
     elif decided is not None and isinstance(decided.event, RollbackDecided):
         cause = decided.event.cause
-    approved = review.event if review and isinstance(review.event, ReviewDecided) and review.event.approved else None
     return Decision(
         entry=entry,
         kind="promoted"
@@ -89,7 +85,7 @@ def _decision(platform: Platform, entry: Entry) -> Decision:
         opened=opened.event if opened and isinstance(opened.event, RolloutOpened) else None,
         by=by.user or (f"{by.dag_id}/{by.run_id}/{by.task_id}" if by.dag_id else by.kind),
         cause=cause,
-        approved_by=(approved.reviewer or f"policy {approved.automatic}") if approved else None,
+        approved_by=_approver(review),
         evidence=judged.event.results if judged and isinstance(judged.event, GatesJudged) else (),
     )
 
@@ -195,16 +191,17 @@ def verify(platform: Platform, endpoint: EndpointRef, *, after: int, limit: int)
 
 def approved_by(platform: Platform, endpoint: EndpointRef, at: datetime) -> str | None:
     """Who had approved what was current at ``at``: a person, or a policy by its name."""
-    promoted = platform.ledger.read(endpoint, types=("promoted",), until=at, newest_first=True, limit=1)
-    if not promoted or not isinstance(promoted[0].event, Promoted):
+    promoted = journal.newest(platform, endpoint, "promoted", until=at)
+    if promoted is None or not isinstance(promoted.event, Promoted):
         return None
-    reviews = platform.ledger.read(
-        endpoint, types=("review-decided",), subject=promoted[0].event.rollout_id, newest_first=True, limit=1
-    )
-    for review in reviews:
-        if isinstance(review.event, ReviewDecided) and review.event.approved:
-            return review.event.reviewer or f"policy {review.event.automatic}"
-    return None
+    return _approver(journal.newest(platform, endpoint, "review-decided", subject=promoted.event.rollout_id))
+
+
+def _approver(review: Entry | None) -> str | None:
+    decided = review.event if review else None
+    if not isinstance(decided, ReviewDecided) or not decided.approved:
+        return None
+    return decided.reviewer or f"policy {decided.automatic}"
 
 
 def entry_of(platform: Platform, endpoint: EndpointRef, seq: int, kind: str) -> Entry:

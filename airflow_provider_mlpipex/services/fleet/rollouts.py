@@ -40,7 +40,8 @@ from airflow_provider_mlpipex.services.rollout.stage_judge import StageJudge
 #: Entries about one rollout that are read: a rollout of a dozen steps has a tenth of them.
 MAX_ENTRIES = 1000
 StageState = Literal["done", "now", "ahead", "held", "failed"]
-_LIVE: dict[str, LiveStage] = {"shadow": "shadow", "canary": "canary", "watch": "watch"}
+#: Phase of a rollout -> the stage whose gates are looked at in it.
+_LIVE: dict[str, LiveStage] = {"shadow": "shadow", "canary": "canary", "watching": "watch"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,10 +132,9 @@ def of_run(platform: Platform, *, dag_id: str, run_id: str) -> tuple[tuple[Endpo
     opened = []
     for endpoint in platform.ledger.endpoints():
         for rollout_id in (f"{dag_id}/{run_id}", run_id):
-            entries = platform.ledger.read(
-                endpoint, types=("rollout-opened",), subject=rollout_id, newest_first=True, limit=1
-            )
-            opened += [(endpoint, rollout_id) for entry in entries if entry.origin.dag_id in ("", dag_id)]
+            entry = journal.newest(platform, endpoint, "rollout-opened", subject=rollout_id)
+            if entry is not None and entry.origin.dag_id in ("", dag_id):
+                opened.append((endpoint, rollout_id))
     return tuple(opened)
 
 
@@ -151,7 +151,7 @@ def view(platform: Platform, endpoint: EndpointRef, rollout_id: str) -> RolloutV
     stages = _stages(line, about)
     gates, trouble = _now(platform, state, line)
     for stage in stages:
-        if stage.state in ("now", "held") and stage.stage in _LIVE and gates:
+        if stage.state in ("now", "held") and stage.stage in _LIVE.values() and gates:
             stage.gates = gates
     _spend(line, stages)
     return RolloutView(
@@ -166,10 +166,9 @@ def view(platform: Platform, endpoint: EndpointRef, rollout_id: str) -> RolloutV
 
 def _opened(platform: Platform, endpoint: EndpointRef, rollout_id: str) -> Entry:
     """:raises NotFound: the ledger knows no such rollout."""
-    types = ("rollout-opened",)
-    opened = platform.ledger.read(endpoint, types=types, subject=rollout_id, newest_first=True, limit=1)
-    if opened:
-        return opened[0]
+    opened = journal.newest(platform, endpoint, "rollout-opened", subject=rollout_id)
+    if opened is not None:
+        return opened
     raise NotFound(
         f"rollout {rollout_id} of {endpoint}",
         value="no such rollout",
@@ -269,10 +268,9 @@ def _now(platform: Platform, state: EndpointState, line: RolloutLine) -> tuple[l
 
 
 def _judge(platform: Platform, state: EndpointState, line: RolloutLine) -> StageJudge | None:
-    stages: dict[str, LiveStage] = {"shadow": "shadow", "canary": "canary", "watching": "watch"}
-    if line.rollout is None or line.rollout.phase not in stages or state.rollback is not None:
+    if line.rollout is None or line.rollout.phase not in _LIVE or state.rollback is not None:
         return None
-    return StageJudge(platform, state, line.rollout, stages[line.rollout.phase])
+    return StageJudge(platform, state, line.rollout, _LIVE[line.rollout.phase])
 
 
 def _decidable_in_s(result: GateResult, wanted: int, left: timedelta, elapsed: float) -> float | None:
