@@ -125,6 +125,23 @@ class TrafficPlan(Recorded):
         return {release: weight for release, weight in shares.items() if weight}
 
     @property
+    def roles(self) -> dict[str, str]:
+        """Release id -> what it is to the endpoint: ``current``, ``candidate``, ``control``, ``shadow`` (its answers
+        reach nobody) or ``previous`` (answers what current cannot). The one named first counts."""
+        named = (
+            ("current", self.current),
+            ("candidate", self.candidate),
+            ("control", self.control),
+            ("shadow", self.mirror.release if self.mirror else None),
+            ("previous", self.fallback),
+        )
+        roles: dict[str, str] = {}
+        for role, release in named:
+            if release is not None:
+                roles.setdefault(release, role)
+        return roles
+
+    @property
     def releases(self) -> tuple[str, ...]:
         """Every release that must be running for this plan, current first."""
         mirrored = self.mirror.release if self.mirror else None

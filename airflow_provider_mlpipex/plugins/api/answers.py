@@ -88,7 +88,7 @@ def shares(plan: TrafficPlan | None) -> list[responses.Share]:
     """Who answers how many of the requests, current first."""
     if plan is None:
         return []
-    roles = {plan.current: "current", plan.candidate: "candidate", plan.control: "control"}
+    roles = plan.roles
     return [
         responses.Share.model_validate({"release": name, "share": weight / TOTAL_WEIGHT, "role": roles[name]})
         for name, weight in plan.weights.items()

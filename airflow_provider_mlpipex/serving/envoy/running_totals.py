@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import bisect
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from airflow_provider_mlpipex.domain.release.release import slug_of
@@ -50,21 +49,9 @@ class RunningTotals:
 
     def follow(self, plan: TrafficPlan) -> None:
         """``plan`` is in force from now on."""
-        self._roles[str(plan.endpoint)] = {slug_of(release): role for release, role in roles_of(plan).items()}
+        self._roles[str(plan.endpoint)] = {slug_of(release): role for release, role in plan.roles.items()}
 
     def find(self, owner: tuple[str, str]) -> Total:
         """:param owner: endpoint, and the slug of the release that answered."""
         endpoint, slug = owner
         return self.of[endpoint, self._roles.get(endpoint, {}).get(slug, RETIRED)]
-
-
-def roles_of(plan: TrafficPlan) -> Mapping[str, str]:
-    """Release id -> what it is to its endpoint."""
-    named = {
-        "previous": plan.fallback,
-        "shadow": plan.mirror.release if plan.mirror else None,
-        "control": plan.control,
-        "candidate": plan.candidate,
-        "current": plan.current,
-    }
-    return {release: role for role, release in named.items() if release is not None}

@@ -15,7 +15,7 @@ from airflow_provider_mlpipex.domain.names import EndpointRef
 from airflow_provider_mlpipex.domain.rollout.traffic_plan import TOTAL_WEIGHT
 from airflow_provider_mlpipex.serving.envoy.attempts import AttemptTail
 from airflow_provider_mlpipex.serving.envoy.ingress import Ingress
-from airflow_provider_mlpipex.serving.envoy.running_totals import BOUNDS_S, Total, roles_of
+from airflow_provider_mlpipex.serving.envoy.running_totals import BOUNDS_S, Total
 from airflow_provider_mlpipex.serving.plane.desired_state import DesiredState
 from airflow_provider_mlpipex.serving.plane.fleet import Fleet
 from airflow_provider_mlpipex.serving.plane.ledger_heads import LedgerHeads
@@ -75,7 +75,7 @@ class PlaneMetrics:
             if memory.plan is None:
                 continue
             shares = memory.plan.weights
-            for release, role in roles_of(memory.plan).items():
+            for release, role in memory.plan.roles.items():
                 weights.add_metric([*_named(endpoint), role], shares.get(release, 0) / TOTAL_WEIGHT)
                 said = {"release": release}
                 if kept := memory.releases.get(release):
