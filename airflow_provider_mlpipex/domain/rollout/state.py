@@ -7,7 +7,7 @@ are looked up in the ledger.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
@@ -230,10 +230,7 @@ class EndpointState(Value):
     @property
     def on_trial(self) -> bool:
         """Whether the candidate answers or mirrors requests, or may: a plan for it has been written."""
-        if self.rollout is None:
-            return False
-        current = self.current.id if self.current else None
-        return is_on_trial(self.rollout.candidate.id, self.rollout.phase, self.planned, current=current)
+        return is_on_trial(self.rollout, self.planned, self.current)
 
     @property
     def last_result(self) -> RolloutResult | None:
@@ -251,9 +248,25 @@ class EndpointState(Value):
         return next((r for r in (self.current, self.previous, candidate) if r and r.id == release_id), None)
 
 
-def is_on_trial(candidate: str, phase: Phase, planned: TrafficPlan | None, *, current: str | None) -> bool:
-    """Whether a plan for the candidate of a rollout has been written, and it is not promoted yet."""
-    return planned is not None and phase != "watching" and candidate in planned.releases and current != candidate
+class _Named(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+class _Open(Protocol):
+    @property
+    def candidate(self) -> _Named: ...
+    @property
+    def phase(self) -> Phase: ...
+
+
+def is_on_trial(rollout: _Open | None, planned: TrafficPlan | None, current: _Named | None) -> bool:
+    """Whether a plan for the candidate of a rollout has been written, and it is not promoted yet. Of a whole state, and
+    of the summary of one."""
+    if rollout is None or planned is None or rollout.phase == "watching":
+        return False
+    candidate = rollout.candidate.id
+    return candidate in planned.releases and (current is None or current.id != candidate)
 
 
 def verdict_key(stage: str, step: int) -> str:

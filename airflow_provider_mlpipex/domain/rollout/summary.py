@@ -48,7 +48,6 @@ class RolloutSummary(_Part):
     policy: PolicySummary
     phase: Phase
     step: int
-    opened_at: datetime
     since: datetime
     hold: Hold | None = None
 
@@ -57,7 +56,6 @@ class OwnerSummary(_Part):
     """Who answers for the endpoint."""
 
     team: str = ""
-    contact: str = ""
 
 
 class DrillsSummary(_Part):
@@ -83,7 +81,6 @@ class OwedSummary(_Part):
     """An alert that reached nobody yet."""
 
     title: str
-    raised_at: datetime
 
 
 class EndpointSummary(_Part):
@@ -123,10 +120,7 @@ class EndpointSummary(_Part):
     @property
     def on_trial(self) -> bool:
         """As :attr:`EndpointState.on_trial`."""
-        if self.rollout is None:
-            return False
-        current = self.current.id if self.current else None
-        return is_on_trial(self.rollout.candidate.id, self.rollout.phase, self.planned, current=current)
+        return is_on_trial(self.rollout, self.planned, self.current)
 
     @classmethod
     def of(cls, state: EndpointState) -> EndpointSummary:
