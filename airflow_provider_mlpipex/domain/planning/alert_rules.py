@@ -54,25 +54,22 @@ def _why_not(gate: Gate) -> str:
 def _of_gate(gate: Gate, labels: dict[str, str], runbooks: str) -> dict[str, Any]:
     window = format_duration(gate.window or _WINDOW)
     measured, limit, shown = _measured(gate, labels, window)
-    requests = f"sum(increase(mlpipex_requests_total{_of(labels)}[{window}]))"
-    name = f"{labels['environment']}/{labels['endpoint']}"
-    return {
-        "alert": "MlpipexGateBroken",
-        "expr": f"{measured} > {limit:g} and {requests} >= {gate.min_samples}",
-        "labels": {**labels, "gate": gate.name, "severity": "warning" if gate.advisory else "critical"},
-        "annotations": {
-            "summary": f"{name}: {gate.name} is broken",
-            "description": f"{gate.metric} over {window} is {shown}, limit {gate.in_unit(gate.bound)}. "
-            f"Take it back with: mlpipex rollback {name}",
-            "runbook_url": f"{runbooks.rstrip('/')}/rolled-back.md",
-        },
-    }
+    requests = f"sum(increase(mlpipex_requests_total{_of_current(labels)}[{window}]))"
+    return _rule(
+        "MlpipexGateBroken",
+        f"{measured} > {limit:g} and {requests} >= {gate.min_samples}",
+        labels={**labels, "gate": gate.name, "severity": "warning" if gate.advisory else "critical"},
+        summary=f"{gate.name} is broken",
+        description=f"{gate.metric} over {window} is {shown}, limit {gate.in_unit(gate.bound)}. "
+        f"Take it back with: mlpipex rollback {_name(labels)}",
+        page=f"{runbooks.rstrip('/')}/rolled-back.md",
+    )
 
 
 def _measured(gate: Gate, labels: dict[str, str], window: str) -> tuple[str, float, str]:
     """An expression, the limit in its unit, and how a message shows the value."""
     assert gate.max is not None
-    of = _of(labels)
+    of = _of_current(labels)
     if gate.quantile is not None:
         buckets = f"sum by (le) (rate(mlpipex_request_duration_seconds_bucket{of}[{window}]))"
         return f"histogram_quantile({gate.quantile:g}, {buckets})", gate.max / 1000.0, "{{ $value | humanizeDuration }}"
@@ -86,34 +83,51 @@ def _measured(gate: Gate, labels: dict[str, str], window: str) -> tuple[str, flo
 
 def _of_the_endpoint(labels: dict[str, str], runbooks: str) -> Iterator[dict[str, Any]]:
     """What no gate of the manifest says: that there is nobody to measure."""
-    name = f"{labels['environment']}/{labels['endpoint']}"
-    chosen = ",".join(f'{label}="{value}"' for label, value in labels.items())
-    current = f'mlpipex_release_info{{{chosen},role="current"}}'
-    yield {
-        "alert": "MlpipexCurrentReleaseDown",
+    current, critical = f"mlpipex_release_info{_of_current(labels)}", {**labels, "severity": "critical"}
+    yield _rule(
+        "MlpipexCurrentReleaseDown",
         # Joined by the release's id, which the processes are labelled with.
-        "expr": f"(mlpipex_model_server_up{{{chosen}}} == 0) and on (environment, endpoint, release) {current}",
-        "for": _AWAY,
-        "labels": {**labels, "severity": "critical"},
+        f"(mlpipex_model_server_up{_of(labels)} == 0) and on (environment, endpoint, release) {current}",
+        lasting=_AWAY,
+        labels=critical,
+        summary="its current release takes no requests",
+        description="{{ $labels.release }} does not run. Previous answers what it cannot, where there is one.",
+        page=f"{runbooks.rstrip('/')}/release-not-ready.md",
+    )
+    yield _rule(
+        "MlpipexPlaneAway",
+        f"absent({current}) or mlpipex_ingress_up == 0",
+        lasting=_AWAY,
+        labels=critical,
+        summary="nobody says what serves",
+        description="The serving plane is not scraped, has no plan for this endpoint, or its Envoy is down.",
+        page=f"{runbooks.rstrip('/')}/plane-unavailable.md",
+    )
+
+
+def _rule(
+    alert: str, expression: str, *, labels: dict[str, str], summary: str, description: str, page: str, lasting: str = ""
+) -> dict[str, Any]:
+    return {
+        "alert": alert,
+        "expr": expression,
+        **({"for": lasting} if lasting else {}),
+        "labels": dict(labels),
         "annotations": {
-            "summary": f"{name}: its current release takes no requests",
-            "description": "{{ $labels.release }} does not run. Previous answers what it cannot, where there is one.",
-            "runbook_url": f"{runbooks.rstrip('/')}/release-not-ready.md",
+            "summary": f"{_name(labels)}: {summary}",
+            "description": description,
+            "runbook_url": page,
         },
     }
-    yield {
-        "alert": "MlpipexPlaneAway",
-        "expr": f"absent({current}) or mlpipex_ingress_up == 0",
-        "for": _AWAY,
-        "labels": {**labels, "severity": "critical"},
-        "annotations": {
-            "summary": f"{name}: nobody says what serves",
-            "description": "The serving plane is not scraped, has no plan for this endpoint, or its Envoy is down.",
-            "runbook_url": f"{runbooks.rstrip('/')}/plane-unavailable.md",
-        },
-    }
+
+
+def _name(labels: dict[str, str]) -> str:
+    return f"{labels['environment']}/{labels['endpoint']}"
 
 
 def _of(labels: dict[str, str]) -> str:
-    chosen = ",".join(f'{label}="{value}"' for label, value in labels.items())
-    return f'{{{chosen},role="current"}}'
+    return "{" + ",".join(f'{label}="{value}"' for label, value in labels.items()) + "}"
+
+
+def _of_current(labels: dict[str, str]) -> str:
+    return _of({**labels, "role": "current"})
