@@ -261,8 +261,8 @@ class AttemptTail:
         if owner is None or flags & _NOT_THE_RELEASE:
             return None
         self._count_unit(attempt, cluster)
-        total = self._totals.find(owner)
-        buckets = (*self._counts[owner].at(ended, self._horizon), total)
+        counts, total = self._counts[owner].at(ended, self._horizon), self._totals.find(owner)
+        buckets = (*counts, total)
         if code == 0 and not flags - {"", "-"}:
             # Nothing went wrong with it: the client hung up, or another release that was asked beside it was faster.
             for bucket in buckets:
@@ -278,8 +278,8 @@ class AttemptTail:
                 bucket.errors += 1
             elif code >= 400:
                 bucket.client_errors += 1
-            if bucket is not total:
-                bucket.latency[took] = bucket.latency.get(took, 0) + 1
+        for bucket in counts:
+            bucket.latency[took] = bucket.latency.get(took, 0) + 1
         total.time(elapsed_ms)
         if fault == REFUSED_ROWS and 400 <= code < 500:
             self._refusals.refused(rid, buckets)

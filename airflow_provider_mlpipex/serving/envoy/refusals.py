@@ -27,8 +27,7 @@ class Refusals:
     def refused(self, request_id: str, buckets: tuple[Bucket, ...]) -> None:
         """A candidate refused it, and that is counted in ``buckets`` as the client's error."""
         if request_id in self._answered:
-            for bucket in buckets:
-                bucket.blame()
+            _blame(buckets)
         else:
             _remember(self._refused, request_id, buckets)
 
@@ -36,10 +35,14 @@ class Refusals:
         """Another release than the one that was asked first has answered it."""
         buckets = self._refused.pop(request_id, None)
         if buckets is not None:
-            for bucket in buckets:
-                bucket.blame()
+            _blame(buckets)
         else:
             _remember(self._answered, request_id, None)
+
+
+def _blame(buckets: tuple[Bucket, ...]) -> None:
+    for bucket in buckets:
+        bucket.blame()
 
 
 def _remember(known: OrderedDict[str, _V], request_id: str, value: _V) -> None:
