@@ -26,13 +26,17 @@ app = typer.Typer()
 @app.command()
 def status(endpoint: Annotated[str, typer.Argument()] = "", as_json: AsJson = False) -> None:
     """What an endpoint serves now (all endpoints without an argument)."""
-    from airflow_provider_mlpipex.services.fleet.overview import overview
+    from airflow_provider_mlpipex.services.fleet.overview import endpoint_overview, overview
     from airflow_provider_mlpipex.services.rollout.status import endpoint_status
 
     platform = configured_platform()
-    endpoints = [known_endpoint(platform, endpoint)] if endpoint else platform.ledger.endpoints()
-    lamps = {each.summary.endpoint: each.readiness.to_json() for each in overview(platform).endpoints}
-    statuses = [{**endpoint_status(platform, each), "readiness": lamps.get(each)} for each in endpoints]
+    if endpoint:
+        lines = [endpoint_overview(platform, journal.load(platform, known_endpoint(platform, endpoint)))]
+    else:
+        lines = list(overview(platform).endpoints)
+    statuses = [
+        {**endpoint_status(platform, line.summary.endpoint), "readiness": line.readiness.to_json()} for line in lines
+    ]
     emit(statuses, as_json, lambda: "\n".join("\n".join(_status_lines(each)) for each in statuses) or journal.NO_LEDGER)
 
 
