@@ -85,7 +85,7 @@ class ManifestInvalid(MlpipexError):
     runbook = "manifest-invalid"
 
     def __init__(self, thing: str, *, problems: tuple[str, ...] = (), **details: object) -> None:
-        self.problems = problems
+        self.problems = tuple(map(hide_credentials, problems))
         super().__init__(thing, **details)  # type: ignore[arg-type]
 
     def __str__(self) -> str:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.engine import URL, make_url
 
-from airflow_provider_mlpipex.domain.errors import RegistryUnavailable
+from airflow_provider_mlpipex.domain.errors import ManifestInvalid, RegistryUnavailable
 from airflow_provider_mlpipex.domain.urls import hide_credentials, secrets_of, without_credentials
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=6, max_size=20)
@@ -59,3 +59,4 @@ def test_a_password_in_what_a_library_says_is_hidden_and_in_every_error(said: st
     error = RegistryUnavailable(said, value=said, limit=said, remedy=said)
     assert "horse" not in str(error) and "horse" not in str(error.as_dict())
     assert error.value == shown
+    assert ManifestInvalid("manifest", problems=(said,)).problems == (shown,)
