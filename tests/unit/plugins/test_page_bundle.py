@@ -54,8 +54,10 @@ def test_the_page_is_committed_and_part_of_the_wheel() -> None:
         assert str(BUNDLE.relative_to(REPOSITORY)) in known
 
 
-def test_the_lock_file_names_no_registry() -> None:
-    lock = json.loads((UI / "package-lock.json").read_text(encoding="utf-8"))
+def test_the_lock_file_names_no_registry_and_no_other_address() -> None:
+    text = (UI / "package-lock.json").read_text(encoding="utf-8")
+    lock = json.loads(text)
+    assert re.findall(r"\w+://[^\"]+", text) == [], "take out funding, and deprecated where it has an address"
     assert [name for name, package in lock["packages"].items() if "resolved" in package] == []
     unpinned = [name for name, package in lock["packages"].items() if name and "integrity" not in package]
     assert unpinned == [], "every package has its checksum"
