@@ -10,8 +10,9 @@ import { places } from "../lib/places.ts";
 import { usePaged } from "../lib/usePaged.ts";
 import { usePoll } from "../lib/usePoll.ts";
 import { Chip, Notice, VerdictChip, verdictTone, When } from "../parts/basics.tsx";
+import { CardTable } from "../parts/CardTable.tsx";
 import { EndpointFrame } from "../parts/frame.tsx";
-import { More } from "../parts/More.tsx";
+import { PagedItems } from "../parts/More.tsx";
 import { Empty, Loaded } from "../parts/states.tsx";
 import { Task } from "./Rollout.tsx";
 
@@ -23,58 +24,44 @@ export function DriftEvents({ endpoint }: { readonly endpoint: api.Ref }) {
   const paged = usePaged<DriftSummary>(`drift ${name}`, (before, signal) => api.driftEvents(endpoint, { limit: 20, before }, signal));
   return (
     <EndpointFrame endpoint={endpoint} here="Drift" title={<h1>Drift of {name}</h1>}>
-      <Loaded polled={paged.first} what="drift events">
-        {() =>
-          paged.items.length === 0 ? (
-            <Empty title="Nobody has looked for drift yet">A look is a task of the release Dag, or `mlpipex drift` at a terminal.</Empty>
-          ) : (
-            <>
-              <table className="cards" role="table" aria-label="Drift events">
-                <thead role="rowgroup">
-                  <tr role="row">
-                    {["Looked at", "Window", "Verdict", "Worst features", "What was found"].map((column) => (
-                      <th key={column} scope="col" role="columnheader">
-                        {column}
-                      </th>
-                    ))}
-                  </tr>
-                </thead>
-                <tbody role="rowgroup">
-                  {paged.items.map((item) => (
-                    <tr key={item.seq} role="row" className="pick">
-                      <td role="cell" data-label="Looked at">
-                        <Link to={places.driftEvent(endpoint, item.seq)}>
-                          <When at={item.at} />
-                        </Link>
-                      </td>
-                      <td role="cell" data-label="Window">
-                        <span>
-                          <When at={item.since} /> – <When at={item.until} />
-                        </span>
-                      </td>
-                      <td role="cell" data-label="Verdict">
-                        <span>
-                          <VerdictChip verdict={item.verdict} />
-                        </span>
-                      </td>
-                      <td role="cell" data-label="Worst features">
-                        {item.features
-                          .slice(0, 3)
-                          .map(({ column, damage }) => `${column}${damage === null ? "" : ` ${number(damage, 2)}`}`)
-                          .join(", ")}
-                      </td>
-                      <td role="cell" data-label="Found">
-                        {item.reason}
-                      </td>
-                    </tr>
-                  ))}
-                </tbody>
-              </table>
-              <More paged={paged} />
-            </>
-          )
-        }
-      </Loaded>
+      <PagedItems
+        paged={paged}
+        what="drift events"
+        empty={<Empty title="Nobody has looked for drift yet">A look is a task of the release Dag, or `mlpipex drift` at a terminal.</Empty>}
+      >
+        {(items) => (
+          <CardTable label="Drift events" columns={["Looked at", "Window", "Verdict", "Worst features", "What was found"]}>
+            {items.map((item) => (
+              <tr key={item.seq} role="row" className="pick">
+                <td role="cell" data-label="Looked at">
+                  <Link to={places.driftEvent(endpoint, item.seq)}>
+                    <When at={item.at} />
+                  </Link>
+                </td>
+                <td role="cell" data-label="Window">
+                  <span>
+                    <When at={item.since} /> – <When at={item.until} />
+                  </span>
+                </td>
+                <td role="cell" data-label="Verdict">
+                  <span>
+                    <VerdictChip verdict={item.verdict} />
+                  </span>
+                </td>
+                <td role="cell" data-label="Worst features">
+                  {item.features
+                    .slice(0, 3)
+                    .map(({ column, damage }) => `${column}${damage === null ? "" : ` ${number(damage, 2)}`}`)
+                    .join(", ")}
+                </td>
+                <td role="cell" data-label="Found">
+                  {item.reason}
+                </td>
+              </tr>
+            ))}
+          </CardTable>
+        )}
+      </PagedItems>
     </EndpointFrame>
   );
 }
@@ -202,53 +189,42 @@ function Batches({ endpoint, event }: { readonly endpoint: api.Ref; readonly eve
       {ranked.length === 0 ? (
         <p className="muted">No single batch carries it.</p>
       ) : (
-        <table className="cards" role="table" aria-label="Batches">
-          <thead role="rowgroup">
-            <tr role="row">
-              {["Batch", "Part of the drift", "Rows", "Sent by", "By itself"].map((column) => (
-                <th key={column} scope="col" role="columnheader">
-                  {column}
-                </th>
-              ))}
+        <CardTable label="Batches" columns={["Batch", "Part of the drift", "Rows", "Sent by", "By itself"]}>
+          {ranked.map((batch) => (
+            <tr key={batch.id} role="row">
+              <td role="cell" data-label="Batch">
+                {knownBatches.has(batch.id) && batch.id ? <Link to={places.batch(endpoint, batch.id)}>{batch.id}</Link> : batch.id || UNNAMED}
+              </td>
+              <td role="cell" data-label="Part">
+                <div>
+                  {batch.shares.map(([column, share]) => (
+                    <div key={column} className="tone-amber">
+                      <div className="bar" style={{ width: `${Math.min(1, share) * 100}%` }} aria-hidden="true" />
+                      <span className="num">
+                        {percent(share)} of {column}
+                      </span>
+                    </div>
+                  ))}
+                </div>
+              </td>
+              <td role="cell" data-label="Rows" className="num">
+                {number(batch.rows)}
+              </td>
+              <td role="cell" data-label="Sent by">
+                <Task origin={knownBatches.get(batch.id)?.origin ?? null} />
+              </td>
+              <td role="cell" data-label="By itself">
+                <div>
+                  {batch.faults.map((fault) => (
+                    <div key={fault}>
+                      <Chip tone="red">faulty</Chip> {fault}
+                    </div>
+                  ))}
+                </div>
+              </td>
             </tr>
-          </thead>
-          <tbody role="rowgroup">
-            {ranked.map((batch) => (
-              <tr key={batch.id} role="row">
-                <td role="cell" data-label="Batch">
-                  {knownBatches.has(batch.id) && batch.id ? <Link to={places.batch(endpoint, batch.id)}>{batch.id}</Link> : batch.id || UNNAMED}
-                </td>
-                <td role="cell" data-label="Part">
-                  <div>
-                    {batch.shares.map(([column, share]) => (
-                      <div key={column} className="tone-amber">
-                        <div className="bar" style={{ width: `${Math.min(1, share) * 100}%` }} aria-hidden="true" />
-                        <span className="num">
-                          {percent(share)} of {column}
-                        </span>
-                      </div>
-                    ))}
-                  </div>
-                </td>
-                <td role="cell" data-label="Rows" className="num">
-                  {number(batch.rows)}
-                </td>
-                <td role="cell" data-label="Sent by">
-                  <Task origin={knownBatches.get(batch.id)?.origin ?? null} />
-                </td>
-                <td role="cell" data-label="By itself">
-                  <div>
-                    {batch.faults.map((fault) => (
-                      <div key={fault}>
-                        <Chip tone="red">faulty</Chip> {fault}
-                      </div>
-                    ))}
-                  </div>
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
+          ))}
+        </CardTable>
       )}
     </section>
   );

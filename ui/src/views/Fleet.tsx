@@ -11,6 +11,7 @@ import { places } from "../lib/places.ts";
 import { usePoll } from "../lib/usePoll.ts";
 import { useTitle } from "../lib/useTitle.ts";
 import { Chip, Lamp, Notice, SplitBar, type Tone, When } from "../parts/basics.tsx";
+import { CardTable } from "../parts/CardTable.tsx";
 import { Empty, Loaded } from "../parts/states.tsx";
 
 const PAGE = 50;
@@ -159,22 +160,11 @@ const COLUMNS = ["Endpoint", "Release", "Traffic", "Health", "Rollout", "Rollbac
 
 function Rows({ rows }: { readonly rows: readonly FleetRow[] }) {
   return (
-    <table className="cards" role="table" aria-label="Endpoints">
-      <thead role="rowgroup">
-        <tr role="row">
-          {COLUMNS.map((column) => (
-            <th key={column} scope="col" role="columnheader">
-              {column}
-            </th>
-          ))}
-        </tr>
-      </thead>
-      <tbody role="rowgroup">
-        {rows.map((row) => (
-          <Row key={row.endpoint} row={row} />
-        ))}
-      </tbody>
-    </table>
+    <CardTable label="Endpoints" columns={COLUMNS}>
+      {rows.map((row) => (
+        <Row key={row.endpoint} row={row} />
+      ))}
+    </CardTable>
   );
 }
 

@@ -12,8 +12,9 @@ import { places } from "../lib/places.ts";
 import { usePaged } from "../lib/usePaged.ts";
 import { usePoll } from "../lib/usePoll.ts";
 import { Chip, Facts, SplitBar, splitWords, VerdictChip, When } from "../parts/basics.tsx";
+import { CardTable } from "../parts/CardTable.tsx";
 import { EndpointFrame } from "../parts/frame.tsx";
-import { More } from "../parts/More.tsx";
+import { More, PagedItems } from "../parts/More.tsx";
 import { Empty, Failed, Loaded } from "../parts/states.tsx";
 import { Task } from "./Rollout.tsx";
 
@@ -139,52 +140,38 @@ function Tenures({ endpoint }: { readonly endpoint: api.Ref }) {
   return (
     <section className="card" aria-labelledby="tenures">
       <h2 id="tenures">What served, and when</h2>
-      <Loaded polled={paged.first} what="history">
-        {() =>
-          paged.items.length === 0 ? (
-            <Empty title="Nothing has served here yet" />
-          ) : (
-            <>
-              <table className="cards" role="table" aria-label="What served, and when">
-                <thead role="rowgroup">
-                  <tr role="row">
-                    {["Release", "From", "Until", "For", "Ended by"].map((column) => (
-                      <th key={column} scope="col" role="columnheader">
-                        {column}
-                      </th>
-                    ))}
-                  </tr>
-                </thead>
-                <tbody role="rowgroup">
-                  {paged.items.map((tenure) => (
-                    <tr key={tenure.seq} role="row">
-                      <td role="cell" data-label="Release">
-                        <span>
-                          {tenure.rollout ? <Link to={places.rollout(endpoint, tenure.rollout)}>{tenure.model}</Link> : tenure.model}{" "}
-                          <span className="mono">{tenure.release}</span>
-                        </span>
-                      </td>
-                      <td role="cell" data-label="From">
-                        <When at={tenure.since} />
-                      </td>
-                      <td role="cell" data-label="Until">
-                        {tenure.until ? <When at={tenure.until} /> : "now"}
-                      </td>
-                      <td role="cell" data-label="For" className="num">
-                        {lasted(tenure)}
-                      </td>
-                      <td role="cell" data-label="Ended by">
-                        {tenure.ended_by}
-                      </td>
-                    </tr>
-                  ))}
-                </tbody>
-              </table>
-              <More paged={paged} />
-            </>
-          )
-        }
-      </Loaded>
+      <PagedItems
+        paged={paged}
+        what="history"
+        empty={<Empty title="Nothing has served here yet" />}
+      >
+        {(items) => (
+          <CardTable label="What served, and when" columns={["Release", "From", "Until", "For", "Ended by"]}>
+            {items.map((tenure) => (
+              <tr key={tenure.seq} role="row">
+                <td role="cell" data-label="Release">
+                  <span>
+                    {tenure.rollout ? <Link to={places.rollout(endpoint, tenure.rollout)}>{tenure.model}</Link> : tenure.model}{" "}
+                    <span className="mono">{tenure.release}</span>
+                  </span>
+                </td>
+                <td role="cell" data-label="From">
+                  <When at={tenure.since} />
+                </td>
+                <td role="cell" data-label="Until">
+                  {tenure.until ? <When at={tenure.until} /> : "now"}
+                </td>
+                <td role="cell" data-label="For" className="num">
+                  {lasted(tenure)}
+                </td>
+                <td role="cell" data-label="Ended by">
+                  {tenure.ended_by}
+                </td>
+              </tr>
+            ))}
+          </CardTable>
+        )}
+      </PagedItems>
     </section>
   );
 }
@@ -204,30 +191,27 @@ function Decisions({ endpoint }: { readonly endpoint: api.Ref }) {
   return (
     <section className="card stack tight" aria-labelledby="decisions">
       <h2 id="decisions">Decision records</h2>
-      <Loaded polled={paged.first} what="decisions">
-        {() =>
-          paged.items.length === 0 ? (
-            <p className="muted">Nothing has been decided here yet.</p>
-          ) : (
-            <>
-              <ul className="plain stack tight">
-                {paged.items.map((decision) => (
-                  <li key={decision.seq}>
-                    <details>
-                      <summary>
-                        <When at={decision.at} /> <Chip tone={KIND[decision.kind] ?? "gray"}>{decision.kind.replace("-", " ")}</Chip>{" "}
-                        <span className="mono">{decision.release}</span> by {decision.by || "automation"}
-                      </summary>
-                      <Record endpoint={endpoint} decision={decision} />
-                    </details>
-                  </li>
-                ))}
-              </ul>
-              <More paged={paged} />
-            </>
-          )
-        }
-      </Loaded>
+      <PagedItems
+        paged={paged}
+        what="decisions"
+        empty={<p className="muted">Nothing has been decided here yet.</p>}
+      >
+        {(items) => (
+          <ul className="plain stack tight">
+            {items.map((decision) => (
+              <li key={decision.seq}>
+                <details>
+                  <summary>
+                    <When at={decision.at} /> <Chip tone={KIND[decision.kind] ?? "gray"}>{decision.kind.replace("-", " ")}</Chip>{" "}
+                    <span className="mono">{decision.release}</span> by {decision.by || "automation"}
+                  </summary>
+                  <Record endpoint={endpoint} decision={decision} />
+                </details>
+              </li>
+            ))}
+          </ul>
+        )}
+      </PagedItems>
     </section>
   );
 }
@@ -281,37 +265,26 @@ function Entries({ endpoint }: { readonly endpoint: api.Ref }) {
     <Loaded polled={paged.first} what="entries">
       {() => (
         <>
-          <table className="cards" role="table" aria-label="Ledger entries">
-            <thead role="rowgroup">
-              <tr role="row">
-                {["Entry", "At", "What", "By"].map((column) => (
-                  <th key={column} scope="col" role="columnheader">
-                    {column}
-                  </th>
-                ))}
+          <CardTable label="Ledger entries" columns={["Entry", "At", "What", "By"]}>
+            {paged.items.map((entry) => (
+              <tr key={entry.seq} role="row">
+                <td role="cell" data-label="Entry" className="num">
+                  {entry.seq}
+                </td>
+                <td role="cell" data-label="At">
+                  <When at={entry.at} />
+                </td>
+                <td role="cell" data-label="What">
+                  <span>
+                    <Chip tone="gray">{entry.type}</Chip> {entry.summary}
+                  </span>
+                </td>
+                <td role="cell" data-label="By">
+                  <Task origin={entry.origin} />
+                </td>
               </tr>
-            </thead>
-            <tbody role="rowgroup">
-              {paged.items.map((entry) => (
-                <tr key={entry.seq} role="row">
-                  <td role="cell" data-label="Entry" className="num">
-                    {entry.seq}
-                  </td>
-                  <td role="cell" data-label="At">
-                    <When at={entry.at} />
-                  </td>
-                  <td role="cell" data-label="What">
-                    <span>
-                      <Chip tone="gray">{entry.type}</Chip> {entry.summary}
-                    </span>
-                  </td>
-                  <td role="cell" data-label="By">
-                    <Task origin={entry.origin} />
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
+            ))}
+          </CardTable>
           {paged.items.length === 0 ? <Empty title="Nothing is written yet" /> : null}
           <More paged={paged} />
         </>

@@ -9,9 +9,10 @@ import { places } from "../lib/places.ts";
 import { usePaged } from "../lib/usePaged.ts";
 import { usePoll } from "../lib/usePoll.ts";
 import { Chip, Facts, Notice, type Tone, VerdictChip, When } from "../parts/basics.tsx";
+import { CardTable } from "../parts/CardTable.tsx";
 import { EndpointFrame } from "../parts/frame.tsx";
 import { GateTile } from "../parts/GateTile.tsx";
-import { More } from "../parts/More.tsx";
+import { PagedItems } from "../parts/More.tsx";
 import { Changes } from "../parts/Rollback.tsx";
 import { Empty, Loaded } from "../parts/states.tsx";
 import { ReleaseCard } from "./Endpoint.tsx";
@@ -158,53 +159,39 @@ export function Rollouts({ endpoint }: { readonly endpoint: api.Ref }) {
   const paged = usePaged<RolloutSummary>(`rollouts ${name}`, (before, signal) => api.rollouts(endpoint, { limit: 20, before }, signal));
   return (
     <EndpointFrame endpoint={endpoint} here="Rollouts" title={<h1>Rollouts of {name}</h1>}>
-      <Loaded polled={paged.first} what="rollouts">
-        {() =>
-          paged.items.length === 0 ? (
-            <Empty title="No rollout yet">The first one opens when a release Dag reaches this environment.</Empty>
-          ) : (
-            <>
-              <table className="cards" role="table" aria-label="Rollouts">
-                <thead role="rowgroup">
-                  <tr role="row">
-                    {["Opened", "Candidate", "Where it is", "Cause", "By"].map((column) => (
-                      <th key={column} scope="col" role="columnheader">
-                        {column}
-                      </th>
-                    ))}
-                  </tr>
-                </thead>
-                <tbody role="rowgroup">
-                  {paged.items.map((rollout) => (
-                    <tr key={rollout.seq} role="row" className="pick">
-                      <td role="cell" data-label="Opened">
-                        <When at={rollout.opened_at} />
-                      </td>
-                      <td role="cell" data-label="Candidate">
-                        <Link to={places.rollout(endpoint, rollout.id)}>
-                          {rollout.model} <span className="mono">{rollout.candidate}</span>
-                        </Link>
-                      </td>
-                      <td role="cell" data-label="Where it is">
-                        <Chip tone={rollout.ending ? (ENDING[rollout.ending] ?? "gray") : rollout.on_hold ? "amber" : "blue"}>
-                          {rollout.ending?.replace("-", " ") ?? (rollout.on_hold ? `${rollout.phase}, on hold` : rollout.phase)}
-                        </Chip>
-                      </td>
-                      <td role="cell" data-label="Cause">
-                        {rollout.cause}
-                      </td>
-                      <td role="cell" data-label="By">
-                        <Task origin={rollout.origin} />
-                      </td>
-                    </tr>
-                  ))}
-                </tbody>
-              </table>
-              <More paged={paged} />
-            </>
-          )
-        }
-      </Loaded>
+      <PagedItems
+        paged={paged}
+        what="rollouts"
+        empty={<Empty title="No rollout yet">The first one opens when a release Dag reaches this environment.</Empty>}
+      >
+        {(items) => (
+          <CardTable label="Rollouts" columns={["Opened", "Candidate", "Where it is", "Cause", "By"]}>
+            {items.map((rollout) => (
+              <tr key={rollout.seq} role="row" className="pick">
+                <td role="cell" data-label="Opened">
+                  <When at={rollout.opened_at} />
+                </td>
+                <td role="cell" data-label="Candidate">
+                  <Link to={places.rollout(endpoint, rollout.id)}>
+                    {rollout.model} <span className="mono">{rollout.candidate}</span>
+                  </Link>
+                </td>
+                <td role="cell" data-label="Where it is">
+                  <Chip tone={rollout.ending ? (ENDING[rollout.ending] ?? "gray") : rollout.on_hold ? "amber" : "blue"}>
+                    {rollout.ending?.replace("-", " ") ?? (rollout.on_hold ? `${rollout.phase}, on hold` : rollout.phase)}
+                  </Chip>
+                </td>
+                <td role="cell" data-label="Cause">
+                  {rollout.cause}
+                </td>
+                <td role="cell" data-label="By">
+                  <Task origin={rollout.origin} />
+                </td>
+              </tr>
+            ))}
+          </CardTable>
+        )}
+      </PagedItems>
     </EndpointFrame>
   );
 }
