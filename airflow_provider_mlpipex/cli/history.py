@@ -37,8 +37,7 @@ def history(
     ref = known_endpoint(platform, endpoint)
     if at:
         state = as_of(platform, ref, parse_moment(at, what="--at"))
-        current = state.current.id if state.current else "nothing"
-        emit(state.to_json(), as_json, lambda: f"{ref} at {at}: {current} (ledger entry {state.seq})")
+        emit(state.to_json(), as_json, lambda: f"{ref} at {at}: {state.serving_now} (ledger entry {state.seq})")
     elif events or routine:
         # One by one, so that a chain of years takes no more memory than one of a day.
         emit_each(

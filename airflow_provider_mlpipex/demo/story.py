@@ -241,10 +241,8 @@ class Story:
         return next(reviews, None)
 
     def judge(self, step: Step, ok: bool, run: Run | None, **facts: Any) -> None:
-        state = self.state()
-        current = state.current.id if state.current else "nothing"
         step.ok = ok
-        step.observed = f"production serves {current}" + (f"; Dag run {run.state}" if run else "")
+        step.observed = f"production serves {self.state().serving_now}" + (f"; Dag run {run.state}" if run else "")
         step.facts = {**facts, **({"run_id": run.run_id} if run else {})}
 
     def measure_rollback(self, cause: Cause) -> Entry | None:

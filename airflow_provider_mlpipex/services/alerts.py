@@ -106,7 +106,7 @@ def _tell(
         facts={
             "endpoint": str(state.endpoint),
             "rollout": result.rollout_id,
-            "serving now": state.current.id if state.current else "nothing",
+            "serving now": state.serving_now,
             "owner": owner,
             **_held(state, result),
         },

@@ -228,6 +228,11 @@ class EndpointState(Value):
         return self.current is None
 
     @property
+    def serving_now(self) -> str:
+        """Id of the current release, in the words of messages."""
+        return self.current.id if self.current else "nothing"
+
+    @property
     def on_trial(self) -> bool:
         """Whether the candidate answers or mirrors requests, or may: a plan for it has been written."""
         return is_on_trial(self.rollout, self.planned, self.current)

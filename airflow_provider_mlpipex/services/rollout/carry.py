@@ -229,8 +229,7 @@ class Carrier:
                 current=state.current.id if state.current else None,
                 previous=state.previous.id if state.previous else None,
             )
-        current = state.current.id if state.current else "nothing"
-        self._host.say(endpoint.environment, "promote", f"{current} is current")
+        self._host.say(endpoint.environment, "promote", f"{state.serving_now} is current")
         if spec.rollback and spec.serve:
             self._watch(endpoint, "watch", look_every(spec.rollback.window).total_seconds())
         return Carried(str(endpoint), self._release.id, "promoted")

@@ -174,7 +174,7 @@ def _tell(platform: Platform, endpoint: EndpointRef, ended: RollbackDrillEnded) 
         severity="warning",
         facts={
             "endpoint": str(endpoint),
-            "serving now": state.current.id if state.current else "nothing",
+            "serving now": state.serving_now,
             "drilled": ended.to_release,
         },
     )

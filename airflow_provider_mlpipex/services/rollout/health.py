@@ -155,5 +155,5 @@ def _notify(platform: Platform, state: EndpointState, *, title: str, body: str, 
         title=title,
         body=body,
         severity=severity,
-        facts={"endpoint": str(endpoint), "serving now": state.current.id if state.current else "nothing"},
+        facts={"endpoint": str(endpoint), "serving now": state.serving_now},
     )

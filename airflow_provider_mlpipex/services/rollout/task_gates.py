@@ -54,6 +54,6 @@ def _stop(platform: Platform, state: EndpointState, rollout_id: str, *, cause: s
             facts={
                 "endpoint": str(endpoint),
                 "rollout": rollout_id,
-                "serving now": state.current.id if state.current else "nothing",
+                "serving now": state.serving_now,
             },
         )

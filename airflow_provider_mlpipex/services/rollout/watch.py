@@ -308,7 +308,7 @@ class _Watched:
             facts={
                 "endpoint": str(endpoint),
                 "rollout": self.rollout.id,
-                "serving now": self.state.current.id if self.state.current else "nothing",
+                "serving now": self.state.serving_now,
             },
         )
 
