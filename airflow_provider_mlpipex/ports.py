@@ -230,9 +230,12 @@ class ServingPlane(Protocol):
         """Attempts per release in the window, mirrored ones included."""
         ...
 
-    def survey(self, asked: Sequence[Surveyed], *, until: datetime) -> PlaneSurvey:
+    def survey(self, asked: Sequence[Surveyed], *, until: datetime, warm: bool = False) -> PlaneSurvey:
         """Many endpoints in one question: the plan in force at each, and the attempts of one release in each window up
-        to ``until``."""
+        to ``until``.
+
+        :param warm: ask each release as well whether it takes requests. A watch that looks every few seconds need not.
+        """
         ...
 
     def compare(

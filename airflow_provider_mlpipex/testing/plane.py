@@ -177,16 +177,17 @@ class MemoryPlane:
             held = self._reach(endpoint)
             return self._telemetry(endpoint, held, held.releases, since, until)
 
-    def survey(self, asked: Sequence[Surveyed], *, until: datetime) -> PlaneSurvey:
+    def survey(self, asked: Sequence[Surveyed], *, until: datetime, warm: bool = False) -> PlaneSurvey:
         with self._lock:
             self.surveys += 1
             plans: dict[EndpointRef, str | None] = {}
             telemetry: dict[EndpointRef, tuple[Telemetry, ...]] = {}
-            warm: dict[EndpointRef, dict[str, bool]] = {}
+            takes: dict[EndpointRef, dict[str, bool]] | None = {} if warm else None
             for each in asked:
                 held = self._reach(each.endpoint)
                 plans[each.endpoint] = held.plan.id if held.plan else None
-                warm[each.endpoint] = {name: self._status(held, name).state == "ready" for name in held.releases}
+                if takes is not None:
+                    takes[each.endpoint] = {name: self._status(held, name).state == "ready" for name in held.releases}
                 if each.since:
                     telemetry[each.endpoint] = tuple(
                         self._telemetry(each.endpoint, held, [each.release], since, until).model_copy(
@@ -194,7 +195,7 @@ class MemoryPlane:
                         )
                         for since in each.since
                     )
-            return PlaneSurvey(plans=plans, telemetry=telemetry, warm=warm)
+            return PlaneSurvey(plans=plans, telemetry=telemetry, warm=takes)
 
     def compare(
         self,

@@ -541,10 +541,12 @@ def test_a_survey_says_of_many_endpoints_what_each_would_say(bench: PlaneBench) 
     until(lambda: sum(requests()) == 20, within_s=10, what="20 attempts")
     ends, nobody = bench.now() + timedelta(seconds=5), EndpointRef.parse("production/nobody")
     begins = (bench.began, ends - timedelta(seconds=1))
-    survey = bench.plane.survey([Surveyed(bench.endpoint, bench.candidate.id, begins), Surveyed(nobody)], until=ends)
+    both = [Surveyed(bench.endpoint, bench.candidate.id, begins), Surveyed(nobody)]
+    survey = bench.plane.survey(both, until=ends, warm=True)
     assert survey.plans == {bench.endpoint: bench.canary(5000).id, nobody: None}
     assert survey.telemetry.keys() == {bench.endpoint}
     assert survey.warm == {bench.endpoint: {bench.current.id: True, bench.candidate.id: True}, nobody: {}}
+    assert bench.plane.survey(both, until=ends).warm is None, "nobody asked"
     for window, begin in zip(survey.telemetry[bench.endpoint], begins, strict=True):
         asked = bench.plane.telemetry(bench.endpoint, since=begin, until=ends)
         of_one = {bench.candidate.id: asked.releases[bench.candidate.id]}

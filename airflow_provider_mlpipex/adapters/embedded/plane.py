@@ -86,16 +86,16 @@ class EmbeddedPlane:
         window = {"since": since.isoformat(), "until": until.isoformat()}
         return Telemetry.model_validate(self._call("GET", endpoint, "/telemetry", params=window))
 
-    def survey(self, asked: Sequence[Surveyed], *, until: datetime) -> PlaneSurvey:
+    def survey(self, asked: Sequence[Surveyed], *, until: datetime, warm: bool = False) -> PlaneSurvey:
         plans: dict[EndpointRef, str | None] = {}
         telemetry: dict[EndpointRef, tuple[Telemetry, ...]] = {}
-        warm: dict[EndpointRef, dict[str, bool]] | None = {}
+        takes: dict[EndpointRef, dict[str, bool]] | None = {} if warm else None
         for first in range(0, len(asked), ENDPOINTS_AT_ONCE):
             questions = {
                 str(each.endpoint): {"release": each.release, "since": [begin.isoformat() for begin in each.since]}
                 for each in asked[first : first + ENDPOINTS_AT_ONCE]
             }
-            body = {"until": until.isoformat(), "endpoints": questions}
+            body = {"until": until.isoformat(), "endpoints": questions, "warm": warm}
             try:
                 answer = PlaneSurvey.from_json(self._send("POST", "/v1/survey", json=body))
             except ValueError as error:
@@ -107,8 +107,8 @@ class EmbeddedPlane:
                 ) from None
             plans |= answer.plans
             telemetry |= answer.telemetry
-            warm = None if warm is None or answer.warm is None else warm | answer.warm
-        return PlaneSurvey(plans=plans, telemetry=telemetry, warm=warm)
+            takes = None if takes is None or answer.warm is None else takes | answer.warm
+        return PlaneSurvey(plans=plans, telemetry=telemetry, warm=takes)
 
     def compare(
         self,

@@ -72,8 +72,8 @@ class PlaneSurvey:
     :param plans: id of the plan in force; ``None`` where there is none.
     :param telemetry: of each endpoint that was asked for windows, one for each of them, in order. It is of one release
         and does not say how requests are split.
-    :param warm: releases that are kept running, and whether each takes requests; ``None`` from a plane of before it
-        said so.
+    :param warm: releases that are kept running, and whether each takes requests; ``None`` where nobody asked for it,
+        and from a plane of before it said so.
     """
 
     plans: dict[EndpointRef, str | None]

@@ -100,7 +100,7 @@ def _survey(platform: Platform, summaries: Sequence[EndpointSummary], now: datet
     try:
         if not asked:
             platform.plane.heads()  # of nothing a plane is not asked, and nobody knows whether it answers
-        return platform.plane.survey(asked, until=now), ""
+        return platform.plane.survey(asked, until=now, warm=True), ""
     except MlpipexError as error:
         return PlaneSurvey(plans={}, telemetry={}), _shortly(error)
 

@@ -41,6 +41,7 @@ from airflow_provider_mlpipex.serving.plane.control_requests import (
     invalid,
     moment_of,
     number_of,
+    read_flag,
     read_moment,
     read_seconds,
     read_survey,
@@ -155,7 +156,8 @@ def create_app(
         body = await body_of(request)
         until = read_moment(body.get("until"), "until")
         asked = read_survey(body.get("endpoints"))
-        survey = await reading.run(supervisor.survey, asked, until=until)
+        warm = read_flag(body.get("warm", False), "warm")
+        survey = await reading.run(supervisor.survey, asked, until=until, warm=warm)
         return await _large_json(reading, survey.to_json)
 
     async def get_comparison(request: Request) -> Response:

@@ -88,6 +88,7 @@ _SURVEY = {
     "type": "object",
     "properties": {
         "until": {"type": "string", "format": "date-time"},
+        "warm": {"type": "boolean"},
         "endpoints": {
             "type": "object",
             "additionalProperties": {

@@ -79,6 +79,13 @@ def checked_release_id(text: str) -> str:
         ) from None
 
 
+def read_flag(raw: object, field: str) -> bool:
+    """Of a body."""
+    if not isinstance(raw, bool):
+        raise invalid(field, str(raw)[:80], "true or false")
+    return raw
+
+
 def read_seconds(raw: object) -> float:
     """A time limit of a body."""
     if isinstance(raw, bool) or not isinstance(raw, (int, float)) or not 0 < raw <= MAX_TIMEOUT_S:

@@ -410,7 +410,7 @@ class Supervisor:
     def telemetry(self, endpoint: EndpointRef, *, since: datetime, until: datetime) -> Telemetry:
         return self._tail.telemetry(endpoint, list(self._desired.of(endpoint).releases), since=since, until=until)
 
-    def survey(self, asked: Sequence[Surveyed], *, until: datetime) -> PlaneSurvey:
+    def survey(self, asked: Sequence[Surveyed], *, until: datetime, warm: bool = False) -> PlaneSurvey:
         with self._lock:
             plans = {each.endpoint: self._desired.of(each.endpoint).plan for each in asked}
             kept = {each.endpoint: list(self._desired.of(each.endpoint).releases) for each in asked}
@@ -422,7 +422,9 @@ class Supervisor:
             warm={
                 endpoint: {release: self._fleet.listens(endpoint, release) for release in releases}
                 for endpoint, releases in kept.items()
-            },
+            }
+            if warm
+            else None,
         )
 
     def compare(
